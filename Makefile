@@ -1,0 +1,32 @@
+# `make serve` and `make test` are all a newcomer needs; each sets up .venv by itself, once.
+
+PYTHON ?= python3
+export BENTOML_DO_NOT_TRACK ?= True
+HOST ?= 127.0.0.1
+PORT ?= 3000
+BIN := .venv/bin
+
+.PHONY: serve test lint lock
+
+serve: .venv/installed
+	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
+
+test: .venv/installed lint
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Made anew where a dependency changed; the project itself is installed in place.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "latentd needs Python 3.11 or newer; name one with make PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# After a change of the dependencies in pyproject.toml. Wants uv (pip install uv).
+lock:
+	uv pip compile pyproject.toml --extra dev --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
