@@ -1,0 +1,49 @@
+"""The generator families, one file each, and the registry that finds them.
+
+A module in this folder is a family: it defines `FAMILY`, and its own file name is the family's name.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+import torch
+
+from models.family import Discriminator, Family, Generator
+from models.spec import GeneratorSpec
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Every family by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: importlib.import_module(f"{__name__}.{name}").FAMILY for name in names}
+
+
+def family_called(name: str) -> Family:
+    """The family of this name; ValueError where there is none."""
+    try:
+        return families()[name]
+    except KeyError:
+        raise ValueError(f"unknown family {name!r}; known are {', '.join(families())}") from None
+
+
+def build_generator(spec: GeneratorSpec) -> Generator:
+    """A generator with freshly drawn weights; ValueError where the family cannot be what `spec` says."""
+    family = family_called(spec.family)
+    generator: Generator = family.generator(spec, family.generator_config.model_validate(spec.config))
+    return generator
+
+
+def build_discriminator(spec: GeneratorSpec, config: dict[str, Any]) -> Discriminator:
+    """The family's discriminator for samples of `spec`, with freshly drawn weights."""
+    family = family_called(spec.family)
+    discriminator: Discriminator = family.discriminator(spec, family.discriminator_config.model_validate(config))
+    return discriminator
+
+
+def generator_shapes(spec: GeneratorSpec) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Name → shape and dtype of every tensor of `spec`'s generator, found without taking memory for one."""
+    with torch.device("meta"):
+        return {name: (tensor.shape, tensor.dtype) for name, tensor in build_generator(spec).state_dict().items()}

@@ -1,0 +1,87 @@
+"""`mlp`: fully connected networks for points and small images, as in the first paper.
+
+Goodfellow et al. 2014, "Generative Adversarial Nets" (https://arxiv.org/abs/1406.2661).
+"""
+
+import math
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.family import Discriminator, Family, FamilyConfig, Generator
+from models.spec import GeneratorSpec, NoCondition
+
+HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
+
+
+class MlpConfig(FamilyConfig):
+    """The generator's hidden layers."""
+
+    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
+    leaky_slope: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Slope of the rectifier below zero; 0 is a plain ReLU."""
+
+
+class MlpDiscriminatorConfig(FamilyConfig):
+    """The discriminator's hidden layers, each followed by a leaky ReLU and dropout."""
+
+    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
+    leaky_slope: float = Field(default=0.2, ge=0.0, lt=1.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+
+class MlpGenerator(Generator):
+    """Latent → hidden layers → a sample of any fixed shape; tanh at the end where the output is bounded."""
+
+    def __init__(self, spec: GeneratorSpec, config: MlpConfig) -> None:
+        super().__init__(spec)
+        _refuse_condition(spec)
+        layers = _hidden_layers([spec.input.dim, *config.hidden], config.leaky_slope, dropout=0.0)
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Linear(config.hidden[-1], math.prod(spec.output.shape)),
+            nn.Tanh() if spec.output.bounded else nn.Identity(),
+            nn.Unflatten(1, spec.output.shape),
+        )
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        samples: Tensor = self.layers(z)  # [N, *shape]
+        return samples
+
+
+class MlpDiscriminator(Discriminator):
+    """A sample of any fixed shape → hidden layers → one logit."""
+
+    def __init__(self, spec: GeneratorSpec, config: MlpDiscriminatorConfig) -> None:
+        super().__init__()
+        _refuse_condition(spec)
+        sizes = [math.prod(spec.output.shape), *config.hidden]
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            *_hidden_layers(sizes, config.leaky_slope, config.dropout),
+            nn.Linear(config.hidden[-1], 1),
+            nn.Flatten(0),
+        )
+
+    def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.layers(samples)  # [N]
+        return logits
+
+
+def _hidden_layers(sizes: list[int], leaky_slope: float, dropout: float) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(leaky_slope)]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return layers
+
+
+def _refuse_condition(spec: GeneratorSpec) -> None:
+    if not isinstance(spec.condition, NoCondition):
+        raise ValueError("family mlp takes no condition; use dcgan for class-conditional images")
+
+
+FAMILY = Family(MlpConfig, MlpGenerator, MlpDiscriminatorConfig, MlpDiscriminator)

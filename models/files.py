@@ -1,0 +1,36 @@
+"""Files that are seen whole or not at all, and their names."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` to write to; it takes `path`'s place when the block ends without an error.
+
+    What was written is on the disk before it takes that place. Makes the folder if it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def printable(name: str) -> str:
+    """`name` as text that can be logged and sent: a file's name is bytes that need not be text."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,53 @@
+"""The latent space: from an integer seed to a latent (and, where a request leaves it open, a class).
+
+The streams are NumPy's legacy `RandomState`, which NumPy has frozen (NEP 19) and StyleGAN's tools use too, so a seed
+means the same latent in every version of latentd.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.spec import ClassCondition, GeneratorSpec
+
+MAX_SEED = 2**32 - 1
+
+Latents = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a seed stands for: a latent [dim], float32, and a class index where the generator has classes."""
+
+    latent: Latents
+    label: int | None
+
+
+def draw(spec: GeneratorSpec, seed: int) -> Draw:
+    """The latent of `seed` (0 … 2**32-1), and the class that it names when nobody names another.
+
+    The class is drawn after the latent, from the same stream. ValueError outside the range of seeds.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")
+    stream = np.random.RandomState(seed)
+    dim = spec.input.dim
+    normal = spec.input.distribution == "normal"
+    latent = stream.standard_normal(dim) if normal else stream.uniform(-1.0, 1.0, dim)  # float64
+    classes = spec.condition
+    label = int(stream.randint(len(classes.names))) if isinstance(classes, ClassCondition) else None
+    return Draw(latent.astype(np.float32), label)
+
+
+def draw_many(spec: GeneratorSpec, seeds: Sequence[int]) -> tuple[Latents, list[int | None]]:
+    """Latents [N, dim] and classes, a row a seed: each row is what its seed gives alone."""
+    draws = [draw(spec, seed) for seed in seeds]
+    return np.stack([each.latent for each in draws]), [each.label for each in draws]
+
+
+def truncate(latents: Latents, psi: float) -> Latents:
+    """Move latents toward the mean latent (the origin): ψ = 1 leaves them as they are, smaller ψ trades variety for
+    typicality (Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B; here in z)."""
+    return latents * np.float32(psi)

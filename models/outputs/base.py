@@ -1,0 +1,51 @@
+"""What every output kind offers to those who train, serve and draw samples."""
+
+import io
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Samples = NDArray[np.float32]
+
+
+class OutputKind(BaseModel, ABC):
+    """The shape of one sample and the formats it can be encoded in.
+
+    An encoded sample depends on the sample's values and the format alone, so the same sample is the same bytes in
+    any answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+
+    media_types: ClassVar[dict[str, str]]
+    """Format name → media type of its bytes, in order of preference."""
+    default_format: ClassVar[str]
+    grid_formats: ClassVar[frozenset[str]] = frozenset()
+    """Formats in which several samples can be laid out as one picture."""
+    bounded: ClassVar[bool]
+    """Whether a generator's values lie in [-1, 1]."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample, without the batch dimension."""
+
+    @abstractmethod
+    def encode(self, sample: Samples, format: str) -> bytes:
+        """Encode one sample of `shape` in one of `media_types`."""
+
+    def encode_grid(self, samples: Samples, format: str) -> bytes:
+        """Encode samples [N, *shape] as one picture in one of `grid_formats`."""
+        raise ValueError(f"a {format} grid of these samples does not exist")
+
+
+def encode_npy(values: Samples) -> bytes:
+    """NumPy's .npy format, version 1.0, little-endian float32 in C order."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values, dtype="<f4"), allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,73 @@
+"""What all tests share: small specs, and checkpoints written from untrained networks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.checkpoint import Card, Checkpoint, DataCard, write_checkpoint
+from models.families import build_generator, families
+from models.outputs import ImageOutput, Output, PointsOutput
+from models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
+
+CLASSES = ("cat", "dog", "owl")
+
+
+def spec_of(
+    family: str,
+    output: Output,
+    condition: Condition = NoCondition(),  # noqa: B008  # frozen
+    distribution: Any = "normal",
+    **config: Any,
+) -> GeneratorSpec:
+    settings = families()[family].generator_config.model_validate(config).model_dump(mode="json")
+    return GeneratorSpec(
+        family=family,
+        config=settings,
+        input=LatentInput(dim=8, distribution=distribution),
+        condition=condition,
+        output=output,
+    )
+
+
+def image_spec(side: int = 28, channels: int = 1, conditional: bool = False) -> GeneratorSpec:
+    condition = ClassCondition(names=CLASSES) if conditional else NoCondition()
+    return spec_of("dcgan", ImageOutput(channels=channels, height=side, width=side), condition, width=8)
+
+
+def points_spec() -> GeneratorSpec:
+    return spec_of("mlp", PointsOutput(dim=2), hidden=(16,))
+
+
+def card_of(spec: GeneratorSpec, **changes: Any) -> Card:
+    facts: dict[str, Any] = {
+        "spec": spec,
+        "recipe": "test",
+        "description": "untrained",
+        "settings": {},
+        "data": DataCard(name="none", size=0, sha256=None, licence="CC0-1.0"),
+        "steps": 0,
+        "images_seen": 0,
+        "seed": 0,
+        "created": "2026-01-01T00:00:00+00:00",
+        "wall_seconds": 0.0,
+        "hardware": "none",
+        "versions": {},
+        "metrics": {},
+        "licence": "Apache-2.0",
+    }
+    return Card(**facts | changes)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Checkpoint]:
+    """Writes `tmp_path / NAME.safetensors` with freshly drawn weights; the same spec and seed give the same ones."""
+
+    def write_untrained(spec: GeneratorSpec, name: str = "model", seed: int = 0, **changes: Any) -> Checkpoint:
+        torch.manual_seed(seed)
+        tensors = build_generator(spec).state_dict()
+        return write_checkpoint(tmp_path / f"{name}.safetensors", card_of(spec, **changes), tensors)
+
+    return write_untrained

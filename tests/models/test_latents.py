@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from models.latents import MAX_SEED, draw, draw_many, truncate
+from models.outputs import PointsOutput
+from tests.conftest import image_spec, points_spec, spec_of
+
+
+def test_normal_latent_is_numpys_frozen_stream() -> None:
+    expected = np.random.RandomState(7).standard_normal(8).astype(np.float32)
+    assert np.array_equal(draw(points_spec(), 7).latent, expected)
+    # NumPy's first standard normal of seed 7, as everyone else draws it
+    assert draw(points_spec(), 7).latent[0] == np.float32(1.690525703800356)
+
+
+def test_uniform_latent_lies_in_the_cube() -> None:
+    spec = spec_of("mlp", PointsOutput(dim=2), distribution="uniform", hidden=(16,))
+    latent = draw(spec, 3).latent
+    assert np.array_equal(latent, np.random.RandomState(3).uniform(-1, 1, 8).astype(np.float32))
+
+
+def test_class_of_a_seed_is_drawn_after_the_latent() -> None:
+    stream = np.random.RandomState(11)
+    stream.standard_normal(8)
+    assert draw(image_spec(conditional=True), 11).label == stream.randint(3)
+    assert draw(image_spec(), 11).label is None
+
+
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    spec = image_spec(conditional=True)
+    latents, labels = draw_many(spec, [5, 0, MAX_SEED])
+    for row, seed in enumerate([5, 0, MAX_SEED]):
+        assert np.array_equal(latents[row], draw(spec, seed).latent)
+        assert labels[row] == draw(spec, seed).label
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_out_of_range_are_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match="4294967295"):
+        draw(points_spec(), seed)
+
+
+def test_truncation_scales_toward_the_origin() -> None:
+    latents, _ = draw_many(points_spec(), [1, 2])
+    assert np.array_equal(truncate(latents, 1.0), latents)
+    assert np.allclose(truncate(latents, 0.5), latents / 2)
