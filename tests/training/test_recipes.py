@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from models.spec import ClassCondition
+from training.recipe import FOLDER, RecipeError, load_recipe, recipe_names
+
+REQUIRED = {
+    "gaussian-gan",
+    "ring-gan",
+    "grid-gan",
+    "mnist-mlp-gan",
+    "fashion-dcgan",
+    "fashion-dcgan-conditional",
+    "fashion-lsgan",
+    "fashion-wgan",
+    "fashion-wgan-gp",
+    "image-folder-dcgan",
+}
+
+
+def test_every_recipe_is_sound() -> None:
+    assert set(recipe_names()) >= REQUIRED
+    for name in recipe_names():
+        assert load_recipe(name)[0] == name
+
+
+def test_textbook_settings() -> None:
+    _, gaussian = load_recipe("gaussian-gan")
+    assert gaussian.spec().input.dim == 100
+    assert gaussian.spec().config["hidden"] == [256]
+    _, mnist = load_recipe("mnist-mlp-gan")
+    assert mnist.discriminator.config == {"hidden": [1024, 512, 256], "leaky_slope": 0.2, "dropout": 0.3}
+    assert (mnist.generator_lr, mnist.betas) == (2e-4, (0.5, 0.999))
+
+
+def test_conditional_recipes_carry_the_datas_classes() -> None:
+    condition = load_recipe("fashion-dcgan-conditional")[1].spec().condition
+    assert isinstance(condition, ClassCondition)
+    assert "Dress" in condition.names
+    assert load_recipe("fashion-dcgan")[1].spec().condition.kind == "none"
+
+
+def test_settings_change_values_and_tables() -> None:
+    _, recipe = load_recipe(
+        "fashion-dcgan", ["steps=7", "betas=[0.1, 0.2]", "generator.latent.dim=16", "objective=least-squares"]
+    )
+    assert (recipe.steps, recipe.betas, recipe.objective) == (7, (0.1, 0.2), "least-squares")
+    assert recipe.spec().input.dim == 16
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("stepz=7", "stepz: unknown field"),
+        ("steps=many", "steps: "),
+        ("steps=0", "steps: "),
+        ("steps=true", "steps: "),
+        ('steps="8000"', "steps: "),
+        ("objective=hinges", "objective: .*hinge"),
+        ("generator_lr=nan", "generator_lr: "),
+        ("generator.family=gan", "generator.family: .*dcgan, mlp"),
+        ("generator.config.widht=3", "generator.config.widht: unknown field"),
+        ("discriminator.config.norm=batches", "discriminator.config.norm: "),
+        ("data.name=cifar", "data: "),
+        ("steps", "key=value"),
+        ("steps.more=1", "steps is a value"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        load_recipe("fashion-dcgan", [setting])
+
+
+def test_impossible_pairs_are_named() -> None:
+    with pytest.raises(RecipeError, match="no classes"):
+        load_recipe("ring-gan", ["generator.conditional=true"])
+    with pytest.raises(RecipeError, match="generator: family dcgan makes square images"):
+        load_recipe("image-folder-dcgan", ["data.resolution=100"])
+
+
+def test_your_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((FOLDER / "ring-gan.toml").read_text())
+    assert load_recipe(str(path))[0] == "mine"
+    for wrong in ("steps = ", "a = " + "[" * 10_000, "\0"):
+        path.write_text(wrong)
+        with pytest.raises(RecipeError, match=r"mine\.toml cannot be read"):
+            load_recipe(str(path))
+    path.write_text((FOLDER / "ring-gan.toml").read_text(), encoding="utf-8-sig")
+    assert load_recipe(str(path))[0] == "mine"
+    path.write_text((FOLDER / "ring-gan.toml").read_text())
+    with pytest.raises(RecipeError, match="cannot be a model's name"):
+        load_recipe(str(path.rename(tmp_path / "my own.toml")))
+    with pytest.raises(RecipeError, match=r"there is no recipe 'nope'.*ring-gan"):
+        load_recipe("nope")

@@ -1,0 +1,127 @@
+"""Training, by what is learnt."""
+
+import dataclasses
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import Checkpoint
+from models.latents import draw_many
+from models.sampling import generate
+from tests.training.test_data import fill_with_images, write_idx
+from training.loop import Losses
+from training.recipe import load_recipe
+from training.run import Run, StoppedEarly, run
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> Run:
+    name, recipe = load_recipe(name, settings)
+    return Run(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
+
+
+def train(what: Run) -> Checkpoint:
+    return run(what, lambda _: None, lambda *_: None)
+
+
+def test_ring_gan_finds_the_modes(tmp_path: Path) -> None:
+    metrics = train(run_of("ring-gan", tmp_path, "steps=4000")).card.metrics
+    assert metrics["modes"] >= 7
+    assert metrics["high_quality"] > 0.5
+
+
+def test_gaussian_gan_learns_mean_and_spread(tmp_path: Path) -> None:
+    checkpoint = train(run_of("gaussian-gan", tmp_path, "steps=2500"))
+    samples = generate(checkpoint.build(), *draw_many(checkpoint.card.spec, range(1000)))
+    assert samples.mean(axis=0) == pytest.approx([2.0, -1.0], abs=0.2)
+    assert samples.std(axis=0) == pytest.approx([0.5, 0.5], abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "name", ["fashion-dcgan", "fashion-dcgan-conditional", "fashion-lsgan", "fashion-wgan", "fashion-wgan-gp"]
+)
+def test_image_recipes_run_and_the_card_tells_the_truth(name: str, tmp_path: Path) -> None:
+    write_idx(tmp_path / "data", count=64)
+    what = run_of(name, tmp_path, "steps=2", "batch_size=8", "generator.config.width=8", data=tmp_path / "data")
+    card = train(what).card
+    assert card.steps == 2
+    assert card.images_seen == 2 * 8 * what.recipe.discriminator_steps
+    assert card.data.size == 64
+    assert card.recipe == name
+    assert card.settings == what.recipe.model_dump(mode="json")
+    assert Checkpoint.read(what.checkpoint_path).card == card
+
+
+def test_image_folder_dcgan_learns_from_a_folder(tmp_path: Path) -> None:
+    fill_with_images(tmp_path / "photos")
+    checkpoint = train(run_of("image-folder-dcgan", tmp_path, "steps=1", "batch_size=4", data=tmp_path / "photos"))
+    assert checkpoint.card.spec.output.shape == (3, 64, 64)
+    assert (checkpoint.card.data.name, checkpoint.card.data.size) == ("photos", 9)
+
+
+def test_mlp_learns_from_mnist_files(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data", count=64)
+    checkpoint = train(run_of("mnist-mlp-gan", tmp_path, "steps=2", "batch_size=8", data=tmp_path / "data"))
+    assert checkpoint.card.spec.output.shape == (1, 28, 28)
+
+
+def test_a_seed_names_the_run(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=30")
+    first = train(what).version
+    assert train(what).version == first
+    assert train(dataclasses.replace(what, seed=1)).version != first
+
+
+def test_ctrl_c_while_the_result_is_written_loses_nothing(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=5")
+
+    def press_at_the_last_step(step: int, _: Losses) -> None:
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    assert run(what, lambda _: None, press_at_the_last_step).card.steps == 5
+
+
+def test_ctrl_c_stops_after_the_step(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=5")
+
+    def press(step: int, _: Losses) -> None:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedEarly) as stopped:
+        run(what, lambda _: None, press)
+    assert stopped.value.steps == Checkpoint.read(what.checkpoint_path).card.steps == 2
+    short = train(dataclasses.replace(what, recipe=what.recipe.model_copy(update={"steps": 2})))
+    assert Checkpoint.read(what.checkpoint_path).version == short.version
+
+
+def test_pressing_ctrl_c_again_and_again_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=5")
+
+    def press_twice(_: int, __: Losses) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedEarly):
+        run(what, lambda _: None, press_twice)
+    assert Checkpoint.read(what.checkpoint_path).card.steps == 1
+    assert caplog.text.count("stopping after this step") == 1
+
+
+def test_a_stopped_run_leaves_one_that_went_further(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=5")
+    whole = train(what)
+    with pytest.raises(StoppedEarly) as stopped:
+        run(what, lambda _: None, lambda *_: signal.raise_signal(signal.SIGINT))
+    assert Checkpoint.read(what.checkpoint_path).version == whole.version
+    assert stopped.value.checkpoint is not None
+    beside = tmp_path / f"{stopped.value.checkpoint.name}.safetensors"
+    assert beside.name == "ring-gan-step1.safetensors"
+    assert Checkpoint.read(beside).card.steps == 1

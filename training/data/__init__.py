@@ -1,0 +1,12 @@
+"""The data sets that a recipe can name."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from training.data.images import IdxImages, ImageFolder
+from training.data.points import Mixture
+
+DataConfig = Annotated[Mixture | IdxImages | ImageFolder, Field(discriminator="name")]
+
+__all__ = ["DataConfig", "IdxImages", "ImageFolder", "Mixture"]

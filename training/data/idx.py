@@ -1,0 +1,169 @@
+"""Fashion-MNIST and MNIST: where their idx files are looked for, how they are fetched, checked and read.
+
+The idx format: two zero bytes, a type byte (8: unsigned byte), the number of dimensions, each dimension as a
+big-endian 32-bit integer, then the values. Files may be gzipped.
+"""
+
+import gzip
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.cache import cache_folder
+from training.data.download import download
+from training.data.source import DataError, OnProgress
+
+_IMAGES = "train-images-idx3-ubyte"
+_LABELS = "train-labels-idx1-ubyte"
+
+
+@dataclass(frozen=True)
+class IdxSet:
+    """A data set of idx files; `sha256` is of the files' contents once decompressed."""
+
+    class_names: tuple[str, ...]
+    licence: str
+    url: str
+    sha256: dict[str, str]
+    folders: tuple[Path, ...] = ()
+    """Where an operating system's package puts it."""
+
+
+IDX_SETS = {
+    "fashion-mnist": IdxSet(
+        class_names=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+        licence="MIT",
+        url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        sha256={
+            _IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            _LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        },
+        folders=(Path("/usr/share/datasets/fashion-mnist"),),
+    ),
+    "mnist": IdxSet(
+        class_names=tuple("0123456789"),
+        licence="CC-BY-SA-3.0",
+        url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+        sha256={
+            _IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            _LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        },
+        folders=(Path("/usr/share/datasets/mnist"),),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LoadedIdx:
+    """Images [N, 28, 28] and labels [N], and the sha256 of the images' file contents."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    sha256: str
+
+
+def load_idx_set(name: str, path: Path | None, on_progress: OnProgress) -> LoadedIdx:
+    """The training split of `name`, from the first place that has it.
+
+    Looked for in `path` (alone, where it is given), `$LATENTD_DATA`, the operating system's folder and the cache;
+    else downloaded into the cache.
+    """
+    files = _find(name, path) or _download(name, on_progress)
+    images, labels = (_read_checked(name, file_name, files[file_name]) for file_name in (_IMAGES, _LABELS))
+    classes = len(IDX_SETS[name].class_names)
+    where = files[_IMAGES].parent
+    if images.values.ndim != 3 or labels.values.ndim != 1 or len(images.values) != len(labels.values):
+        raise DataError(f"{where}: images {images.values.shape} and labels {labels.values.shape} do not go together")
+    if images.values.shape[1:] != (28, 28):
+        raise DataError(f"{where}: {name} has images of 28 x 28 pixels, not {images.values.shape[1:]}")
+    if labels.values.max(initial=0) >= classes:
+        raise DataError(f"{where}: a label is {labels.values.max()}, but {name} has {classes} classes")
+    return LoadedIdx(images.values, labels.values, images.sha256)
+
+
+@dataclass(frozen=True)
+class _IdxFile:
+    values: NDArray[np.uint8]
+    sha256: str
+
+
+def _find(name: str, path: Path | None) -> dict[str, Path] | None:
+    """The set's files by name, in the first folder that has them all."""
+    for folder in _places(name) if path is None else (path, path / name):
+        files = {file_name: _file(folder, file_name) for file_name in (_IMAGES, _LABELS)}
+        found = {file_name: file for file_name, file in files.items() if file is not None}
+        if len(found) == len(files):
+            return found
+    if path is not None:
+        raise DataError(f"{path} does not have {_IMAGES} and {_LABELS} (or the same with .gz)")
+    return None
+
+
+def _places(name: str) -> Iterator[Path]:
+    if root := os.environ.get("LATENTD_DATA"):
+        yield from (Path(root) / name, Path(root))
+    yield from IDX_SETS[name].folders
+    yield cache_folder() / name
+
+
+def _file(folder: Path, file_name: str) -> Path | None:
+    return next((path for path in (folder / f"{file_name}.gz", folder / file_name) if path.is_file()), None)
+
+
+def _download(name: str, on_progress: OnProgress) -> dict[str, Path]:
+    files = {}
+    for file_name, sha256 in IDX_SETS[name].sha256.items():
+        files[file_name] = cache_folder() / name / f"{file_name}.gz"
+        download(f"{IDX_SETS[name].url}{file_name}.gz", files[file_name], sha256, on_progress, _where_to_put(name))
+    return files
+
+
+def _read_checked(name: str, file_name: str, path: Path) -> _IdxFile:
+    read = read_idx(path)
+    for other, idx_set in IDX_SETS.items():
+        if other != name and read.sha256 == idx_set.sha256[file_name]:
+            raise DataError(f"{path} is a file of {other}, not of {name}")
+    return read
+
+
+def read_idx(path: Path) -> _IdxFile:
+    """Read one idx file of unsigned bytes, gzipped or not; DataError names a file that is not one."""
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        zero, kind, dimensions = struct.unpack(">HBB", content[:4])
+        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+        values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as problem:
+        raise DataError(f"{path} is not a whole idx file ({problem}); put a whole one there, or remove it") from problem
+    if (zero, kind) != (0, 8):
+        raise DataError(f"{path} is not an idx file of unsigned bytes (it begins with {content[:4].hex()})")
+    return _IdxFile(values, hashlib.sha256(content).hexdigest())
+
+
+def _where_to_put(name: str) -> str:
+    files = " and ".join(f"{file_name}.gz" for file_name in IDX_SETS[name].sha256)
+    debian = " (on Debian: apt install dataset-fashion-mnist)" if name == "fashion-mnist" else ""
+    return (
+        f"To work offline, put {files} into {cache_folder() / name}, "
+        f"or anywhere and name that folder with --data{debian}"
+    )

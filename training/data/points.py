@@ -1,0 +1,76 @@
+"""2-D mixtures of Gaussians, drawn on the fly, and how well samples cover them.
+
+`ring` and `grid` are the settings of VEEGAN (https://arxiv.org/abs/1705.07761) and PacGAN
+(https://arxiv.org/abs/1712.04086).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from models.checkpoint import DataCard
+from models.outputs import Output, PointsOutput
+from models.outputs.base import Samples
+from training.data.source import DataError, DataSettings, DataSource, OnProgress
+
+_JUDGED = 2500
+_FOUND_AT = 20
+_NEAR = 3.0
+
+
+@dataclass(frozen=True)
+class _Modes:
+    centers: tuple[tuple[float, float], ...]
+    sigma: float
+
+
+_MIXTURES = {
+    "gaussian": _Modes(((2.0, -1.0),), 0.5),
+    "ring": _Modes(tuple((math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in range(8)), 0.01),
+    "grid": _Modes(tuple((2.0 * x, 2.0 * y) for x in range(-2, 3) for y in range(-2, 3)), 0.05),
+}
+
+
+class Mixture(DataSettings):
+    """`gaussian`: one, at (2, -1), σ 0.5. `ring`: 8 on a circle of radius 1, σ 0.01. `grid`: 25 at -4 … 4, σ 0.05."""
+
+    name: Literal["gaussian", "ring", "grid"]
+
+    @property
+    def output(self) -> Output:
+        return PointsOutput(dim=2)
+
+    def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
+        if path is not None:
+            raise DataError(f"{self.name} is drawn, not read: leave --data away")
+        return MixtureSource(self.name)
+
+
+class MixtureSource(DataSource):
+    """Endless draws from a mixture whose modes are equally likely."""
+
+    def __init__(self, name: str) -> None:
+        modes = _MIXTURES[name]
+        self.centers = torch.tensor(modes.centers)  # [modes, 2]
+        self.sigma = modes.sigma
+        self.card = DataCard(name=name, size=None, sha256=None, licence="CC0-1.0")
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor | None]]:
+        while True:
+            chosen = torch.randint(len(self.centers), (batch_size,), generator=generator)
+            noise = torch.randn(batch_size, 2, generator=generator)
+            yield self.centers[chosen] + self.sigma * noise, None
+
+    def judge(self, sample: Callable[[int], Samples]) -> dict[str, float]:
+        """`modes`: how many have at least 20 of 2,500 samples within 3σ. `high_quality`: share of samples within 3σ
+        of a mode; the target itself has 0.989."""
+        samples = torch.from_numpy(sample(_JUDGED)).double()
+        distance, nearest = torch.cdist(samples, self.centers.double()).min(dim=1)  # each [N]
+        near = distance <= _NEAR * self.sigma
+        counts = torch.bincount(nearest[near], minlength=len(self.centers))
+        return {"modes": float((counts >= _FOUND_AT).sum()), "high_quality": float(near.double().mean())}

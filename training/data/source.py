@@ -1,0 +1,83 @@
+"""What a data set offers to a recipe before its files are read, and to the loop after."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from models.checkpoint import DataCard
+from models.outputs import Output
+from models.outputs.base import Samples
+
+
+class DataError(Exception):
+    """Data that cannot be had or read; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Real samples [N, *shape] and, for class-conditional training, their one-hot classes [N, classes]."""
+
+    samples: Tensor
+    condition: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long piece of work has come: `done` of `total` (None: unknown) `unit`s of `task`."""
+
+    task: str
+    done: int
+    total: int | None
+    unit: str
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class DataSource(ABC):
+    """A data set, read and ready."""
+
+    card: DataCard
+
+    @abstractmethod
+    def draw(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Endless batches of samples [N, *shape], float32, and class indices [N] where the data has classes.
+
+        Everything random comes from `generator`, which lives on the CPU.
+        """
+
+    def judge(self, sample: Callable[[int], Samples]) -> dict[str, float]:
+        """Figures that say how well samples match the data; {} where this kind of data has none.
+
+        `sample(count)` gives generated samples [count, *shape].
+        """
+        return {}
+
+
+class DataSettings(BaseModel, ABC):
+    """The `[data]` table of a recipe: what the data will look like, and how to get it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights_licence: ClassVar[str] = "Apache-2.0"
+    """Of what is learnt from this data, as an SPDX expression; `unknown` where only its owner can say."""
+
+    @property
+    @abstractmethod
+    def output(self) -> Output:
+        """The shape that a generator of such data has."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the data is labelled with; () where it is not."""
+        return ()
+
+    @abstractmethod
+    def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
+        """Find and read the data, at `path` if that is given; DataError where that cannot be done."""
