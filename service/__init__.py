@@ -1,0 +1,1 @@
+"""How generators are served: catalog, batching engine, HTTP. Uses models/ alone."""

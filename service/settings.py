@@ -1,0 +1,44 @@
+"""All settings of the service: `LATENTD_*` environment variables, read and validated once."""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import models
+
+SHIPPED = Path(models.__file__).parent / "checkpoints"
+RUNS = Path("runs")
+
+
+class Settings(BaseSettings):
+    """Each field is the variable `LATENTD_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="LATENTD_", frozen=True)
+
+    models: str = ""
+    """Folders and files to serve, os.pathsep between; empty: the shipped checkpoints, then every folder in runs/."""
+    default_model: str = "fashion-dcgan"
+    """Served where a request names no model; the first by name if it is not in the catalog."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_samples: int = Field(default=256, ge=1, le=1024)
+    """Samples that one request may ask for."""
+    max_queue: int = Field(default=4096, ge=1)
+    """Samples that may wait; beyond, requests are answered 429."""
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds until a request is given up with 504."""
+
+    @model_validator(mode="after")
+    def _one_request_fits_the_queue(self) -> Self:
+        if self.max_samples > self.max_queue:
+            raise ValueError("LATENTD_MAX_SAMPLES must not exceed LATENTD_MAX_QUEUE")
+        return self
+
+    def catalog_paths(self) -> list[Path]:
+        """The folders and files of the catalog, in order; later ones win."""
+        if self.models:
+            return [Path(part) for part in self.models.split(os.pathsep) if part]
+        return [SHIPPED, *sorted(path for path in RUNS.glob("*") if path.is_dir())]

@@ -1,0 +1,31 @@
+"""The BentoML service in this process. BentoML's metrics allow one such app a process, so this is one test."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import service.app
+from models.checkpoint import Checkpoint
+from service.settings import Settings
+from tests.conftest import points_spec
+
+
+def test_it_answers_over_http_and_from_within_and_stops(
+    write: Callable[..., Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(points_spec())
+    monkeypatch.setattr(service.app, "settings", Settings(models=str(tmp_path)))
+    with TestClient(service.app.Latentd.to_asgi()) as client:
+        assert client.get("/readyz").status_code == 200
+        over_http = client.post("/generate", json={"seed": 3}).json()
+        assert over_http["samples"][0]["seed"] == 3
+        workers = service.app.api.state.runtime.workers
+    with pytest.raises(RuntimeError, match="shutdown"):
+        workers.submit(print)
+
+    instance = service.app.Latentd()
+    assert asyncio.run(instance.generate.local(seed=3)) == over_http
+    instance.close()

@@ -1,0 +1,86 @@
+import pytest
+
+from models.outputs import ImageOutput, PointsOutput
+from service.errors import ApiError
+from service.negotiate import Shape, negotiate
+
+IMAGE = ImageOutput(channels=1, height=28, width=28)
+POINTS = PointsOutput(dim=2)
+
+PNG_IN_JSON = Shape("png", "json", "application/json")
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", PNG_IN_JSON),
+        ("*/*", PNG_IN_JSON),
+        ("application/json", PNG_IN_JSON),
+        ("application/*", PNG_IN_JSON),
+        ("text/html, */*;q=0.1", PNG_IN_JSON),
+        ("image/png", Shape("png", "single", "image/png")),
+        ("IMAGE/PNG", Shape("png", "single", "image/png")),
+        ("image/*", Shape("png", "single", "image/png")),
+        ("image/png, */*", Shape("png", "single", "image/png")),
+        ("image/webp, image/png", Shape("webp", "single", "image/webp")),
+        ("image/webp;q=inf, image/png;q=nan, application/json;q=0.1", Shape("webp", "single", "image/webp")),
+        ("image/webp;q=0.5, image/png;q=0.9", Shape("png", "single", "image/png")),
+        ("image/avif,image/webp,image/*,*/*;q=0.8", Shape("webp", "single", "image/webp")),
+        ("image/*, image/png;q=0", Shape("webp", "single", "image/webp")),
+        ("application/x-npy", Shape("npy", "rows", "application/x-npy")),
+    ],
+)
+def test_accept_chooses(accept: str, expected: Shape) -> None:
+    assert negotiate(accept, IMAGE, None, None, 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "format"),
+    [
+        ("text/html", None),
+        ("image/png;q=0", None),
+        ("image/png", "webp"),
+        ("image/png;q=nonsense", None),
+        ("application/x-npy", "png"),
+        ("garbage", None),
+        (";;,", None),
+    ],
+)
+def test_what_accept_excludes_is_406(accept: str, format: str | None) -> None:
+    with pytest.raises(ApiError) as caught:
+        negotiate(accept, IMAGE, format, None, 1)
+    assert caught.value.status == 406
+
+
+def test_format_chooses_where_accept_leaves_it_open() -> None:
+    assert negotiate("image/*", IMAGE, "webp", None, 1).media_type == "image/webp"
+    assert negotiate("*/*", IMAGE, "npy", None, 1) == Shape("npy", "json", "application/json")
+    assert negotiate("", POINTS, None, None, 1) == Shape("json", "json", "application/json")
+    assert negotiate("application/x-npy, application/json;q=0.5", POINTS, None, None, 3).envelope == "rows"
+
+
+def test_layouts() -> None:
+    assert negotiate("image/png", IMAGE, None, None, 2).envelope == "grid"
+    assert negotiate("image/png", IMAGE, None, "grid", 1).envelope == "grid"
+    assert negotiate("image/png", IMAGE, None, "separate", 1).envelope == "single"
+    assert negotiate("", IMAGE, None, "grid", 2) == Shape("png", "json-grid", "application/json")
+
+
+@pytest.mark.parametrize(
+    ("accept", "output", "format", "layout", "field"),
+    [
+        ("image/png", IMAGE, None, "separate", "layout"),
+        ("", IMAGE, "gif", None, "format"),
+        ("", IMAGE, "json", None, "format"),
+        ("", POINTS, "png", None, "format"),
+        ("", POINTS, None, "grid", "layout"),
+        ("", IMAGE, "npy", "grid", "layout"),
+        ("application/x-npy", IMAGE, None, "grid", "layout"),
+    ],
+)
+def test_impossible_answers_name_the_field(
+    accept: str, output: ImageOutput | PointsOutput, format: str | None, layout: str | None, field: str
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        negotiate(accept, output, format, layout, 2)
+    assert (caught.value.status, caught.value.field) == (400, field)
