@@ -1,0 +1,36 @@
+"""The command line: which commands there are, and how an error reaches the person at the terminal."""
+
+import logging
+import sys
+
+import click
+
+from cli.recipes import recipes
+from cli.sample import sample
+from cli.show import show
+from cli.train import train
+from models.checkpoint import CheckpointError
+from training.data.source import DataError
+from training.loop import TrainingDiverged
+from training.recipe import RecipeError
+from training.run import OutputError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="latentd")
+def latentd() -> None:
+    """Train generators, sample from them, and look into their checkpoints."""
+
+
+for command in (recipes, train, sample, show):
+    latentd.add_command(command)
+
+
+def main() -> None:
+    """Entry point; an error that the user can mend is one line and exit status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        latentd()
+    except (CheckpointError, DataError, OutputError, RecipeError, TrainingDiverged) as problem:
+        click.echo(f"error: {problem}", err=True)
+        sys.exit(1)

@@ -1,0 +1,75 @@
+"""How long work shows itself: a bar on a terminal, a line now and then without one."""
+
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_DRAWINGS = 0.1
+
+
+class Display:
+    """Shows tasks one after another, with rate, time left and a note; a context manager."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._lines = not console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=self._lines,
+        )
+        self._tasks: dict[str, _Task] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def update(self, task: str, done: int, total: int | None, unit: str, note: Callable[[], str]) -> None:
+        """Say that `done` of `total` units are done; `note` is called only when it will be shown."""
+        if task not in self._tasks:
+            self._tasks[task] = _Task(self._bars.add_task(task, total=total, note="", rate=""), done)
+        shown = self._tasks[task]
+        now = time.monotonic()
+        finished = done == total
+        pause = _SECONDS_BETWEEN_LINES if self._lines else _SECONDS_BETWEEN_DRAWINGS
+        if now - shown.last < pause and not finished:
+            return
+        shown.last = now
+        rate = (done - shown.first) / max(now - shown.started, 1e-9)
+        if self._lines:
+            of_total = "" if total is None else f" of {total}, {(total - done) / max(rate, 1e-9):.0f} s left"
+            logger.info("%s: %d%s, %.1f %s/s %s", task, done, of_total, rate, unit, note())
+        else:
+            self._bars.update(shown.bar, completed=done, total=total, note=note(), rate=f"{rate:.1f} {unit}/s")
+
+
+class _Task:
+    def __init__(self, bar: TaskID, first: int) -> None:
+        self.bar = bar
+        self.first = first
+        self.started = self.last = time.monotonic()

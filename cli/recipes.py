@@ -1,0 +1,24 @@
+"""`latentd recipes`."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from training.recipe import load_recipe, recipe_names
+
+_PIPED_WIDTH = 160  # wide enough that no description wraps
+
+
+@click.command()
+def recipes() -> None:
+    """List the recipes that come with latentd."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("recipe", "data", "objective", "steps", "what it is"):
+        table.add_column(heading, no_wrap=heading != "what it is")
+    for name in recipe_names():
+        _, recipe = load_recipe(name)
+        table.add_row(name, recipe.data.name, recipe.objective, str(recipe.steps), recipe.description)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)

@@ -1,0 +1,80 @@
+"""`latentd sample`."""
+
+import re
+from pathlib import Path
+
+import click
+
+from models.checkpoint import Checkpoint
+from models.latents import MAX_SEED, draw_many
+from models.outputs.base import OutputKind, encode_npy
+from models.sampling import generate
+from models.spec import ClassCondition
+
+_SUFFIX_FORMATS = {"jpg": "jpeg"}
+
+
+class Seeds(click.ParamType[list[int]]):
+    """`7`, `0-63`, or several of these with commas between."""
+
+    name = "seeds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """The seeds in the order named."""
+        seeds: list[int] = []
+        for part in str(value).split(","):
+            match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if not first <= last <= MAX_SEED:
+                self.fail(f"{part!r} is not a seed or a range of seeds from 0 to {MAX_SEED}", param, ctx)
+            if len(seeds) + last - first >= _MOST_SEEDS:
+                self.fail(f"at most {_MOST_SEEDS} seeds at a time", param, ctx)
+            seeds.extend(range(first, last + 1))
+        return seeds
+
+
+_MOST_SEEDS = 4096  # as a grid, a picture that every format can hold
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--seeds", type=Seeds(), default="0-63", show_default=True, help="For example 7 or 0-63 or 1,5,9.")
+@click.option("--label", help="Class to draw, by name or index, for a conditional generator.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) -> None:
+    """Draw samples from CHECKPOINT into one file, whose ending says how: .png, .webp, .jpg (a grid), .npy (rows)."""
+    read = Checkpoint.read(checkpoint)
+    spec = read.card.spec
+    format_name = _format(spec.output, output)
+    latents, labels = draw_many(spec, seeds)
+    if label is not None:
+        if not isinstance(spec.condition, ClassCondition):
+            raise click.BadParameter(f"{read.name} takes no label", param_hint="--label")
+        try:
+            index = spec.condition.index(
+                label if label in spec.condition.names or not label.isdecimal() else int(label)
+            )
+        except ValueError as problem:
+            raise click.BadParameter(str(problem), param_hint="--label") from problem
+        labels = [index] * len(seeds)
+    samples = generate(read.build(), latents, labels)
+    data = (
+        spec.output.encode_grid(samples, format_name)
+        if format_name in spec.output.grid_formats
+        else encode_npy(samples)
+    )
+    try:
+        output.write_bytes(data)
+    except OSError as problem:
+        raise click.ClickException(f"{output} cannot be written: {problem}") from problem
+    click.echo(f"{output}: {len(seeds)} samples of {read.name}@{read.version}")
+
+
+def _format(kind: OutputKind, output: Path) -> str:
+    ending = output.suffix.lstrip(".").lower()
+    format_name = _SUFFIX_FORMATS.get(ending, ending)
+    possible = {*kind.grid_formats, "npy"}
+    if format_name not in possible:
+        endings = ", ".join(f".{name}" for name in sorted(possible))
+        raise click.BadParameter(f"the file's ending must be one of {endings}", param_hint="-o")
+    return format_name

@@ -1,0 +1,17 @@
+"""`latentd show`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from models.checkpoint import Checkpoint
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+def show(checkpoint: Path) -> None:
+    """Print CHECKPOINT's card, with its name and version, as JSON."""
+    read = Checkpoint.read(checkpoint)
+    card = {"name": read.name, "version": read.version} | read.card.model_dump(mode="json")
+    click.echo(json.dumps(card, indent=2, ensure_ascii=False))

@@ -1,0 +1,155 @@
+"""The command as a person types it: real processes, real files."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.main import main
+from models.checkpoint import Checkpoint
+from models.latents import draw_many
+from models.outputs.image import to_pixels
+from models.sampling import generate
+from tests.conftest import image_spec, points_spec
+from training.recipe import recipe_names
+
+LATENTD = Path(sys.executable).with_name("latentd")
+SHORT_RING = ["ring-gan", "--set", "steps=20"]
+
+
+def latentd(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LATENTD, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_recipes_are_listed() -> None:
+    listed = latentd("recipes")
+    assert listed.returncode == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == recipe_names()
+
+
+def test_dry_run_prints_what_would_be_done(tmp_path: Path) -> None:
+    done = latentd("train", "ring-gan", "--dry-run", "--set", "steps=5", "--seed", "3", cwd=tmp_path)
+    plan = json.loads(done.stdout)
+    assert plan["checkpoint"] == "runs/ring-gan/ring-gan.safetensors"
+    assert (plan["recipe"]["steps"], plan["seed"]) == (5, 3)
+    assert plan["parameters"]["generator"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_and_show(tmp_path: Path) -> None:
+    done = latentd("train", *SHORT_RING, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "runs" / "ring-gan" / "ring-gan.safetensors"
+    assert "training ring-gan: 20 of 20" in done.stderr
+    card = json.loads(latentd("show", path).stdout)
+    assert card["version"] in done.stdout
+    assert (card["steps"], card["images_seen"], card["seed"]) == (20, 20 * card["settings"]["batch_size"], 0)
+    assert card["data"] == {"name": "ring", "size": None, "sha256": None, "licence": "CC0-1.0"}
+    assert set(card["metrics"]) == {"modes", "high_quality"}
+
+
+def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [LATENTD, "train", "ring-gan", "--out", tmp_path, "--set", "steps=1000000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr is not None
+    assert "training ring-gan" in process.stderr.readline()  # the first line comes after some seconds of steps
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, rest
+    assert "what was learnt is kept in" in rest
+    steps = Checkpoint.read(tmp_path / "ring-gan.safetensors").card.steps
+    assert 0 < steps < 1000000
+    assert f"stopped after {steps} of 1000000 steps" in rest
+
+
+def test_sample_writes_the_grid_that_the_model_draws(tmp_path: Path, write: Callable[..., Checkpoint]) -> None:
+    spec = image_spec(conditional=True)
+    checkpoint = write(spec)
+    path = tmp_path / "model.safetensors"
+    done = latentd("sample", path, "--seeds", "0-2,9", "-o", tmp_path / "grid.png")
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert picture.shape == (56, 56)
+    latents, labels = draw_many(spec, [0, 1, 2, 9])
+    expected = to_pixels(generate(checkpoint.build(), latents, labels))
+    assert np.array_equal(picture[28:, 28:], expected[3, ..., 0])
+
+    assert latentd("sample", path, "--seeds", "5", "--label", "owl", "-o", tmp_path / "owl.npy").returncode == 0
+    assert latentd("sample", path, "--seeds", "5", "--label", "2", "-o", tmp_path / "two.npy").returncode == 0
+    owl = np.load(io.BytesIO((tmp_path / "owl.npy").read_bytes()))
+    assert owl.shape == (1, 1, 28, 28)
+    assert np.array_equal(owl, np.load(tmp_path / "two.npy"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nope"], "there is no recipe 'nope'"),
+        (["train", "ring-gan", "--set", "stepz=1"], "stepz: unknown field"),
+        (["train", "ring-gan", "--data", ".", "--out", "{folder}"], "leave --data away"),
+        (["train", "ring-gan", "--seed", "-1"], "--seed"),
+        (["train", "image-folder-dcgan", "--out", "{folder}"], "--data PATH"),
+        (["train", "ring-gan", "--out", "{model}/below"], "cannot be written to"),
+        (["show", "missing.safetensors"], "does not exist"),
+        (["show", "pyproject.toml"], "name ends in .safetensors"),
+        (["sample", "{model}", "--seeds", "3-1", "-o", "x.npy"], "'3-1' is not a seed"),
+        (["sample", "{model}", "--seeds", "4294967296", "-o", "x.npy"], "is not a seed"),
+        (["sample", "{model}", "--seeds", "9" * 5000, "-o", "x.npy"], "is not a seed"),
+        (["sample", "{model}", "--seeds", "0-4096", "-o", "x.npy"], "at most 4096"),
+        (["sample", "{model}", "--label", "cat", "-o", "x.npy"], "takes no label"),
+        (["sample", "{model}", "-o", "x.png"], "ending must be one of .npy"),
+        (["sample", "{model}", "-o", "missing/x.npy"], "cannot be written"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    write: Callable[..., Checkpoint],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(points_spec())
+    filled = [argument.format(model=tmp_path / "model.safetensors", folder=tmp_path) for argument in arguments]
+    monkeypatch.setattr(sys, "argv", ["latentd", *filled])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (1, 2)
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+
+
+def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [LATENTD, "train", "ring-gan", "--set", "steps=300", "--out", tmp_path],
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "160"},
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # how Linux says that the other end was closed
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(timeout=120) == 0
+    text = shown.decode()
+    assert "━" in text
+    assert "steps/s" in text
+    assert "D " in text
+    assert "300/300" in text
