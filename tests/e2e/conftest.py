@@ -1,0 +1,113 @@
+"""A real `bentoml serve`, on a loopback port of its own and with a BENTOML_HOME of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> tuple[int, str, str | None]:
+        """Status, code and field; the body has nothing else but a message."""
+        assert set(self.json) == {"error"}
+        assert set(self.json["error"]) == {"code", "message", "field"}
+        assert self.json["error"]["message"]
+        return self.status, self.json["error"]["code"], self.json["error"]["field"]
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    log: Path
+    pid: int
+
+    def call(self, path: str, body: bytes | None = None, method: str | None = None, **headers: str) -> Answer:
+        request = urllib.request.Request(self.url + path, data=body, method=method)
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
+        except urllib.error.HTTPError as problem:
+            return Answer(problem.code, {k.lower(): v for k, v in problem.headers.items()}, problem.read())
+
+    def generate(self, accept: str = "*/*", **fields: Any) -> Answer:
+        body = json.dumps(fields).encode()
+        return self.call("/generate", body, content_type="application/json", accept=accept)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(home: Path, probe: str = "/readyz", **environment: str) -> Iterator[Server]:
+    """`bentoml serve` in the repository root, until the block ends; then it has to stop cleanly."""
+    port = free_port()
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=ROOT,
+            env=os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"} | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(f"http://127.0.0.1:{port}", log, process.pid)
+    try:
+        _wait_for(server, probe, process)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, log.read_text()
+
+
+def _wait_for(server: Server, probe: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, server.log.read_text()
+        try:
+            if server.call(probe).status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{probe} is not 200: {server.log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The shipped catalog, as `make serve` serves it."""
+    with serving(tmp_path_factory.mktemp("bentoml"), LATENTD_MODELS=str(ROOT / "models" / "checkpoints")) as running:
+        yield running
