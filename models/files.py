@@ -24,8 +24,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def printable(name: str) -> str:
-    """`name` as text that can be logged and sent: a file's name is bytes that need not be text."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """`name` as one line of text that can be logged and sent: a file's name is bytes that need not be text."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _sync(path: Path) -> None:

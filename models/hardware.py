@@ -1,9 +1,20 @@
-"""Which device to compute on, and what it is, in words that tell apart machines whose bits may differ."""
+"""Which device to compute on, what it is in words that tell apart machines whose bits may differ, and how to use it."""
 
+import ctypes
+import os
 import platform
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+_LARGEST_REUSED = 2**25
+"""What glibc allows; larger tensors are still mapped by themselves."""
+_MOST_KEPT = 2**28
 
 
 def choose_device(name: str) -> torch.device:
@@ -18,6 +29,44 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda})"
     return f"{_cpu_model()} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+
+
+def driver_version(device: torch.device) -> str:
+    """The device driver's version; `none` for a CPU."""
+    if device.type != "cuda":
+        return "none"
+    with suppress(OSError):
+        found = re.search(r"Kernel Module\D*([\d.]+)", _NVIDIA_DRIVER.read_text(encoding="utf-8"))
+        if found:
+            return found.group(1)
+    return "unknown"
+
+
+def memory_bytes(device: torch.device) -> int:
+    """The size of the memory that tensors on `device` live in."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def core_count() -> int:
+    """The CPU cores that this process may use: what its affinity and its container's quota leave of the machine's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no cgroup, or no quota
+        quota, period = _CGROUP_LIMIT.read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def keep_freed_memory() -> None:
+    """Let freed memory be used again instead of going back to the system and being mapped anew for every large tensor.
+
+    By default glibc does that for blocks from 128 KiB, whose page faults can take as long as the computing itself.
+    """
+    with suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_REUSED)
+        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
 
 
 def _cpu_model() -> str:

@@ -1,43 +1,84 @@
-"""From latents to samples in microbatches of one fixed size, so that a sample's bits never depend on its batch.
+"""From latents to samples in forward passes of fixed sizes, so that a sample's bits never depend on its batch.
 
 Libraries choose a kernel by the shape of the problem and so may round differently from one batch size to another;
-within one shape a row does not depend on its neighbours. Every forward pass of a served or sampled generator has
-MICROBATCH rows, the last ones padding where fewer are wanted.
+within one shape a row does not depend on its neighbours. REFERENCE_SIZE is the shape that defines a sample's bits;
+another size may be used where it was shown to give the same ones.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from models.family import Generator
 from models.latents import Latents
 from models.outputs.base import Samples
-from models.spec import ClassCondition
+from models.spec import ClassCondition, GeneratorSpec
 
-MICROBATCH = 16
+REFERENCE_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a generator is called with, a row a sample: latents [N, dim] and class weights [N, classes], float32."""
+
+    latents: Latents
+    condition: NDArray[np.float32] | None
+    """None for an unconditional generator."""
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, part: slice | NDArray[np.int64]) -> Self:
+        condition = None if self.condition is None else self.condition[part]
+        return type(self)(self.latents[part], condition)
+
+    @classmethod
+    def of(cls, spec: GeneratorSpec, latents: Latents, labels: Sequence[int | None]) -> Self:
+        """Latents [N, dim] and a class a row (None where `spec` has no classes)."""
+        if not isinstance(spec.condition, ClassCondition):
+            return cls(latents, None)
+        classes = [label or 0 for label in labels]
+        return cls(latents, np.eye(len(spec.condition.names), dtype=np.float32)[classes])
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """All rows of `parts`, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        conditions = [part.condition for part in parts if part.condition is not None]
+        return cls(np.concatenate([part.latents for part in parts]), np.concatenate(conditions) if conditions else None)
+
+    def padded(self, size: int) -> tuple[Latents, NDArray[np.float32] | None]:
+        """Latents and class weights with zeros appended up to `size` rows."""
+        return _pad(self.latents, size), None if self.condition is None else _pad(self.condition, size)
+
+
+def _pad(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    if len(values) == size:
+        return values
+    padded = np.zeros((size, values.shape[1]), dtype=np.float32)
+    padded[: len(values)] = values
+    return padded
 
 
 @torch.inference_mode()
-def forward_microbatch(generator: Generator, latents: Latents, labels: Sequence[int | None]) -> Samples:
-    """Latents [n, dim] and classes (n ≤ MICROBATCH; None where there are none) → samples [n, *shape], float32."""
+def forward(generator: Generator, rows: Rows, size: int) -> Samples:
+    """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → samples [n, *shape], float32."""
     device = next(generator.parameters()).device
-    rows = np.zeros((MICROBATCH, latents.shape[1]), dtype=np.float32)
-    rows[: len(latents)] = latents
-    z = torch.from_numpy(rows).to(device)  # [MICROBATCH, dim]
-    condition = None
-    if isinstance(generator.spec.condition, ClassCondition):
-        padded = [label or 0 for label in labels] + [0] * (MICROBATCH - len(labels))
-        condition = generator.spec.condition.one_hot(torch.tensor(padded)).to(device)  # [MICROBATCH, classes]
-    samples: Samples = generator(z, condition)[: len(latents)].float().cpu().numpy()
+    latents, weights = rows.padded(size)
+    condition = None if weights is None else torch.from_numpy(weights).to(device)  # [size, classes]
+    output: Tensor = generator(torch.from_numpy(latents).to(device), condition)  # [size, *shape]
+    samples: Samples = output[: len(rows)].float().cpu().numpy()
     return samples
 
 
 def generate(generator: Generator, latents: Latents, labels: Sequence[int | None]) -> Samples:
     """Latents [N, dim] and classes, any N ≥ 1 → samples [N, *shape], the same bits that a served model gives."""
-    starts = range(0, len(latents), MICROBATCH)
-    parts = [
-        forward_microbatch(generator, latents[start : start + MICROBATCH], labels[start : start + MICROBATCH])
-        for start in starts
-    ]
-    return np.concatenate(parts)
+    rows = Rows.of(generator.spec, latents, labels)
+    starts = range(0, len(rows), REFERENCE_SIZE)
+    return np.concatenate([forward(generator, rows[i : i + REFERENCE_SIZE], REFERENCE_SIZE) for i in starts])

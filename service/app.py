@@ -3,14 +3,16 @@
 import json
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import threading
+from types import FrameType
 from typing import Any
 
 import bentoml
 import torch
 
-from models.hardware import choose_device
-from service.catalog import load_catalog
+from models.hardware import choose_device, core_count, keep_freed_memory, memory_bytes
+from service.catalog import Catalog, Loader
 from service.engine import Engine
 from service.http import Gateway, Runtime, answer_generate, create_api
 from service.schemas import GenerateRequest
@@ -21,25 +23,27 @@ api = create_api()
 
 # BentoML writes the logs; it would leave out what is less than a warning.
 logging.getLogger("latentd").setLevel(logging.INFO)
+logger = logging.getLogger("latentd.service")
 
-# BentoML's own timeout answers with a body of its own, so ours comes first.
-_GRACE_SECONDS = 30
+_CUDA_SLOTS = 2
+"""One pass that computes and one that waits behind it, so that the device never waits for Python."""
 
 
-@bentoml.service(name="latentd", workers=1, traffic={"timeout": settings.timeout + _GRACE_SECONDS})
+@bentoml.service(name="latentd", workers=1)
 class Latentd:
     """Batched latent-to-sample inference. A sample is named by model version, seed and parameters."""
 
     def __init__(self) -> None:
-        torch.backends.cudnn.deterministic = True  # some of cuDNN's convolutions add in any order
-        self.runtime = Runtime(
-            settings=settings,
-            catalog=load_catalog(settings.catalog_paths(), settings.default_model, choose_device(settings.device)),
-            engine=Engine(settings.max_queue),
-            workers=ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="latentd-worker"),
-        )
-        self.runtime.engine.start()
+        device = choose_device(settings.device)
+        engine = Engine(settings.max_queue, slots=_prepare(device))
+        loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
+        memory = settings.model_memory or memory_bytes(device) // 2
+        catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory)
+        self.runtime = Runtime(settings, catalog, engine)
+        engine.start()
+        catalog.start()
         api.state.runtime = self.runtime
+        _drain_on_signal(engine, settings.drain)
 
     @bentoml.api(route="/generate", input_spec=GenerateRequest)  # type: ignore[untyped-decorator]  # in bentoml
     async def generate(self, **fields: Any) -> dict[str, Any]:
@@ -58,8 +62,40 @@ class Latentd:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # in bentoml
     def close(self) -> None:
         """Finish what is queued, then stop."""
+        self.runtime.catalog.close()
         self.runtime.engine.close()
-        self.runtime.workers.shutdown()
+
+
+def _prepare(device: torch.device) -> int:
+    """Set torch up for serving on `device`; gives the number of forward passes that may be under way.
+
+    On a CPU every core takes a pass of its own, on one thread: passes then never wait for each other's threads, and the
+    event loop and the encoders share the cores with them evenly. OMP_NUM_THREADS gives a pass more threads.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # some of cuDNN's convolutions add in any order
+        return _CUDA_SLOTS
+    keep_freed_memory()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    return max(1, core_count() // torch.get_num_threads())
+
+
+def _drain_on_signal(engine: Engine, seconds: float) -> None:
+    """Once told to stop, give requests `seconds` to finish; the server itself waits for them without end."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # in-process use: signals are the host's
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        logger.info("told to stop; requests have %g seconds to finish", seconds)
+        timer = threading.Timer(seconds, engine.abort)
+        timer.daemon = True
+        timer.start()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 # bentoml types a decorated class as the class itself, not as the Service that it is

@@ -4,21 +4,26 @@ import asyncio
 import base64
 import secrets
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import orjson
 
 from models.latents import MAX_SEED, Latents, draw_many, truncate
-from models.outputs.base import Samples, encode_npy
+from models.outputs.base import OutputKind, Samples, encode_npy
+from models.sampling import Rows
 from models.spec import ClassCondition, GeneratorSpec
 from service.catalog import Catalog, ServedModel
-from service.engine import Engine
+from service.engine import Engine, NotFiniteError
+from service.engine.fair_queue import Encode
 from service.errors import invalid
 from service.negotiate import Shape, negotiate
 from service.schemas import GenerateRequest, Label
+
+_DRAWN_AT_ONCE = 64
+"""Latents that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +65,22 @@ def make_plan(request: GenerateRequest, accept: str, catalog: Catalog, max_sampl
     )
 
 
-async def carry_out(plan: Plan, engine: Engine, workers: Executor) -> Answer:
-    """Draw, compute and encode `plan`; drawing and encoding run in `workers`, off the event loop."""
+async def carry_out(plan: Plan, catalog: Catalog, engine: Engine) -> Answer:
+    """Draw, compute and encode `plan`. ApiError 400 where its latents lead to nothing finite."""
     loop = asyncio.get_running_loop()
-    latents, labels = await loop.run_in_executor(workers, _rows, plan)
-    samples = await asyncio.wrap_future(engine.submit(plan.model, latents, labels))
-    _require_finite(plan, samples)
-    body = await loop.run_in_executor(workers, _encode, plan, samples, labels)
+    few = plan.num_samples <= _DRAWN_AT_ONCE
+    latents, labels = _draw(plan) if few else await loop.run_in_executor(None, _draw, plan)
+    rows = Rows.of(plan.model.card.spec, latents, labels)
+    replica = await catalog.ready(plan.model)
+    try:
+        body: bytes = await engine.submit(
+            replica, rows, _encoder(plan), lambda results: _assemble(plan, labels, results)
+        )
+    except NotFiniteError as problem:
+        if plan.given_latents is None:
+            raise
+        raise invalid("latents", "they lead to a sample that is not finite; keep near what seeds give") from problem
     return Answer(plan, body)
-
-
-def _require_finite(plan: Plan, samples: Samples) -> None:
-    if np.isfinite(samples).all():
-        return
-    if plan.given_latents is not None:
-        raise invalid("latents", "they lead to a sample that is not finite; keep near what seeds give")
-    raise ArithmeticError(f"{plan.model.name}@{plan.model.version} gave a sample that is not finite")
 
 
 def _seeds(request: GenerateRequest, max_samples: int) -> tuple[int, list[int] | None]:
@@ -131,7 +136,7 @@ def _labels(request: GenerateRequest, spec: GeneratorSpec, num_samples: int) -> 
         raise invalid("label", str(problem)) from problem
 
 
-def _rows(plan: Plan) -> tuple[Latents, Sequence[int | None]]:
+def _draw(plan: Plan) -> tuple[Latents, Sequence[int | None]]:
     labels: Sequence[int | None] = [None] * plan.num_samples
     if plan.given_latents is not None:
         latents = plan.given_latents
@@ -140,36 +145,75 @@ def _rows(plan: Plan) -> tuple[Latents, Sequence[int | None]]:
     return truncate(latents, plan.truncation), plan.given_labels or labels
 
 
-def _encode(plan: Plan, samples: Samples, labels: Sequence[int | None]) -> bytes:
+def _encoder(plan: Plan) -> Encode:
     output, shape = plan.model.card.spec.output, plan.shape
+    if shape.envelope == "json":
+        return _json_data(output, shape.format)
+    if shape.envelope == "single":
+        return _files(output, shape.format)
+    return list  # one file of all samples is encoded when all are there
+
+
+@cache
+def _files(output: OutputKind, format: str) -> Encode:
+    return lambda samples: output.encode(samples, format)
+
+
+@cache
+def _json_data(output: OutputKind, format: str) -> Encode:
+    return lambda samples: [_data(file, format) for file in output.encode(samples, format)]
+
+
+def _data(file: bytes, format: str) -> bytes:
+    """A file as a JSON value: JSON as it is, what is binary as base64."""
+    return file if format == "json" else b'"' + base64.b64encode(file) + b'"'
+
+
+def _assemble(plan: Plan, labels: Sequence[int | None], results: list[Any]) -> bytes:
+    """The answer's body of what `_encoder` made of each sample."""
+    output, shape = plan.model.card.spec.output, plan.shape
+    if shape.envelope == "single":
+        (file,) = results
+        return bytes(file)
+    if shape.envelope == "json":
+        return _json_body(plan, labels, results)
+    samples: Samples = np.stack(results)
     if shape.envelope == "rows":
         return encode_npy(samples)
-    if shape.envelope == "grid":
-        return output.encode_grid(samples, shape.format)
-    if shape.envelope == "single":
-        return output.encode(samples[0], shape.format)
-    return _encode_json(plan, samples, labels)
+    picture = output.encode_grid(samples, shape.format)
+    return picture if shape.envelope == "grid" else _json_grid(plan, labels, picture)
 
 
-def _encode_json(plan: Plan, samples: Samples, labels: Sequence[int | None]) -> bytes:
-    spec, shape = plan.model.card.spec, plan.shape
-    names = spec.condition.names if isinstance(spec.condition, ClassCondition) else ()
-    if shape.envelope == "json-grid":
-        entry: dict[str, Any] = {"index": 0, "seeds": plan.seeds}
-        if names:
-            entry["labels"] = [names[label or 0] for label in labels]
-        entries = [entry | {"data": _data(spec.output.encode_grid(samples, shape.format), shape.format)}]
-    else:
-        entries = []
-        for index, sample in enumerate(samples):
-            entry = {"index": index, "seed": plan.seeds[index] if plan.seeds else None}
-            if names:
-                entry["label"] = names[labels[index] or 0]
-            entries.append(entry | {"data": _data(spec.output.encode(sample, shape.format), shape.format)})
-    model = plan.model
-    return orjson.dumps({"model": model.name, "version": model.version, "format": shape.format, "samples": entries})
+def _json_body(plan: Plan, labels: Sequence[int | None], data: list[bytes]) -> bytes:
+    """Joined by hand: megabytes of base64 are to be copied once."""
+    seeds: Sequence[int | None] = plan.seeds or [None] * plan.num_samples
+    names = _label_names(plan, labels)
+    heads = (
+        b'{"index":%d,"seed":%s%s,"data":'
+        % (
+            index,
+            b"null" if seed is None else b"%d" % seed,
+            b',"label":' + orjson.dumps(names[index]) if names else b"",
+        )
+        for index, seed in enumerate(seeds)
+    )
+    samples = b",".join(head + each + b"}" for head, each in zip(heads, data, strict=True))
+    return _json_head(plan) + samples + b"]}"
 
 
-def _data(encoded: bytes, format: str) -> object:
-    """JSON goes in as it is, binary formats as base64."""
-    return orjson.Fragment(encoded) if format == "json" else base64.b64encode(encoded).decode("ascii")
+def _json_grid(plan: Plan, labels: Sequence[int | None], picture: bytes) -> bytes:
+    entry: dict[str, Any] = {"index": 0, "seeds": plan.seeds}
+    if names := _label_names(plan, labels):
+        entry["labels"] = names
+    head = orjson.dumps(entry)[:-1]
+    return _json_head(plan) + head + b',"data":' + _data(picture, plan.shape.format) + b"}]}"
+
+
+def _json_head(plan: Plan) -> bytes:
+    facts = {"model": plan.model.name, "version": plan.model.version, "format": plan.shape.format}
+    return orjson.dumps(facts)[:-1] + b',"samples":['
+
+
+def _label_names(plan: Plan, labels: Sequence[int | None]) -> list[str]:
+    classes = plan.model.card.spec.condition
+    return [classes.names[label or 0] for label in labels] if isinstance(classes, ClassCondition) else []

@@ -1,8 +1,8 @@
 """The HTTP API: routes, bodies, headers and errors. Everything about samples is elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,10 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.sampling import MICROBATCH
 from service.catalog import Catalog, ServedModel
 from service.engine import Engine, EngineClosedError, QueueFullError
-from service.errors import ApiError, raise_invalid
+from service.errors import ApiError, invalid, raise_invalid
 from service.generation import Answer, carry_out, make_plan
 from service.schemas import GenerateRequest
 from service.settings import Settings
@@ -32,7 +31,6 @@ class Runtime:
     settings: Settings
     catalog: Catalog
     engine: Engine
-    workers: ThreadPoolExecutor
 
 
 class Gateway:
@@ -71,13 +69,14 @@ def create_api() -> Starlette:
 async def generate(request: Request) -> Response:
     """Samples from seeds or latents, as JSON or as the bytes themselves."""
     runtime: Runtime = request.app.state.runtime
-    async with _time_limit(runtime.settings.timeout):
+    async with _time_limit(_seconds_allowed(request, runtime.settings.timeout)):
         body = await _read_body(request, runtime.settings.max_body_bytes)
         try:
             asked = GenerateRequest.model_validate_json(body)
         except ValidationError as problem:
             raise_invalid(problem)
-        answer = await answer_generate(runtime, asked, ", ".join(request.headers.getlist("accept")))
+        accept = ", ".join(request.headers.getlist("accept"))
+        answer = await _while_connected(request, answer_generate(runtime, asked, accept))
     return Response(answer.body, media_type=answer.plan.shape.media_type, headers=_headers(answer))
 
 
@@ -85,9 +84,10 @@ async def answer_generate(runtime: Runtime, asked: GenerateRequest, accept: str)
     """The answer to a request; ApiError says what is in its way."""
     plan = make_plan(asked, accept, runtime.catalog, runtime.settings.max_samples)
     try:
-        return await carry_out(plan, runtime.engine, runtime.workers)
+        return await carry_out(plan, runtime.catalog, runtime.engine)
     except QueueFullError as problem:
-        raise ApiError(429, "queue_full", str(problem), headers={"Retry-After": "1"}) from problem
+        seconds = max(1, math.ceil(problem.retry_after))
+        raise ApiError(429, "queue_full", str(problem), headers={"Retry-After": str(seconds)}) from problem
     except EngineClosedError as problem:
         raise ApiError(503, "shutting_down", str(problem)) from problem
 
@@ -117,7 +117,12 @@ def _describe(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "version": model.version,
         "formats": list(model.card.spec.output.media_types),
         "limits": {"max_samples": settings.max_samples},
-        "determinism": {"mode": "bitwise", "sizes": [MICROBATCH], "fingerprint": model.fingerprint},
+        "determinism": {
+            "mode": model.calibration.mode,
+            "sizes": model.calibration.sizes,
+            "fingerprint": model.fingerprint,
+            "fingerprint_id": model.fingerprint_id,
+        },
         "card": model.card.model_dump(mode="json"),
     }
 
@@ -129,6 +134,36 @@ async def _time_limit(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as problem:
         raise ApiError(504, "timeout", f"not done within {seconds:g} seconds") from problem
+
+
+def _seconds_allowed(request: Request, most: float) -> float:
+    """What X-Request-Timeout asks for, in seconds, if it is less than `most`."""
+    asked = request.headers.get("x-request-timeout")
+    if asked is None:
+        return most
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise invalid(None, f"X-Request-Timeout is a number of seconds above 0, not {asked!r}")
+    return min(seconds, most)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Do `work`, or stop it where the client leaves; its rows then leave the queue. Raises ClientDisconnect."""
+    doing = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(request.receive())  # the body was read, so the next message is that
+    leaving.add_done_callback(lambda _: doing.cancel())
+    try:
+        return await doing
+    except asyncio.CancelledError:
+        if leaving.done() and not leaving.cancelled():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        leaving.cancel()
+        doing.cancel()
 
 
 def _headers(answer: Answer) -> dict[str, str]:

@@ -23,13 +23,19 @@ class Settings(BaseSettings):
     default_model: str = "fashion-dcgan"
     """Served where a request names no model; the first by name if it is not in the catalog."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    determinism: Literal["bitwise", "off"] = "bitwise"
+    """`off`: forward passes of any size, without the promise that a sample's bits do not depend on its batch."""
+    model_memory: int | None = Field(default=None, ge=1)
+    """Bytes of weights on the device at a time, the least recently used making room; default: half of its memory."""
     max_samples: int = Field(default=256, ge=1, le=1024)
     """Samples that one request may ask for."""
     max_queue: int = Field(default=4096, ge=1)
     """Samples that may wait; beyond, requests are answered 429."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     timeout: float = Field(default=60.0, gt=0)
-    """Seconds until a request is given up with 504."""
+    """Seconds until a request is given up with 504; it may name a shorter time in X-Request-Timeout."""
+    drain: float = Field(default=30.0, gt=0)
+    """Seconds that queued requests have to finish in once the service was told to stop."""
 
     @model_validator(mode="after")
     def _one_request_fits_the_queue(self) -> Self:

@@ -36,8 +36,8 @@ class OutputKind(BaseModel, ABC):
         """The shape of one sample, without the batch dimension."""
 
     @abstractmethod
-    def encode(self, sample: Samples, format: str) -> bytes:
-        """Encode one sample of `shape` in one of `media_types`."""
+    def encode(self, samples: Samples, format: str) -> list[bytes]:
+        """Encode samples [N, *shape] in one of `media_types`, each by itself."""
 
     def encode_grid(self, samples: Samples, format: str) -> bytes:
         """Encode samples [N, *shape] as one picture in one of `grid_formats`."""

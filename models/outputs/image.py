@@ -1,21 +1,23 @@
 """Images: [channels, height, width] floats in [-1, 1], and the picture files they become."""
 
-import io
 import math
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Literal
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 
 from models.outputs.base import OutputKind, Samples, encode_npy
 
-# One fixed set of encoder options a format: a sample's bytes must not depend on the request.
-_ENCODERS: dict[str, dict[str, Any]] = {
-    "png": {"format": "PNG", "compress_level": 6},
-    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    "webp": {"format": "WEBP", "lossless": True, "quality": 80, "method": 4},
+# One fixed set of encoder options a format: a sample's bytes must not depend on the request. These encoders let other
+# threads run meanwhile, which Pillow's do not for small images.
+_ENCODERS: dict[str, Callable[[NDArray[np.uint8]], bytes | bytearray]] = {
+    "png": partial(imagecodecs.png_encode, level=3),
+    "jpeg": partial(imagecodecs.jpeg8_encode, level=95, subsampling="444"),
+    "webp": lambda pixels: imagecodecs.webp_encode(_as_rgb(pixels), lossless=True, level=80, method=4),
 }
 
 
@@ -41,10 +43,10 @@ class ImageOutput(OutputKind):
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
 
-    def encode(self, sample: Samples, format: str) -> bytes:
+    def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":
-            return encode_npy(sample)
-        return _encode_pixels(to_pixels(sample[None])[0], format)
+            return [encode_npy(sample) for sample in samples]
+        return [_encode_pixels(pixels, format) for pixels in to_pixels(samples)]
 
     def encode_grid(self, samples: Samples, format: str) -> bytes:
         return _encode_pixels(tile(to_pixels(samples)), format)
@@ -68,8 +70,10 @@ def tile(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _encode_pixels(pixels: NDArray[np.uint8], format: str) -> bytes:
+    """[H, W, C] bytes → a picture file."""
     grey = pixels.shape[-1] == 1
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))
-    buffer = io.BytesIO()
-    image.save(buffer, **_ENCODERS[format])
-    return buffer.getvalue()
+    return bytes(_ENCODERS[format](np.ascontiguousarray(pixels[..., 0] if grey else pixels)))
+
+
+def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)

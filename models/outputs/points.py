@@ -23,7 +23,8 @@ class PointsOutput(OutputKind):
     def shape(self) -> tuple[int, ...]:
         return (self.dim,)
 
-    def encode(self, sample: Samples, format: str) -> bytes:
+    def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":
-            return encode_npy(sample)
-        return orjson.dumps(np.ascontiguousarray(sample, dtype=np.float32), option=orjson.OPT_SERIALIZE_NUMPY)
+            return [encode_npy(sample) for sample in samples]
+        rows = np.ascontiguousarray(samples, dtype=np.float32)
+        return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]

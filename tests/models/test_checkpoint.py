@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from models.families import build_generator
 from models.latents import draw_many
-from models.sampling import MICROBATCH, generate
+from models.sampling import REFERENCE_SIZE, generate
 from tests.conftest import card_of, image_spec, points_spec
 
 Write = Callable[..., Checkpoint]
@@ -168,7 +168,7 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", [points_spec(), image_spec(), image_spec(conditional=True)])
 def test_samples_do_not_depend_on_their_batch(write: Write, spec: object) -> None:
     generator = write(spec).build()
-    latents, labels = draw_many(generator.spec, range(3 * MICROBATCH + 5))
+    latents, labels = draw_many(generator.spec, range(3 * REFERENCE_SIZE + 5))
     together = generate(generator, latents, labels)
     for index in range(0, len(latents), 7):
         assert np.array_equal(

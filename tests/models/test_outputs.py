@@ -26,7 +26,7 @@ def test_minus_one_is_black_and_one_is_white() -> None:
 @pytest.mark.parametrize("format", ["png", "webp"])
 def test_lossless_formats_hold_every_pixel(output: ImageOutput, format: str) -> None:
     sample = ramp(output, 1)
-    image = Image.open(io.BytesIO(output.encode(sample[0], format)))
+    image = Image.open(io.BytesIO(output.encode(sample, format)[0]))
     assert image.size == (3, 2)
     decoded = np.asarray(image.convert("L" if output.channels == 1 else "RGB")).reshape(2, 3, output.channels)
     assert np.array_equal(decoded, to_pixels(sample)[0])
@@ -34,14 +34,14 @@ def test_lossless_formats_hold_every_pixel(output: ImageOutput, format: str) -> 
 
 def test_jpeg_is_close() -> None:
     sample = np.full((3, 16, 16), 0.3, dtype=np.float32)
-    image = Image.open(io.BytesIO(ImageOutput(channels=3, height=16, width=16).encode(sample, "jpeg")))
+    image = Image.open(io.BytesIO(ImageOutput(channels=3, height=16, width=16).encode(sample[None], "jpeg")[0]))
     assert image.format == "JPEG"
     assert np.abs(np.asarray(image).astype(int) - 166).max() <= 2
 
 
 def test_npy_is_the_sample_itself() -> None:
     sample = ramp(COLOUR, 1)[0]
-    assert np.array_equal(np.load(io.BytesIO(COLOUR.encode(sample, "npy")), allow_pickle=False), sample)
+    assert np.array_equal(np.load(io.BytesIO(COLOUR.encode(sample[None], "npy")[0]), allow_pickle=False), sample)
 
 
 @pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (3, 2, 2), (5, 3, 2), (16, 4, 4)])
@@ -58,4 +58,4 @@ def test_grid_is_filled_row_by_row(count: int, columns: int, rows: int) -> None:
 def test_points_keep_their_bits_in_json() -> None:
     output = PointsOutput(dim=3)
     sample = np.array([0.1, -2.5e-8, 1 / 3], dtype=np.float32)
-    assert np.array_equal(np.array(orjson.loads(output.encode(sample, "json")), dtype=np.float32), sample)
+    assert np.array_equal(np.array(orjson.loads(output.encode(sample[None], "json")[0]), dtype=np.float32), sample)

@@ -1,0 +1,1 @@
+"""What is measured, against whom: honest programs, each run by hand."""

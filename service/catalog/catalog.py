@@ -1,0 +1,200 @@
+"""Models by name, kept in step with their files while the service runs.
+
+A file that is new, changed or gone is noticed by looking every half second, which works on every file system. The
+new version is loaded and calibrated beside the old one, which serves until it is swapped in one assignment; batches under
+way finish with the version that they began with. A bad file changes nothing but the log and `failures`.
+"""
+
+import asyncio
+import ctypes
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from models.checkpoint import CheckpointError
+from models.files import printable
+from service.catalog.files import Changes, Seen
+from service.catalog.loader import Loader
+from service.catalog.served import Failure, ServedModel
+from service.engine import EngineClosedError, Replica
+from service.errors import ApiError
+
+logger = logging.getLogger("latentd.catalog")
+
+_LOOK_SECONDS = 0.5
+_LONGEST_REPORT = 1000
+
+
+class Catalog:
+    """What is served. `models` and `failures` are replaced, never changed, so that readers need no lock."""
+
+    def __init__(
+        self,
+        places: Callable[[], Iterable[Path]],
+        loader: Loader,
+        default_name: str,
+        memory: int,
+    ) -> None:
+        """`memory`: bytes of weights that may be on the device; the model in use may exceed it alone."""
+        self.models: Mapping[str, ServedModel] = MappingProxyType({})
+        self.failures: list[Failure] = []
+        self._changes = Changes(places)
+        self._loader = loader
+        self._default_name = default_name
+        self._memory = memory
+        self._by_file: dict[Path, ServedModel] = {}
+        self._failed: dict[Path, Failure] = {}
+        self._loading = threading.Lock()
+        self._stopped = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="latentd-catalog", daemon=True)
+
+    def start(self) -> None:
+        """Load what is there, then go on watching."""
+        self._update(*self._changes.look(wait_until_still=False))
+        if self.default is None:
+            logger.error("no model is served; GET /models says why")
+        elif self.default.name != self._default_name:
+            logger.warning("there is no model %r; %s is the default", self._default_name, self.default.name)
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+        self._watcher.join()
+
+    @property
+    def default(self) -> ServedModel | None:
+        """What a request gets that names no model: the configured default, else the first by name."""
+        models = self.models
+        return models.get(self._default_name) or next((models[name] for name in sorted(models)), None)
+
+    def find(self, reference: str | None) -> ServedModel:
+        """The model that `name` or `name@version` refers to, or the default; ApiError 404 where there is none."""
+        if reference is None:
+            if (default := self.default) is None:
+                raise ApiError(404, "unknown_model", "no model is served; GET /models says why", "model")
+            return default
+        name, at, version = reference.partition("@")
+        model = self.models.get(name)
+        if model is None:
+            known = ", ".join(sorted(self.models))
+            raise ApiError(404, "unknown_model", f"there is no model {name!r}; served are {known}", "model")
+        if at and version != model.version:
+            message = f"{name} is served in version {model.version}, not {version!r}"
+            raise ApiError(404, "version_not_served", message, "model")
+        return model
+
+    async def ready(self, model: ServedModel) -> Replica:
+        """`model` on its device, loaded again where it had to make room for others; ApiError 503 if it cannot be."""
+        model.last_used = time.monotonic()
+        if model.replica is not None:
+            return model.replica
+        return await asyncio.get_running_loop().run_in_executor(None, self._load_again, model)
+
+    def _load_again(self, model: ServedModel) -> Replica:
+        with self._loading:
+            if model.replica is None:
+                try:
+                    again = self._loader.load(model.file, model)
+                except CheckpointError as problem:
+                    message = f"{model.name} left the device to make room, and cannot be loaded again: {problem}"
+                    raise ApiError(503, "model_unavailable", message, "model") from problem
+                if again.version != model.version:
+                    message = f"{model.name} is just being replaced by version {again.version}; ask again"
+                    raise ApiError(503, "model_unavailable", message, "model")
+                model.replica = again.replica
+                logger.info("%s@%s is on the device again", model.name, model.version)
+            replica = model.replica
+            assert replica is not None  # noqa: S101  # for mypy
+            self._make_room(keep=model)
+            return replica
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(_LOOK_SECONDS):
+            try:
+                self._update(*self._changes.look())
+            except EngineClosedError:
+                return
+            except Exception:
+                logger.exception("looking for changed models failed; the next look is in %s s", _LOOK_SECONDS)
+
+    def _update(self, seen: Seen, changed: list[Path]) -> None:
+        """Load what `changed`, forget what is gone, and swap in the result."""
+        gone = (set(self._by_file) | set(self._failed)) - set(seen.stamps) - set(seen.missing)
+        news = [file for file in seen.missing if file not in self._failed]
+        if not (changed or gone or news):
+            return
+        with self._loading:
+            for file in gone:
+                self._failed.pop(file, None)
+                self._by_file.pop(file, None)
+            for place in news:
+                self._by_file.pop(place, None)
+                self._report(place, seen.missing[place])
+        for file in changed:
+            self._load(file)
+            self._publish(seen)
+        self._publish(seen)
+        _return_memory()
+
+    def _load(self, file: Path) -> None:
+        with self._loading:
+            try:
+                model = self._loader.load(file, self._by_file.get(file))
+            except CheckpointError as problem:
+                self._report(file, str(problem))
+                return
+            model.last_used = time.monotonic()
+            self._by_file[file] = model
+            self._failed.pop(file, None)
+            logger.info("serving %s@%s from %s", model.name, model.version, printable(str(file)))
+            self._make_room(keep=model)
+
+    def _publish(self, seen: Seen) -> None:
+        models: dict[str, ServedModel] = {}
+        for file in seen.stamps:
+            if (model := self._by_file.get(file)) is None:
+                continue
+            if (hidden := models.get(model.name)) is not None and model is not self.models.get(model.name):
+                logger.info("%s hides %s", printable(str(file)), printable(str(hidden.file)))
+            models[model.name] = model
+        for name in set(self.models) - set(models):
+            logger.info("%s is not served any more: its file is gone", name)
+        self.models = MappingProxyType(models)
+        self.failures = list(self._failed.values())
+
+    def _make_room(self, keep: ServedModel) -> None:
+        """Take the least recently used models off the device until the rest fits."""
+        resident = [model for model in {*self._by_file.values(), keep} if model.replica is not None]
+        used = sum(model.weight_bytes for model in resident)
+        for model in sorted(resident, key=lambda each: each.last_used):
+            if used <= self._memory:
+                return
+            if model is not keep:
+                model.replica = None
+                used -= model.weight_bytes
+                logger.info("%s@%s leaves the device to make room", model.name, model.version)
+
+    def _report(self, file: Path, error: str) -> None:
+        """Log and list a file that is not served. File names are bytes that need not be text; errors can be long."""
+        name, path, error = (printable(text)[:_LONGEST_REPORT] for text in (file.name, str(file), error))
+        kept = self._by_file.get(file)
+        still = f"; {kept.name}@{kept.version} is still served" if kept else ""
+        logger.error("%s is not served: %s%s", path, error, still)
+        self._failed[file] = Failure(name, error)
+
+
+def _return_memory() -> None:
+    """Give what a version that was replaced has left behind back to the device and the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

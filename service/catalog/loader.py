@@ -1,0 +1,78 @@
+"""From a checkpoint file to a model that is ready to run: read, put on the device, calibrated."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import imagecodecs
+import torch
+
+from models.checkpoint import Checkpoint, CheckpointError
+from models.hardware import describe_device, driver_version
+from models.outputs.base import Samples
+from models.sampling import Rows
+from service.catalog.served import ServedModel
+from service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate
+from service.engine.cuda import CudaDevice, CudaRunner
+from service.engine.replica import CpuRunner
+
+
+class Loader:
+    """Loads for one device. Its forward passes run in the engine's slots, between the batches of other models."""
+
+    def __init__(self, device: torch.device, engine: Engine, deterministic: bool) -> None:
+        self._device = device
+        self._engine = engine
+        self._deterministic = deterministic
+        self._cuda = CudaDevice(device) if device.type == "cuda" else None
+
+    def load(self, file: Path, known: ServedModel | None = None) -> ServedModel:
+        """The model in `file`; CheckpointError where it cannot be served.
+
+        `known` is what was loaded from that file before: what has not changed is taken over.
+        """
+        checkpoint = Checkpoint.read(file)
+        replica, calibration = None, None
+        if known is not None and known.version == checkpoint.version:
+            replica, calibration = known.replica, known.calibration
+        if replica is None:
+            replica = self._deploy(checkpoint, calibration)
+        return ServedModel(
+            name=checkpoint.name,
+            version=checkpoint.version,
+            card=checkpoint.card,
+            file=file,
+            weight_bytes=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
+            calibration=replica.calibration,
+            fingerprint=self._fingerprint(checkpoint),
+            replica=replica,
+        )
+
+    def _deploy(self, checkpoint: Checkpoint, calibration: Calibration | None) -> Replica:
+        try:
+            generator = checkpoint.build(self._device)
+            runner: Runner = CudaRunner(self._cuda, generator) if self._cuda else CpuRunner(generator)
+            if calibration is None:
+                run = self._between_batches(runner)
+                calibration = calibrate(checkpoint.card.spec, run, self._deterministic, OutOfMemoryError)
+        except (RuntimeError, MemoryError, OutOfMemoryError) as problem:  # torch's own is a RuntimeError
+            raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
+        return Replica(f"{checkpoint.name}@{checkpoint.version}", runner, calibration)
+
+    def _between_batches(self, runner: Runner) -> Callable[[Rows, int], Samples]:
+        def run(rows: Rows, size: int) -> Samples:
+            samples: Samples = self._engine.call(lambda: runner.run(rows, size)).result()
+            return samples
+
+        return run
+
+    def _fingerprint(self, checkpoint: Checkpoint) -> dict[str, str | int]:
+        return {
+            "weights": checkpoint.version,
+            "dtype": "float32",
+            "memory_format": "channels_last",
+            "device": describe_device(self._device),
+            "driver": driver_version(self._device),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "imagecodecs": imagecodecs.__version__,
+        }

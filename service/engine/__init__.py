@@ -1,0 +1,17 @@
+"""The batching engine: keeps a device full of samples from many requests. Knows neither HTTP nor BentoML."""
+
+from service.engine.calibration import Calibration, calibrate
+from service.engine.engine import Engine, EngineClosedError, QueueFullError
+from service.engine.replica import NotFiniteError, OutOfMemoryError, Replica, Runner
+
+__all__ = [
+    "Calibration",
+    "Engine",
+    "EngineClosedError",
+    "NotFiniteError",
+    "OutOfMemoryError",
+    "QueueFullError",
+    "Replica",
+    "Runner",
+    "calibrate",
+]

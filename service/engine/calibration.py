@@ -1,0 +1,113 @@
+"""Which sizes of forward pass give the same bits, found by trying them.
+
+A size is kept where each of its rows, at random positions and among other latents or zeros, equals bit for bit the row
+that a pass of REFERENCE_SIZE gives. Kept sizes are timed, so that a batch can be given the size that serves it fastest.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+
+from models.latents import draw_many
+from models.outputs.base import Samples
+from models.sampling import REFERENCE_SIZE, Rows
+from models.spec import GeneratorSpec
+
+logger = logging.getLogger("latentd.engine")
+
+Mode = Literal["bitwise", "off"]
+Run = Callable[[Rows, int], Samples]
+
+_CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_PROBES = 2 * REFERENCE_SIZE
+_PASSES = 4
+_WORTH = 0.95
+"""A larger size is worth its longer pass where a sample takes at most this share of the time."""
+_PATIENCE = 2
+"""Larger sizes are tried until so many in a row were not worth it."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The sizes that a generator runs in, in rising order, with the seconds that a pass of each takes."""
+
+    mode: Mode
+    seconds: dict[int, float]
+
+    @property
+    def sizes(self) -> list[int]:
+        """In rising order."""
+        return list(self.seconds)
+
+    @property
+    def largest(self) -> int:
+        """The most samples of one pass."""
+        return max(self.seconds)
+
+    def choose(self, waiting: int) -> int:
+        """The size for `waiting` rows (≥ 1) that computes most of them a second; what it leaves waits for the next."""
+        return max(self.seconds, key=lambda size: (min(waiting, size) / self.seconds[size], -size))
+
+    def up_to(self, size: int) -> Self | None:
+        """The same without the sizes above `size`; None where nothing is left."""
+        seconds = {each: cost for each, cost in self.seconds.items() if each <= size}
+        return type(self)(self.mode, seconds) if seconds else None
+
+
+def calibrate(spec: GeneratorSpec, run: Run, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
+    """Try sizes by `run`, which computes rows in one pass of a given size; `out_of_memory` is how it fails for memory.
+
+    Without `deterministic` every size is kept and no promise made. Raises what `run` raises at REFERENCE_SIZE.
+    """
+    probes = _draw_probes(spec)
+    reference = np.concatenate([run(part, REFERENCE_SIZE) for part in _chunks(probes, REFERENCE_SIZE)])
+    shuffle = np.random.RandomState(0)
+    seconds: dict[int, float] = {}
+    best, disappointments = float("inf"), 0
+    for size in _CANDIDATES:
+        try:
+            same, cost = _try_size(run, probes, reference, size, shuffle)
+        except out_of_memory:
+            logger.info("a forward pass of %d samples does not fit the device's memory", size)
+            break
+        if not same and deterministic:
+            continue
+        worth = cost / size < best * _WORTH
+        disappointments = 0 if worth else disappointments + 1
+        best = min(best, cost / size)
+        if size <= REFERENCE_SIZE or worth:
+            seconds[size] = cost
+        if size >= REFERENCE_SIZE and disappointments >= _PATIENCE:
+            break
+    if deterministic and REFERENCE_SIZE not in seconds:
+        logger.warning("forward passes of %d samples do not repeat to the bit; no promise is made", REFERENCE_SIZE)
+        return calibrate(spec, run, deterministic=False, out_of_memory=out_of_memory)
+    return Calibration("bitwise" if deterministic else "off", seconds)
+
+
+def _draw_probes(spec: GeneratorSpec) -> Rows:
+    latents, labels = draw_many(spec, range(_PROBES))
+    return Rows.of(spec, latents, labels)
+
+
+def _chunks(rows: Rows, size: int) -> Iterator[Rows]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _try_size(
+    run: Run, probes: Rows, reference: Samples, size: int, shuffle: np.random.RandomState
+) -> tuple[bool, float]:
+    """Whether `size` gives the reference's bits, and the seconds of its fastest pass."""
+    same, fastest = True, float("inf")
+    for turn in range(_PASSES):
+        count = size if turn % 2 == 0 else max(size - 1, 1)  # every other pass ends in padding
+        picked = shuffle.randint(_PROBES, size=count)
+        start = time.perf_counter()
+        samples = run(probes[picked], size)
+        fastest = min(fastest, time.perf_counter() - start)
+        same = same and np.array_equal(samples, reference[picked])
+    return same, fastest

@@ -1,0 +1,248 @@
+"""The engine: threads that carry batches from the queue through the device to those who wait for them.
+
+A batch is formed when a device slot falls free, from what came while the slot was busy; a lone request finds one free
+and is computed at once. The slot is given on as soon as the forward pass is done, so the next batch computes while this
+one is encoded and delivered. Memory is bounded: so many batches as there are threads are under way.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from models.outputs.base import Samples
+from models.sampling import Rows
+from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
+from service.engine.rate import RateMeter
+from service.engine.replica import NotFiniteError, Replica
+
+logger = logging.getLogger("latentd.engine")
+
+_SWITCH_SECONDS = 0.0005
+"""A forward pass takes Python's lock back after every layer; it should not wait 5 ms, the default, for each."""
+
+
+class QueueFullError(Exception):
+    """More samples wait than the queue may hold; there may be room in `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineClosedError(Exception):
+    """The engine is shutting down and takes no more work."""
+
+
+class Engine:
+    """Takes rows from event loops and computes them on threads of its own."""
+
+    def __init__(self, max_queue: int, slots: int, encoders: int | None = None) -> None:
+        """`slots`: forward passes at a time; `encoders`: batches that may be encoded meanwhile, default one a core."""
+        self._max_queue = max_queue
+        self._free_slots = slots
+        self._queue = FairQueue()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._rate = RateMeter()
+        self._closed = False
+        self._changed = threading.Condition()
+        count = slots + (encoders or os.cpu_count() or 1)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"latentd-engine-{index}", daemon=True) for index in range(count)
+        ]
+
+    def start(self) -> None:
+        """Begin to compute."""
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, replica: Replica, rows: Rows, encode: Encode, assemble: Assemble) -> "asyncio.Future[Any]":
+        """Queue `rows` for `replica`, from an event loop. The future gives what `assemble` makes of all results.
+
+        `encode` makes samples [n, *shape] into n results, on a thread, for several requests of one `encode` at once;
+        `assemble` gets a request's results in order, on a thread. A future that is cancelled drops the rows not yet
+        computed. The future raises NotFiniteError, or what the generator raised; submit QueueFullError and
+        EngineClosedError.
+        """
+        job = Job(replica, rows, encode, assemble, asyncio.get_running_loop().create_future())
+        with self._changed:
+            if self._closed:
+                raise EngineClosedError("the service is shutting down")
+            excess = self._queue.waiting + len(rows) - self._max_queue
+            if excess > 0:
+                message = f"{self._queue.waiting} samples are waiting, of at most {self._max_queue}; try again later"
+                raise QueueFullError(message, self._rate.seconds_for(excess))
+            self._queue.put(job)
+            self._changed.notify()
+        job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
+        return job.future
+
+    def call(self, task: Callable[[], Any]) -> "Future[Any]":
+        """Run `task` in the next free device slot, ahead of what is queued; it should take no longer than a batch."""
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(task())
+            except BaseException as problem:  # noqa: BLE001  # raised where the future's result is asked for
+                future.set_exception(problem)
+
+        with self._changed:
+            if self._closed:
+                raise EngineClosedError("the service is shutting down")
+            self._calls.append(run)
+            self._changed.notify()
+        return future
+
+    @property
+    def queued(self) -> int:
+        """Samples that wait."""
+        return self._queue.waiting
+
+    @property
+    def alive(self) -> bool:
+        """Whether rows that are submitted will be computed."""
+        return not self._closed and all(thread.is_alive() for thread in self._threads)
+
+    def close(self) -> None:
+        """Take no more work, finish what is queued, and wait for that."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def abort(self) -> None:
+        """Take no more work, and fail with EngineClosedError what is in no batch yet."""
+        with self._changed:
+            self._closed = True
+            jobs = self._queue.drop_all()
+            self._changed.notify_all()
+        _deliver([(job, EngineClosedError("the service is shutting down")) for job in jobs])
+
+    def _drop(self, job: Job) -> None:
+        with self._changed:
+            self._queue.drop(job)
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            task()
+
+    def _next(self) -> Callable[[], None] | None:
+        """What to do with the next free slot, which is taken; None where nothing will come any more."""
+        with self._changed:
+            while True:
+                if self._free_slots:
+                    if self._calls:
+                        self._free_slots -= 1
+                        return self._with_slot(self._calls.popleft())
+                    batch = self._queue.take()
+                    if batch is not None:
+                        self._free_slots -= 1
+                        return lambda: self._carry(batch)
+                if self._closed and not self._queue.waiting and not self._calls:
+                    return None
+                self._changed.wait()
+
+    def _with_slot(self, task: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                task()
+            finally:
+                self._free_slot()
+
+        return run
+
+    def _free_slot(self) -> None:
+        with self._changed:
+            self._free_slots += 1
+            self._changed.notify()
+
+    def _carry(self, batch: Batch) -> None:
+        """From rows to answers; whatever goes wrong fails this batch, not the engine."""
+        started = time.monotonic()
+        try:
+            try:
+                samples = batch.replica.compute(batch.rows)
+            finally:
+                self._free_slot()
+            done = self._finish(batch, samples, started)
+        except Exception as problem:
+            logger.exception("a batch of %s failed", batch.replica.name)
+            done = [(part.job, problem) for part in batch.slices]
+        for job, outcome in done:
+            if isinstance(outcome, Exception):
+                self._drop(job)
+        _deliver(done)
+
+    def _finish(self, batch: Batch, samples: Samples, started: float) -> list[tuple[Job, Any]]:
+        """Encode each job's samples; gives the jobs that are done, with their outcomes."""
+        good, failed = _split_finite(batch.slices, samples)
+        results = _encode(good)
+        with self._changed:
+            self._rate.add(len(samples), started)
+            for part, encoded in results:
+                part.job.results[part.start : part.stop] = encoded
+                part.job.unfinished -= len(part)
+            complete = [part.job for part, _ in results if not part.job.unfinished]
+        done: list[tuple[Job, Any]] = [(job, job.assemble(job.results)) for job in complete]
+        return done + failed
+
+
+_Samples = tuple[Slice, Samples]
+
+
+def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples], list[tuple[Job, Exception]]]:
+    """The slices with their samples, and the jobs that have one that is not finite."""
+    ends = np.cumsum([len(part) for part in slices])
+    parts = list(zip(slices, np.split(samples, ends[:-1]), strict=True))
+    if np.isfinite(samples).all():
+        return parts, []
+    good: list[_Samples] = []
+    bad: list[tuple[Job, Exception]] = []
+    for part, values in parts:
+        if np.isfinite(values).all():
+            good.append((part, values))
+        else:
+            bad.append((part.job, NotFiniteError("a sample is not finite")))
+    return good, bad
+
+
+def _encode(parts: list[_Samples]) -> list[tuple[Slice, list[Any]]]:
+    """Each slice's results; neighbours that are encoded alike are encoded together."""
+    results: list[tuple[Slice, list[Any]]] = []
+    for encode, group in groupby(parts, key=lambda each: each[0].job.encode):
+        alike = [(part, values) for part, values in group if not part.job.future.cancelled()]
+        if not alike:
+            continue
+        encoded = encode(np.concatenate([values for _, values in alike]))
+        for part, _ in alike:
+            results.append((part, encoded[: len(part)]))
+            encoded = encoded[len(part) :]
+    return results
+
+
+def _deliver(done: list[tuple[Job, Any]]) -> None:
+    """Settle the futures of jobs that are done, in one call a loop."""
+    for loop, group in groupby(done, key=lambda each: each[0].future.get_loop()):
+        loop.call_soon_threadsafe(_settle, list(group))
+
+
+def _settle(done: list[tuple[Job, Any]]) -> None:
+    for job, outcome in done:
+        if job.future.done():  # cancelled meanwhile
+            continue
+        if isinstance(outcome, Exception):
+            job.future.set_exception(outcome)
+        else:
+            job.future.set_result(outcome)

@@ -1,0 +1,140 @@
+"""Rows that wait for a device, and whose turn it is.
+
+Models take turns, a batch each. Within a model a request's turn comes by its finish tag: the model's virtual time when
+it came plus its number of samples (self-clocked fair queueing, Golestani 1994). So a small request overtakes a large
+one, requests of one size are served in the order they came, and a large one waits for a bounded number of small ones.
+"""
+
+import asyncio
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from models.outputs.base import Samples
+from models.sampling import Rows
+from service.engine.replica import Replica
+
+Encode = Callable[[Samples], list[Any]]
+Assemble = Callable[[list[Any]], Any]
+
+
+@dataclass(eq=False)
+class Job:
+    """One request's rows, and what becomes of its samples."""
+
+    replica: Replica
+    rows: Rows
+    encode: Encode
+    assemble: Assemble
+    future: asyncio.Future[Any]
+    taken: int = 0
+    """Rows that are in a batch or done: the first so many."""
+    results: list[Any] = field(default_factory=list)
+    unfinished: int = 0
+
+    def __post_init__(self) -> None:
+        self.unfinished = len(self.rows)
+        self.results = [None] * len(self.rows)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are in no batch yet."""
+        return len(self.rows) - self.taken
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows of one job that are in a batch."""
+
+    job: Job
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one model that are computed together."""
+
+    replica: Replica
+    slices: list[Slice]
+
+    @property
+    def rows(self) -> Rows:
+        """All of them, in the order of the slices."""
+        return Rows.join([part.job.rows[part.start : part.stop] for part in self.slices])
+
+
+@dataclass
+class _Lane:
+    """What waits for one model."""
+
+    heap: list[tuple[float, int, Job]] = field(default_factory=list)
+    virtual_time: float = 0.0
+    waiting: int = 0
+
+
+class FairQueue:
+    """Not safe for threads: its owner holds a lock."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        """Rows in no batch yet."""
+        self._lanes: OrderedDict[Replica, _Lane] = OrderedDict()
+        self._arrivals = count()
+
+    def put(self, job: Job) -> None:
+        """Queue all rows of a new job."""
+        lane = self._lanes.setdefault(job.replica, _Lane())
+        heapq.heappush(lane.heap, (lane.virtual_time + len(job.rows), next(self._arrivals), job))
+        lane.waiting += job.waiting
+        self.waiting += job.waiting
+
+    def drop(self, job: Job) -> None:
+        """Forget the rows of a job that are in no batch yet."""
+        lane = self._lanes.get(job.replica)
+        if lane is None or not job.waiting:
+            return
+        lane.waiting -= job.waiting
+        self.waiting -= job.waiting
+        job.taken = len(job.rows)
+        if not lane.waiting:
+            del self._lanes[job.replica]
+
+    def drop_all(self) -> list[Job]:
+        """Forget all rows; gives the jobs that they were of."""
+        jobs = [job for lane in self._lanes.values() for _, _, job in lane.heap if job.waiting]
+        for job in jobs:
+            self.drop(job)
+        return jobs
+
+    def take(self) -> Batch | None:
+        """The next batch of the model whose turn it is; None where nothing waits."""
+        if not self._lanes:
+            return None
+        replica, lane = self._lanes.popitem(last=False)
+        slices = self._fill(lane, replica.calibration.choose(lane.waiting))
+        if lane.waiting:
+            self._lanes[replica] = lane  # to the end: the other models come first
+        return Batch(replica, slices)
+
+    def _fill(self, lane: _Lane, room: int) -> list[Slice]:
+        slices: list[Slice] = []
+        while room and lane.waiting:
+            tag, _, job = lane.heap[0]
+            if not job.waiting:  # done, or dropped
+                heapq.heappop(lane.heap)
+                continue
+            part = Slice(job, job.taken, min(job.taken + room, len(job.rows)))
+            slices.append(part)
+            lane.virtual_time = max(lane.virtual_time, tag)
+            job.taken = part.stop
+            room -= len(part)
+            lane.waiting -= len(part)
+            self.waiting -= len(part)
+        return slices
