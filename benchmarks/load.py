@@ -1,8 +1,8 @@
 """A load generator that costs little beside the server: raw HTTP/1.1 over asyncio, every request with a fresh seed.
 
-Run as a process of its own: `python -m benchmarks.load URL --clients 16 --samples 16 --seconds 10` prints one JSON line.
-Closed loop: each client sends its next request when its last one is answered. Open loop (`--rate`): requests are sent at
-their times whether or not earlier ones were answered, and latency counts from the time that a request was due.
+Run as a process of its own: `python -m benchmarks.load URL --clients 16 --samples 16 --seconds 10` prints a JSON line.
+Closed loop: each client sends its next request when its last one is answered. Open loop (`--rate`): requests are sent
+at their times whether or not earlier ones were answered, and latency counts from the time that a request was due.
 """
 
 import argparse

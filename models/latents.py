@@ -4,6 +4,7 @@ The streams are NumPy's legacy `RandomState`, which NumPy has frozen (NEP 19) an
 means the same latent in every version of latentd.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,13 +33,25 @@ def draw(spec: GeneratorSpec, seed: int) -> Draw:
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")
-    stream = np.random.RandomState(seed)
+    stream = _stream_of(seed)
     dim = spec.input.dim
     normal = spec.input.distribution == "normal"
     latent = stream.standard_normal(dim) if normal else stream.uniform(-1.0, 1.0, dim)  # float64
     classes = spec.condition
     label = int(stream.randint(len(classes.names))) if isinstance(classes, ClassCondition) else None
     return Draw(latent.astype(np.float32), label)
+
+
+_streams = threading.local()
+
+
+def _stream_of(seed: int) -> np.random.RandomState:
+    """`RandomState(seed)`, thirty times as fast: one a thread, seeded anew, which forgets all that it drew."""
+    if not hasattr(_streams, "stream"):
+        _streams.stream = np.random.RandomState()
+    stream: np.random.RandomState = _streams.stream
+    stream.seed(seed)
+    return stream
 
 
 def draw_many(spec: GeneratorSpec, seeds: Sequence[int]) -> tuple[Latents, list[int | None]]:

@@ -1,5 +1,6 @@
 """The BentoML service: starts the parts, declares the API for BentoML's clients and pages, stops the parts."""
 
+import gc
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 import bentoml
 import torch
+from starlette.types import ASGIApp
 
 from models.hardware import choose_device, core_count, keep_freed_memory, memory_bytes
 from service.catalog import Catalog, Loader
@@ -25,17 +27,22 @@ api = create_api()
 logging.getLogger("latentd").setLevel(logging.INFO)
 logger = logging.getLogger("latentd.service")
 
-_CUDA_SLOTS = 2
-"""One pass that computes and one that waits behind it, so that the device never waits for Python."""
+
+class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
+    """Lets the Gateway answer before BentoML's own middleware, which costs a request more than the engine does."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        return Gateway(super().to_asgi(is_main), api)
 
 
-@bentoml.service(name="latentd", workers=1)
+@bentoml.service(name="latentd", workers=1, service_class=GatewayService)
 class Latentd:
     """Batched latent-to-sample inference. A sample is named by model version, seed and parameters."""
 
     def __init__(self) -> None:
         device = choose_device(settings.device)
-        engine = Engine(settings.max_queue, slots=_prepare(device))
+        _prepare(device)
+        engine = Engine(settings.max_queue, **_passes(device))
         loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
         memory = settings.model_memory or memory_bytes(device) // 2
         catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory)
@@ -44,6 +51,7 @@ class Latentd:
         catalog.start()
         api.state.runtime = self.runtime
         _drain_on_signal(engine, settings.drain)
+        gc.freeze()  # what is loaded by now stays; looking through it again and again would stop the service for 0.1 s
 
     @bentoml.api(route="/generate", input_spec=GenerateRequest)  # type: ignore[untyped-decorator]  # in bentoml
     async def generate(self, **fields: Any) -> dict[str, Any]:
@@ -66,19 +74,26 @@ class Latentd:
         self.runtime.engine.close()
 
 
-def _prepare(device: torch.device) -> int:
-    """Set torch up for serving on `device`; gives the number of forward passes that may be under way.
-
-    On a CPU every core takes a pass of its own, on one thread: passes then never wait for each other's threads, and the
-    event loop and the encoders share the cores with them evenly. OMP_NUM_THREADS gives a pass more threads.
-    """
+def _prepare(device: torch.device) -> None:
+    """Set torch up for serving on `device`."""
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # some of cuDNN's convolutions add in any order
-        return _CUDA_SLOTS
+        return
     keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return max(1, core_count() // torch.get_num_threads())
+
+
+def _passes(device: torch.device) -> dict[str, int]:
+    """How many forward passes run side by side, and how many are launched ahead.
+
+    On a CPU every core takes a pass of its own, on one thread: passes then never wait for each other's threads, and the
+    event loop and the encoders share the cores with them evenly. OMP_NUM_THREADS gives a pass more threads. A GPU runs
+    one pass after another and has the next one waiting, so that it never waits for Python.
+    """
+    if device.type == "cuda":
+        return {"parallel": 1, "ahead": 1}
+    return {"parallel": max(1, core_count() // torch.get_num_threads())}
 
 
 def _drain_on_signal(engine: Engine, seconds: float) -> None:
@@ -96,7 +111,3 @@ def _drain_on_signal(engine: Engine, seconds: float) -> None:
             before(number, frame)
 
     signal.signal(signal.SIGTERM, stop)
-
-
-# bentoml types a decorated class as the class itself, not as the Service that it is
-Latentd.add_asgi_middleware(Gateway, api=api)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """Models by name, kept in step with their files while the service runs.
 
 A file that is new, changed or gone is noticed by looking every half second, which works on every file system. The
-new version is loaded and calibrated beside the old one, which serves until it is swapped in one assignment; batches under
-way finish with the version that they began with. A bad file changes nothing but the log and `failures`.
+new version is loaded and calibrated beside the old one, which serves until it is swapped in one assignment; batches
+under way finish with the version that they began with. A bad file changes nothing but the log and `failures`.
 """
 
 import asyncio

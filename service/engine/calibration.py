@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -24,8 +25,8 @@ Run = Callable[[Rows, int], Samples]
 
 _CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _PROBES = 2 * REFERENCE_SIZE
-_PASSES = 4
-_WORTH = 0.95
+_PASSES = 6
+_WORTH = 0.85
 """A larger size is worth its longer pass where a sample takes at most this share of the time."""
 _PATIENCE = 2
 """Larger sizes are tried until so many in a row were not worth it."""
@@ -49,8 +50,18 @@ class Calibration:
         return max(self.seconds)
 
     def choose(self, waiting: int) -> int:
-        """The size for `waiting` rows (≥ 1) that computes most of them a second; what it leaves waits for the next."""
-        return max(self.seconds, key=lambda size: (min(waiting, size) / self.seconds[size], -size))
+        """The size of the next pass, where `waiting` rows (≥ 1) are to be done soonest by it and those that follow."""
+        return self._first_pass[min(waiting, 2 * self.largest)]
+
+    @cached_property
+    def _first_pass(self) -> list[int]:
+        """For each number of rows, the first of the passes that do them in the least time together."""
+        first, least = [0], [0.0]
+        for waiting in range(1, 2 * self.largest + 1):
+            cost, size = min((self.seconds[size] + least[max(0, waiting - size)], -size) for size in self.seconds)
+            first.append(-size)
+            least.append(cost)
+        return first
 
     def up_to(self, size: int) -> Self | None:
         """The same without the sizes above `size`; None where nothing is left."""

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,18 @@ class EngineClosedError(Exception):
 class Engine:
     """Takes rows from event loops and computes them on threads of its own."""
 
-    def __init__(self, max_queue: int, slots: int, encoders: int | None = None) -> None:
-        """`slots`: forward passes at a time; `encoders`: batches that may be encoded meanwhile, default one a core."""
+    def __init__(self, max_queue: int, parallel: int, ahead: int = 0, encoders: int | None = None) -> None:
+        """`parallel`: forward passes that the device computes side by side; `ahead`: passes that it may be given beyond
+        these, to begin without a pause; `encoders`: batches that may be encoded meanwhile, default one a core."""
         self._max_queue = max_queue
-        self._free_slots = slots
+        self._ahead = ahead
+        self._free_slots = parallel + ahead
         self._queue = FairQueue()
         self._calls: deque[Callable[[], None]] = deque()
         self._rate = RateMeter()
         self._closed = False
         self._changed = threading.Condition()
-        count = slots + (encoders or os.cpu_count() or 1)
+        count = self._free_slots + (encoders or os.cpu_count() or 1)
         self._threads = [
             threading.Thread(target=self._work, name=f"latentd-engine-{index}", daemon=True) for index in range(count)
         ]
@@ -146,7 +148,7 @@ class Engine:
                     if self._calls:
                         self._free_slots -= 1
                         return self._with_slot(self._calls.popleft())
-                    batch = self._queue.take()
+                    batch = self._queue.take(parts=max(1, self._free_slots - self._ahead))
                     if batch is not None:
                         self._free_slots -= 1
                         return lambda: self._carry(batch)
@@ -172,14 +174,23 @@ class Engine:
         """From rows to answers; whatever goes wrong fails this batch, not the engine."""
         started = time.monotonic()
         try:
-            try:
-                samples = batch.replica.compute(batch.rows)
-            finally:
-                self._free_slot()
-            done = self._finish(batch, samples, started)
-        except Exception as problem:
-            logger.exception("a batch of %s failed", batch.replica.name)
-            done = [(part.job, problem) for part in batch.slices]
+            samples = batch.replica.compute(batch.rows)
+        except Exception as problem:  # noqa: BLE001  # whatever a model raises
+            self._fail(batch, problem)  # before the slot is free: what these requests still wait for is not computed
+            return
+        finally:
+            self._free_slot()
+        try:
+            self._conclude(self._finish(batch, samples, started))
+        except Exception as problem:  # noqa: BLE001  # fails those who wait for it, and is logged
+            self._fail(batch, problem)
+
+    def _fail(self, batch: Batch, problem: Exception) -> None:
+        logger.error("a batch of %s failed", batch.replica.name, exc_info=problem)
+        self._conclude([(part.job, problem) for part in batch.slices])
+
+    def _conclude(self, done: list[tuple[Job, Any]]) -> None:
+        """Deliver outcomes; a request that failed needs the rest of its rows no more."""
         for job, outcome in done:
             if isinstance(outcome, Exception):
                 self._drop(job)
@@ -204,8 +215,8 @@ _Samples = tuple[Slice, Samples]
 
 def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples], list[tuple[Job, Exception]]]:
     """The slices with their samples, and the jobs that have one that is not finite."""
-    ends = np.cumsum([len(part) for part in slices])
-    parts = list(zip(slices, np.split(samples, ends[:-1]), strict=True))
+    ends = accumulate(map(len, slices))
+    parts = [(part, samples[end - len(part) : end]) for part, end in zip(slices, ends, strict=True)]
     if np.isfinite(samples).all():
         return parts, []
     good: list[_Samples] = []

@@ -1,8 +1,9 @@
 """Rows that wait for a device, and whose turn it is.
 
-Models take turns, a batch each. Within a model a request's turn comes by its finish tag: the model's virtual time when
-it came plus its number of samples (self-clocked fair queueing, Golestani 1994). So a small request overtakes a large
-one, requests of one size are served in the order they came, and a large one waits for a bounded number of small ones.
+Models take turns, a batch each. Within a model a request's turn comes by the virtual time at which it would be done if
+all that wait were served side by side (fair queueing, Demers, Keshav and Shenker 1989): virtual time runs by the rows
+served, divided by the requests that wait. So a small request overtakes a large one, requests of one size are served in
+the order they came, and a large one waits for a bounded number of small ones.
 """
 
 import asyncio
@@ -75,6 +76,7 @@ class _Lane:
     """What waits for one model."""
 
     heap: list[tuple[float, int, Job]] = field(default_factory=list)
+    """Virtual time of being done, order of arrival, request."""
     virtual_time: float = 0.0
     waiting: int = 0
 
@@ -113,12 +115,15 @@ class FairQueue:
             self.drop(job)
         return jobs
 
-    def take(self) -> Batch | None:
-        """The next batch of the model whose turn it is; None where nothing waits."""
+    def take(self, parts: int = 1) -> Batch | None:
+        """The next batch of the model whose turn it is; None where nothing waits.
+
+        `parts`: among how many passes, this one included, what waits may be divided, since they run side by side.
+        """
         if not self._lanes:
             return None
         replica, lane = self._lanes.popitem(last=False)
-        slices = self._fill(lane, replica.calibration.choose(lane.waiting))
+        slices = self._fill(lane, replica.calibration.choose(-(-lane.waiting // parts)))
         if lane.waiting:
             self._lanes[replica] = lane  # to the end: the other models come first
         return Batch(replica, slices)
@@ -126,13 +131,13 @@ class FairQueue:
     def _fill(self, lane: _Lane, room: int) -> list[Slice]:
         slices: list[Slice] = []
         while room and lane.waiting:
-            tag, _, job = lane.heap[0]
+            _, _, job = lane.heap[0]
             if not job.waiting:  # done, or dropped
                 heapq.heappop(lane.heap)
                 continue
             part = Slice(job, job.taken, min(job.taken + room, len(job.rows)))
             slices.append(part)
-            lane.virtual_time = max(lane.virtual_time, tag)
+            lane.virtual_time += len(part) / len(lane.heap)
             job.taken = part.stop
             room -= len(part)
             lane.waiting -= len(part)

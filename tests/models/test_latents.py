@@ -3,6 +3,7 @@ import pytest
 
 from models.latents import MAX_SEED, draw, draw_many, truncate
 from models.outputs import PointsOutput
+from models.spec import LatentInput
 from tests.conftest import image_spec, points_spec, spec_of
 
 
@@ -32,6 +33,12 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     for row, seed in enumerate([5, 0, MAX_SEED]):
         assert np.array_equal(latents[row], draw(spec, seed).latent)
         assert labels[row] == draw(spec, seed).label
+
+
+def test_an_odd_number_of_draws_leaves_nothing_behind() -> None:
+    odd = spec_of("mlp", PointsOutput(dim=2), hidden=(16,)).model_copy(update={"input": LatentInput(dim=3)})
+    draw(odd, 1)  # normals are drawn in pairs
+    assert np.array_equal(draw(odd, 5).latent, np.random.RandomState(5).standard_normal(3).astype(np.float32))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -1,23 +1,51 @@
+"""The catalog and the files that it follows, with real checkpoints."""
+
+import asyncio
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from models.checkpoint import Checkpoint
-from service.catalog import Catalog, load_catalog
+from service.catalog import Catalog, Loader
+from service.engine import Engine
 from service.errors import ApiError
 from service.settings import SHIPPED, Settings
-from tests.conftest import points_spec
+from tests.conftest import image_spec, points_spec
 
 Write = Callable[..., Checkpoint]
 
 
-def load(*paths: Path, default: str = "model") -> Catalog:
-    return load_catalog(paths, default, torch.device("cpu"))
+@contextmanager
+def catalog_of(*places: Path, default: str = "model", memory: int = 2**30) -> Iterator[Catalog]:
+    engine = Engine(max_queue=100, parallel=1)
+    engine.start()
+    catalog = Catalog(lambda: places, Loader(torch.device("cpu"), engine, deterministic=True), default, memory)
+    catalog.start()
+    try:
+        yield catalog
+    finally:
+        catalog.close()
+        engine.close()
+
+
+def eventually(check: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def version_of(catalog: Catalog, name: str = "model") -> str | None:
+    model = catalog.models.get(name)
+    return model and model.version
 
 
 def test_by_default_the_shipped_models_and_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,46 +71,153 @@ def test_settings_that_do_not_fit_are_refused(variable: str, value: str, monkeyp
         Settings()
 
 
-def test_a_later_entry_wins(write: Write, tmp_path: Path) -> None:
+def test_a_later_entry_wins_and_the_log_says_so(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(points_spec())
     (tmp_path / "old").mkdir()
     old = (tmp_path / "model.safetensors").rename(tmp_path / "old" / "model.safetensors")
     new = write(points_spec(), seed=1)
-    assert load(old.parent, tmp_path).find("model").version == new.version
-    assert load(tmp_path, old).find("model").version == Checkpoint.read(old).version
+    with caplog.at_level(logging.INFO), catalog_of(old.parent, tmp_path) as catalog:
+        assert version_of(catalog) == new.version
+        assert f"{tmp_path / 'model.safetensors'} hides {old}" in caplog.text
+    with catalog_of(tmp_path, old) as catalog:
+        assert version_of(catalog) == Checkpoint.read(old).version
 
 
 def test_a_bad_later_file_leaves_the_good_one(write: Write, tmp_path: Path) -> None:
     version = write(points_spec()).version
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "model.safetensors").write_bytes(b"torn")
-    catalog = load(tmp_path, tmp_path / "later")
-    assert catalog.find("model").version == version
-    assert [failure.file for failure in catalog.failures] == ["model.safetensors"]
+    with catalog_of(tmp_path, tmp_path / "later") as catalog:
+        assert version_of(catalog) == version
+        assert [failure.file for failure in catalog.failures] == ["model.safetensors"]
 
 
 def test_the_default_model(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("b", "a"):
         write(points_spec(), name=name)
-    assert load(tmp_path, default="b").find(None).name == "b"
-    with caplog.at_level(logging.WARNING):
-        assert load(tmp_path, default="c").find(None).name == "a"
+    with catalog_of(tmp_path, default="b") as catalog:
+        assert catalog.find(None).name == "b"
+    with caplog.at_level(logging.WARNING), catalog_of(tmp_path, default="c") as catalog:
+        assert catalog.find(None).name == "a"
     assert "there is no model 'c'; a is the default" in caplog.text
 
 
-def test_an_empty_catalog_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    catalog = load(tmp_path)
-    assert "no model is served" in caplog.text
-    with pytest.raises(ApiError) as caught:
-        catalog.find(None)
-    assert caught.value.status == 404
+def test_an_empty_catalog_says_so_and_fills(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "place"
+    with catalog_of(place) as catalog:
+        assert "no model is served" in caplog.text
+        assert [failure.file for failure in catalog.failures] == ["place"]
+        with pytest.raises(ApiError) as caught:
+            catalog.find(None)
+        assert caught.value.status == 404
+        version = write(points_spec()).version
+        place.mkdir()
+        (tmp_path / "model.safetensors").rename(place / "model.safetensors")
+        eventually(lambda: version_of(catalog) == version and not catalog.failures)
+
+
+def test_a_new_a_changed_and_a_removed_file_are_noticed(write: Write, tmp_path: Path) -> None:
+    first = write(points_spec())
+    with catalog_of(tmp_path) as catalog:
+        served = catalog.models["model"]
+        second = write(points_spec(), seed=1)
+        eventually(lambda: version_of(catalog) == second.version)
+        assert served.version == first.version  # for those who still hold it
+        assert served.replica is not None
+        added = write(points_spec(), name="added")
+        eventually(lambda: version_of(catalog, "added") == added.version)
+        (tmp_path / "added.safetensors").unlink()
+        eventually(lambda: "added" not in catalog.models)
+        assert version_of(catalog) == second.version
+
+
+def test_a_file_turned_bad_changes_nothing_but_the_failures(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = write(points_spec()).version
+    file = tmp_path / "model.safetensors"
+    with catalog_of(tmp_path) as catalog:
+        file.write_bytes(b"torn")
+        eventually(lambda: bool(catalog.failures))
+        assert version_of(catalog) == version
+        assert f"model@{version} is still served" in caplog.text
+        better = write(points_spec(), seed=1)
+        eventually(lambda: version_of(catalog) == better.version and not catalog.failures)
+
+
+def test_a_file_that_is_being_copied_is_left_until_it_is_whole(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(points_spec(), name="source")
+    whole = (tmp_path / "source.safetensors").read_bytes()
+    place = tmp_path / "place"
+    place.mkdir()
+    with catalog_of(place) as catalog:
+        with (place / "model.safetensors").open("wb") as copy:
+            for start in range(0, len(whole), len(whole) // 8):
+                copy.write(whole[start : start + len(whole) // 8])
+                copy.flush()
+                time.sleep(0.2)
+        eventually(lambda: "model" in catalog.models)
+        assert "is not served" not in caplog.text
+
+
+def test_the_same_weights_written_again_keep_their_place_on_the_device(write: Write, tmp_path: Path) -> None:
+    write(points_spec())
+    with catalog_of(tmp_path) as catalog:
+        before = catalog.models["model"]
+        write(points_spec(), metrics={"fid": 1.0})
+        eventually(lambda: catalog.models["model"].card.metrics == {"fid": 1.0})
+        assert catalog.models["model"].replica is before.replica
+
+
+def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, tmp_path: Path) -> None:
+    for index, name in enumerate("abc"):
+        write(image_spec(), name=name, seed=index)
+    size = sum(tensor.nbytes for tensor in Checkpoint.read(tmp_path / "a.safetensors").tensors.values())
+    with catalog_of(tmp_path, memory=2 * size) as catalog:
+
+        def resident() -> set[str]:
+            return {name for name, model in catalog.models.items() if model.replica is not None}
+
+        assert resident() == {"b", "c"}
+        asyncio.run(catalog.ready(catalog.find("b")))
+        replica = asyncio.run(catalog.ready(catalog.find("a")))
+        assert resident() == {"a", "b"}
+        assert asyncio.run(catalog.ready(catalog.find("a"))) is replica
+        assert replica.calibration == catalog.find("a").calibration
+        (tmp_path / "c.safetensors").write_bytes(b"torn")
+        with pytest.raises(ApiError, match="left the device to make room, and cannot be loaded again") as caught:
+            asyncio.run(catalog.ready(catalog.find("c")))
+        assert caught.value.status == 503
+
+
+def test_a_model_larger_than_the_memory_is_served_alone(write: Write, tmp_path: Path) -> None:
+    for name in "ab":
+        write(image_spec(), name=name)
+    with catalog_of(tmp_path, memory=1) as catalog:
+        for name in ("a", "b", "a"):
+            asyncio.run(catalog.ready(catalog.find(name)))
+            assert [model.name for model in catalog.models.values() if model.replica is not None] == [name]
 
 
 def test_fingerprint_names_what_bytes_depend_on(write: Write, tmp_path: Path) -> None:
     first = write(points_spec())
-    model = load(tmp_path).find(None)
-    assert model.fingerprint["weights"] == first.version
-    assert model.fingerprint["torch"] == torch.__version__
-    assert set(model.fingerprint) >= {"dtype", "device", "threads"}
-    write(points_spec(), seed=1)
-    assert load(tmp_path).find(None).fingerprint_id != model.fingerprint_id
+    with catalog_of(tmp_path) as catalog:
+        model = catalog.find(None)
+        assert model.fingerprint["weights"] == first.version
+        assert model.fingerprint["torch"] == torch.__version__
+        assert set(model.fingerprint) >= {"dtype", "memory_format", "device", "driver", "threads", "imagecodecs"}
+        before = model.fingerprint_id
+        write(points_spec(), seed=1)
+        eventually(lambda: catalog.find(None).fingerprint_id != before)
+
+
+def test_what_is_served_is_what_the_checkpoint_gives(write: Write, tmp_path: Path) -> None:
+    checkpoint = write(image_spec())
+    with catalog_of(tmp_path) as catalog:
+        model = catalog.find(None)
+        assert model.calibration.mode == "bitwise"
+        assert 16 in model.calibration.sizes
+        assert model.weight_bytes == sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+        assert np.isfinite(list(model.calibration.seconds.values())).all()

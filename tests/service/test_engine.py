@@ -1,184 +1,303 @@
-"""The engine alone, with a generator that a test can hold still."""
+"""The engine with a device that a test can hold still."""
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint
-from models.family import Generator
-from models.sampling import MICROBATCH
-from service.catalog import ServedModel
-from service.engine import Engine, EngineClosedError, QueueFullError
-from tests.conftest import card_of, image_spec, points_spec
-
-SPEC = points_spec()
-
-
-class Held(Generator):
-    """Gives the first two latent numbers back; notes each batch and waits at the gate before it answers."""
-
-    def __init__(self) -> None:
-        super().__init__(SPEC)
-        self.weight = nn.Parameter(torch.zeros(1))
-        self.batches: list[list[float]] = []
-        self.arrived = threading.Semaphore(0)
-        self.gate = threading.Semaphore(0)
-        self.fails = False
-
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert len(z) == MICROBATCH
-        self.batches.append([value for value in z[:, 0].tolist() if value])
-        self.arrived.release()
-        assert self.gate.acquire(timeout=10)
-        if self.fails:
-            raise RuntimeError("the model broke")
-        return z[:, :2]
+from models.outputs.base import Samples
+from models.sampling import Rows, generate
+from service.engine import (
+    Calibration,
+    Engine,
+    EngineClosedError,
+    NotFiniteError,
+    OutOfMemoryError,
+    QueueFullError,
+    Replica,
+)
+from service.engine.replica import CpuRunner
+from tests.conftest import image_spec
+from tests.service.fakes import HeldRunner, first_numbers, replica, rows
 
 
-def served(generator: Generator, name: str = "held") -> ServedModel:
-    return ServedModel(name, "0" * 12, card_of(SPEC), generator, {})
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=30))
+
+    return run
 
 
-def rows(*values: float) -> np.ndarray:
-    latents = np.zeros((len(values), 8), dtype=np.float32)
-    latents[:, 0] = values
-    return latents
-
-
-def first_numbers(future: Future[np.ndarray]) -> list[float]:
-    return future.result(timeout=10)[:, 0].tolist()
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = Engine(max_queue=100)
+@asynccontextmanager
+async def running(**settings: int) -> AsyncIterator[Engine]:
+    engine = Engine(**{"max_queue": 100, "parallel": 1, "encoders": 2, **settings})
     engine.start()
-    yield engine
-    engine.close()
+    try:
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.close)
 
 
-def submit(engine: Engine, model: ServedModel, *values: float) -> Future[np.ndarray]:
-    return engine.submit(model, rows(*values), [None] * len(values))
+def submit(engine: Engine, model: Replica, *values: float, encode: Any = list) -> asyncio.Future[Any]:
+    return engine.submit(model, rows(*values), encode, list)
 
 
-@pytest.fixture
-def busy(engine: Engine) -> tuple[Held, ServedModel, Future[np.ndarray]]:
-    """An engine in the middle of a forward pass for one row of 99."""
-    held = Held()
-    model = served(held)
-    future = submit(engine, model, 99)
-    assert held.arrived.acquire(timeout=10)
-    return held, model, future
+async def begun(runner: HeldRunner) -> None:
+    await asyncio.to_thread(runner.wait_for_pass)
 
 
-def release(held: Held, count: int = 100) -> None:
-    held.gate.release(count)
+@in_loop
+async def test_a_lone_request_is_computed_at_once() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        held.release()
+        assert first_numbers(await submit(engine, replica(held), 1, 2)) == [1, 2]
+        assert held.passes == [[1, 2]]
 
 
-def test_a_lone_request_is_computed_at_once(engine: Engine) -> None:
-    held = Held()
-    release(held)
-    assert first_numbers(submit(engine, served(held), 1, 2)) == [1, 2]
-    assert held.batches == [[1, 2]]
+@in_loop
+async def test_a_batch_is_what_came_during_the_last_pass() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        futures = [submit(engine, model, 99)]
+        await begun(held)
+        futures += [submit(engine, model, value) for value in (1, 2, 3)]
+        held.release()
+        assert [first_numbers(each) for each in await asyncio.gather(*futures)] == [[99], [1], [2], [3]]
+        assert held.passes == [[99], [1, 2, 3]]
 
 
-def test_what_arrives_while_the_device_is_busy_shares_a_batch(engine: Engine, busy: tuple) -> None:
-    held, model, first = busy
-    futures = [submit(engine, model, value) for value in (1, 2, 3)]
-    release(held)
-    assert [first_numbers(future) for future in [first, *futures]] == [[99], [1], [2], [3]]
-    assert held.batches == [[99], [1, 2, 3]]
+@in_loop
+async def test_the_next_pass_runs_while_the_last_one_is_encoded() -> None:
+    async with running() as engine:
+        held, encoding, go_on = HeldRunner(), asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def encode(samples: Samples) -> list[Any]:
+            loop.call_soon_threadsafe(encoding.set)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=10)
+            return list(samples)
+
+        model = replica(held)
+        first = submit(engine, model, 1, encode=encode)
+        await begun(held)
+        held.release(1)
+        await encoding.wait()
+        second = submit(engine, model, 2)
+        await begun(held)  # while the first batch is still being encoded
+        assert not first.done()
+        held.release()
+        assert first_numbers(await second) == [2]
+        assert not first.done()
+        go_on.set()
+        assert first_numbers(await first) == [1]
 
 
-def test_a_large_request_is_split_and_lets_a_small_one_in(engine: Engine, busy: tuple) -> None:
-    held, model, _ = busy
-    large = submit(engine, model, *range(1, 41))
-    small = submit(engine, model, 77)
-    release(held)
-    assert first_numbers(large) == list(range(1, 41))
-    assert first_numbers(small) == [77]
-    assert held.batches[1] == list(range(1, 17))
-    assert 77 in held.batches[2]
+@in_loop
+async def test_passes_ahead_are_launched_before_the_last_one_is_done() -> None:
+    async with running(parallel=1, ahead=1) as engine:
+        held = HeldRunner()
+        model = replica(held)
+        futures = [submit(engine, model, *range(1, 17))]
+        await begun(held)
+        futures.append(submit(engine, model, 20))
+        await begun(held)
+        futures.append(submit(engine, model, 30))
+        await asyncio.sleep(0.05)
+        assert len(held.passes) == 2  # one that computes, one ahead, no more
+        held.release()
+        assert [len(each) for each in await asyncio.gather(*futures)] == [16, 1, 1]
 
 
-def test_models_take_turns(engine: Engine, busy: tuple) -> None:
-    held, model, _ = busy
-    other = Held()
-    order: list[str] = []
-    futures = [submit(engine, model, *range(1, 41)), submit(engine, served(other, "other"), *range(1, 41))]
-    for name, each in (("a", held), ("b", other)):
-        each.register_forward_hook(lambda *_, name=name: order.append(name))
-    release(held)
-    release(other)
-    for future in futures:
-        assert first_numbers(future) == list(range(1, 41))
-    assert order == ["a", "b"] * 3
+@in_loop
+async def test_a_lone_large_request_takes_every_free_pass() -> None:
+    async with running(parallel=2) as engine:
+        held = HeldRunner()
+        held.release()
+        model = replica(held, 4, 8, 16)
+        assert first_numbers(await submit(engine, model, *range(1, 17))) == list(range(1, 17))
+        assert max(map(len, held.passes)) == 8
 
 
-def test_a_full_queue_refuses_and_recovers(engine: Engine, busy: tuple) -> None:
-    held, model, _ = busy
-    waiting = submit(engine, model, *range(1, 65))
-    with pytest.raises(QueueFullError, match="64 samples are waiting"):
-        submit(engine, model, *range(1, 38))
-    release(held)
-    assert first_numbers(waiting) == list(range(1, 65))
-    assert first_numbers(submit(engine, model, 5)) == [5]
+@in_loop
+async def test_results_are_in_order_whatever_pass_ends_first() -> None:
+    async with running(parallel=2) as engine:
+        held = HeldRunner()
+        model = replica(held, 4)
+        future = submit(engine, model, *range(1, 41))
+        for _ in range(10):
+            held.release(1)
+        assert first_numbers(await future) == list(range(1, 41))
 
 
-def test_cancelled_rows_are_not_computed(engine: Engine, busy: tuple) -> None:
-    held, model, _ = busy
-    dropped = submit(engine, model, *range(1, 61))
-    kept = submit(engine, model, 70)
-    assert dropped.cancel()
-    after = submit(engine, model, *range(1, 100))  # the dropped ones have left the queue
-    release(held)
-    assert first_numbers(kept) == [70]
-    assert first_numbers(after) == list(range(1, 100))
-    assert held.batches[1][0] == 70
-    with pytest.raises(CancelledError):
-        dropped.result()
+@in_loop
+async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        first = submit(engine, model, 99)
+        await begun(held)
+        waiting = submit(engine, model, *range(1, 65))
+        with pytest.raises(QueueFullError, match="64 samples are waiting, of at most 100"):
+            submit(engine, model, *range(1, 38))
+        assert engine.queued == 64
+        held.release()
+        await asyncio.gather(first, waiting)
+        assert first_numbers(await submit(engine, model, 5)) == [5]
 
 
-def test_a_model_that_breaks_fails_its_batch_and_not_the_next(
-    engine: Engine, busy: tuple, caplog: pytest.LogCaptureFixture
-) -> None:
-    held, model, first = busy
-    with_it = submit(engine, model, *range(1, 41))
-    assert engine.alive
-    held.fails = True
-    release(held, 2)
-    for future in (first, with_it):
-        with pytest.raises(RuntimeError, match="the model broke"):
-            future.result(timeout=10)
-    held.fails = False
-    assert "the model broke" in caplog.text
-    release(held)
-    assert first_numbers(submit(engine, model, 5)) == [5]
+@in_loop
+async def test_cancelled_rows_leave_the_queue_and_are_not_computed() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        first = submit(engine, model, 99)
+        await begun(held)
+        dropped = submit(engine, model, *range(1, 61))
+        kept = submit(engine, model, 70)
+        dropped.cancel()
+        await asyncio.sleep(0)
+        after = submit(engine, model, *range(1, 100))  # there is room again
+        held.release()
+        assert first_numbers(await kept) == [70]
+        assert first_numbers(await after) == list(range(1, 100))
+        assert held.passes[1][0] == 70
+        await first
 
 
-def test_closing_finishes_what_is_queued(busy: tuple, engine: Engine) -> None:
-    held, model, first = busy
-    queued = submit(engine, model, *range(1, 41))
-    release(held)
-    engine.close()
-    assert first_numbers(first) == [99]
-    assert first_numbers(queued) == list(range(1, 41))
-    with pytest.raises(EngineClosedError):
-        submit(engine, model, 1)
+@in_loop
+async def test_a_model_that_breaks_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        futures = [submit(engine, model, 99)]
+        await begun(held)
+        futures.append(submit(engine, model, *range(1, 41)))
+        held.problem = RuntimeError("the model broke")
+        held.release(2)
+        for future in futures:
+            with pytest.raises(RuntimeError, match="the model broke"):
+                await future
+        held.problem = None
+        held.release()
+        assert "a batch of held failed" in caplog.text
+        assert first_numbers(await submit(engine, model, 5)) == [5]
+        assert engine.queued == 0
+        assert len(held.passes) == 3  # the rest of the failed request was not computed
+
+
+@in_loop
+async def test_a_sample_that_is_not_finite_fails_its_request_alone() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        first = submit(engine, model, 99)
+        await begun(held)
+        bad, good = submit(engine, model, 1, float("inf")), submit(engine, model, 2)
+        held.release()
+        assert first_numbers(await good) == [2]
+        assert len(held.passes) == 2
+        with pytest.raises(NotFiniteError):
+            await bad
+        await first
+
+
+@in_loop
+async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class Small(HeldRunner):
+        def run(self, rows: Rows, size: int) -> Samples:
+            if size > 8:
+                raise OutOfMemoryError("full")
+            return super().run(rows, size)
+
+    async with running() as engine:
+        held = Small()
+        held.release()
+        model = replica(held, 4, 8, 12, 16)
+        assert first_numbers(await submit(engine, model, *range(1, 31))) == list(range(1, 31))
+        assert model.calibration.sizes == [4, 8]
+        assert "held: no memory for 16 samples in a pass; from now on 8" in caplog.text
+
+        hopeless = replica(held, 16)
+        with pytest.raises(OutOfMemoryError):
+            await submit(engine, hopeless, 1)
+
+
+@in_loop
+async def test_calls_run_between_batches() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        future = submit(engine, model, *range(1, 41))
+        await begun(held)
+        call = engine.call(lambda: len(held.passes))
+        held.release()
+        assert await asyncio.wrap_future(call) == 1  # ahead of the request's other two batches
+        await future
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wrap_future(engine.call(lambda: 1 // 0))
+        assert engine.alive
+
+
+@in_loop
+async def test_closing_finishes_what_is_queued() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        futures = [submit(engine, model, 99), submit(engine, model, *range(1, 41))]
+        held.release()
+        await asyncio.to_thread(engine.close)
+        assert [len(each) for each in await asyncio.gather(*futures)] == [1, 40]
+        with pytest.raises(EngineClosedError):
+            submit(engine, model, 1)
+        assert not engine.alive
+
+
+@in_loop
+async def test_aborting_fails_what_is_in_no_batch_yet() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        first = submit(engine, model, 99)
+        await begun(held)
+        queued = submit(engine, model, 1)
+        engine.abort()
+        with pytest.raises(EngineClosedError):
+            await queued
+        held.release()
+        assert first_numbers(await first) == [99]
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callable[..., Checkpoint], engine: Engine) -> None:
-    checkpoint = write(image_spec(conditional=conditional))
-    model = ServedModel("m", checkpoint.version, checkpoint.card, checkpoint.build(), {})
+@in_loop
+async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callable[..., Checkpoint]) -> None:
+    generator = write(image_spec(conditional=conditional)).build()
+    model = Replica("m", CpuRunner(generator), Calibration("bitwise", {16: 1.0}))
     latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)
     labels = [index % 3 if conditional else None for index in range(48)]
-    together = engine.submit(model, latents, labels).result(timeout=30)
-    futures = [engine.submit(model, latents[i : i + 1], labels[i : i + 1]) for i in range(48)]
-    for index, future in enumerate(futures):
-        assert np.array_equal(future.result(timeout=30)[0], together[index])
+    expected = generate(generator, latents, labels)
+    everything = Rows.of(generator.spec, latents, labels)
+    async with running(parallel=2) as engine:
+        together = engine.submit(model, everything, list, np.stack)
+        alone = [engine.submit(model, everything[i : i + 1], list, np.stack) for i in range(48)]
+        assert np.array_equal(await together, expected)
+        assert np.array_equal(np.concatenate(await asyncio.gather(*alone)), expected)
+
+
+def test_memory_that_torch_cannot_have_is_said_to_be_missing(write: Callable[..., Checkpoint]) -> None:
+    generator = write(image_spec()).build()
+
+    def refuse(*_: Any) -> None:
+        torch.empty(2**62, dtype=torch.uint8)
+
+    generator.register_forward_pre_hook(refuse)
+    with pytest.raises(OutOfMemoryError):
+        CpuRunner(generator).run(rows(1), 1)

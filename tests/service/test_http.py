@@ -1,67 +1,71 @@
 """The API in-process, where a test can break the model or fill the queue."""
 
+import asyncio
 import base64
 import io
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 import numpy as np
 import pytest
-import torch
 from starlette.testclient import TestClient
-from torch import Tensor, nn
 
-from models.family import Generator
-from service.catalog import Catalog, ServedModel
+from models.outputs.base import Samples
+from models.sampling import Rows
+from service.catalog import Catalog, Failure, ServedModel
 from service.engine import Engine
 from service.http import Runtime, create_api
 from service.settings import Settings
-from tests.conftest import card_of, points_spec
-
-SPEC = points_spec()
+from tests.service.fakes import HeldRunner, replica, rows, served
 
 
-class Breakable(Generator):
-    """Gives the first two latent numbers back, once its gate is open; breaks where the first is 13."""
+class Breakable(HeldRunner):
+    """Breaks where a row begins with 13."""
 
-    def __init__(self) -> None:
-        super().__init__(SPEC)
-        self.weight = nn.Parameter(torch.zeros(1))
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Event()
-
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        self.entered.set()
-        assert self.gate.wait(timeout=30)
-        if (z[:, 0] == 13).any():
+    def run(self, rows: Rows, size: int) -> Samples:
+        if 13 in rows.latents[:, 0]:
             raise RuntimeError("the model broke")
-        return z[:, :2]
+        return super().run(rows, size)
+
+
+class FixedCatalog(Catalog):
+    """One model without a file."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self.models = MappingProxyType({model.name: model})
+        self.failures: list[Failure] = []
+        self._default_name = model.name
 
 
 @pytest.fixture
-def generator() -> Breakable:
-    return Breakable()
+def runner() -> Breakable:
+    runner = Breakable()
+    runner.release()
+    return runner
 
 
 @pytest.fixture
-def client(generator: Breakable) -> Iterator[TestClient]:
-    engine = Engine(max_queue=8)
+def client(runner: Breakable) -> Iterator[TestClient]:
+    engine = Engine(max_queue=8, parallel=1)
     engine.start()
-    model = ServedModel("m", "0" * 12, card_of(SPEC), generator, {"threads": 1})
     api = create_api()
-    with ThreadPoolExecutor(4) as workers:
-        settings = Settings(max_samples=8, max_queue=8, timeout=0.5)
-        api.state.runtime = Runtime(settings, Catalog("m", {"m": model}), engine, workers)
-        with TestClient(api, raise_server_exceptions=False) as client:
-            yield client
-    generator.gate.set()
+    settings = Settings(max_samples=8, max_queue=8, timeout=0.5)
+    api.state.runtime = Runtime(settings, FixedCatalog(served(replica(runner))), engine)
+    with TestClient(api, raise_server_exceptions=False) as client:
+        yield client
+    runner.release()
     engine.close()
 
 
-def error(client: TestClient, **body: object) -> tuple[int, str]:
-    answer = client.post("/generate", json=body)
+def hold(runner: HeldRunner) -> None:
+    while runner.gate.acquire(blocking=False):
+        pass
+    while runner.begun.acquire(blocking=False):
+        pass
+
+
+def error(client: TestClient, headers: dict[str, str] | None = None, **body: object) -> tuple[int, str]:
+    answer = client.post("/generate", json=body, headers=headers)
     return answer.status_code, answer.json()["error"]["code"]
 
 
@@ -86,30 +90,79 @@ def test_a_model_that_breaks_is_500_and_the_next_request_works(client: TestClien
     assert client.post("/generate", json={"latents": latent(1)}).status_code == 200
 
 
-def test_a_request_that_takes_too_long_is_504(client: TestClient, generator: Breakable) -> None:
-    generator.gate.clear()
+def test_a_request_that_takes_too_long_is_504(client: TestClient, runner: Breakable) -> None:
+    hold(runner)
     assert error(client, seed=1) == (504, "timeout")
-    generator.gate.set()
+    runner.release()
     assert client.post("/generate", json={"seed": 1}).status_code == 200
 
 
-def test_a_full_queue_is_429(client: TestClient, generator: Breakable) -> None:
+def test_a_request_may_name_a_shorter_time(client: TestClient, runner: Breakable) -> None:
+    hold(runner)
+    answer = client.post("/generate", json={"seed": 1}, headers={"X-Request-Timeout": "0.05"})
+    assert answer.status_code == 504
+    assert "0.05 seconds" in answer.json()["error"]["message"]
+    answer = client.post("/generate", json={"seed": 1}, headers={"X-Request-Timeout": "1000"})
+    assert "0.5 seconds" in answer.json()["error"]["message"]  # the service's own limit holds
+    runner.release()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "soon", ""])
+def test_a_time_that_is_none_is_400(client: TestClient, value: str) -> None:
+    assert error(client, {"X-Request-Timeout": value}, seed=1) == (400, "invalid_request")
+
+
+def test_rows_of_a_request_that_ran_out_of_time_are_not_computed(client: TestClient, runner: Breakable) -> None:
+    hold(runner)
+    client.post("/generate", json={"latents": latent(1)}, headers={"X-Request-Timeout": "0.1"})  # in its pass
+    client.post("/generate", json={"latents": latent(2)}, headers={"X-Request-Timeout": "0.1"})  # behind it
+    runner.release()
+    assert client.post("/generate", json={"latents": latent(3)}).status_code == 200
+    assert [first for each in runner.passes for first in each] == [1, 3]
+
+
+def test_a_full_queue_is_429(client: TestClient, runner: Breakable) -> None:
     runtime: Runtime = client.app.state.runtime
-    generator.gate.clear()
-    queued = []
-    for count in (1, 8):  # one in the forward pass, then as many as the queue holds
-        rows = np.zeros((count, 8), dtype=np.float32)
-        queued.append(runtime.engine.submit(runtime.catalog.models["m"], rows, [None] * count))
-        assert generator.entered.wait(timeout=10)
-    refused = client.post("/generate", json={"seed": 2})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
-    assert refused.headers["retry-after"] == "1"
-    generator.gate.set()
-    assert [len(future.result(timeout=10)) for future in queued] == [1, 8]
+    hold(runner)
+
+    async def fill() -> list[int]:
+        model = runtime.catalog.models["m"].replica
+        assert model is not None
+        futures = [runtime.engine.submit(model, rows(1), list, len)]  # in the pass
+        await asyncio.to_thread(runner.wait_for_pass)
+        futures.append(runtime.engine.submit(model, rows(*range(8)), list, len))  # as many as the queue holds
+        refused = await asyncio.to_thread(client.post, "/generate", json={"seed": 2})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+        runner.release()
+        return list(await asyncio.gather(*futures))
+
+    assert asyncio.run(fill()) == [1, 8]
     assert client.post("/generate", json={"seed": 1}).status_code == 200
+
+
+def test_retry_after_is_what_the_measured_rate_says(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime: Runtime = client.app.state.runtime
+    monkeypatch.setattr(runtime.engine, "_max_queue", 2)
+    monkeypatch.setattr(runtime.engine._rate, "seconds_for", lambda excess: excess * 2.1)
+    refused = client.post("/generate", json={"num_samples": 4, "seed": 0})
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "5"  # two too many, 2.1 s each, in whole seconds
+
+
+def test_a_service_that_stops_is_503(client: TestClient) -> None:
+    client.app.state.runtime.engine.abort()
+    assert error(client, seed=1) == (503, "shutting_down")
+
+
+def test_determinism_is_told(client: TestClient) -> None:
+    told = client.get("/models/m").json()["determinism"]
+    assert (told["mode"], told["sizes"], told["fingerprint"]) == ("bitwise", [16], {"threads": 1})
+    answer = client.post("/generate", json={"seed": 1})
+    assert answer.headers["x-latentd-fingerprint"] == told["fingerprint_id"]
 
 
 def test_an_empty_catalog_answers_404(client: TestClient) -> None:
-    client.app.state.runtime.catalog.models.clear()
+    client.app.state.runtime.catalog.models = MappingProxyType({})
     assert error(client, seed=1) == (404, "unknown_model")
     assert client.get("/models").json() == {"default": None, "models": [], "failures": []}

@@ -1,0 +1,93 @@
+"""What a calibration finds, with a device whose bits a test decides."""
+
+import logging
+import time
+
+import numpy as np
+import pytest
+
+from models.outputs.base import Samples
+from models.sampling import REFERENCE_SIZE, Rows
+from service.engine import Calibration, OutOfMemoryError, calibrate
+from tests.conftest import image_spec, points_spec
+
+
+class Device:
+    """Rows come back changed by `error(size)`; a pass of `size` takes `seconds(size)`."""
+
+    def __init__(self, error: object = lambda size: 0.0, most: int = 10**6, position_counts: bool = False) -> None:
+        self._error = error
+        self._most = most
+        self._position_counts = position_counts
+        self.sizes: list[int] = []
+
+    def __call__(self, rows: Rows, size: int) -> Samples:
+        self.sizes.append(size)
+        if size > self._most:
+            raise OutOfMemoryError("full")
+        time.sleep(0.0002 * max(size, 32))  # up to 32 rows cost the same
+        samples = rows.latents[:, :2] + np.float32(self._error(size))
+        if self._position_counts:
+            samples += np.arange(len(samples), dtype=np.float32)[:, None]
+        return samples
+
+
+def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
+    found = calibrate(points_spec(), Device(lambda size: 1e-6 if size in (1, 2, 24) else 0.0), True, OutOfMemoryError)
+    assert found.mode == "bitwise"
+    assert not {1, 2, 24} & set(found.sizes)
+    assert {4, 8, REFERENCE_SIZE, 32} <= set(found.sizes)
+
+
+def test_where_no_other_size_agrees_all_is_padded_to_one() -> None:
+    found = calibrate(points_spec(), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
+    assert (found.mode, found.sizes) == ("bitwise", [REFERENCE_SIZE])
+    assert found.choose(1) == found.choose(100) == REFERENCE_SIZE
+
+
+def test_a_device_that_does_not_repeat_is_not_promised_for(caplog: pytest.LogCaptureFixture) -> None:
+    found = calibrate(points_spec(), Device(position_counts=True), True, OutOfMemoryError)
+    assert found.mode == "off"
+    assert "no promise is made" in caplog.text
+
+
+def test_without_the_promise_every_size_is_kept() -> None:
+    found = calibrate(points_spec(), Device(lambda size: size * 1e-3), False, OutOfMemoryError)
+    assert found.mode == "off"
+    assert {1, 2, 3, 4, REFERENCE_SIZE} <= set(found.sizes)
+
+
+def test_sizes_grow_while_that_pays() -> None:
+    device = Device()
+    found = calibrate(points_spec(), device, True, OutOfMemoryError)
+    assert found.largest == 32
+    assert max(device.sizes) == 64  # two more were tried
+
+
+def test_the_devices_memory_bounds_the_sizes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        found = calibrate(points_spec(), Device(most=24), True, OutOfMemoryError)
+    assert found.largest == 24
+    assert "does not fit" in caplog.text
+
+
+def test_a_conditional_model_is_tried_with_its_classes() -> None:
+    seen: list[Rows] = []
+
+    def run(rows: Rows, size: int) -> Samples:
+        seen.append(rows)
+        return rows.latents[:, :2]
+
+    calibrate(image_spec(conditional=True), run, True, OutOfMemoryError)
+    classes = np.concatenate([rows.condition for rows in seen if rows.condition is not None])
+    assert classes.shape[1] == 3
+    assert (classes.sum(axis=1) == 1).all()
+    assert classes.any(axis=0).all()
+
+
+def test_the_size_for_a_number_of_rows_is_the_quickest() -> None:
+    found = Calibration("bitwise", {4: 1.6, 8: 2.5, 12: 3.4, 16: 4.6})
+    assert [found.choose(rows) for rows in (1, 4, 5, 8, 16, 17)] == [4, 4, 8, 8, 16, 12]
+    assert found.choose(1000) in found.sizes
+    assert found.up_to(8) == Calibration("bitwise", {4: 1.6, 8: 2.5})
+    assert found.up_to(3) is None

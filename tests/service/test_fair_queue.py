@@ -1,0 +1,114 @@
+"""Whose turn it is, without threads or time."""
+
+import asyncio
+from typing import Any
+
+from service.engine import Replica
+from service.engine.fair_queue import FairQueue, Job
+from tests.service.fakes import HeldRunner, replica, rows
+
+
+def job(model: Replica, count: int, first: float = 1) -> Job:
+    future: asyncio.Future[Any] = asyncio.Future(loop=asyncio.new_event_loop())
+    future.get_loop().close()
+    return Job(model, rows(*(first + i for i in range(count))), list, list, future)
+
+
+def taken(queue: FairQueue, parts: int = 1) -> list[tuple[Job, int, int]]:
+    batch = queue.take(parts)
+    assert batch is not None
+    return [(part.job, part.start, part.stop) for part in batch.slices]
+
+
+def model(*sizes: int) -> Replica:
+    return replica(HeldRunner(), *sizes or (4,))
+
+
+def test_requests_share_a_batch() -> None:
+    queue, one = FairQueue(), model()
+    first, second = job(one, 1), job(one, 2)
+    queue.put(first)
+    queue.put(second)
+    assert queue.waiting == 3
+    assert taken(queue) == [(first, 0, 1), (second, 0, 2)]
+    assert queue.waiting == 0
+    assert queue.take() is None
+
+
+def test_a_large_request_is_split() -> None:
+    queue, one = FairQueue(), model()
+    large = job(one, 10)
+    queue.put(large)
+    assert [taken(queue) for _ in range(3)] == [[(large, 0, 4)], [(large, 4, 8)], [(large, 8, 10)]]
+
+
+def test_a_small_request_overtakes_large_ones_that_came_before() -> None:
+    queue, one = FairQueue(), model()
+    large = [job(one, 100), job(one, 100)]
+    for each in large:
+        queue.put(each)
+    taken(queue)
+    small = job(one, 1)
+    queue.put(small)
+    assert taken(queue) == [(small, 0, 1), (large[0], 4, 7)]
+
+
+def test_requests_of_one_size_are_served_in_the_order_they_came() -> None:
+    queue, one = FairQueue(), model()
+    jobs = [job(one, 4) for _ in range(3)]
+    for each in jobs:
+        queue.put(each)
+    assert [taken(queue) for _ in jobs] == [[(each, 0, 4)] for each in jobs]
+
+
+def test_small_requests_do_not_starve_a_large_one() -> None:
+    queue, one = FairQueue(), model()
+    large = job(one, 8)
+    queue.put(large)
+    batches = 0
+    while large.waiting:
+        for _ in range(4):  # as many as a whole batch holds, again and again
+            queue.put(job(one, 1))
+        taken(queue)
+        batches += 1
+    assert batches <= 8 + 2 + 1  # it shares with four, eight rounds long
+
+
+def test_models_take_turns() -> None:
+    queue, one, two = FairQueue(), model(), model()
+    for each in (one, two):
+        queue.put(job(each, 8))
+    order = [batch.replica for _ in range(4) if (batch := queue.take())]
+    assert order == [one, two, one, two]
+
+
+def test_dropped_rows_are_gone_at_once() -> None:
+    queue, one = FairQueue(), model()
+    dropped, kept = job(one, 3), job(one, 5)
+    queue.put(dropped)
+    queue.put(kept)
+    queue.drop(dropped)
+    queue.drop(dropped)
+    assert queue.waiting == 5
+    assert taken(queue) == [(kept, 0, 4)]
+    queue.drop(kept)
+    assert queue.waiting == 0
+    assert queue.take() is None
+
+
+def test_all_can_be_dropped() -> None:
+    queue = FairQueue()
+    jobs = [job(model(), 3), job(model(), 5)]
+    for each in jobs:
+        queue.put(each)
+    assert queue.drop_all() == jobs
+    assert queue.waiting == 0
+    assert queue.take() is None
+
+
+def test_what_waits_is_divided_among_passes_that_run_side_by_side() -> None:
+    queue, one = FairQueue(), model(2, 4, 8)
+    large = job(one, 8)
+    queue.put(large)
+    assert taken(queue, parts=2) == [(large, 0, 4)]
+    assert taken(queue, parts=1) == [(large, 4, 8)]
