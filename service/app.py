@@ -85,15 +85,17 @@ def _prepare(device: torch.device) -> None:
 
 
 def _passes(device: torch.device) -> dict[str, int]:
-    """How many forward passes run side by side, and how many are launched ahead.
+    """How many forward passes run side by side, how many are launched ahead, and how many batches are encoded meanwhile.
 
-    On a CPU every core takes a pass of its own, on one thread: passes then never wait for each other's threads, and the
-    event loop and the encoders share the cores with them evenly. OMP_NUM_THREADS gives a pass more threads. A GPU runs
-    one pass after another and has the next one waiting, so that it never waits for Python.
+    On a CPU every core carries a batch of its own from the latents to the last encoded byte, on one thread: passes never
+    wait for each other's threads, and while one core encodes the others compute. OMP_NUM_THREADS gives a pass more
+    threads; where that leaves one pass at a time, another thread encodes. A GPU runs one pass after another and has the
+    next one waiting, so that it never waits for Python, while the CPU's cores encode.
     """
     if device.type == "cuda":
-        return {"parallel": 1, "ahead": 1}
-    return {"parallel": max(1, core_count() // torch.get_num_threads())}
+        return {"parallel": 1, "ahead": 1, "encoders": core_count()}
+    parallel = max(1, core_count() // torch.get_num_threads())
+    return {"parallel": parallel, "encoders": 1 if parallel == 1 else 0}
 
 
 def _drain_on_signal(engine: Engine, seconds: float) -> None:

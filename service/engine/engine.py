@@ -7,7 +7,6 @@ one is encoded and delivered. Memory is bounded: so many batches as there are th
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
@@ -46,9 +45,9 @@ class EngineClosedError(Exception):
 class Engine:
     """Takes rows from event loops and computes them on threads of its own."""
 
-    def __init__(self, max_queue: int, parallel: int, ahead: int = 0, encoders: int | None = None) -> None:
+    def __init__(self, max_queue: int, parallel: int, ahead: int = 0, encoders: int = 1) -> None:
         """`parallel`: forward passes that the device computes side by side; `ahead`: passes that it may be given beyond
-        these, to begin without a pause; `encoders`: batches that may be encoded meanwhile, default one a core."""
+        these, to begin without a pause; `encoders`: batches that may be encoded while all of these compute."""
         self._max_queue = max_queue
         self._ahead = ahead
         self._free_slots = parallel + ahead
@@ -57,7 +56,7 @@ class Engine:
         self._rate = RateMeter()
         self._closed = False
         self._changed = threading.Condition()
-        count = self._free_slots + (encoders or os.cpu_count() or 1)
+        count = parallel + ahead + encoders
         self._threads = [
             threading.Thread(target=self._work, name=f"latentd-engine-{index}", daemon=True) for index in range(count)
         ]

@@ -1,0 +1,34 @@
+"""What every rival does with a batch: the same latents, weights, forward pass and encoder as latentd."""
+
+import base64
+from pathlib import Path
+
+import torch
+
+from models.checkpoint import Checkpoint
+from models.hardware import keep_freed_memory
+from models.latents import draw_many
+from models.sampling import Rows, forward
+from service.settings import SHIPPED
+
+MODEL = "fashion-dcgan"
+
+
+class Work:
+    """The shipped default model, from seeds to base64 PNGs. Rivals get our allocator settings too."""
+
+    def __init__(self, file: Path = SHIPPED / f"{MODEL}.safetensors") -> None:
+        keep_freed_memory()
+        self._generator = Checkpoint.read(file).build()
+
+    def draw(self, seeds: list[int]) -> list[str]:
+        """A PNG a seed, computed in one forward pass."""
+        spec = self._generator.spec
+        samples = forward(self._generator, Rows.of(spec, *draw_many(spec, seeds)), len(seeds))
+        return [base64.b64encode(file).decode("ascii") for file in spec.output.encode(samples, "png")]
+
+
+def limit_threads(threads: int | None) -> None:
+    """Intra-op threads of this process; None: torch's own choice, one a core."""
+    if threads is not None:
+        torch.set_num_threads(threads)
