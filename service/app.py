@@ -85,12 +85,12 @@ def _prepare(device: torch.device) -> None:
 
 
 def _passes(device: torch.device) -> dict[str, int]:
-    """How many forward passes run side by side, how many are launched ahead, and how many batches are encoded meanwhile.
+    """How many passes run side by side, how many are launched ahead, and how many batches are encoded meanwhile.
 
-    On a CPU every core carries a batch of its own from the latents to the last encoded byte, on one thread: passes never
-    wait for each other's threads, and while one core encodes the others compute. OMP_NUM_THREADS gives a pass more
-    threads; where that leaves one pass at a time, another thread encodes. A GPU runs one pass after another and has the
-    next one waiting, so that it never waits for Python, while the CPU's cores encode.
+    On a CPU every core carries a batch of its own from the latents to the last encoded byte, on one thread: passes
+    never wait for each other's threads, and while one core encodes the others compute. OMP_NUM_THREADS gives a pass
+    more threads; where that leaves one pass at a time, another thread encodes. A GPU runs one pass after another and
+    has the next one waiting, so that it never waits for Python, while the CPU's cores encode.
     """
     if device.type == "cuda":
         return {"parallel": 1, "ahead": 1, "encoders": core_count()}

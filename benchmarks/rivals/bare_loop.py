@@ -1,4 +1,7 @@
-"""One process without HTTP: draw, forward, encode, again. `python -m benchmarks.rivals.bare_loop THREADS BATCH SECONDS`."""
+"""One process without HTTP: draw, forward, encode, and again.
+
+`python -m benchmarks.rivals.bare_loop THREADS BATCH SECONDS` prints one JSON line.
+"""
 
 import json
 import random
@@ -19,7 +22,8 @@ def main() -> None:
         if not started and now > stop - seconds:
             images, started = 0, now
         first = draw.randrange(2**31)
-        json.dumps([{"seed": first + i, "data": data} for i, data in enumerate(work.draw(list(range(first, first + batch))))])
+        seeds = list(range(first, first + batch))
+        json.dumps([{"seed": seed, "data": data} for seed, data in zip(seeds, work.draw(seeds), strict=True)])
         images += batch
     print(json.dumps({"images_per_second": images / (time.perf_counter() - started)}))  # noqa: T201  # its answer
 

@@ -28,8 +28,8 @@ class Generate(litserve.LitAPI):  # type: ignore[misc]  # litserve is not typed
         return inputs
 
     def predict(self, inputs: list[list[int]]) -> list[list[dict[str, Any]]]:
-        data = self.work.draw([seed for seeds in inputs for seed in seeds])
-        entries = [{"seed": seed, "data": file} for seed, file in zip(sum(inputs, []), data, strict=True)]
+        flat = [seed for seeds in inputs for seed in seeds]
+        entries = [{"seed": seed, "data": file} for seed, file in zip(flat, self.work.draw(flat), strict=True)]
         ends = accumulate(map(len, inputs))
         return [entries[end - len(seeds) : end] for end, seeds in zip(ends, inputs, strict=True)]
 

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from models.family import Discriminator, Family, FamilyConfig, Generator
+from models.layers import BatchFreeLinear
 from models.outputs import ImageOutput
 from models.spec import ClassCondition, GeneratorSpec
 
@@ -47,7 +48,7 @@ class ConditionalBatchNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=classes == 0)
         self.gain_and_bias: nn.Linear | None = None
         if classes:
-            self.gain_and_bias = nn.Linear(classes, 2 * channels, bias=False)
+            self.gain_and_bias = BatchFreeLinear(classes, 2 * channels, bias=False)
             with torch.no_grad():
                 self.gain_and_bias.weight[:channels] = 1.0
                 self.gain_and_bias.weight[channels:] = 0.0
@@ -71,7 +72,7 @@ class DcganGenerator(Generator):
         channels = [min(config.width * 2**stage, _WIDEST) for stage in range(doublings)][::-1]
         channels.append(max(config.width // 2, 4))
         self.base_shape = (channels[0], base, base)
-        self.project = nn.Linear(spec.input.dim, channels[0] * base * base)
+        self.project = BatchFreeLinear(spec.input.dim, channels[0] * base * base)
         self.project_norm = ConditionalBatchNorm(channels[0], classes)
         self.doublings = nn.ModuleList(
             nn.ConvTranspose2d(channels[i], channels[i + 1], kernel_size=4, stride=2, padding=1, bias=False)

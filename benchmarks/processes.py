@@ -1,0 +1,158 @@
+"""Servers and load generators as processes of their own, on loopback, ended by their own pid."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from service.settings import SHIPPED
+
+ROOT = Path(__file__).parents[1]
+_START_SECONDS = 120
+_STOP_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers."""
+
+    url: str
+    pid: int
+    log: Path
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the server and its children."""
+        process = psutil.Process(self.pid)
+        return sum(int(each.memory_info().rss) for each in [process, *process.children(recursive=True)])
+
+    def get(self, path: str) -> Any:
+        """The JSON that a GET gives."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:  # noqa: S310  # our own server
+            return json.load(answer)
+
+    def generate(self, **fields: Any) -> dict[str, Any]:
+        """The JSON answer of POST /generate."""
+        request = urllib.request.Request(  # noqa: S310  # our own server
+            self.url + "/generate", json.dumps(fields).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return dict(json.load(answer))
+
+
+@contextmanager
+def serving(command: list[str], port: int, probe: str, **environment: str) -> Iterator[Server]:
+    """`command` in the repository root until the block ends; its log is kept in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="latentd-bench-") as home:
+        log = Path(home) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | {"BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"} | environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        server = Server(f"http://127.0.0.1:{port}", process.pid, log)
+        try:
+            _wait_for(server, probe, process)
+            yield server
+        finally:
+            _end(process)
+
+
+def latentd(**environment: str) -> Any:
+    """latentd as `bentoml serve` runs it, with the shipped models unless LATENTD_MODELS says otherwise."""
+    port = free_port()
+    command = [_beside_python("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    return serving(command, port, "/readyz", **{"LATENTD_MODELS": str(SHIPPED)} | environment)
+
+
+def litserve(max_batch: int, threads: int) -> Any:
+    """LitServe with its own batching."""
+    port = free_port()
+    module = "benchmarks.rivals.litserve_server"
+    return serving([sys.executable, "-m", module, str(port), str(max_batch), str(threads)], port, "/health")
+
+
+def bentoml_batching(threads: int) -> Any:
+    """BentoML's own adaptive batching."""
+    port = free_port()
+    command = [_beside_python("bentoml"), "serve", "benchmarks.rivals.bentoml_batching:Front"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    return serving(command, port, "/readyz", BENCH_THREADS=str(threads), PYTHONPATH=str(ROOT))
+
+
+def load(server: Server, **options: Any) -> dict[str, Any]:
+    """The figures of `python -m benchmarks.load` against `server`."""
+    return json_of("benchmarks.load", *_load_arguments(server, options))
+
+
+def start_load(server: Server, **options: Any) -> "subprocess.Popen[bytes]":
+    """The same, left to run; its figures are its output."""
+    command = [sys.executable, "-m", "benchmarks.load", *_load_arguments(server, options)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+
+
+def json_of(module: str, *arguments: object) -> dict[str, Any]:
+    """The JSON that `python -m module arguments` prints."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _load_arguments(server: Server, options: dict[str, Any]) -> list[str]:
+    arguments = [f"{server.url}/generate"]
+    for name, value in options.items():
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        arguments += [f"--{name.replace('_', '-')}", text]
+    return arguments
+
+
+def _beside_python(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _wait_for(server: Server, probe: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended: {server.log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(server.url + probe, timeout=5) as answer:  # noqa: S310  # our own server
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"{probe} is not 200: {server.log.read_text()[-2000:]}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for child in children:  # rivals leave some behind
+        if child.is_running():
+            child.kill()
