@@ -1,5 +1,6 @@
 """The errors that a client sees, and their one body."""
 
+import math
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -40,6 +41,11 @@ class ApiError(Exception):
 def invalid(field: str | None, message: str) -> ApiError:
     """400: the request is not one that the API takes."""
     return ApiError(400, "invalid_request", message, field)
+
+
+def too_busy(message: str, retry_after: float) -> ApiError:
+    """429: there may be room in `retry_after` seconds, which the header says in whole ones."""
+    return ApiError(429, "queue_full", message, headers={"Retry-After": str(max(1, math.ceil(retry_after)))})
 
 
 def raise_invalid(problem: ValidationError) -> NoReturn:

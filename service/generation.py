@@ -67,6 +67,7 @@ def make_plan(request: GenerateRequest, accept: str, catalog: Catalog, max_sampl
 
 async def carry_out(plan: Plan, catalog: Catalog, engine: Engine) -> Answer:
     """Draw, compute and encode `plan`. ApiError 400 where its latents lead to nothing finite."""
+    engine.require_room(plan.num_samples)
     loop = asyncio.get_running_loop()
     few = plan.num_samples <= _DRAWN_AT_ONCE
     latents, labels = _draw(plan) if few else await loop.run_in_executor(None, _draw, plan)

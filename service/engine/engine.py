@@ -26,7 +26,7 @@ from service.engine.replica import NotFiniteError, Replica
 
 logger = logging.getLogger("latentd.engine")
 
-_SWITCH_SECONDS = 0.0005
+_SWITCH_SECONDS = 0.0002
 """A forward pass takes Python's lock back after every layer; it should not wait 5 ms, the default, for each."""
 
 
@@ -79,14 +79,23 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise EngineClosedError("the service is shutting down")
-            excess = self._queue.waiting + len(rows) - self._max_queue
-            if excess > 0:
-                message = f"{self._queue.waiting} samples are waiting, of at most {self._max_queue}; try again later"
-                raise QueueFullError(message, self._rate.seconds_for(excess))
+            self.require_room(len(rows))
             self._queue.put(job)
             self._changed.notify()
         job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
         return job.future
+
+    def require_room(self, samples: int) -> None:
+        """QueueFullError where so many would not fit: worth asking before a request's latents are drawn."""
+        waiting = self._queue.waiting
+        excess = waiting + samples - self._max_queue
+        if excess > 0:
+            message = f"{waiting} samples are waiting, of at most {self._max_queue}; try again later"
+            raise QueueFullError(message, self.seconds_for(excess))
+
+    def seconds_for(self, samples: int) -> float:
+        """How long so many samples take at the rate of the recent batches; 0 before there were any."""
+        return self._rate.seconds_for(samples)
 
     def call(self, task: Callable[[], Any]) -> "Future[Any]":
         """Run `task` in the next free device slot, ahead of what is queued; it should take no longer than a batch."""

@@ -22,7 +22,7 @@ def test_it_answers_over_http_and_from_within_and_stops(
         assert client.get("/readyz").status_code == 200
         over_http = client.post("/generate", json={"seed": 3}).json()
         assert over_http["samples"][0]["seed"] == 3
-        engine = service.app.api.state.runtime.engine
+        engine = service.app._started[-1].engine
     assert not engine.alive
 
     instance = service.app.Latentd()

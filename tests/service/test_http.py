@@ -4,17 +4,20 @@ import asyncio
 import base64
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from models.outputs.base import Samples
 from models.sampling import Rows
+from service.api import Runtime
 from service.catalog import Catalog, Failure, ServedModel
 from service.engine import Engine
-from service.http import Runtime, create_api
+from service.gateway import Gateway
 from service.settings import Settings
 from tests.service.fakes import HeldRunner, replica, rows, served
 
@@ -48,10 +51,10 @@ def runner() -> Breakable:
 def client(runner: Breakable) -> Iterator[TestClient]:
     engine = Engine(max_queue=8, parallel=1)
     engine.start()
-    api = create_api()
-    settings = Settings(max_samples=8, max_queue=8, timeout=0.5)
-    api.state.runtime = Runtime(settings, FixedCatalog(served(replica(runner))), engine)
-    with TestClient(api, raise_server_exceptions=False) as client:
+    settings = Settings(max_samples=8, max_queue=8, max_requests=8, timeout=0.5)
+    runtime = Runtime(settings, FixedCatalog(served(replica(runner))), engine)
+    with TestClient(Gateway(Starlette(), lambda: runtime), raise_server_exceptions=False) as client:
+        client.runtime = runtime
         yield client
     runner.release()
     engine.close()
@@ -122,7 +125,7 @@ def test_rows_of_a_request_that_ran_out_of_time_are_not_computed(client: TestCli
 
 
 def test_a_full_queue_is_429(client: TestClient, runner: Breakable) -> None:
-    runtime: Runtime = client.app.state.runtime
+    runtime: Runtime = client.runtime
     hold(runner)
 
     async def fill() -> list[int]:
@@ -142,7 +145,7 @@ def test_a_full_queue_is_429(client: TestClient, runner: Breakable) -> None:
 
 
 def test_retry_after_is_what_the_measured_rate_says(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime: Runtime = client.app.state.runtime
+    runtime: Runtime = client.runtime
     monkeypatch.setattr(runtime.engine, "_max_queue", 2)
     monkeypatch.setattr(runtime.engine._rate, "seconds_for", lambda excess: excess * 2.1)
     refused = client.post("/generate", json={"num_samples": 4, "seed": 0})
@@ -150,8 +153,23 @@ def test_retry_after_is_what_the_measured_rate_says(client: TestClient, monkeypa
     assert refused.headers["retry-after"] == "5"  # two too many, 2.1 s each, in whole seconds
 
 
+def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClient, runner: Breakable) -> None:
+    hold(runner)
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(client.post, "/generate", json={"seed": seed}) for seed in range(8)]
+        runner.wait_for_pass()
+        refused = client.post("/generate", content=b"not JSON at all")
+        while refused.status_code == 400:  # until all eight are under way
+            refused = client.post("/generate", content=b"not JSON at all")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+        runner.release()
+        assert [future.result().status_code for future in futures] == [200] * 8
+    assert client.post("/generate", content=b"not JSON at all").status_code == 400
+
+
 def test_a_service_that_stops_is_503(client: TestClient) -> None:
-    client.app.state.runtime.engine.abort()
+    client.runtime.engine.abort()
     assert error(client, seed=1) == (503, "shutting_down")
 
 
@@ -163,6 +181,6 @@ def test_determinism_is_told(client: TestClient) -> None:
 
 
 def test_an_empty_catalog_answers_404(client: TestClient) -> None:
-    client.app.state.runtime.catalog.models = MappingProxyType({})
+    client.runtime.catalog.models = MappingProxyType({})
     assert error(client, seed=1) == (404, "unknown_model")
     assert client.get("/models").json() == {"default": None, "models": [], "failures": []}

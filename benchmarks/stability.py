@@ -1,0 +1,231 @@
+"""What holds when it gets rough: floods, a large stream beside a small request, hot swaps, many requests.
+
+`python -m benchmarks.stability` runs all parts, `--only flood fairness` some; each writes its own results.
+"""
+
+import argparse
+import base64
+import io
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import processes, report
+from benchmarks.processes import Server
+from benchmarks.rivals.work import MODEL
+from models.checkpoint import Checkpoint, write_checkpoint
+from models.hardware import core_count
+from models.latents import draw_many
+from models.outputs.base import Samples
+from models.sampling import generate
+from service.settings import SHIPPED
+
+_FLOODS = ((64, 10.0), (1, 2.0))
+"""Samples a request, and how many times what the server can carry."""
+_SWAPS = 100
+_ENDURANCE_REQUESTS = 100_000
+
+
+def flood(seconds: float) -> dict[str, Any]:
+    """Goodput and latency of an open loop beyond capacity, against those at the peak."""
+    found: dict[str, Any] = {}
+    for samples, times in _FLOODS:
+        with processes.latentd() as server:
+            peak = processes.load(server, clients=64, samples=samples, seconds=seconds)
+            rate = peak["requests_per_second"] * times
+            over = processes.load(server, rate=rate, samples=samples, seconds=seconds)
+            after = processes.load(server, clients=64, samples=samples, seconds=seconds)
+        found[f"{samples} samples at {times:g}×"] = {
+            "peak": peak,
+            "flood": over,
+            "after": after,
+            "goodput_of_peak": over["images_per_second"] / peak["images_per_second"],
+            "p99_of_peak": over["p99_ms"] / peak["p99_ms"],
+        }
+    return found
+
+
+def fairness(seconds: float) -> dict[str, Any]:
+    """p99 of one-sample requests idle, and beside clients that ask for 256 again and again."""
+    found: dict[str, Any] = {}
+    with processes.latentd() as server:
+        sizes = server.get(f"/models/{MODEL}")["determinism"]["sizes"]
+        found["idle"] = processes.load(server, clients=1, samples=1, seconds=seconds)
+        for clients in (1, 4):
+            beside = processes.start_load(server, clients=clients, samples=256, seconds=seconds + 2)
+            time.sleep(1)
+            found[f"beside {clients}"] = processes.load(server, clients=1, samples=1, seconds=seconds - 1)
+            beside.communicate()
+    found["forward_ms"] = forward_milliseconds(max(sizes))
+    for clients in (1, 4):
+        waited = found[f"beside {clients}"]["p99_ms"] - found["idle"]["p99_ms"]
+        found[f"beside {clients}"]["forward_passes_over_idle"] = waited / found["forward_ms"]
+    return found
+
+
+def forward_milliseconds(size: int) -> float:
+    """What a pass of `size` and its encoding take while every core is busy with another one, as under load."""
+    cores = core_count()
+    with ThreadPoolExecutor(cores) as pool:
+        loops = [pool.submit(processes.json_of, "benchmarks.rivals.bare_loop", 1, size, 3) for _ in range(cores)]
+        rates: list[float] = [loop.result()["images_per_second"] for loop in loops]
+    return size / statistics.mean(rates) * 1e3
+
+
+def swaps(seconds: float) -> dict[str, Any]:
+    """Replace the file of a model under load again and again; every answer must be one version's, whole and right."""
+    del seconds
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{MODEL}.safetensors"
+        originals = [_variant(Path(folder) / "variants", index) for index in range(2)]
+        expected = {each.version: _samples_of(each) for each in originals}
+        shutil.copy(Path(folder) / "variants" / "0" / file.name, file)
+        with processes.latentd(LATENTD_MODELS=folder) as server:
+            _ask_for(server, seconds=10)  # what is allocated once, is
+            before = server.resident_bytes()
+            tally = {"answers": 0, "failed": 0, "wrong": 0}
+            stop = threading.Event()
+            clients = [threading.Thread(target=_check, args=(server, expected, tally, stop)) for _ in range(8)]
+            for client in clients:
+                client.start()
+            waits = [_swap(server, folder, file, originals[turn % 2]) for turn in range(1, _SWAPS + 1)]
+            stop.set()
+            for client in clients:
+                client.join()
+            time.sleep(2)
+            after = server.resident_bytes()
+    return {
+        "swaps": _SWAPS,
+        **tally,
+        "seconds_until_served": {"median": statistics.median(waits), "most": max(waits)},
+        "resident_mb": {"before": before / 1e6, "after": after / 1e6, "growth": after / before - 1},
+    }
+
+
+def endurance(seconds: float) -> dict[str, Any]:
+    """Resident memory over many requests of mixed sizes."""
+    del seconds
+    points: list[dict[str, float]] = []
+    done = failed = 0
+    with processes.latentd() as server:
+        processes.load(server, clients=64, samples=1, seconds=10)
+        processes.load(server, clients=16, samples=16, seconds=10)
+        while done < _ENDURANCE_REQUESTS:
+            points.append({"requests": done, "resident_mb": server.resident_bytes() / 1e6})
+            for clients, samples, lasting in ((64, 1, 10), (16, 16, 2)):
+                found = processes.load(server, clients=clients, samples=samples, seconds=lasting, warm_up=0.01)
+                done += found["requests"]
+                failed += found["failed"]
+        points.append({"requests": done, "resident_mb": server.resident_bytes() / 1e6})
+    growth = points[-1]["resident_mb"] / points[0]["resident_mb"] - 1
+    return {"requests": done, "failed": failed, "growth": growth, "points": points}
+
+
+PARTS: dict[str, Callable[[float], dict[str, Any]]] = {
+    "flood": flood,
+    "fairness": fairness,
+    "swaps": swaps,
+    "endurance": endurance,
+}
+
+
+def rows_of(part: str, found: dict[str, Any]) -> list[list[Any]]:
+    """What a part found, a line each."""
+    if part == "flood":
+        return [
+            line
+            for name, each in found.items()
+            for line in (
+                [f"{name}: goodput, of that at peak", each["goodput_of_peak"]],
+                [f"{name}: p99 of accepted requests, of that at peak", each["p99_of_peak"]],
+                [f"{name}: share refused with 429", _refused(each["flood"])],
+                [f"{name}: failed otherwise", each["flood"]["failed"] - each["flood"]["failures"].get("429", 0)],
+            )
+        ]
+    if part == "fairness":
+        beside = [(name, found[name]) for name in found if name.startswith("beside")]
+        return [
+            ["one sample, idle: p99 ms", found["idle"]["p99_ms"]],
+            ["largest pass, with its encoding: ms", found["forward_ms"]],
+            *([f"one sample {name} × 256: p99 ms", each["p99_ms"]] for name, each in beside),
+            *(
+                [f"one sample {name} × 256: passes over idle", each["forward_passes_over_idle"]]
+                for name, each in beside
+            ),
+        ]
+    if part == "swaps":
+        return [
+            *([name, found[name]] for name in ("swaps", "answers", "failed", "wrong")),
+            ["seconds until served, median", found["seconds_until_served"]["median"]],
+            ["seconds until served, most", found["seconds_until_served"]["most"]],
+            ["memory growth", found["resident_mb"]["growth"]],
+        ]
+    return [["requests", found["requests"]], ["failed", found["failed"]], ["memory growth", found["growth"]]]
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0, help="each load")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    options = parser.parse_args()
+    for part in options.only:
+        machine = report.machine()
+        found = PARTS[part](options.seconds)
+        table = report.markdown(["what", "found"], rows_of(part, found))
+        report.write(part, {"machine": machine, **found}, table)
+
+
+def _refused(found: dict[str, Any]) -> float:
+    return float(found["failures"].get("429", 0) / max(1, found["requests"] + found["failed"]))
+
+
+def _variant(folder: Path, index: int) -> Checkpoint:
+    """The shipped model, with weights a little different for each index."""
+    shipped = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
+    tensors = {name: tensor * (1 + index / 100) for name, tensor in shipped.tensors.items()}
+    return write_checkpoint(folder / str(index) / f"{MODEL}.safetensors", shipped.card, tensors)
+
+
+def _samples_of(checkpoint: Checkpoint) -> Samples:
+    torch.set_num_threads(1)  # as the server has it
+    return generate(checkpoint.build(), *draw_many(checkpoint.card.spec, range(4)))
+
+
+def _check(server: Server, expected: dict[str, Samples], tally: dict[str, int], stop: threading.Event) -> None:
+    while not stop.is_set():
+        tally["answers"] += 1
+        try:
+            answer = server.generate(num_samples=4, seed=0, format="npy")
+        except OSError:
+            tally["failed"] += 1
+            continue
+        files = [io.BytesIO(base64.b64decode(sample["data"])) for sample in answer["samples"]]
+        samples = np.stack([np.load(file, allow_pickle=False) for file in files])
+        tally["wrong"] += not np.array_equal(samples, expected[answer["version"]])
+
+
+def _swap(server: Server, folder: str, file: Path, checkpoint: Checkpoint) -> float:
+    """Put `checkpoint` in the place of `file`; gives the seconds until it was served."""
+    started = time.monotonic()
+    write_checkpoint(file, checkpoint.card, checkpoint.tensors)
+    while server.get(f"/models/{MODEL}")["version"] != checkpoint.version:
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def _ask_for(server: Server, seconds: float) -> None:
+    processes.load(server, clients=8, samples=4, seconds=seconds)
+
+
+if __name__ == "__main__":
+    main()

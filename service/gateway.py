@@ -1,0 +1,123 @@
+"""The outermost ASGI app: which requests are ours, how many at a time, and one body for every error."""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api import Runtime, generate, list_models, show_model
+from service.errors import ApiError, too_busy
+
+logger = logging.getLogger("latentd.http")
+
+Handler = Callable[[Runtime, Request], Awaitable[Response]]
+
+
+class Gateway:
+    """Answers our routes itself and passes on the rest, whose errors it gives our body.
+
+    It stands in front of BentoML's own middleware, which costs a request more time than the engine does.
+    """
+
+    def __init__(self, rest: ASGIApp, runtime: Callable[[], Runtime]) -> None:
+        """`runtime` is asked at every request; it begins with the service, after this."""
+        self._rest = rest
+        self._generate = _Limited(_Endpoint(generate, runtime), runtime)
+        self._router = Router(
+            routes=[
+                Route("/generate", self._generate, methods=["POST"]),
+                Route("/models", _Endpoint(list_models, runtime), methods=["GET"]),
+                Route("/models/{name}", _Endpoint(show_model, runtime), methods=["GET"]),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+        elif scope["path"] == "/generate" and scope["method"] == "POST":  # the router would say so too, but slowly
+            await self._generate(scope, receive, send)
+        elif any(route.matches(scope)[0] is not Match.NONE for route in self._router.routes):
+            await self._router(scope, receive, _with_our_error_body(scope, receive, send))
+        else:
+            await self._rest(scope, receive, _with_our_error_body(scope, receive, send))
+
+
+class _Endpoint:
+    """A handler as an ASGI app: whatever it raises becomes an answer."""
+
+    def __init__(self, handler: Handler, runtime: Callable[[], Runtime]) -> None:
+        self._handler = handler
+        self._runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._handler(self._runtime(), Request(scope, receive))
+        except ApiError as problem:
+            response = problem.response()
+        except HTTPException as problem:
+            response = _from_status(problem.status_code, problem.headers).response()
+        except ClientDisconnect:
+            return  # nobody is there to be answered
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            response = _from_status(500).response()
+        await response(scope, receive, send)
+
+
+class _Limited:
+    """Turns requests away unread while as many are under way as there may be.
+
+    The engine's own limit counts samples, but only once a request was read; a flood must not get that far.
+    """
+
+    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
+        self._app = app
+        self._runtime = runtime
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime = self._runtime()
+        if self._under_way >= runtime.settings.max_requests:
+            await _refusal(self._under_way, math.ceil(runtime.engine.seconds_for(1)))(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+
+@cache
+def _refusal(under_way: int, retry_after: int) -> Response:
+    """Made once: under a flood it is what the service says most."""
+    return too_busy(f"{under_way} requests are under way; try again later", retry_after).response()
+
+
+def _from_status(status: int, headers: Any = None) -> ApiError:
+    phrase = HTTPStatus(status)
+    return ApiError(status, phrase.name.lower(), phrase.description or phrase.phrase, headers=headers)
+
+
+def _with_our_error_body(scope: Scope, receive: Receive, send: Send) -> Send:
+    """A `send` for BentoML's own routes that puts our error body in the place of what they say of an error."""
+    replaced = False
+
+    async def send_unified(message: Message) -> None:
+        nonlocal replaced
+        if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+            replaced = True
+            kept = {b"allow", b"retry-after"}
+            headers = {name.decode(): value.decode() for name, value in message["headers"] if name in kept}
+            await _from_status(message["status"], headers).response()(scope, receive, send)
+        elif not replaced:
+            await send(message)
+
+    return send_unified
