@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 BIN := .venv/bin
 
-.PHONY: serve test lint lock
+.PHONY: serve test lint lock bench
 
 serve: .venv/installed
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
@@ -19,6 +19,11 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# How fast it is, and beside whom; takes a quarter of an hour and wants the machine for itself.
+bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.lock
+	$(BIN)/python -m benchmarks.serving
+
 # Made anew where a dependency changed; the project itself is installed in place.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "latentd needs Python 3.11 or newer; name one with make PYTHON=...")'
@@ -30,3 +35,5 @@ lint: .venv/installed
 # After a change of the dependencies in pyproject.toml. Wants uv (pip install uv).
 lock:
 	uv pip compile pyproject.toml --extra dev --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+	uv pip compile pyproject.toml --extra bench -c requirements.lock --no-header --no-annotate --no-emit-index-url \
+		--upgrade -o benchmarks/requirements.lock

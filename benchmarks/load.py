@@ -22,6 +22,8 @@ import uvloop
 
 _MOST_SEEDS = 2**31
 _PATIENCE_SECONDS = 120.0
+_LONGEST_IDLE_SECONDS = 3.0
+"""Servers close idle connections after five seconds; to ask on one just then would be the client's fault."""
 
 
 @dataclass
@@ -54,6 +56,11 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.open = False
+        self.idle_since = 0.0
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._transport.close()
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body; ConnectionError where the server closes instead."""
@@ -94,14 +101,15 @@ class Pool:
     async def take(self) -> Connection:
         while self._idle:
             connection = self._idle.pop()
-            if connection.open:
+            if connection.open and time.monotonic() - connection.idle_since < _LONGEST_IDLE_SECONDS:
                 return connection
+            connection.close()
         _, connection = await asyncio.get_running_loop().create_connection(Connection, self._host, self._port)
         return connection
 
     def give(self, connection: Connection) -> None:
-        if connection.open:
-            self._idle.append(connection)
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
 
 
 class Load:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from functools import cache
 from http import HTTPStatus
@@ -15,8 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import Runtime, generate, list_models, show_model
 from service.errors import ApiError, too_busy
+from service.telemetry import count_request
 
 logger = logging.getLogger("latentd.http")
+
+_CLIENT_LEFT = 499
+"""What is counted where nobody is left to be answered; nginx's number for that."""
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
 
@@ -30,12 +35,12 @@ class Gateway:
     def __init__(self, rest: ASGIApp, runtime: Callable[[], Runtime]) -> None:
         """`runtime` is asked at every request; it begins with the service, after this."""
         self._rest = rest
-        self._generate = _Limited(_Endpoint(generate, runtime), runtime)
+        self._generate = _Counted("/generate", _Limited(_Endpoint(generate, runtime), runtime))
         self._router = Router(
             routes=[
                 Route("/generate", self._generate, methods=["POST"]),
-                Route("/models", _Endpoint(list_models, runtime), methods=["GET"]),
-                Route("/models/{name}", _Endpoint(show_model, runtime), methods=["GET"]),
+                Route("/models", _Counted("/models", _Endpoint(list_models, runtime)), methods=["GET"]),
+                Route("/models/{name}", _Counted("/models/{name}", _Endpoint(show_model, runtime)), methods=["GET"]),
             ]
         )
 
@@ -44,10 +49,16 @@ class Gateway:
             await self._rest(scope, receive, send)
         elif scope["path"] == "/generate" and scope["method"] == "POST":  # the router would say so too, but slowly
             await self._generate(scope, receive, send)
-        elif any(route.matches(scope)[0] is not Match.NONE for route in self._router.routes):
-            await self._router(scope, receive, _with_our_error_body(scope, receive, send))
         else:
-            await self._rest(scope, receive, _with_our_error_body(scope, receive, send))
+            await self._route(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        matches = {route.matches(scope)[0] for route in self._router.routes}
+        if Match.FULL in matches:
+            await self._router(scope, receive, send)
+        else:  # our path with another method, or not ours
+            app = self._router if Match.PARTIAL in matches else self._rest
+            await app(scope, receive, _with_our_error_body(scope, receive, send))
 
 
 class _Endpoint:
@@ -70,6 +81,29 @@ class _Endpoint:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             response = _from_status(500).response()
         await response(scope, receive, send)
+
+
+class _Counted:
+    """Counts and times the requests of one route."""
+
+    def __init__(self, endpoint: str, app: ASGIApp) -> None:
+        self._endpoint = endpoint
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        status = _CLIENT_LEFT
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_status)
+        finally:
+            count_request(self._endpoint, status, time.perf_counter() - started)
 
 
 class _Limited:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import torch
 
 from tests.e2e.conftest import ROOT, Server, serving
 
@@ -211,8 +212,14 @@ def test_bad_files_are_reported_and_the_others_served(tmp_path: Path, server: Se
     assert mine == server.generate(model="ring-gan", seed=1).json["samples"]
 
 
-def test_a_setting_that_does_not_fit_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="max_samples"), serving(tmp_path, LATENTD_MAX_SAMPLES="many"):
+@pytest.mark.parametrize(("variable", "value"), [("LATENTD_MAX_SAMPLES", "many"), ("LATENTD_DEVICE", "cuda")])
+def test_a_setting_that_does_not_fit_ends_the_start_with_its_name(variable: str, value: str, tmp_path: Path) -> None:
+    if variable == "LATENTD_DEVICE" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with (
+        pytest.raises(AssertionError, match=f"latentd cannot start: {variable}: "),
+        serving(tmp_path, **{variable: value}),
+    ):
         pass
 
 
