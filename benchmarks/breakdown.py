@@ -1,0 +1,135 @@
+"""Where the time of a lone request goes: `python -m benchmarks.breakdown`.
+
+The service's own parts run in this process behind uvicorn, with marks at the seams between them; one client asks from
+another process. What the client waits for beyond the marks is uvicorn, the kernel and the client itself.
+"""
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+import uvicorn
+from starlette.applications import Starlette
+
+import service.api
+import service.generation
+from benchmarks import processes, report
+from benchmarks.rivals.work import MODEL
+from models.hardware import keep_freed_memory
+from service.api import Runtime
+from service.catalog import Catalog, Loader
+from service.engine import Engine, Replica
+from service.engine import engine as engine_module
+from service.gateway import Gateway
+from service.settings import Settings
+
+_STAGES = [
+    ("parse", "arrived", "planned"),
+    ("draw latents", "planned", "submitted"),
+    ("queue", "submitted", "computing"),
+    ("forward", "computing", "computed"),
+    ("encode and assemble", "computed", "encoded"),
+    ("deliver", "encoded", "delivered"),
+    ("write", "delivered", "written"),
+]
+
+
+class Marks:
+    """Times at which a request passed the seams; one request is under way at a time."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, float] = {}
+        self.all: list[dict[str, float]] = []
+
+    def around(self, function: Callable[..., Any], before: str | None, after: str | None) -> Callable[..., Any]:
+        """`function`, marking when it is entered and left."""
+
+        def marked(*args: Any, **kwargs: Any) -> Any:
+            if before:
+                self.now[before] = time.perf_counter()
+            result = function(*args, **kwargs)
+            if after:
+                self.now[after] = time.perf_counter()
+            return result
+
+        return marked
+
+    def around_request(self, app: Gateway) -> Any:
+        """`app`, marking a request's arrival and the end of its answer."""
+
+        async def marked(scope: Any, receive: Any, send: Any) -> None:
+            self.now = {"arrived": time.perf_counter()}
+            await app(scope, receive, send)
+            self.now["written"] = time.perf_counter()
+            if len(self.now) == len(_STAGES) + 1:
+                self.all.append(self.now)
+
+        return marked
+
+
+@contextmanager
+def running(marks: Marks) -> Iterator[processes.Server]:
+    """The service's parts in this process, as service/app.py puts them together for a CPU."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    settings = Settings()
+    engine = Engine(settings.max_queue, parallel=2, encoders=0)
+    catalog = Catalog(
+        settings.catalog_paths, Loader(torch.device("cpu"), engine, deterministic=True), MODEL, settings.max_body_bytes
+    )
+    engine.start()
+    catalog.start()
+    runtime = Runtime(settings, catalog, engine)
+    app = marks.around_request(Gateway(Starlette(), lambda: runtime))
+    port = processes.free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    with (
+        mock.patch.object(service.api, "make_plan", marks.around(service.api.make_plan, None, "planned")),
+        mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
+        mock.patch.object(Replica, "compute", marks.around(Replica.compute, "computing", "computed")),
+        mock.patch.object(Engine, "_finish", marks.around(Engine._finish, None, "encoded")),
+        mock.patch.object(engine_module, "_settle", marks.around(engine_module._settle, None, "delivered")),
+    ):
+        yield processes.Server(f"http://127.0.0.1:{port}", 0, report.RESULTS)
+    server.should_exit = True
+    thread.join()
+    catalog.close()
+    engine.close()
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": report.machine(), "milliseconds": {}}
+    for samples in (1, 16):
+        marks = Marks()
+        with running(marks) as server:
+            seen = processes.load(server, clients=1, samples=samples, seconds=options.seconds)
+        stages = {
+            name: statistics.median((each[end] - each[start]) * 1e3 for each in marks.all)
+            for name, start, end in _STAGES
+        }
+        stages["uvicorn, kernel and client"] = seen["p50_ms"] - sum(stages.values())
+        results["milliseconds"][f"{samples} samples"] = {**stages, "what the client waits": seen["p50_ms"]}
+    names = list(results["milliseconds"]["1 samples"])
+    table = report.markdown(
+        ["stage", "1 sample: ms", "16 samples: ms"],
+        [[name, *(results["milliseconds"][f"{samples} samples"][name] for samples in (1, 16))] for name in names],
+    )
+    report.write("breakdown", results, table)
+
+
+if __name__ == "__main__":
+    main()
