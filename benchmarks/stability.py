@@ -97,7 +97,11 @@ def swaps(seconds: float) -> dict[str, Any]:
             clients = [threading.Thread(target=_check, args=(server, expected, tally, stop)) for _ in range(8)]
             for client in clients:
                 client.start()
-            waits = [_swap(server, folder, file, originals[turn % 2]) for turn in range(1, _SWAPS + 1)]
+            waits, points = [], []
+            for turn in range(1, _SWAPS + 1):
+                waits.append(_swap(server, folder, file, originals[turn % 2]))
+                if turn % 10 == 0:
+                    points.append(server.resident_bytes() / 1e6)
             stop.set()
             for client in clients:
                 client.join()
@@ -107,7 +111,7 @@ def swaps(seconds: float) -> dict[str, Any]:
         "swaps": _SWAPS,
         **tally,
         "seconds_until_served": {"median": statistics.median(waits), "most": max(waits)},
-        "resident_mb": {"before": before / 1e6, "after": after / 1e6, "growth": after / before - 1},
+        "resident_mb": {"before": before / 1e6, "after": after / 1e6, "growth": after / before - 1, "every_10": points},
     }
 
 
@@ -192,7 +196,10 @@ def _refused(found: dict[str, Any]) -> float:
 def _variant(folder: Path, index: int) -> Checkpoint:
     """The shipped model, with weights a little different for each index."""
     shipped = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
-    tensors = {name: tensor * (1 + index / 100) for name, tensor in shipped.tensors.items()}
+    tensors = {
+        name: tensor * (1 + index / 100) if tensor.is_floating_point() else tensor
+        for name, tensor in shipped.tensors.items()
+    }
     return write_checkpoint(folder / str(index) / f"{MODEL}.safetensors", shipped.card, tensors)
 
 

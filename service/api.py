@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +29,18 @@ class Runtime:
 
 async def generate(runtime: Runtime, request: Request) -> Response:
     """Samples from seeds or latents, as JSON or as the bytes themselves."""
-    async with _time_limit(_seconds_allowed(request, runtime.settings.timeout)):
-        body = await _read_body(request, runtime.settings.max_body_bytes)
-        try:
-            asked = GenerateRequest.model_validate_json(body)
-        except ValidationError as problem:
-            raise_invalid(problem)
-        accept = ", ".join(request.headers.getlist("accept"))
-        answer = await _while_connected(request, answer_generate(runtime, asked, accept))
+    seconds = _seconds_allowed(request, runtime.settings.timeout)
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _read_body(request, runtime.settings.max_body_bytes)
+            try:
+                asked = GenerateRequest.model_validate_json(body)
+            except ValidationError as problem:
+                raise_invalid(problem)
+            accept = ", ".join(request.headers.getlist("accept"))
+            answer = await _while_connected(request, answer_generate(runtime, asked, accept))
+    except TimeoutError as problem:
+        raise ApiError(504, "timeout", f"not done within {seconds:g} seconds") from problem
     return Response(answer.body, media_type=answer.plan.shape.media_type, headers=_headers(answer))
 
 
@@ -71,28 +74,20 @@ async def show_model(runtime: Runtime, request: Request) -> Response:
 
 
 def _describe(model: ServedModel, settings: Settings) -> dict[str, Any]:
+    calibration = (model.replica or model).calibration
     return {
         "name": model.name,
         "version": model.version,
         "formats": list(model.card.spec.output.media_types),
         "limits": {"max_samples": settings.max_samples},
         "determinism": {
-            "mode": model.calibration.mode,
-            "sizes": model.calibration.sizes,
+            "mode": calibration.mode,
+            "sizes": calibration.sizes,
             "fingerprint": model.fingerprint,
             "fingerprint_id": model.fingerprint_id,
         },
         "card": model.card.model_dump(mode="json"),
     }
-
-
-@asynccontextmanager
-async def _time_limit(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as problem:
-        raise ApiError(504, "timeout", f"not done within {seconds:g} seconds") from problem
 
 
 def _seconds_allowed(request: Request, most: float) -> float:
@@ -111,18 +106,27 @@ def _seconds_allowed(request: Request, most: float) -> float:
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
     """Do `work`, or stop it where the client leaves; its rows then leave the queue. Raises ClientDisconnect."""
-    doing = asyncio.ensure_future(work)
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # we are in a coroutine
+    left = finished = False
+
+    def stop(_: object) -> None:
+        nonlocal left
+        if not finished:
+            left = True
+            task.cancel()
+
     leaving = asyncio.ensure_future(request.receive())  # the body was read, so the next message is that
-    leaving.add_done_callback(lambda _: doing.cancel())
+    leaving.add_done_callback(stop)
     try:
-        return await doing
+        return await work
     except asyncio.CancelledError:
-        if leaving.done() and not leaving.cancelled():
+        if left and task.uncancel() == 0:  # not cancelled by anyone else
             raise ClientDisconnect from None
         raise
     finally:
+        finished = True
         leaving.cancel()
-        doing.cancel()
 
 
 def _headers(answer: Answer) -> dict[str, str]:

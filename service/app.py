@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -87,12 +88,14 @@ class Latentd:
         """Finish what is queued, then stop."""
         self.runtime.catalog.close()
         self.runtime.engine.close()
+        _started.remove(self.runtime)
 
 
 def _prepare(device: torch.device) -> None:
     """Set torch up for serving on `device`."""
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # some of cuDNN's convolutions add in any order
+        torch.backends.cudnn.allow_tf32 = False  # the fingerprint says float32
         return
     keep_freed_memory()
     if "OMP_NUM_THREADS" not in os.environ:
@@ -128,8 +131,11 @@ def _drain_on_signal(engine: Engine, seconds: float) -> None:
     """Once told to stop, give requests `seconds` to finish; the server itself waits for them without end."""
     if threading.current_thread() is not threading.main_thread():
         return  # in-process use: signals are the host's
-    before = signal.getsignal(signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _draining(engine, seconds, signal.getsignal(number)))
 
+
+def _draining(engine: Engine, seconds: float, before: Any) -> Callable[[int, FrameType | None], None]:
     def stop(number: int, frame: FrameType | None) -> None:
         logger.info("told to stop; requests have %g seconds to finish", seconds)
         timer = threading.Timer(seconds, engine.abort)
@@ -138,4 +144,4 @@ def _drain_on_signal(engine: Engine, seconds: float) -> None:
         if callable(before):
             before(number, frame)
 
-    signal.signal(signal.SIGTERM, stop)
+    return stop

@@ -120,7 +120,8 @@ class _Limited:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime = self._runtime()
         if self._under_way >= runtime.settings.max_requests:
-            await _refusal(self._under_way, math.ceil(runtime.engine.seconds_for(1)))(scope, receive, send)
+            seconds = runtime.engine.seconds_for(runtime.engine.queued)
+            await _refusal(self._under_way, math.ceil(seconds))(scope, receive, send)
             return
         self._under_way += 1
         try:

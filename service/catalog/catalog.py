@@ -1,6 +1,6 @@
 """Models by name, kept in step with their files while the service runs.
 
-A file that is new, changed or gone is noticed by looking every half second, which works on every file system. The
+A file that is new, changed or gone is noticed by looking three times a second, which works on every file system. The
 new version is loaded and calibrated beside the old one, which serves until it is swapped in one assignment; batches
 under way finish with the version that they began with. A bad file changes nothing but the log and `failures`.
 """
@@ -12,11 +12,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-
-import torch
 
 from models.checkpoint import CheckpointError
 from models.files import printable
@@ -28,7 +27,7 @@ from service.errors import ApiError
 
 logger = logging.getLogger("latentd.catalog")
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.3
 _LONGEST_REPORT = 1000
 
 
@@ -52,6 +51,7 @@ class Catalog:
         self._by_file: dict[Path, ServedModel] = {}
         self._failed: dict[Path, Failure] = {}
         self._loading = threading.Lock()
+        self._reloader = ThreadPoolExecutor(1, thread_name_prefix="latentd-reload")
         self._stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="latentd-catalog", daemon=True)
 
@@ -68,6 +68,7 @@ class Catalog:
         """Watch no more."""
         self._stopped.set()
         self._watcher.join()
+        self._reloader.shutdown(wait=False, cancel_futures=True)
 
     @property
     def default(self) -> ServedModel | None:
@@ -94,9 +95,10 @@ class Catalog:
     async def ready(self, model: ServedModel) -> Replica:
         """`model` on its device, loaded again where it had to make room for others; ApiError 503 if it cannot be."""
         model.last_used = time.monotonic()
-        if model.replica is not None:
-            return model.replica
-        return await asyncio.get_running_loop().run_in_executor(None, self._load_again, model)
+        replica = model.replica  # once: another thread may take it off the device
+        if replica is not None:
+            return replica
+        return await asyncio.get_running_loop().run_in_executor(self._reloader, self._load_again, model)
 
     def _load_again(self, model: ServedModel) -> Replica:
         with self._loading:
@@ -143,6 +145,7 @@ class Catalog:
             self._publish(seen)
         self._publish(seen)
         _return_memory()
+        self._loader.free_device_memory()
 
     def _load(self, file: Path) -> None:
         with self._loading:
@@ -150,6 +153,12 @@ class Catalog:
                 model = self._loader.load(file, self._by_file.get(file))
             except CheckpointError as problem:
                 self._report(file, str(problem))
+                return
+            except EngineClosedError:
+                raise
+            except Exception as problem:
+                logger.exception("loading %s failed", printable(str(file)))
+                self._report(file, f"loading it failed: {problem}")
                 return
             model.last_used = time.monotonic()
             self._by_file[file] = model
@@ -177,7 +186,8 @@ class Catalog:
         for model in sorted(resident, key=lambda each: each.last_used):
             if used <= self._memory:
                 return
-            if model is not keep:
+            if model is not keep and model.replica is not None:
+                model.calibration = model.replica.calibration  # it may have learnt of a lack of memory
                 model.replica = None
                 used -= model.weight_bytes
                 logger.info("%s@%s leaves the device to make room", model.name, model.version)
@@ -192,9 +202,7 @@ class Catalog:
 
 
 def _return_memory() -> None:
-    """Give what a version that was replaced has left behind back to the device and the system."""
+    """Give what a version that was replaced has left behind back to the system."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,7 @@
 """The files of a catalog: where they are, and when one has changed and lies still."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,30 +25,42 @@ class Seen(NamedTuple):
     """Places that cannot be read, and why."""
 
 
-def look(places: Iterable[Path]) -> Seen:
-    """The checkpoint files in `places`, which are folders and files."""
+def look(places: Iterable[Path], before: Seen) -> Seen:
+    """The checkpoint files in `places`, which are folders and files.
+
+    Of a place that cannot be read just now, the files are taken to be as they were `before`.
+    """
     stamps: dict[Path, Stamp] = {}
     missing: dict[Path, str] = {}
     for place in places:
         try:
-            for file in _files(place):
-                status = file.stat()
-                stamps.pop(file, None)  # named twice: the later place counts
-                stamps[file] = Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+            found = _stamps_in(place)
         except FileNotFoundError:
             missing[place] = "there is no such file or folder"
+            continue
         except OSError as problem:
             missing[place] = problem.strerror or str(problem)
+            found = {file: stamp for file, stamp in before.stamps.items() if place in (file, file.parent)}
+        for file, stamp in found.items():
+            stamps.pop(file, None)  # named twice: the later place counts
+            stamps[file] = stamp
     return Seen(stamps, missing)
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _stamps_in(place: Path) -> dict[Path, Stamp]:
     if not place.is_dir():
-        yield place
-        return
+        return {place: _stamp(place)}
+    stamps: dict[Path, Stamp] = {}
     for file in sorted(place.iterdir()):
-        if file.suffix == SUFFIX and not file.name.startswith(".") and file.exists():
-            yield file
+        if file.suffix == SUFFIX and not file.name.startswith("."):
+            with suppress(FileNotFoundError):  # gone since, or a link to nowhere
+                stamps[file] = _stamp(file)
+    return stamps
+
+
+def _stamp(file: Path) -> Stamp:
+    status = file.stat()
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Changes:
@@ -61,7 +74,7 @@ class Changes:
 
     def look(self, wait_until_still: bool = True) -> tuple[Seen, list[Path]]:
         """What is there, and the files to be read: those that changed and then lay still from one look to the next."""
-        seen = look(self._places())
+        seen = look(self._places(), self._before)
         changed = [file for file, stamp in seen.stamps.items() if self._settled.get(file) != stamp]
         if wait_until_still:
             changed = [file for file in changed if self._before.stamps.get(file) == seen.stamps[file]]

@@ -1,5 +1,6 @@
 """From a checkpoint file to a model that is ready to run: read, put on the device, calibrated."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,11 @@ class Loader:
             replica=replica,
         )
 
+    def free_device_memory(self) -> None:
+        """Give what models that are gone have left behind back to the device."""
+        if self._cuda is not None:
+            self._cuda.free()
+
     def _deploy(self, checkpoint: Checkpoint, calibration: Calibration | None) -> Replica:
         try:
             generator = checkpoint.build(self._device)
@@ -58,10 +64,14 @@ class Loader:
             raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
         return Replica(f"{checkpoint.name}@{checkpoint.version}", runner, calibration)
 
-    def _between_batches(self, runner: Runner) -> Callable[[Rows, int], Samples]:
-        def run(rows: Rows, size: int) -> Samples:
-            samples: Samples = self._engine.call(lambda: runner.run(rows, size)).result()
-            return samples
+    def _between_batches(self, runner: Runner) -> Callable[[Rows, int], tuple[Samples, float]]:
+        def timed(rows: Rows, size: int) -> tuple[Samples, float]:
+            started = time.perf_counter()
+            return runner.run(rows, size), time.perf_counter() - started
+
+        def run(rows: Rows, size: int) -> tuple[Samples, float]:
+            found: tuple[Samples, float] = self._engine.call(lambda: timed(rows, size)).result()
+            return found
 
         return run
 

@@ -1,10 +1,11 @@
 """The batching engine: keeps a device full of samples from many requests. Knows neither HTTP nor BentoML."""
 
 from service.engine.calibration import Calibration, calibrate
-from service.engine.engine import Engine, EngineClosedError, QueueFullError
+from service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
 from service.engine.replica import NotFiniteError, OutOfMemoryError, Replica, Runner
 
 __all__ = [
+    "BatchFailedError",
     "Calibration",
     "Engine",
     "EngineClosedError",

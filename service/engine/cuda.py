@@ -6,7 +6,6 @@ waits for the copy alone. Graphs share one memory pool, which is as large as the
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,6 +28,14 @@ class CudaDevice:
         self.copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # in torch
         self.launching = threading.Lock()
         self.pool: Any = torch.cuda.graph_pool_handle()
+        self._keeper = torch.cuda.CUDAGraph()  # a pool that no graph uses any more cannot be used again
+        with torch.cuda.graph(self._keeper, pool=self.pool, stream=self.compute):
+            torch.zeros(1, device=device)
+
+    def free(self) -> None:
+        """Give memory that nothing uses back to the system; not while a graph is being captured."""
+        with self.launching:
+            torch.cuda.empty_cache()
 
 
 class CudaRunner:
@@ -38,14 +45,17 @@ class CudaRunner:
         self._device = device
         self._generator = generator
         self._passes: dict[int, _Pass] = {}
+        device.compute.wait_stream(torch.cuda.current_stream(device.device))  # where the weights are still being made
 
     def run(self, rows: Rows, size: int) -> Samples:
         try:
             with self._device.launching, torch.inference_mode():
                 host, copied = self._launch(rows, size)
-        except torch.OutOfMemoryError as problem:
+        except RuntimeError as problem:
+            if not _is_out_of_memory(problem):
+                raise
             self._passes.pop(size, None)
-            torch.cuda.empty_cache()
+            self._device.free()
             raise OutOfMemoryError(str(problem)) from problem
         copied.synchronize()
         samples: Samples = host.numpy()[: len(rows)].copy()  # pinned memory is scarce, and goes back at once
@@ -65,7 +75,7 @@ class CudaRunner:
             host = torch.empty(samples.shape, pin_memory=True)
             host.copy_(samples, non_blocking=True)
             samples.record_stream(device.copies)
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # in torch
+            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # in torch
             copied.record(device.copies)
         return host, copied
 
@@ -75,25 +85,35 @@ class _Pass:
 
     def __init__(self, device: CudaDevice, generator: Generator, inputs: list[Tensor]) -> None:
         self._inputs = [each.to(device.device) for each in inputs]
-        self._output: Tensor
-        self._replay: Callable[[], None]
-        self._forward(generator)  # what libraries set up on a first call must not be captured
-        graph = torch.cuda.CUDAGraph()
+        self._generator = generator
+        self._output = self._forward()  # what libraries set up on a first call must not be captured
+        self._graph: torch.cuda.CUDAGraph | None = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=device.pool, stream=device.compute, capture_error_mode="thread_local"):
-                self._forward(generator)
-            self._replay = graph.replay
-        except torch.OutOfMemoryError:
-            raise
+            with torch.cuda.graph(
+                self._graph, pool=device.pool, stream=device.compute, capture_error_mode="thread_local"
+            ):
+                self._output = self._forward()
         except RuntimeError as problem:
+            if _is_out_of_memory(problem):
+                raise
             logger.warning("%s cannot be captured as a CUDA graph: %s", generator.spec.family, problem)
-            self._replay = lambda: self._forward(generator)
+            self._graph = None
 
     def __call__(self, inputs: list[Tensor]) -> Tensor:
         for static, given in zip(self._inputs, inputs, strict=True):
             static.copy_(given, non_blocking=True)
-        self._replay()
+        if self._graph is None:
+            return self._forward().float()
+        self._graph.replay()
         return self._output.float().clone()  # the graph's own output is overwritten by the next pass
 
-    def _forward(self, generator: Generator) -> None:
-        self._output = generator(self._inputs[0], self._inputs[1] if len(self._inputs) > 1 else None)
+    def _forward(self) -> Tensor:
+        output: Tensor = self._generator(self._inputs[0], self._inputs[1] if len(self._inputs) > 1 else None)
+        return output
+
+
+def _is_out_of_memory(problem: RuntimeError) -> bool:
+    """Libraries and graphs say it in types of their own."""
+    return isinstance(problem, torch.OutOfMemoryError) or any(
+        words in str(problem) for words in ("out of memory", "ALLOC_FAILED")
+    )

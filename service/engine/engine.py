@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -30,6 +31,11 @@ _SWITCH_SECONDS = 0.0002
 """A forward pass takes Python's lock back after every layer; it should not wait 5 ms, the default, for each."""
 
 
+_Samples = tuple[Slice, Samples]
+_Outcome = tuple[Job, Any]
+"""A request and its answer, or the exception that takes its place."""
+
+
 class QueueFullError(Exception):
     """More samples wait than the queue may hold; there may be room in `retry_after` seconds."""
 
@@ -40,6 +46,10 @@ class QueueFullError(Exception):
 
 class EngineClosedError(Exception):
     """The engine is shutting down and takes no more work."""
+
+
+class BatchFailedError(Exception):
+    """The generator or an encoder raised; its cause says what."""
 
 
 class Engine:
@@ -72,8 +82,7 @@ class Engine:
 
         `encode` makes samples [n, *shape] into n results, on a thread, for several requests of one `encode` at once;
         `assemble` gets a request's results in order, on a thread. A future that is cancelled drops the rows not yet
-        computed. The future raises NotFiniteError, or what the generator raised; submit QueueFullError and
-        EngineClosedError.
+        computed. The future raises NotFiniteError and BatchFailedError; submit QueueFullError and EngineClosedError.
         """
         job = Job(replica, rows, encode, assemble, asyncio.get_running_loop().create_future())
         with self._changed:
@@ -102,6 +111,8 @@ class Engine:
         future: Future[Any] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(task())
             except BaseException as problem:  # noqa: BLE001  # raised where the future's result is asked for
@@ -143,10 +154,15 @@ class Engine:
     def _drop(self, job: Job) -> None:
         with self._changed:
             self._queue.drop(job)
+            if self._closed:
+                self._changed.notify_all()  # there may be nothing left to wait for
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
-            task()
+            try:
+                task()
+            except Exception:
+                logger.exception("the engine failed; it goes on with the next batch")
 
     def _next(self) -> Callable[[], None] | None:
         """What to do with the next free slot, which is taken; None where nothing will come any more."""
@@ -159,8 +175,11 @@ class Engine:
                     batch = self._queue.take(parts=max(1, self._free_slots - self._ahead))
                     if batch is not None:
                         self._free_slots -= 1
+                        if self._queue.waiting and self._free_slots:
+                            self._changed.notify()
                         return lambda: self._carry(batch)
                 if self._closed and not self._queue.waiting and not self._calls:
+                    self._changed.notify_all()
                     return None
                 self._changed.wait()
 
@@ -195,40 +214,36 @@ class Engine:
 
     def _fail(self, batch: Batch, problem: Exception) -> None:
         logger.error("a batch of %s failed", batch.replica.name, exc_info=problem)
-        self._conclude([(part.job, problem) for part in batch.slices])
+        self._conclude([(part.job, _failure(problem)) for part in batch.slices])
 
-    def _conclude(self, done: list[tuple[Job, Any]]) -> None:
+    def _conclude(self, done: list[_Outcome]) -> None:
         """Deliver outcomes; a request that failed needs the rest of its rows no more."""
         for job, outcome in done:
             if isinstance(outcome, Exception):
                 self._drop(job)
         _deliver(done)
 
-    def _finish(self, batch: Batch, samples: Samples, started: float) -> list[tuple[Job, Any]]:
+    def _finish(self, batch: Batch, samples: Samples, started: float) -> list[_Outcome]:
         """Encode each job's samples; gives the jobs that are done, with their outcomes."""
         good, failed = _split_finite(batch.slices, samples)
-        results = _encode(good)
+        results, not_encoded = _encode(good)
         with self._changed:
             self._rate.add(len(samples), started)
             for part, encoded in results:
                 part.job.results[part.start : part.stop] = encoded
                 part.job.unfinished -= len(part)
             complete = [part.job for part, _ in results if not part.job.unfinished]
-        done: list[tuple[Job, Any]] = [(job, job.assemble(job.results)) for job in complete]
-        return done + failed
+        return [(job, _assembled(job)) for job in complete] + failed + not_encoded
 
 
-_Samples = tuple[Slice, Samples]
-
-
-def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples], list[tuple[Job, Exception]]]:
+def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples], list[_Outcome]]:
     """The slices with their samples, and the jobs that have one that is not finite."""
     ends = accumulate(map(len, slices))
     parts = [(part, samples[end - len(part) : end]) for part, end in zip(slices, ends, strict=True)]
     if np.isfinite(samples).all():
         return parts, []
     good: list[_Samples] = []
-    bad: list[tuple[Job, Exception]] = []
+    bad: list[_Outcome] = []
     for part, values in parts:
         if np.isfinite(values).all():
             good.append((part, values))
@@ -237,27 +252,55 @@ def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples]
     return good, bad
 
 
-def _encode(parts: list[_Samples]) -> list[tuple[Slice, list[Any]]]:
-    """Each slice's results; neighbours that are encoded alike are encoded together."""
+def _encode(parts: list[_Samples]) -> tuple[list[tuple[Slice, list[Any]]], list[_Outcome]]:
+    """Each slice's results, and the jobs that cannot be encoded; neighbours that are encoded alike go together."""
     results: list[tuple[Slice, list[Any]]] = []
+    failed: list[_Outcome] = []
     for encode, group in groupby(parts, key=lambda each: each[0].job.encode):
         alike = [(part, values) for part, values in group if not part.job.future.cancelled()]
-        if not alike:
-            continue
-        encoded = encode(np.concatenate([values for _, values in alike]))
-        for part, _ in alike:
-            results.append((part, encoded[: len(part)]))
-            encoded = encoded[len(part) :]
-    return results
+        try:
+            results += _encode_together(encode, alike)
+        except Exception:
+            logger.exception("samples could not be encoded together")
+            for each in alike:
+                try:
+                    results += _encode_together(encode, [each])
+                except Exception as problem:  # noqa: BLE001  # logged above
+                    failed.append((each[0].job, _failure(problem)))
+    return results, failed
 
 
-def _deliver(done: list[tuple[Job, Any]]) -> None:
+def _encode_together(encode: Encode, parts: list[_Samples]) -> list[tuple[Slice, list[Any]]]:
+    if not parts:
+        return []
+    encoded = encode(np.concatenate([values for _, values in parts]))
+    ends = accumulate(len(part) for part, _ in parts)
+    return [(part, encoded[end - len(part) : end]) for (part, _), end in zip(parts, ends, strict=True)]
+
+
+def _assembled(job: Job) -> Any:
+    try:
+        return job.assemble(job.results)
+    except Exception as problem:
+        logger.exception("an answer could not be assembled")
+        return _failure(problem)
+
+
+def _failure(problem: Exception) -> BatchFailedError:
+    """An exception of its own for each request that `problem` fails."""
+    failure = BatchFailedError(str(problem))
+    failure.__cause__ = problem
+    return failure
+
+
+def _deliver(done: list[_Outcome]) -> None:
     """Settle the futures of jobs that are done, in one call a loop."""
     for loop, group in groupby(done, key=lambda each: each[0].future.get_loop()):
-        loop.call_soon_threadsafe(_settle, list(group))
+        with suppress(RuntimeError):  # a loop that is closed has nobody who waits
+            loop.call_soon_threadsafe(_settle, list(group))
 
 
-def _settle(done: list[tuple[Job, Any]]) -> None:
+def _settle(done: list[_Outcome]) -> None:
     for job, outcome in done:
         if job.future.done():  # cancelled meanwhile
             continue

@@ -1,9 +1,8 @@
 """Rows that wait for a device, and whose turn it is.
 
-Models take turns, a batch each. Within a model a request's turn comes by the virtual time at which it would be done if
-all that wait were served side by side (fair queueing, Demers, Keshav and Shenker 1989): virtual time runs by the rows
-served, divided by the requests that wait. So a small request overtakes a large one, requests of one size are served in
-the order they came, and a large one waits for a bounded number of small ones.
+Models take turns, a batch each. Within a model a request's place is its size plus a part of the rows that were served
+before it came. So a small request overtakes large ones, requests of one size are served in the order they came, and a
+large one of n rows waits for at most _PATIENCE · n rows of smaller ones that come after it.
 """
 
 import asyncio
@@ -20,6 +19,8 @@ from service.engine.replica import Replica
 
 Encode = Callable[[Samples], list[Any]]
 Assemble = Callable[[list[Any]], Any]
+
+_PATIENCE = 64
 
 
 @dataclass(eq=False)
@@ -76,9 +77,11 @@ class _Lane:
     """What waits for one model."""
 
     heap: list[tuple[float, int, Job]] = field(default_factory=list)
-    """Virtual time of being done, order of arrival, request."""
-    virtual_time: float = 0.0
+    """Place, order of arrival, request."""
+    served: int = 0
     waiting: int = 0
+    dropped: int = 0
+    """Requests in the heap that need nothing any more."""
 
 
 class FairQueue:
@@ -93,7 +96,8 @@ class FairQueue:
     def put(self, job: Job) -> None:
         """Queue all rows of a new job."""
         lane = self._lanes.setdefault(job.replica, _Lane())
-        heapq.heappush(lane.heap, (lane.virtual_time + len(job.rows), next(self._arrivals), job))
+        place = len(job.rows) + lane.served / _PATIENCE
+        heapq.heappush(lane.heap, (place, next(self._arrivals), job))
         lane.waiting += job.waiting
         self.waiting += job.waiting
 
@@ -105,8 +109,13 @@ class FairQueue:
         lane.waiting -= job.waiting
         self.waiting -= job.waiting
         job.taken = len(job.rows)
+        lane.dropped += 1
         if not lane.waiting:
             del self._lanes[job.replica]
+        elif lane.dropped > len(lane.heap) // 2:
+            lane.heap = [entry for entry in lane.heap if entry[2].waiting]
+            heapq.heapify(lane.heap)
+            lane.dropped = 0
 
     def drop_all(self) -> list[Job]:
         """Forget all rows; gives the jobs that they were of."""
@@ -132,14 +141,14 @@ class FairQueue:
         slices: list[Slice] = []
         while room and lane.waiting:
             _, _, job = lane.heap[0]
-            if not job.waiting:  # done, or dropped
+            if not job.waiting:
                 heapq.heappop(lane.heap)
                 continue
             part = Slice(job, job.taken, min(job.taken + room, len(job.rows)))
             slices.append(part)
-            lane.virtual_time += len(part) / len(lane.heap)
             job.taken = part.stop
             room -= len(part)
+            lane.served += len(part)
             lane.waiting -= len(part)
             self.waiting -= len(part)
         return slices

@@ -1,7 +1,6 @@
 """What a calibration finds, with a device whose bits a test decides."""
 
 import logging
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from tests.conftest import image_spec, points_spec
 
 
 class Device:
-    """Rows come back changed by `error(size)`; a pass of `size` takes `seconds(size)`."""
+    """Rows come back changed by `error(size)`; passes of up to 32 rows take the same time."""
 
     def __init__(self, error: object = lambda size: 0.0, most: int = 10**6, position_counts: bool = False) -> None:
         self._error = error
@@ -21,15 +20,14 @@ class Device:
         self._position_counts = position_counts
         self.sizes: list[int] = []
 
-    def __call__(self, rows: Rows, size: int) -> Samples:
+    def __call__(self, rows: Rows, size: int) -> tuple[Samples, float]:
         self.sizes.append(size)
         if size > self._most:
             raise OutOfMemoryError("full")
-        time.sleep(0.0002 * max(size, 32))  # up to 32 rows cost the same
         samples = rows.latents[:, :2] + np.float32(self._error(size))
         if self._position_counts:
             samples += np.arange(len(samples), dtype=np.float32)[:, None]
-        return samples
+        return samples, 0.001 * max(size, 32)
 
 
 def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
@@ -74,9 +72,9 @@ def test_the_devices_memory_bounds_the_sizes(caplog: pytest.LogCaptureFixture) -
 def test_a_conditional_model_is_tried_with_its_classes() -> None:
     seen: list[Rows] = []
 
-    def run(rows: Rows, size: int) -> Samples:
+    def run(rows: Rows, size: int) -> tuple[Samples, float]:
         seen.append(rows)
-        return rows.latents[:, :2]
+        return rows.latents[:, :2], 0.001
 
     calibrate(image_spec(conditional=True), run, True, OutOfMemoryError)
     classes = np.concatenate([rows.condition for rows in seen if rows.condition is not None])
@@ -91,3 +89,28 @@ def test_the_size_for_a_number_of_rows_is_the_quickest() -> None:
     assert found.choose(1000) in found.sizes
     assert found.up_to(8) == Calibration("bitwise", {4: 1.6, 8: 2.5})
     assert found.up_to(3) is None
+
+
+def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:
+    marked: list[float] = []
+
+    def run(rows: Rows, size: int) -> tuple[Samples, float]:
+        samples = np.zeros((len(rows), 2), dtype=np.float32)
+        if size == 8:
+            samples[rows.latents[:, 0] == marked[0]] = -0.0
+        elif size == REFERENCE_SIZE:
+            marked.append(float(rows.latents[-1, 0]))
+        return samples, 0.001
+
+    assert 8 not in calibrate(points_spec(), run, True, OutOfMemoryError).sizes
+
+
+def test_a_pass_that_something_came_between_does_not_make_its_size_dear() -> None:
+    device = Device()
+
+    def run(rows: Rows, size: int) -> tuple[Samples, float]:
+        samples, seconds = device(rows, size)
+        return samples, 1.0 if size == 4 else seconds
+
+    found = calibrate(points_spec(), run, True, OutOfMemoryError)
+    assert found.seconds[4] <= found.seconds[6]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from models.checkpoint import Checkpoint
 from service.catalog import Catalog, Loader
+from service.catalog.files import Changes
 from service.engine import Engine
 from service.errors import ApiError
 from service.settings import SHIPPED, Settings
@@ -145,21 +147,65 @@ def test_a_file_turned_bad_changes_nothing_but_the_failures(
         eventually(lambda: version_of(catalog) == better.version and not catalog.failures)
 
 
-def test_a_file_that_is_being_copied_is_left_until_it_is_whole(
-    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_file_is_read_once_it_lies_still(tmp_path: Path) -> None:
+    changes = Changes(lambda: [tmp_path])
+    file = tmp_path / "model.safetensors"
+    for size in (10, 20, 30):  # while it is being copied
+        file.write_bytes(b"x" * size)
+        assert changes.look()[1] == []
+    assert changes.look()[1] == [file]
+    assert changes.look()[1] == []
+    file.write_bytes(b"x" * 40)
+    assert changes.look(wait_until_still=False)[1] == [file]
+
+
+def test_a_file_that_goes_while_one_looks_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    for file in files:
+        file.write_bytes(b"x")
+    stat = Path.stat
+
+    def vanishing(path: Path, **options: Any) -> os.stat_result:
+        if path == files[0]:
+            path.unlink(missing_ok=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", vanishing)
+    seen, _ = Changes(lambda: [tmp_path]).look()
+    assert (list(seen.stamps), seen.missing) == (files[1:], {})
+
+
+def test_a_place_that_cannot_be_read_just_now_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"x")
+    changes = Changes(lambda: [tmp_path])
+    changes.look()
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    seen, _ = changes.look()
+    assert list(seen.stamps) == [file]
+    assert seen.missing == {tmp_path: "Permission denied"}
+
+
+def test_a_file_that_breaks_the_loader_leaves_the_others(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(points_spec(), name="source")
-    whole = (tmp_path / "source.safetensors").read_bytes()
-    place = tmp_path / "place"
-    place.mkdir()
-    with catalog_of(place) as catalog:
-        with (place / "model.safetensors").open("wb") as copy:
-            for start in range(0, len(whole), len(whole) // 8):
-                copy.write(whole[start : start + len(whole) // 8])
-                copy.flush()
-                time.sleep(0.2)
-        eventually(lambda: "model" in catalog.models)
-        assert "is not served" not in caplog.text
+    for name in "ab":
+        write(points_spec(), name=name)
+    load = Loader.load
+
+    def breaking(self: Loader, file: Path, known: Any = None) -> Any:
+        if file.stem == "a":
+            raise TypeError("nobody thought of this")
+        return load(self, file, known)
+
+    monkeypatch.setattr(Loader, "load", breaking)
+    with catalog_of(tmp_path) as catalog:
+        assert set(catalog.models) == {"b"}
+        assert [failure.file for failure in catalog.failures] == ["a.safetensors"]
 
 
 def test_the_same_weights_written_again_keep_their_place_on_the_device(write: Write, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from models.checkpoint import Checkpoint
 from models.outputs.base import Samples
 from models.sampling import Rows, generate
 from service.engine import (
+    BatchFailedError,
     Calibration,
     Engine,
     EngineClosedError,
@@ -121,10 +122,12 @@ async def test_passes_ahead_are_launched_before_the_last_one_is_done() -> None:
 async def test_a_lone_large_request_takes_every_free_pass() -> None:
     async with running(parallel=2) as engine:
         held = HeldRunner()
+        future = submit(engine, replica(held, 4, 8, 16), *range(1, 17))
+        await begun(held)
+        await begun(held)  # the second pass, while the first one is held
+        assert sorted(map(len, held.passes)) == [8, 8]
         held.release()
-        model = replica(held, 4, 8, 16)
-        assert first_numbers(await submit(engine, model, *range(1, 17))) == list(range(1, 17))
-        assert max(map(len, held.passes)) == 8
+        assert sorted(first_numbers(await future)) == list(range(1, 17))
 
 
 @in_loop
@@ -184,7 +187,7 @@ async def test_a_model_that_breaks_fails_its_batch_and_not_the_next(caplog: pyte
         held.problem = RuntimeError("the model broke")
         held.release(2)
         for future in futures:
-            with pytest.raises(RuntimeError, match="the model broke"):
+            with pytest.raises(BatchFailedError, match="the model broke"):
                 await future
         held.problem = None
         held.release()
@@ -227,8 +230,9 @@ async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.
         assert "held: no memory for 16 samples in a pass; from now on 8" in caplog.text
 
         hopeless = replica(held, 16)
-        with pytest.raises(OutOfMemoryError):
+        with pytest.raises(BatchFailedError) as caught:
             await submit(engine, hopeless, 1)
+        assert isinstance(caught.value.__cause__, OutOfMemoryError)
 
 
 @in_loop
@@ -259,6 +263,66 @@ async def test_closing_finishes_what_is_queued() -> None:
         with pytest.raises(EngineClosedError):
             submit(engine, model, 1)
         assert not engine.alive
+
+
+@pytest.mark.parametrize("encoders", [1, 16])
+@in_loop
+async def test_every_thread_ends_when_it_is_closed_under_load(encoders: int) -> None:
+    engine = Engine(max_queue=1000, parallel=1, ahead=1, encoders=encoders)
+    engine.start()
+    held = HeldRunner()
+    model = replica(held)
+    futures = [submit(engine, model, *range(16)) for _ in range(10)]
+    await begun(held)
+    closing = asyncio.create_task(asyncio.to_thread(engine.close))
+    await asyncio.sleep(0.05)
+    held.release()
+    await asyncio.gather(closing, *futures)
+    assert not any(thread.is_alive() for thread in engine._threads)
+
+
+@pytest.mark.parametrize("stage", ["encode", "assemble"])
+@in_loop
+async def test_what_cannot_be_encoded_fails_alone(stage: str) -> None:
+    def refuse(values: Any) -> list[Any]:
+        if any(sample[0] == 13 for sample in values):
+            raise ValueError("thirteen")
+        return list(values)
+
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        first = submit(engine, model, 99)
+        await begun(held)
+        encode, assemble = (refuse, list) if stage == "encode" else (list, refuse)
+        bad, good = (engine.submit(model, rows(value), encode, assemble) for value in (13, 2))
+        held.release()
+        assert first_numbers(await good) == [2]
+        assert len(held.passes) == 2
+        with pytest.raises(BatchFailedError, match="thirteen"):
+            await bad
+        await first
+
+
+def test_a_loop_that_is_gone_costs_the_engine_nothing() -> None:
+    engine = Engine(max_queue=100, parallel=1)
+    engine.start()
+    held = HeldRunner()
+    model = replica(held)
+
+    async def leave() -> None:
+        submit(engine, model, 1)
+        await begun(held)
+
+    asyncio.run(leave())
+    held.release()
+
+    async def stay() -> None:
+        assert first_numbers(await submit(engine, model, 2)) == [2]
+
+    asyncio.run(asyncio.wait_for(stay(), timeout=10))
+    assert engine.alive
+    engine.close()
 
 
 @in_loop

@@ -3,14 +3,18 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from service.engine import Replica
 from service.engine.fair_queue import FairQueue, Job
 from tests.service.fakes import HeldRunner, replica, rows
 
+_LOOP = asyncio.new_event_loop()
+_LOOP.close()  # futures want one; nobody waits for these
+
 
 def job(model: Replica, count: int, first: float = 1) -> Job:
-    future: asyncio.Future[Any] = asyncio.Future(loop=asyncio.new_event_loop())
-    future.get_loop().close()
+    future: asyncio.Future[Any] = asyncio.Future(loop=_LOOP)
     return Job(model, rows(*(first + i for i in range(count))), list, list, future)
 
 
@@ -61,17 +65,30 @@ def test_requests_of_one_size_are_served_in_the_order_they_came() -> None:
     assert [taken(queue) for _ in jobs] == [[(each, 0, 4)] for each in jobs]
 
 
+@pytest.mark.parametrize("burst", [1, 2, 4, 8, 16])
+def test_a_lone_sample_never_waits_for_a_burst_of_large_requests(burst: int) -> None:
+    for batches_before in range(0, burst * 16, 5):
+        queue, one = FairQueue(), model(16)
+        for _ in range(burst):
+            queue.put(job(one, 256))
+        for _ in range(batches_before):
+            taken(queue)
+        small = job(one, 1)
+        queue.put(small)
+        assert taken(queue)[0] == (small, 0, 1)
+
+
 def test_small_requests_do_not_starve_a_large_one() -> None:
     queue, one = FairQueue(), model()
     large = job(one, 8)
     queue.put(large)
-    batches = 0
+    served = 0
     while large.waiting:
         for _ in range(4):  # as many as a whole batch holds, again and again
             queue.put(job(one, 1))
         taken(queue)
-        batches += 1
-    assert batches <= 8 + 2 + 1  # it shares with four, eight rounds long
+        served += 4
+    assert served <= 64 * 8
 
 
 def test_models_take_turns() -> None:
@@ -94,6 +111,17 @@ def test_dropped_rows_are_gone_at_once() -> None:
     queue.drop(kept)
     assert queue.waiting == 0
     assert queue.take() is None
+
+
+def test_dropped_requests_do_not_pile_up() -> None:
+    queue, one = FairQueue(), model()
+    queue.put(job(one, 1000))
+    for _ in range(300):
+        dropped = job(one, 1200)
+        queue.put(dropped)
+        queue.drop(dropped)
+    assert queue.waiting == 1000
+    assert len(queue._lanes[one].heap) < 10
 
 
 def test_all_can_be_dropped() -> None:

@@ -4,12 +4,14 @@ import asyncio
 import base64
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from models.outputs.base import Samples
@@ -17,7 +19,7 @@ from models.sampling import Rows
 from service.api import Runtime
 from service.catalog import Catalog, Failure, ServedModel
 from service.engine import Engine
-from service.gateway import Gateway
+from service.gateway import Gateway, _Limited
 from service.settings import Settings
 from tests.service.fakes import HeldRunner, replica, rows, served
 
@@ -51,10 +53,11 @@ def runner() -> Breakable:
 def client(runner: Breakable) -> Iterator[TestClient]:
     engine = Engine(max_queue=8, parallel=1)
     engine.start()
-    settings = Settings(max_samples=8, max_queue=8, max_requests=8, timeout=0.5)
+    settings = Settings(max_samples=8, max_queue=8, max_requests=8, timeout=20)
     runtime = Runtime(settings, FixedCatalog(served(replica(runner))), engine)
-    with TestClient(Gateway(Starlette(), lambda: runtime), raise_server_exceptions=False) as client:
-        client.runtime = runtime
+    client = TestClient(Gateway(Starlette(), lambda: client.runtime), raise_server_exceptions=False)
+    client.runtime = runtime
+    with client:
         yield client
     runner.release()
     engine.close()
@@ -95,7 +98,7 @@ def test_a_model_that_breaks_is_500_and_the_next_request_works(client: TestClien
 
 def test_a_request_that_takes_too_long_is_504(client: TestClient, runner: Breakable) -> None:
     hold(runner)
-    assert error(client, seed=1) == (504, "timeout")
+    assert error(client, {"X-Request-Timeout": "0.2"}, seed=1) == (504, "timeout")
     runner.release()
     assert client.post("/generate", json={"seed": 1}).status_code == 200
 
@@ -105,9 +108,15 @@ def test_a_request_may_name_a_shorter_time(client: TestClient, runner: Breakable
     answer = client.post("/generate", json={"seed": 1}, headers={"X-Request-Timeout": "0.05"})
     assert answer.status_code == 504
     assert "0.05 seconds" in answer.json()["error"]["message"]
-    answer = client.post("/generate", json={"seed": 1}, headers={"X-Request-Timeout": "1000"})
-    assert "0.5 seconds" in answer.json()["error"]["message"]  # the service's own limit holds
     runner.release()
+
+
+def test_a_request_cannot_ask_for_more_time_than_the_service_gives(client: TestClient, runner: Breakable) -> None:
+    runtime: Runtime = client.runtime
+    client.runtime = replace(runtime, settings=runtime.settings.model_copy(update={"timeout": 0.2}))
+    hold(runner)
+    answer = client.post("/generate", json={"seed": 1}, headers={"X-Request-Timeout": "1000"})
+    assert "0.2 seconds" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "soon", ""])
@@ -153,19 +162,33 @@ def test_retry_after_is_what_the_measured_rate_says(client: TestClient, monkeypa
     assert refused.headers["retry-after"] == "5"  # two too many, 2.1 s each, in whole seconds
 
 
-def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClient, runner: Breakable) -> None:
-    hold(runner)
-    with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(client.post, "/generate", json={"seed": seed}) for seed in range(8)]
-        runner.wait_for_pass()
-        refused = client.post("/generate", content=b"not JSON at all")
-        while refused.status_code == 400:  # until all eight are under way
-            refused = client.post("/generate", content=b"not JSON at all")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
-        assert int(refused.headers["retry-after"]) >= 1
-        runner.release()
-        assert [future.result().status_code for future in futures] == [200] * 8
-    assert client.post("/generate", content=b"not JSON at all").status_code == 400
+def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClient) -> None:
+    go_on = asyncio.Event()
+    answers: list[int] = []
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await go_on.wait()
+        await Response()(scope, receive, send)
+
+    async def ask(limited: _Limited) -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answers.append(message["status"])
+
+        await limited({"type": "http"}, None, send)
+
+    async def flood() -> None:
+        limited = _Limited(slow, lambda: client.runtime)
+        held = [asyncio.create_task(ask(limited)) for _ in range(8)]
+        await asyncio.sleep(0)
+        await ask(limited)
+        assert answers == [429]
+        go_on.set()
+        await asyncio.gather(*held)
+        await ask(limited)
+        assert answers == [429] + [200] * 9
+
+    asyncio.run(flood())
 
 
 def test_a_service_that_stops_is_503(client: TestClient) -> None:
