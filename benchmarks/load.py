@@ -38,8 +38,6 @@ class Tally:
     counting: bool = False
 
     def add(self, outcome: str, seconds: float) -> None:
-        if not self.counting:
-            return
         if outcome == "ok":
             self.latencies.append(seconds)
         else:
@@ -125,8 +123,8 @@ class Load:
         self._random = random.Random()  # noqa: S311  # seeds of samples
         self.tally = Tally()
 
-    async def one(self, due: float) -> None:
-        """Send one request; its latency counts from `due`."""
+    async def one(self, due: float, counts: bool | None = None) -> None:
+        """Send one request; its latency counts from `due`. `counts`: whether it does; None: if the tally counts then."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 connection = await self._pool.take()
@@ -136,7 +134,8 @@ class Load:
             outcome = "ok" if status == 200 and complete else str(status) if status != 200 else "incomplete"
         except (OSError, TimeoutError) as problem:
             outcome = type(problem).__name__
-        self.tally.add(outcome, time.perf_counter() - due)
+        if self.tally.counting if counts is None else counts:
+            self.tally.add(outcome, time.perf_counter() - due)
 
     def _request(self) -> bytes:
         fields = {"num_samples": self._samples, "seed": self._random.randrange(_MOST_SEEDS), **self._extra}
@@ -174,12 +173,10 @@ async def open_loop(load: Load, rate: float, warm_up: float, seconds: float) -> 
         due = first + index / rate
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        load.tally.counting = time.perf_counter() >= start_counting
-        task = asyncio.ensure_future(load.one(due))
+        task = asyncio.ensure_future(load.one(due, counts=due >= start_counting))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     measured = time.perf_counter() - start_counting
-    load.tally.counting = False
     await asyncio.gather(*tasks)
     return measured
 

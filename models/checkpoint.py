@@ -30,6 +30,7 @@ from models.validation import first_problem
 
 SUFFIX = ".safetensors"
 _CARD_KEY = "latentd.card"
+_VERSION_KEY = "latentd.version"
 _CONVOLUTION_DIMS = 4
 _MAX_CARD_BYTES = 4 * 2**20
 _MAX_WEIGHT_BYTES = 4 * 2**30
@@ -135,8 +136,12 @@ class Checkpoint:
             _compare_headers(file, expected)
             # cloned, because what safetensors gives is mapped from the file
             tensors = {name: file.get_tensor(name).clone() for name in expected}
+            written_version = (file.metadata() or {}).get(_VERSION_KEY)
         _require_finite(tensors)
-        return cls(path.stem, card, tensors, _canonical(raw_spec))
+        checkpoint = cls(path.stem, card, tensors, _canonical(raw_spec))
+        if written_version not in (None, checkpoint.version):
+            raise CheckpointError("its weights are not those that it was written with; copy or train it again")
+        return checkpoint
 
 
 def write_checkpoint(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> Checkpoint:
@@ -147,9 +152,11 @@ def write_checkpoint(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> C
     _check_path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     _require_finite(tensors)
+    checkpoint = Checkpoint(path.stem, card, tensors, _canonical(card.spec.model_dump(mode="json")))
+    metadata = {"format": "pt", _CARD_KEY: card.model_dump_json(), _VERSION_KEY: checkpoint.version}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"format": "pt", _CARD_KEY: card.model_dump_json()}))
-    return Checkpoint(path.stem, card, tensors, _canonical(card.spec.model_dump(mode="json")))
+        temporary.write_bytes(save(tensors, metadata=metadata))
+    return checkpoint
 
 
 def _check_path(path: Path) -> None:

@@ -41,6 +41,8 @@ logging.getLogger("latentd").setLevel(logging.INFO)
 logger = logging.getLogger("latentd.service")
 
 
+_LAST_ANSWERS_SECONDS = 2.0
+"""For writing the answers of requests that the end of the grace period has failed."""
 _GARBAGE_THRESHOLDS = (50_000, 20, 50)
 """Objects made before the young are looked through; such looks before one at the older, and of these before all."""
 
@@ -135,13 +137,19 @@ def _drain_on_signal(engine: Engine, seconds: float) -> None:
         signal.signal(number, _draining(engine, seconds, signal.getsignal(number)))
 
 
+def _after(seconds: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+
+
 def _draining(engine: Engine, seconds: float, before: Any) -> Callable[[int, FrameType | None], None]:
     def stop(number: int, frame: FrameType | None) -> None:
         logger.info("told to stop; requests have %g seconds to finish", seconds)
-        timer = threading.Timer(seconds, engine.abort)
-        timer.daemon = True
-        timer.start()
+        _after(seconds, engine.abort)
         if callable(before):
             before(number, frame)
+            # a client that neither sends nor reads would be waited for without end; told so again, the server leaves it
+            _after(seconds + _LAST_ANSWERS_SECONDS, lambda: before(signal.SIGINT, None))
 
     return stop

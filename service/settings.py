@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     """Samples that may wait; beyond, requests are answered 429."""
     max_requests: int = Field(default=1024, ge=1)
     """Requests under way; beyond, they are answered 429 unread."""
-    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     timeout: float = Field(default=60.0, gt=0)
     """Seconds until a request is given up with 504; it may name a shorter time in X-Request-Timeout."""
     drain: float = Field(default=30.0, gt=0)

@@ -44,7 +44,7 @@ class Loader:
             file=file,
             weight_bytes=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
             calibration=replica.calibration,
-            fingerprint=self._fingerprint(checkpoint),
+            fingerprint=self._fingerprint(checkpoint, replica.calibration),
             replica=replica,
         )
 
@@ -75,7 +75,7 @@ class Loader:
 
         return run
 
-    def _fingerprint(self, checkpoint: Checkpoint) -> dict[str, str | int]:
+    def _fingerprint(self, checkpoint: Checkpoint, calibration: Calibration) -> dict[str, str | int]:
         return {
             "weights": checkpoint.version,
             "dtype": "float32",
@@ -84,5 +84,6 @@ class Loader:
             "driver": driver_version(self._device),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            "determinism": calibration.mode,
             "imagecodecs": imagecodecs.__version__,
         }

@@ -123,6 +123,18 @@ def test_sigterm_finishes_what_is_queued(requests: int, tmp_path: Path) -> None:
             assert (answer.status, len(json.loads(answer.read())["samples"])) == (200, 256)
 
 
+def test_a_client_that_never_sends_its_body_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with serving(tmp_path, LATENTD_MODELS=str(SHIPPED / "ring-gan.safetensors"), LATENTD_DRAIN="0.5") as other:
+        address = urlsplit(other.url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as stalled:
+            stalled.sendall(b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+            assert other.generate(seed=1).status == 200
+            started = time.monotonic()
+            os.kill(other.pid, signal.SIGTERM)
+            assert stalled.recv(1000) == b""
+            assert time.monotonic() - started < 20  # not LATENTD_TIMEOUT's 60
+
+
 def test_what_is_queued_past_the_grace_period_is_503(tmp_path: Path) -> None:
     settings = {"LATENTD_MODELS": str(SHIPPED), "LATENTD_DRAIN": "0.2", "LATENTD_MAX_QUEUE": "100000"}
     with serving(tmp_path, **settings) as other:

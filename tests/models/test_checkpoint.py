@@ -174,3 +174,12 @@ def test_samples_do_not_depend_on_their_batch(write: Write, spec: object) -> Non
         assert np.array_equal(
             generate(generator, latents[index : index + 1], labels[index : index + 1])[0], together[index]
         )
+
+
+def test_weights_that_were_only_half_copied_are_refused(write: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    write(points_spec())
+    file = tmp_path / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: -len(whole) // 8] + bytes(len(whole) - len(whole[: -len(whole) // 8])))
+    with pytest.raises(CheckpointError, match="not those that it was written with"):
+        Checkpoint.read(file)
