@@ -124,7 +124,7 @@ class Load:
         self.tally = Tally()
 
     async def one(self, due: float, counts: bool | None = None) -> None:
-        """Send one request; its latency counts from `due`. `counts`: whether it does; None: if the tally counts then."""
+        """Send one request, whose latency counts from `due`. `counts`: whether it does; None: as the tally says."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 connection = await self._pool.take()

@@ -111,7 +111,7 @@ def plot(figures: dict[str, dict[str, dict[str, float]]], bare: dict[str, float]
         axis.set_xlabel("clients × samples a request")
         axis.set_ylabel("images/s")
     axes[1].axhline(max(bare.values()), color="black", linestyle=":", label="best bare loop")
-    axes[1].legend(fontsize="small")
+    picture.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     picture.suptitle(f"fashion-dcgan, PNG in JSON, {core_count()} cores, load generator beside the server")
     picture.savefig(report.RESULTS / "serving.png", dpi=110)
 
