@@ -21,11 +21,11 @@ logger = logging.getLogger("latentd.engine")
 
 Mode = Literal["bitwise", "off"]
 Run = Callable[[Rows, int], tuple[Samples, float]]
-"""Computes rows in one pass of a given size; gives the samples and the seconds that the pass took."""
+"""Computes rows in passes of a given size; gives the samples and the seconds of the fastest pass."""
 
 _CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _PROBES = 2 * REFERENCE_SIZE
-_TURNS = 3
+_TURNS = 2
 _WORTH = 0.85
 """A larger size is worth its longer pass where a sample takes at most this share of the time."""
 _PATIENCE = 2
@@ -119,7 +119,7 @@ def _try_size(
     same, fastest = True, float("inf")
     for turn in range(_TURNS):
         order = shuffle.permutation(np.resize(np.arange(_PROBES), max(size, _PROBES)))
-        count = size if turn % 2 == 0 else max(size - 1, 1)  # every other turn, passes end in padding
+        count = max(size, REFERENCE_SIZE) - turn % 2  # every other turn, the last pass ends in padding
         for start in range(0, len(order), count):
             picked = order[start : start + count]
             samples, seconds = run(probes[picked], size)
