@@ -76,9 +76,3 @@ class Replica:
             else:
                 done += len(part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def require_finite(samples: Samples) -> None:
-    """NotFiniteError unless all of `samples` are finite."""
-    if not np.isfinite(samples).all():
-        raise NotFiniteError("a sample that is not finite")
