@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,12 +46,26 @@ class Tally:
             self.failed_latencies.append(seconds)
 
 
-class Connection(asyncio.Protocol):
-    """One keep-alive connection with one request under way at most."""
+@dataclass(slots=True)
+class Asked:
+    """A request under way."""
 
-    def __init__(self) -> None:
+    due: float
+    counts: bool | None
+    """None: as the tally says when the answer comes."""
+    then: Callable[[], None] | None
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection with one request under way at most.
+
+    Callbacks, no task a request: under an open loop the generator must not take the processor that it measures.
+    """
+
+    def __init__(self, load: "Load") -> None:
+        self._load = load
         self._transport: asyncio.Transport
-        self._waiter: asyncio.Future[tuple[int, bytes]] | None = None
+        self._asked: Asked | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.open = False
@@ -60,11 +75,10 @@ class Connection(asyncio.Protocol):
         """Give the connection up."""
         self._transport.close()
 
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body; ConnectionError where the server closes instead."""
-        self._waiter = asyncio.get_running_loop().create_future()
+    def ask(self, request: bytes, asked: Asked) -> None:
+        """Send `request`; the load hears what came of it."""
+        self._asked = asked
         self._transport.write(request)
-        return await self._waiter
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -72,8 +86,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, problem: Exception | None) -> None:
         self.open = False
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_exception(ConnectionError(problem))
+        if self._asked:
+            self._load.conclude(self._asked, type(problem or ConnectionError()).__name__)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -85,29 +99,10 @@ class Connection(asyncio.Protocol):
         status, body = self._parser.get_status_code(), b"".join(self._body)
         self._body.clear()
         self._parser = httptools.HttpResponseParser(self)
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result((status, body))
-
-
-class Pool:
-    """As many connections as are wanted at a time."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
-        self._idle: deque[Connection] = deque()
-
-    async def take(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.open and time.monotonic() - connection.idle_since < _LONGEST_IDLE_SECONDS:
-                return connection
-            connection.close()
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, self._host, self._port)
-        return connection
-
-    def give(self, connection: Connection) -> None:
-        connection.idle_since = time.monotonic()
-        self._idle.append(connection)
+        asked, self._asked = self._asked, None
+        self._load.give_back(self)
+        if asked:
+            self._load.conclude(asked, self._load.outcome(status, body))
 
 
 class Load:
@@ -115,44 +110,88 @@ class Load:
 
     def __init__(self, url: str, samples: int, extra: dict[str, Any]) -> None:
         address = urlsplit(url)
-        self._host = address.netloc.encode()
-        self._path = (address.path or "/generate").encode()
-        self._pool = Pool(address.hostname or "", address.port or 80)
+        self._host, self._port = address.hostname or "", address.port or 80
+        fields = json.dumps({"num_samples": samples, **extra, "seed": 0}).encode()
+        assert fields.endswith(b"0}")  # noqa: S101  # where the seed goes
+        self._fields = fields[:-2]
+        self._head = b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nContent-Length: " % (
+            (address.path or "/generate").encode(),
+            address.netloc.encode(),
+        )
         self._samples = samples
-        self._extra = extra
         self._random = random.Random()  # noqa: S311  # seeds of samples
+        self._idle: deque[Connection] = deque()
+        self._connecting: set[asyncio.Future[None]] = set()
+        self._under_way: dict[int, Asked] = {}
         self.tally = Tally()
 
-    async def one(self, due: float, counts: bool | None = None) -> None:
-        """Send one request, whose latency counts from `due`. `counts`: whether it does; None: as the tally says."""
+    def send(self, due: float, counts: bool | None = None, then: Callable[[], None] | None = None) -> None:
+        """Send one request, whose latency counts from `due`; `then` is called once it is answered."""
+        asked = Asked(due, counts, then)
+        self._under_way[id(asked)] = asked
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open and time.monotonic() - connection.idle_since < _LONGEST_IDLE_SECONDS:
+                connection.ask(self._request(), asked)
+                return
+            connection.close()
+        task = asyncio.ensure_future(self._connect(asked))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep `connection` for another request."""
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+
+    def outcome(self, status: int, body: bytes) -> str:
+        """`ok`, or what is wrong with the answer."""
+        if status != 200:
+            return str(status)
+        return "ok" if body.count(b'"data"') == self._samples else "incomplete"
+
+    def conclude(self, asked: Asked, outcome: str) -> None:
+        """Tally what came of a request."""
+        del self._under_way[id(asked)]
+        if self.tally.counting if asked.counts is None else asked.counts:
+            self.tally.add(outcome, time.perf_counter() - asked.due)
+        if asked.then:
+            asked.then()
+
+    async def finish(self) -> None:
+        """Wait for what is under way, with patience; what is not answered then has failed."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self._under_way and time.monotonic() < deadline:  # noqa: ASYNC110  # an event would cost every request
+            await asyncio.sleep(0.05)
+        for asked in self._under_way.values():
+            if asked.counts is not False:
+                self.tally.add(TimeoutError.__name__, time.perf_counter() - asked.due)
+
+    async def _connect(self, asked: Asked) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                connection = await self._pool.take()
-                status, body = await connection.ask(self._request())
-                self._pool.give(connection)
-            complete = body.count(b'"data"') == self._samples
-            outcome = "ok" if status == 200 and complete else str(status) if status != 200 else "incomplete"
-        except (OSError, TimeoutError) as problem:
-            outcome = type(problem).__name__
-        if self.tally.counting if counts is None else counts:
-            self.tally.add(outcome, time.perf_counter() - due)
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self), self._host, self._port
+            )
+        except OSError as problem:
+            self.conclude(asked, type(problem).__name__)
+        else:
+            connection.ask(self._request(), asked)
 
     def _request(self) -> bytes:
-        fields = {"num_samples": self._samples, "seed": self._random.randrange(_MOST_SEEDS), **self._extra}
-        body = json.dumps(fields).encode()
-        head = b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        return head % (self._path, self._host, len(body)) + body
+        body = b"%b%d}" % (self._fields, self._random.randrange(_MOST_SEEDS))
+        return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
 
 
 async def closed_loop(load: Load, clients: int, warm_up: float, seconds: float) -> float:
     """`clients` clients for `seconds`; gives the seconds that were measured."""
     stop = False
 
-    async def client() -> None:
-        while not stop:
-            await load.one(time.perf_counter())
+    def ask_again() -> None:
+        if not stop:
+            load.send(time.perf_counter(), then=ask_again)
 
-    tasks = [asyncio.ensure_future(client()) for _ in range(clients)]
+    for _ in range(clients):
+        ask_again()
     await asyncio.sleep(warm_up)
     load.tally.counting = True
     started = time.perf_counter()
@@ -160,24 +199,21 @@ async def closed_loop(load: Load, clients: int, warm_up: float, seconds: float) 
     measured = time.perf_counter() - started
     load.tally.counting = False
     stop = True
-    await asyncio.gather(*tasks)
+    await load.finish()
     return measured
 
 
 async def open_loop(load: Load, rate: float, warm_up: float, seconds: float) -> float:
     """`rate` requests a second, evenly, for `seconds`; gives the seconds that were measured."""
-    tasks: set[asyncio.Future[None]] = set()
     first = time.perf_counter()
     start_counting = first + warm_up
     for index in range(int(rate * (warm_up + seconds))):
         due = first + index / rate
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        task = asyncio.ensure_future(load.one(due, counts=due >= start_counting))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        load.send(due, counts=due >= start_counting)
     measured = time.perf_counter() - start_counting
-    await asyncio.gather(*tasks)
+    await load.finish()
     return measured
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import click
+import torch
 
 from models.checkpoint import Checkpoint
 from models.latents import MAX_SEED, draw_many
@@ -57,6 +58,7 @@ def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) 
         except ValueError as problem:
             raise click.BadParameter(str(problem), param_hint="--label") from problem
         labels = [index] * len(seeds)
+    torch.set_num_threads(1)  # as a service has it by default: with several, now and then a first pass rounds otherwise
     samples = generate(read.build(), latents, labels)
     data = (
         spec.output.encode_grid(samples, format_name)

@@ -116,29 +116,33 @@ class Checkpoint:
         return generator
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read and check `path`; CheckpointError where it is not a checkpoint that this code can serve."""
+    def read(cls, path: Path, content: Path | None = None) -> Self:
+        """Read and check `path`; CheckpointError where it is not a checkpoint that this code can serve.
+
+        `content`: where to find what the file held when it was opened, if not in the file itself.
+        """
+        content = content or path
         try:
             _check_path(path)
-            if not path.is_file():
+            if not content.is_file():
                 raise CheckpointError("there is no such file, or it is something else than a file")
-            return cls._read(path)
+            return cls._read(path.stem, content)
         except CheckpointError as problem:
             raise CheckpointError(f"{path.name}: {problem}") from problem.__cause__
         except (OSError, MemoryError, SafetensorError, ValueError, RuntimeError) as problem:
-            raise CheckpointError(f"{path.name}: {_reason(path, problem)}") from problem
+            raise CheckpointError(f"{path.name}: {_reason(content, problem)}") from problem
 
     @classmethod
-    def _read(cls, path: Path) -> Self:
-        with safe_open(path, framework="pt") as file:
+    def _read(cls, name: str, content: Path) -> Self:
+        with safe_open(content, framework="pt") as file:
             raw_spec, card = _read_card(file.metadata() or {})
             expected = _expected_tensors(card.spec)
             _compare_headers(file, expected)
             # cloned, because what safetensors gives is mapped from the file
-            tensors = {name: file.get_tensor(name).clone() for name in expected}
+            tensors = {each: file.get_tensor(each).clone() for each in expected}
             written_version = (file.metadata() or {}).get(_VERSION_KEY)
         _require_finite(tensors)
-        checkpoint = cls(path.stem, card, tensors, _canonical(raw_spec))
+        checkpoint = cls(name, card, tensors, _canonical(raw_spec))
         if written_version not in (None, checkpoint.version):
             raise CheckpointError("its weights are not those that it was written with; copy or train it again")
         return checkpoint
@@ -218,8 +222,8 @@ def _require_finite(tensors: Mapping[str, Tensor]) -> None:
             raise CheckpointError(f"tensor {name} holds values that are not finite")
 
 
-def _reason(path: Path, problem: Exception) -> str:
-    with suppress(OSError), path.open("rb") as file:
+def _reason(content: Path, problem: Exception) -> str:
+    with suppress(OSError), content.open("rb") as file:
         if file.read(4).startswith(_PICKLE_STARTS):
             return (
                 "this is a pickled file, which can run code when it is read; latentd never reads pickles. "

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.family import Generator
 from models.latents import Latents
@@ -53,9 +53,9 @@ class Rows:
         conditions = [part.condition for part in parts if part.condition is not None]
         return cls(np.concatenate([part.latents for part in parts]), np.concatenate(conditions) if conditions else None)
 
-    def padded(self, size: int) -> tuple[Latents, NDArray[np.float32] | None]:
-        """Latents and class weights with zeros appended up to `size` rows."""
-        return _pad(self.latents, size), None if self.condition is None else _pad(self.condition, size)
+    def padded(self, size: int) -> list[NDArray[np.float32]]:
+        """Latents, and class weights where there are any, with zeros appended up to `size` rows."""
+        return [_pad(each, size) for each in (self.latents, self.condition) if each is not None]
 
 
 def _pad(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -67,12 +67,10 @@ def _pad(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 @torch.inference_mode()
-def forward(generator: Generator, rows: Rows, size: int) -> Samples:
+def forward(generator: nn.Module, rows: Rows, size: int) -> Samples:
     """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → samples [n, *shape], float32."""
     device = next(generator.parameters()).device
-    latents, weights = rows.padded(size)
-    condition = None if weights is None else torch.from_numpy(weights).to(device)  # [size, classes]
-    output: Tensor = generator(torch.from_numpy(latents).to(device), condition)  # [size, *shape]
+    output: Tensor = generator(*(torch.from_numpy(each).to(device) for each in rows.padded(size)))  # [size, *shape]
     samples: Samples = output[: len(rows)].float().cpu().numpy()
     return samples
 

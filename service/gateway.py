@@ -35,7 +35,7 @@ class Gateway:
     def __init__(self, rest: ASGIApp, runtime: Callable[[], Runtime]) -> None:
         """`runtime` is asked at every request; it begins with the service, after this."""
         self._rest = rest
-        self._generate = _Counted("/generate", _Limited(_Endpoint(generate, runtime), runtime))
+        self._generate = _Limited("/generate", _Endpoint(generate, runtime), runtime)
         self._router = Router(
             routes=[
                 Route("/generate", self._generate, methods=["POST"]),
@@ -107,33 +107,44 @@ class _Counted:
 
 
 class _Limited:
-    """Turns requests away unread while as many are under way as there may be.
+    """Turns requests of one route away unread while the service has all that it can carry; counts and times all.
 
     The engine's own limit counts samples, but only once a request was read; a flood must not get that far.
     """
 
-    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
-        self._app = app
+    def __init__(self, endpoint: str, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
+        self._endpoint = endpoint
+        self._app = _Counted(endpoint, app)
         self._runtime = runtime
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime = self._runtime()
-        if self._under_way >= runtime.settings.max_requests:
+        if self._under_way >= runtime.settings.max_requests or runtime.engine.overfull:
             seconds = runtime.engine.seconds_for(runtime.engine.queued)
-            await _refusal(self._under_way, math.ceil(seconds))(scope, receive, send)
+            await _refusal(math.ceil(seconds))(scope, receive, send)
+            count_request(self._endpoint, HTTPStatus.TOO_MANY_REQUESTS, 0.0)
             return
-        self._under_way += 1
+        read = False
+
+        async def receive_noting_end() -> Message:
+            nonlocal read
+            message = await receive()
+            if not read and not message.get("more_body"):  # what is still being sent takes no place from others
+                read = True
+                self._under_way += 1
+            return message
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive_noting_end, send)
         finally:
-            self._under_way -= 1
+            self._under_way -= read
 
 
 @cache
-def _refusal(under_way: int, retry_after: int) -> Response:
+def _refusal(retry_after: int) -> Response:
     """Made once: under a flood it is what the service says most."""
-    return too_busy(f"{under_way} requests are under way; try again later", retry_after).response()
+    return too_busy("the service has all that it can carry; try again later", retry_after).response()
 
 
 def _from_status(status: int, headers: Any = None) -> ApiError:

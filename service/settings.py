@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     """Samples that one request may ask for."""
     max_queue: int = Field(default=4096, ge=1)
     """Samples that may wait; beyond, requests are answered 429."""
-    max_requests: int = Field(default=1024, ge=1)
+    max_requests: int = Field(default=256, ge=1)
     """Requests under way; beyond, they are answered 429 unread."""
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     timeout: float = Field(default=60.0, gt=0)

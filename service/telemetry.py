@@ -1,5 +1,7 @@
 """What is counted, for /metrics: our routes are answered in front of BentoML's own counters."""
 
+from functools import cache
+
 from prometheus_client import Counter, Histogram
 
 REQUESTS = Counter("latentd_requests", "Requests answered.", ["endpoint", "status"])
@@ -13,5 +15,11 @@ REQUEST_SECONDS = Histogram(
 
 def count_request(endpoint: str, status: int, seconds: float) -> None:
     """One request of `endpoint`, which is a route and not a path, so that nobody can make up new ones."""
-    REQUESTS.labels(endpoint, status).inc()
-    REQUEST_SECONDS.labels(endpoint).observe(seconds)
+    counter, histogram = _of(endpoint, status)
+    counter.inc()
+    histogram.observe(seconds)
+
+
+@cache  # to look them up anew takes longer than to count
+def _of(endpoint: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(endpoint, status), REQUEST_SECONDS.labels(endpoint)

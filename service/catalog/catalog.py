@@ -104,14 +104,10 @@ class Catalog:
         with self._loading:
             if model.replica is None:
                 try:
-                    again = self._loader.load(model.file, model)
+                    model.replica = self._loader.load_again(model)
                 except CheckpointError as problem:
                     message = f"{model.name} left the device to make room, and cannot be loaded again: {problem}"
                     raise ApiError(503, "model_unavailable", message, "model") from problem
-                if again.version != model.version:
-                    message = f"{model.name} is just being replaced by version {again.version}; ask again"
-                    raise ApiError(503, "model_unavailable", message, "model")
-                model.replica = again.replica
                 logger.info("%s@%s is on the device again", model.name, model.version)
             replica = model.replica
             assert replica is not None  # noqa: S101  # for mypy

@@ -1,11 +1,26 @@
 """The files of a catalog: where they are, and when one has changed and lies still."""
 
+import os
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from models.checkpoint import SUFFIX
+
+
+class OpenFile:
+    """A file that stays what it is while this exists, whatever takes its place in the folder.
+
+    Raises OSError where it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # what is no file might keep us waiting
+        weakref.finalize(self, os.close, descriptor)
+        self.content = Path(f"/dev/fd/{descriptor}")
+        """Where others can open it, too."""
 
 
 class Stamp(NamedTuple):

@@ -12,10 +12,11 @@ from models.checkpoint import Checkpoint, CheckpointError
 from models.hardware import describe_device, driver_version
 from models.outputs.base import Samples
 from models.sampling import Rows
+from service.catalog.files import OpenFile
 from service.catalog.served import ServedModel
 from service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate
+from service.engine.cpu import CpuRunner
 from service.engine.cuda import CudaDevice, CudaRunner
-from service.engine.replica import CpuRunner
 
 
 class Loader:
@@ -32,13 +33,18 @@ class Loader:
 
         `known` is what was loaded from that file before: what has not changed is taken over.
         """
-        checkpoint = Checkpoint.read(file)
+        try:
+            held = OpenFile(file)
+        except OSError as problem:
+            raise CheckpointError(f"{file.name}: {problem.strerror}") from problem
+        checkpoint = Checkpoint.read(file, held.content)
         replica, calibration = None, None
         if known is not None and known.version == checkpoint.version:
             replica, calibration = known.replica, known.calibration
         if replica is None:
             replica = self._deploy(checkpoint, calibration)
         return ServedModel(
+            held=held,
             name=checkpoint.name,
             version=checkpoint.version,
             card=checkpoint.card,
@@ -48,6 +54,13 @@ class Loader:
             fingerprint=self._fingerprint(checkpoint, replica.calibration),
             replica=replica,
         )
+
+    def load_again(self, model: ServedModel) -> Replica:
+        """`model` on the device as it was before; CheckpointError where its file was changed in place meanwhile."""
+        checkpoint = Checkpoint.read(model.file, model.held.content)
+        if checkpoint.version != model.version:
+            raise CheckpointError(f"{model.file.name}: it was changed in place; replace files by renaming")
+        return self._deploy(checkpoint, model.calibration)
 
     def free_device_memory(self) -> None:
         """Give what models that are gone have left behind back to the device."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from models.checkpoint import Card
+from service.catalog.files import OpenFile
 from service.engine import Calibration, Replica
 
 
@@ -26,6 +27,8 @@ class ServedModel:
     version: str
     card: Card
     file: Path
+    held: OpenFile
+    """The file as it was when this was loaded: what this is loaded from again."""
     weight_bytes: int
     calibration: Calibration
     fingerprint: dict[str, str | int]

@@ -64,8 +64,7 @@ class CudaRunner:
     def _launch(self, rows: Rows, size: int) -> tuple[Tensor, torch.cuda.Event]:
         """Start one pass and the copy of its samples; gives pinned memory, and what says that they have arrived."""
         device = self._device
-        latents, weights = rows.padded(size)
-        inputs = [torch.from_numpy(each).pin_memory() for each in (latents, weights) if each is not None]
+        inputs = [torch.from_numpy(each).pin_memory() for each in rows.padded(size)]
         with torch.cuda.stream(device.compute):
             if size not in self._passes:
                 self._passes[size] = _Pass(device, self._generator, inputs)
@@ -108,7 +107,7 @@ class _Pass:
         return self._output.float().clone()  # the graph's own output is overwritten by the next pass
 
     def _forward(self) -> Tensor:
-        output: Tensor = self._generator(self._inputs[0], self._inputs[1] if len(self._inputs) > 1 else None)
+        output: Tensor = self._generator(*self._inputs)
         return output
 
 

@@ -31,6 +31,9 @@ _SWITCH_SECONDS = 0.0002
 """A forward pass takes Python's lock back after every layer; it should not wait 5 ms, the default, for each."""
 
 
+_ROOM_AGAIN = 7 / 8
+"""Share of the queue's limit at which one that refused work is asked again."""
+
 _Samples = tuple[Slice, Samples]
 _Outcome = tuple[Job, Any]
 """A request and its answer, or the exception that takes its place."""
@@ -64,6 +67,7 @@ class Engine:
         self._queue = FairQueue()
         self._calls: deque[Callable[[], None]] = deque()
         self._rate = RateMeter()
+        self._refusing = False
         self._closed = False
         self._changed = threading.Condition()
         count = parallel + ahead + encoders
@@ -99,8 +103,19 @@ class Engine:
         waiting = self._queue.waiting
         excess = waiting + samples - self._max_queue
         if excess > 0:
+            self._refusing = True
             message = f"{waiting} samples are waiting, of at most {self._max_queue}; try again later"
             raise QueueFullError(message, self.seconds_for(excess))
+
+    @property
+    def overfull(self) -> bool:
+        """Whether the queue refused work and has not emptied noticeably since: what is asked now would be in vain.
+
+        Asked before a request is read, it spares the service most of what a flood costs.
+        """
+        if self._refusing and self._queue.waiting <= self._max_queue * _ROOM_AGAIN:
+            self._refusing = False
+        return self._refusing
 
     def seconds_for(self, samples: int) -> float:
         """How long so many samples take at the rate of the recent batches; 0 before there were any."""

@@ -5,9 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from models.family import Generator
 from models.outputs.base import Samples
-from models.sampling import Rows, forward
+from models.sampling import Rows
 from service.engine.calibration import Calibration
 
 logger = logging.getLogger("latentd.engine")
@@ -27,21 +26,6 @@ class Runner(Protocol):
     def run(self, rows: Rows, size: int) -> Samples:
         """One forward pass of `size` rows, of which `rows` are wanted. Raises OutOfMemoryError."""
         ...
-
-
-class CpuRunner:
-    """Runs where the caller runs: as many at a time as there are callers."""
-
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
-
-    def run(self, rows: Rows, size: int) -> Samples:
-        try:
-            return forward(self._generator, rows, size)
-        except RuntimeError as problem:
-            if "DefaultCPUAllocator" in str(problem):  # torch has no type of its own for this
-                raise OutOfMemoryError(str(problem)) from problem
-            raise
 
 
 class Replica:

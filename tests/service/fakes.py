@@ -57,6 +57,7 @@ def served(replica: Replica | None, name: str = "m", spec: GeneratorSpec | None 
         "version": "0" * 12,
         "card": card,
         "file": None,
+        "held": None,
         "weight_bytes": 100,
         "calibration": calibration(),
         "fingerprint": {"threads": 1},

@@ -232,9 +232,27 @@ def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, t
         assert resident() == {"a", "b"}
         assert asyncio.run(catalog.ready(catalog.find("a"))) is replica
         assert replica.calibration == catalog.find("a").calibration
-        (tmp_path / "c.safetensors").write_bytes(b"torn")
+
+
+def test_a_model_comes_back_whatever_took_its_file_s_place(write: Write, tmp_path: Path) -> None:
+    for index, name in enumerate("ab"):
+        write(image_spec(), name=name, seed=index)
+    with catalog_of(tmp_path, memory=1) as catalog:
+        assert catalog.models["a"].replica is None
+        torn = tmp_path / "torn"
+        torn.write_bytes(b"torn")
+        torn.rename(tmp_path / "a.safetensors")
+        eventually(lambda: [failure.file for failure in catalog.failures] == ["a.safetensors"])
+        assert asyncio.run(catalog.ready(catalog.find("a"))) is catalog.models["a"].replica
+
+
+def test_a_file_that_is_changed_in_place_says_so_when_its_model_is_to_come_back(write: Write, tmp_path: Path) -> None:
+    for index, name in enumerate("ab"):
+        write(image_spec(), name=name, seed=index)
+    with catalog_of(tmp_path, memory=1) as catalog:
+        (tmp_path / "a.safetensors").write_bytes(b"torn")
         with pytest.raises(ApiError, match="left the device to make room, and cannot be loaded again") as caught:
-            asyncio.run(catalog.ready(catalog.find("c")))
+            asyncio.run(catalog.ready(catalog.find("a")))
         assert caught.value.status == 503
 
 

@@ -23,7 +23,7 @@ from service.engine import (
     QueueFullError,
     Replica,
 )
-from service.engine.replica import CpuRunner
+from service.engine.cpu import CpuRunner
 from tests.conftest import image_spec
 from tests.service.fakes import HeldRunner, first_numbers, replica, rows
 
@@ -155,6 +155,26 @@ async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
         held.release()
         await asyncio.gather(first, waiting)
         assert first_numbers(await submit(engine, model, 5)) == [5]
+
+
+@in_loop
+async def test_a_queue_that_refused_counts_as_full_until_an_eighth_is_free() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        first = submit(engine, model, 99)
+        await begun(held)
+        waiting = submit(engine, model, *range(1, 101))
+        assert not engine.overfull
+        with pytest.raises(QueueFullError):
+            submit(engine, model, 5)
+        assert engine.overfull
+        held.release(1)
+        await begun(held)  # 16 rows have left the queue
+        assert engine.queued == 84
+        assert not engine.overfull
+        held.release()
+        await asyncio.gather(first, waiting)
 
 
 @in_loop
@@ -343,6 +363,7 @@ async def test_aborting_fails_what_is_in_no_batch_yet() -> None:
 @pytest.mark.parametrize("conditional", [False, True])
 @in_loop
 async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callable[..., Checkpoint]) -> None:
+    torch.set_num_threads(1)  # as the service has it
     generator = write(image_spec(conditional=conditional)).build()
     model = Replica("m", CpuRunner(generator), Calibration("bitwise", {16: 1.0}))
     latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)

@@ -167,6 +167,7 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
     answers: list[int] = []
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
         await go_on.wait()
         await Response()(scope, receive, send)
 
@@ -175,19 +176,29 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
             if message["type"] == "http.response.start":
                 answers.append(message["status"])
 
-        await limited({"type": "http"}, None, send)
+        async def receive() -> Any:
+            if sent_slowly:
+                await go_on.wait()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        await limited({"type": "http"}, receive, send)
 
     async def flood() -> None:
-        limited = _Limited(slow, lambda: client.runtime)
-        held = [asyncio.create_task(ask(limited)) for _ in range(8)]
+        nonlocal sent_slowly
+        limited = _Limited("/generate", slow, lambda: client.runtime)
+        sending = asyncio.create_task(ask(limited))  # takes no place before its body is there
+        await asyncio.sleep(0)
+        sent_slowly = False
+        held = [sending, *(asyncio.create_task(ask(limited)) for _ in range(8))]
         await asyncio.sleep(0)
         await ask(limited)
         assert answers == [429]
         go_on.set()
         await asyncio.gather(*held)
         await ask(limited)
-        assert answers == [429] + [200] * 9
+        assert answers == [429] + [200] * 10
 
+    sent_slowly = True
     asyncio.run(flood())
 
 
