@@ -25,7 +25,7 @@ from service.catalog import Catalog, Loader
 from service.engine import Engine, Replica
 from service.engine import engine as engine_module
 from service.gateway import Gateway
-from service.generation import make_plan
+from service.sampling import begin
 from service.settings import Settings
 
 _STAGES = [
@@ -93,7 +93,7 @@ def running(marks: Marks) -> Iterator[processes.Server]:
     while not server.started:
         time.sleep(0.05)
     with (
-        mock.patch("service.api.make_plan", marks.around(make_plan, None, "planned")),
+        mock.patch("service.api.begin", marks.around(begin, "planned", None)),
         mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
         mock.patch.object(Replica, "compute", marks.around(Replica.compute, "computing", "computed")),
         mock.patch.object(Engine, "_finish", marks.around(Engine._finish, None, "encoded")),

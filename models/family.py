@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -27,6 +28,33 @@ class Generator(nn.Module, ABC):
         `condition` [N, classes] holds a class weight in each column, one-hot for a single class, so that a blend of
         two rows is a blend of the classes' embeddings. It is None exactly where the spec has no condition.
         """
+
+
+class TwoStageGenerator(Generator):
+    """A generator that maps a latent to a style for each layer (w), and makes the sample from these alone.
+
+    Karras et al. 2019, https://arxiv.org/abs/1812.04948. Its spec says the shape of w in `input.w`.
+    """
+
+    mean_w: Tensor
+    """[w.dim]: what truncation moves styles toward."""
+
+    def __init__(self, spec: GeneratorSpec) -> None:
+        super().__init__(spec)
+        if spec.input.w is None:
+            raise ValueError("a generator of two stages says in input.w what lies between them")
+        self.register_buffer("mean_w", torch.zeros(spec.input.w.dim))
+
+    @abstractmethod
+    def map(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Latents [N, dim] → w [N, w.layers, w.dim]; `condition` as in `forward`."""
+
+    @abstractmethod
+    def synthesize(self, w: Tensor) -> Tensor:
+        """w [N, w.layers, w.dim] → samples [N, *spec.output.shape]."""
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.synthesize(self.map(z, condition))
 
 
 class Discriminator(nn.Module, ABC):

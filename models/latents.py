@@ -33,7 +33,7 @@ def draw(spec: GeneratorSpec, seed: int) -> Draw:
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")
-    stream = _stream_of(seed)
+    stream = stream_of(seed)
     dim = spec.input.dim
     normal = spec.input.distribution == "normal"
     latent = stream.standard_normal(dim) if normal else stream.uniform(-1.0, 1.0, dim)  # float64
@@ -45,7 +45,7 @@ def draw(spec: GeneratorSpec, seed: int) -> Draw:
 _streams = threading.local()
 
 
-def _stream_of(seed: int) -> np.random.RandomState:
+def stream_of(seed: int) -> np.random.RandomState:
     """`RandomState(seed)`, thirty times as fast: one a thread, seeded anew, which forgets all that it drew."""
     if not hasattr(_streams, "stream"):
         _streams.stream = np.random.RandomState()

@@ -5,7 +5,7 @@ within one shape a row does not depend on its neighbours. REFERENCE_SIZE is the 
 another size may be used where it was shown to give the same ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.family import Generator
+from models.family import Generator, TwoStageGenerator
 from models.latents import Latents
 from models.outputs.base import Samples
 from models.spec import ClassCondition, GeneratorSpec
@@ -24,11 +24,12 @@ REFERENCE_SIZE = 16
 
 @dataclass(frozen=True)
 class Rows:
-    """What a generator is called with, a row a sample: latents [N, dim] and class weights [N, classes], float32."""
+    """What a stage is called with, a row a sample, all float32."""
 
-    latents: Latents
+    latents: NDArray[np.float32]
+    """Latents [N, dim], or w [N, layers, dim]."""
     condition: NDArray[np.float32] | None
-    """None for an unconditional generator."""
+    """Class weights [N, classes]; None for an unconditional generator, and beside w."""
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -61,22 +62,49 @@ class Rows:
 def _pad(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if len(values) == size:
         return values
-    padded = np.zeros((size, values.shape[1]), dtype=np.float32)
+    padded = np.zeros((size, *values.shape[1:]), dtype=np.float32)
     padded[: len(values)] = values
     return padded
 
 
+class Stage(nn.Module):
+    """One of a generator's functions as a module: what is computed in one forward pass."""
+
+    def __init__(self, generator: Generator, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.generator = generator
+        self._function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._function(*inputs)
+
+
+def stages(generator: Generator) -> list[nn.Module]:
+    """The generator itself, or `map` and `synthesize` where it has two stages: each is run in passes of its own."""
+    if isinstance(generator, TwoStageGenerator):
+        return [Stage(generator, generator.map), Stage(generator, generator.synthesize)]
+    return [generator]
+
+
 @torch.inference_mode()
-def forward(generator: nn.Module, rows: Rows, size: int) -> Samples:
-    """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → samples [n, *shape], float32."""
-    device = next(generator.parameters()).device
-    output: Tensor = generator(*(torch.from_numpy(each).to(device) for each in rows.padded(size)))  # [size, *shape]
-    samples: Samples = output[: len(rows)].float().cpu().numpy()
-    return samples
+def forward(stage: nn.Module, rows: Rows, size: int) -> NDArray[np.float32]:
+    """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → what `stage` gives [n, …]."""
+    device = next(stage.parameters()).device
+    output: Tensor = stage(*(torch.from_numpy(each).to(device) for each in rows.padded(size)))  # [size, …]
+    values: NDArray[np.float32] = output[: len(rows)].float().cpu().numpy()
+    return values
+
+
+def forward_all(stage: nn.Module, rows: Rows) -> NDArray[np.float32]:
+    """Any number of `rows` ≥ 1 in passes of REFERENCE_SIZE."""
+    starts = range(0, len(rows), REFERENCE_SIZE)
+    return np.concatenate([forward(stage, rows[i : i + REFERENCE_SIZE], REFERENCE_SIZE) for i in starts])
 
 
 def generate(generator: Generator, latents: Latents, labels: Sequence[int | None]) -> Samples:
     """Latents [N, dim] and classes, any N ≥ 1 → samples [N, *shape], the same bits that a served model gives."""
     rows = Rows.of(generator.spec, latents, labels)
-    starts = range(0, len(rows), REFERENCE_SIZE)
-    return np.concatenate([forward(generator, rows[i : i + REFERENCE_SIZE], REFERENCE_SIZE) for i in starts])
+    *first, last = stages(generator)
+    for stage in first:
+        rows = Rows(forward_all(stage, rows), None)
+    return forward_all(last, rows)

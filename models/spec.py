@@ -3,7 +3,14 @@
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
 from models.outputs import Output
@@ -13,6 +20,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class StyleSpace(_Part):
+    """w: what a two-stage generator maps a latent to, a style [dim] for each layer."""
+
+    layers: int = Field(ge=1, le=256)
+    dim: int = Field(ge=1, le=65536)
+
+
 class LatentInput(_Part):
     """A latent vector drawn from a seed."""
 
@@ -20,6 +34,13 @@ class LatentInput(_Part):
     dim: int = Field(ge=1, le=65536)
     distribution: Literal["normal", "uniform"] = "normal"
     """`normal`: independent N(0, 1). `uniform`: independent U(-1, 1)."""
+    w: StyleSpace | None = None
+    """The second stage of generators that have one."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A spec of one stage reads as before there were two: versions are made from its text."""
+        return {name: value for name, value in handler(self).items() if name != "w" or value is not None}
 
 
 class NoCondition(_Part):

@@ -1,21 +1,33 @@
 """What the HTTP API answers: a function a route. Everything about samples is elsewhere."""
 
 import asyncio
+import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import orjson
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.catalog import Catalog, ServedModel
-from service.engine import Engine, EngineClosedError, QueueFullError
-from service.errors import ApiError, invalid, raise_invalid, too_busy
-from service.generation import Answer, carry_out, make_plan
-from service.schemas import GenerateRequest
+from service.endpoints import Endpoint
+from service.engine import Engine
+from service.errors import ApiError, invalid, raise_invalid
+from service.naming import request_header
+from service.negotiate import EVENTS, JSON
+from service.plans.plan import Plan
+from service.sampling import Job, begin, error_event
 from service.settings import Settings
+
+logger = logging.getLogger("latentd.http")
+
+_STREAM_HEADERS = {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""The last keeps nginx from holding events back."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -27,32 +39,69 @@ class Runtime:
     engine: Engine
 
 
-async def generate(runtime: Runtime, request: Request) -> Response:
-    """Samples from seeds or latents, as JSON or as the bytes themselves."""
-    seconds = _seconds_allowed(request, runtime.settings.timeout)
-    try:
-        async with asyncio.timeout(seconds):
-            body = await _read_body(request, runtime.settings.max_body_bytes)
-            try:
-                asked = GenerateRequest.model_validate_json(body)
-            except ValidationError as problem:
-                raise_invalid(problem)
-            accept = ", ".join(request.headers.getlist("accept"))
-            answer = await _while_connected(request, answer_generate(runtime, asked, accept))
-    except TimeoutError as problem:
-        raise ApiError(504, "timeout", f"not done within {seconds:g} seconds") from problem
-    return Response(answer.body, media_type=answer.plan.shape.media_type, headers=_headers(answer))
+Handler = Callable[[Runtime, Request], Awaitable[Response]]
 
 
-async def answer_generate(runtime: Runtime, asked: GenerateRequest, accept: str) -> Answer:
-    """The answer to a request; ApiError says what is in its way."""
-    plan = make_plan(asked, accept, runtime.catalog, runtime.settings.max_samples)
+def answering(endpoint: Endpoint) -> Handler:
+    """Samples as JSON, as the bytes themselves, or as a stream of events."""
+
+    async def answer(runtime: Runtime, request: Request) -> Response:
+        seconds = _seconds_allowed(request, runtime.settings.timeout)
+        try:
+            async with asyncio.timeout(seconds):
+                body = await _read_body(request, runtime.settings.max_body_bytes)
+                try:
+                    asked = endpoint.body.model_validate_json(body)
+                except ValidationError as problem:
+                    raise_invalid(problem)
+                accept = ", ".join(request.headers.getlist("accept"))
+                plan = endpoint.plan(asked, accept, runtime.catalog, runtime.settings)
+                job, whole = await _while_connected(request, _carry_out(plan, runtime))
+        except TimeoutError as problem:
+            raise _timed_out(seconds) from problem
+        headers = _headers(job)
+        if whole is None:
+            return StreamingResponse(_until_told(job.events(), seconds), headers=headers | _STREAM_HEADERS)
+        return Response(whole, media_type=plan.shape.media_type, headers=headers)
+
+    return answer
+
+
+async def answer_in_process(runtime: Runtime, endpoint: Endpoint, fields: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON of an answer over HTTP holds."""
+    plan = endpoint.plan(endpoint.body(**fields), "", runtime.catalog, runtime.settings)
+    _, whole = await _carry_out(plan, runtime)
+    answer: dict[str, Any] = orjson.loads(whole or b"")
+    return answer
+
+
+async def _carry_out(plan: Plan, runtime: Runtime) -> tuple[Job, bytes | None]:
+    """The answer's body; None where it is to be streamed."""
+    job = await begin(plan, runtime.catalog, runtime.engine)
+    return job, None if plan.shape.streamed else await job.whole()
+
+
+async def _until_told(events: AsyncGenerator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """`events`, each of which may take `seconds`; an error is the last of them."""
     try:
-        return await carry_out(plan, runtime.catalog, runtime.engine)
-    except QueueFullError as problem:
-        raise too_busy(str(problem), problem.retry_after) from problem
-    except EngineClosedError as problem:
-        raise ApiError(503, "shutting_down", str(problem)) from problem
+        async with aclosing(events):
+            while True:
+                async with asyncio.timeout(seconds):
+                    event = await anext(events)
+                yield event
+    except StopAsyncIteration:
+        return
+    except TimeoutError:
+        yield error_event(_timed_out(seconds))
+    except ApiError as problem:
+        yield error_event(problem)
+    except Exception:
+        logger.exception("a stream failed")
+        yield error_event(ApiError(500, "internal_server_error", "the samples could not be computed"))
+
+
+def _timed_out(seconds: float) -> ApiError:
+    return ApiError(504, "timeout", f"not done within {seconds:g} seconds")
 
 
 async def list_models(runtime: Runtime, request: Request) -> Response:
@@ -74,15 +123,14 @@ async def show_model(runtime: Runtime, request: Request) -> Response:
 
 
 def _describe(model: ServedModel, settings: Settings) -> dict[str, Any]:
-    calibration = (model.replica or model).calibration
     return {
         "name": model.name,
         "version": model.version,
         "formats": list(model.card.spec.output.media_types),
-        "limits": {"max_samples": settings.max_samples},
+        "limits": {"max_samples": settings.max_samples, "max_frames": settings.max_frames},
         "determinism": {
-            "mode": calibration.mode,
-            "sizes": calibration.sizes,
+            "mode": model.fingerprint["determinism"],
+            "sizes": model.sizes,
             "fingerprint": model.fingerprint,
             "fingerprint_id": model.fingerprint_id,
         },
@@ -104,7 +152,7 @@ def _seconds_allowed(request: Request, most: float) -> float:
     return min(seconds, most)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Do `work`, or stop it where the client leaves; its rows then leave the queue. Raises ClientDisconnect."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # we are in a coroutine
@@ -129,15 +177,17 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) 
         leaving.cancel()
 
 
-def _headers(answer: Answer) -> dict[str, str]:
-    model = answer.plan.model
+def _headers(job: Job) -> dict[str, str]:
+    plan = job.points.plan
     headers = {
-        "X-Latentd-Model": model.name,
-        "X-Latentd-Version": model.version,
-        "X-Latentd-Fingerprint": model.fingerprint_id,
+        "X-Latentd-Model": plan.model.name,
+        "X-Latentd-Version": plan.model.version,
+        "X-Latentd-Fingerprint": plan.model.fingerprint_id,
     }
-    if answer.plan.seeds is not None:
-        headers["X-Latentd-Seeds"] = ",".join(map(str, answer.plan.seeds))
+    if job.points.seeds is not None:
+        headers["X-Latentd-Seeds"] = ",".join(map(str, job.points.seeds))
+    if plan.shape.media_type not in (JSON, EVENTS):
+        headers["X-Latentd-Request"] = request_header(plan)
     return headers
 
 

@@ -1,7 +1,6 @@
 """The BentoML service: starts the parts, declares the API for BentoML's clients and pages, stops the parts."""
 
 import gc
-import json
 import logging
 import os
 import signal
@@ -18,11 +17,12 @@ from starlette.types import ASGIApp
 
 from models.hardware import choose_device, core_count, keep_freed_memory, memory_bytes
 from models.validation import first_problem
-from service.api import Runtime, answer_generate
+from service.api import Runtime, answer_in_process
 from service.catalog import Catalog, Loader
+from service.endpoints import ENDPOINTS
 from service.engine import Engine
 from service.gateway import Gateway
-from service.schemas import GenerateRequest
+from service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 from service.settings import Settings
 
 try:
@@ -71,16 +71,32 @@ class Latentd:
         _drain_on_signal(engine, settings.drain)
         _collect_garbage_seldom()
 
+    # Over HTTP the Gateway answers these routes, raw formats and errors included; here they are declared to BentoML's
+    # clients and pages, and answer calls from within the process.
+
     @bentoml.api(route="/generate", input_spec=GenerateRequest)  # type: ignore[untyped-decorator]  # in bentoml
     async def generate(self, **fields: Any) -> dict[str, Any]:
-        """Samples from seeds or latents.
+        """Samples of seeds or latents."""
+        return await self._answer("/generate", fields)
 
-        Over HTTP the Gateway answers this route, raw formats and errors included; this declares it to BentoML's
-        clients and pages, and answers calls from within the process.
-        """
-        answer = await answer_generate(self.runtime, GenerateRequest(**fields), accept="")
-        body: dict[str, Any] = json.loads(answer.body)
-        return body
+    @bentoml.api(route="/interpolate", input_spec=InterpolateRequest)  # type: ignore[untyped-decorator]  # in bentoml
+    async def interpolate(self, **fields: Any) -> dict[str, Any]:
+        """A way through latent space, frame by frame or as an animation."""
+        return await self._answer("/interpolate", fields)
+
+    @bentoml.api(route="/mix", input_spec=MixRequest)  # type: ignore[untyped-decorator]  # in bentoml
+    async def mix(self, **fields: Any) -> dict[str, Any]:
+        """One sample of several places in latent space."""
+        return await self._answer("/mix", fields)
+
+    @bentoml.api(route="/neighbors", input_spec=NeighborsRequest)  # type: ignore[untyped-decorator]  # in bentoml
+    async def neighbors(self, **fields: Any) -> dict[str, Any]:
+        """Samples at an angle around a place in latent space."""
+        return await self._answer("/neighbors", fields)
+
+    async def _answer(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+        (endpoint,) = (each for each in ENDPOINTS if each.path == path)
+        return await answer_in_process(self.runtime, endpoint, fields)
 
     def __is_ready__(self) -> bool:
         return bool(self.runtime.catalog.models) and self.runtime.engine.alive

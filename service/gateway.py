@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import Runtime, generate, list_models, show_model
+from service.api import Handler, Runtime, answering, list_models, show_model
+from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.telemetry import count_request
 
@@ -22,8 +23,6 @@ logger = logging.getLogger("latentd.http")
 
 _CLIENT_LEFT = 499
 """What is counted where nobody is left to be answered; nginx's number for that."""
-
-Handler = Callable[[Runtime, Request], Awaitable[Response]]
 
 
 class Gateway:
@@ -35,10 +34,13 @@ class Gateway:
     def __init__(self, rest: ASGIApp, runtime: Callable[[], Runtime]) -> None:
         """`runtime` is asked at every request; it begins with the service, after this."""
         self._rest = rest
-        self._generate = _Limited("/generate", _Endpoint(generate, runtime), runtime)
+        limited = partial(_Limited, gate=_Gate(runtime))
+        self._samples = {
+            endpoint.path: limited(endpoint.path, _Endpoint(answering(endpoint), runtime)) for endpoint in ENDPOINTS
+        }
         self._router = Router(
             routes=[
-                Route("/generate", self._generate, methods=["POST"]),
+                *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
                 Route("/models", _Counted("/models", _Endpoint(list_models, runtime)), methods=["GET"]),
                 Route("/models/{name}", _Counted("/models/{name}", _Endpoint(show_model, runtime)), methods=["GET"]),
             ]
@@ -47,8 +49,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
-        elif scope["path"] == "/generate" and scope["method"] == "POST":  # the router would say so too, but slowly
-            await self._generate(scope, receive, send)
+        elif scope["method"] == "POST" and (app := self._samples.get(scope["path"])):
+            await app(scope, receive, send)  # as the router would, but sooner
         else:
             await self._route(scope, receive, send)
 
@@ -106,23 +108,39 @@ class _Counted:
             count_request(self._endpoint, status, time.perf_counter() - started)
 
 
+class _Gate:
+    """Whether the service has all that it can carry."""
+
+    def __init__(self, runtime: Callable[[], Runtime]) -> None:
+        self.runtime = runtime
+        self.under_way = 0
+        """Requests whose bodies are there and whose answers are not."""
+
+    @property
+    def closed(self) -> bool:
+        runtime = self.runtime()
+        return self.under_way >= runtime.settings.max_requests or runtime.engine.overfull
+
+    def refusal(self) -> Response:
+        engine = self.runtime().engine
+        return _refusal(math.ceil(engine.seconds_for(engine.queued)))
+
+
 class _Limited:
-    """Turns requests of one route away unread while the service has all that it can carry; counts and times all.
+    """Turns requests of one route away unread while the gate is closed; counts and times all.
 
     The engine's own limit counts samples, but only once a request was read; a flood must not get that far.
     """
 
-    def __init__(self, endpoint: str, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
+    def __init__(self, endpoint: str, app: ASGIApp, gate: _Gate) -> None:
         self._endpoint = endpoint
         self._app = _Counted(endpoint, app)
-        self._runtime = runtime
-        self._under_way = 0
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime = self._runtime()
-        if self._under_way >= runtime.settings.max_requests or runtime.engine.overfull:
-            seconds = runtime.engine.seconds_for(runtime.engine.queued)
-            await _refusal(math.ceil(seconds))(scope, receive, send)
+        gate = self._gate
+        if gate.closed:
+            await gate.refusal()(scope, receive, send)
             count_request(self._endpoint, HTTPStatus.TOO_MANY_REQUESTS, 0.0)
             return
         read = False
@@ -132,13 +150,13 @@ class _Limited:
             message = await receive()
             if not read and not message.get("more_body"):  # what is still being sent takes no place from others
                 read = True
-                self._under_way += 1
+                gate.under_way += 1
             return message
 
         try:
             await self._app(scope, receive_noting_end, send)
         finally:
-            self._under_way -= read
+            gate.under_way -= read
 
 
 @cache

@@ -1,14 +1,20 @@
 """Content negotiation: from `Accept`, `format` and `layout` to the shape of an answer (RFC 9110, section 12.5.1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from models.outputs import animation
 from models.outputs.base import OutputKind
 from service.errors import ApiError, invalid
 
 JSON = "application/json"
 
-Envelope = Literal["json", "json-grid", "single", "grid", "rows"]
+EVENTS = "text/event-stream"
+
+_DEFAULT_FILM = "gif"
+"""What a page or a document shows everywhere as a picture."""
+
+Envelope = Literal["json", "json-grid", "single", "grid", "rows", "json-animation", "animation"]
 
 
 @dataclass(frozen=True)
@@ -16,12 +22,26 @@ class Shape:
     """How samples are answered: in which encoding and in what.
 
     In JSON: `json` has an entry a sample, `json-grid` one for a picture of all. Raw: `single` is one sample's bytes,
-    `grid` one picture of all, `rows` one array of all.
+    `grid` one picture of all, `rows` one array of all. An `animation` is one file of all, too.
     """
 
     format: str
     envelope: Envelope
     media_type: str
+    streamed: bool = False
+    """What JSON would hold is sent piece by piece, as events."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether the samples are the frames of a film."""
+        return self.envelope in ("animation", "json-animation")
+
+    @property
+    def layout(self) -> str | None:
+        """What a request says to get this; None where that is the rule."""
+        if self.moving:
+            return "animation"
+        return "grid" if self.envelope in ("grid", "json-grid") else None
 
 
 class _Range(NamedTuple):
@@ -63,6 +83,46 @@ def negotiate(accept: str, output: OutputKind, format: str | None, layout: str |
     if num_samples > 1 or layout == "grid":
         return Shape(chosen, "grid", media_type)
     return Shape(chosen, "single", media_type)
+
+
+def negotiate_frames(accept: str, output: OutputKind, format: str | None, layout: str | None, frames: int) -> Shape:
+    """The same for samples that follow each other: they can also be an animation, and be streamed as events."""
+    streamed = _wants_events(accept)
+    if streamed:
+        accept = JSON
+    films = animation.MEDIA_TYPES if output.animated else {}
+    only_films = {name: media_type for name, media_type in films.items() if name not in output.media_types}
+    wanted = _best(accept, [JSON, *output.media_types.values(), *only_films.values()])
+    if layout == "animation" or format in only_films or (format is None and wanted in only_films.values()):
+        shape = _film(accept, output, films, format, layout)
+    else:
+        shape = negotiate(accept, output, format, layout, frames)
+    if streamed and shape.envelope == "json-grid":
+        raise invalid("layout", "a grid is one picture, and not streamed; ask for separate frames or an animation")
+    return replace(shape, media_type=EVENTS, streamed=True) if streamed else shape
+
+
+def _film(accept: str, output: OutputKind, films: dict[str, str], format: str | None, layout: str | None) -> Shape:
+    if not films:
+        raise invalid("layout", f"these {output.kind} samples cannot be animated")
+    if layout in ("separate", "grid"):
+        raise invalid("layout", f"{format or 'what Accept names'} is an animation; its layout is that")
+    if format is not None and format not in films:
+        raise invalid("format", f"an animation cannot be {format!r}; it can be {', '.join(films)}")
+    candidates = films if format is None else {format: films[format]}
+    media_type = _best(accept, [JSON, *candidates.values()])
+    if media_type is None:
+        offered = ", ".join([JSON, *candidates.values()])
+        raise ApiError(406, "not_acceptable", f"Accept names nothing that this request can give: {offered}")
+    if media_type == JSON:
+        return Shape(format or _DEFAULT_FILM, "json-animation", JSON)
+    return Shape(next(name for name, each in candidates.items() if each == media_type), "animation", media_type)
+
+
+def _wants_events(accept: str) -> bool:
+    """Whether events are named; a range that only includes them does not ask for a stream."""
+    ranges = [_parse_range(part, position) for position, part in enumerate(accept.split(","))]
+    return any(f"{each.kind}/{each.subtype}" == EVENTS and each.quality > 0 for each in ranges)
 
 
 def _best(accept: str, offers: list[str]) -> str | None:

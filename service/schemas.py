@@ -3,6 +3,7 @@
 A body may hold a million mistakes; every check stops at the first, so that refusing costs no more than reading.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -11,42 +12,43 @@ from pydantic_core import PydanticCustomError
 from models.latents import MAX_SEED
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Label = int | str
+ClassName = int | str
+Blend = dict[str, Annotated[float, Field(ge=0)]]
+"""Classes by name, with their shares, which add up to 1."""
+Label = ClassName | Blend
+Latent = Annotated[list[float], Field(min_length=1, fail_fast=True)]
+Space = Literal["z", "w"]
+
+MAX_KEYFRAMES = 64
+MAX_SOURCES = 64
+MAX_STEPS = 4096
+MAX_SCALE = 16
 
 
 def _is_label(value: object) -> bool:
-    return isinstance(value, Label) and not isinstance(value, bool)
+    return isinstance(value, ClassName) and not isinstance(value, bool)
 
 
 def _check_labels(value: object) -> object:
     labels = value if isinstance(value, list) else [value]
-    if value is not None and not all(map(_is_label, labels)):
+    if value is not None and not isinstance(value, dict) and not all(map(_is_label, labels)):
         raise PydanticCustomError("label", "A label is a class index or name, or a list of these, one a sample")
     return value
 
 
-class GenerateRequest(BaseModel):
-    """`POST /generate`. A field that is null counts as absent."""
+def _check_label(value: object) -> object:
+    if value is not None and not isinstance(value, dict) and not _is_label(value):
+        raise PydanticCustomError("label", "A label is a class index or name")
+    return value
+
+
+OneLabel = Annotated[Label | None, BeforeValidator(_check_label)]
+
+
+class _Body(BaseModel):
+    """A field that is null counts as absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
-    num_samples: int | None = Field(None, ge=1, description="how many samples; default 1")
-    seed: Seed | None = Field(None, description="seed of the first sample; the next ones count up; default: drawn")
-    seeds: Annotated[list[Seed], Field(min_length=1, fail_fast=True)] | None = Field(
-        None, description="explicit seeds instead of seed and num_samples"
-    )
-    latents: (
-        Annotated[list[Annotated[list[float], Field(fail_fast=True)]], Field(min_length=1, fail_fast=True)] | None
-    ) = Field(None, description="explicit latents instead of seeds")
-    label: Annotated[Label | list[Label] | None, BeforeValidator(_check_labels)] = Field(
-        None, description="class by index or name, or a list with one a sample; default: from the seed"
-    )
-    truncation: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="ψ: toward the mean latent; default 1"
-    )
-    format: str | None = Field(None, description="png, webp, jpeg, npy, json: what the model's output kind can be")
-    layout: Literal["separate", "grid"] | None = Field(None, description="one file a sample, or one picture of all")
 
     @model_validator(mode="before")
     @classmethod
@@ -56,3 +58,106 @@ class GenerateRequest(BaseModel):
         unknown = next((name for name in data if name not in cls.model_fields), None)
         known = {name: value for name, value in data.items() if name in cls.model_fields}
         return known if unknown is None else {unknown: None} | known
+
+
+class _Request(_Body):
+    """What every request for samples may say."""
+
+    model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
+    truncation: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="ψ: toward the mean latent; default 1"
+    )
+    format: str | None = Field(None, description="png, webp, jpeg, npy, json: what the model's output kind can be")
+
+
+class GenerateRequest(_Request):
+    """`POST /generate`."""
+
+    num_samples: int | None = Field(None, ge=1, description="how many samples; default 1")
+    seed: Seed | None = Field(None, description="seed of the first sample; the next ones count up; default: drawn")
+    seeds: Annotated[list[Seed], Field(min_length=1, fail_fast=True)] | None = Field(
+        None, description="explicit seeds instead of seed and num_samples"
+    )
+    latents: (
+        Annotated[list[Annotated[list[float], Field(fail_fast=True)]], Field(min_length=1, fail_fast=True)] | None
+    ) = Field(None, description="explicit latents instead of seeds")
+    label: Annotated[Label | list[ClassName] | None, BeforeValidator(_check_labels)] = Field(
+        None,
+        description="class by index or name, or a list with one a sample, or shares of classes by name; "
+        "default: from the seed",
+    )
+    layout: Literal["separate", "grid"] | None = Field(None, description="one file a sample, or one picture of all")
+
+
+class Place(_Body):
+    """A place in latent space: a seed or a latent, and a class."""
+
+    seed: Seed | None = Field(None, description="names a latent, and a class where no label is given")
+    latent: Latent | None = Field(None, description="a latent itself")
+    label: OneLabel = Field(None, description="class by index or name, or shares of classes by name")
+
+
+class InterpolateRequest(_Request):
+    """`POST /interpolate`."""
+
+    keyframes: Annotated[list[Place], Field(min_length=2, max_length=MAX_KEYFRAMES, fail_fast=True)] = Field(
+        description="two or more places to go by"
+    )
+    steps: int = Field(16, ge=2, le=MAX_STEPS, description="frames a segment, its two keyframes among them")
+    loop: bool = Field(False, description="back to the first keyframe, which is not repeated")
+    method: Literal["slerp", "lerp"] | None = Field(
+        None, description="along the sphere or straight; default slerp for normal z, lerp for uniform z and for w"
+    )
+    space: Space = Field("z", description="where the way goes; w only for models that have it")
+    easing: Literal["linear", "smooth"] = Field("linear", description="smooth: at rest at every keyframe")
+    label: OneLabel = Field(None, description="the class of keyframes that name none")
+    layout: Literal["separate", "grid", "animation"] | None = Field(
+        None, description="one file a frame, one picture of all, or a film"
+    )
+    fps: int | None = Field(None, ge=1, le=60, description="frames a second of an animation; default 24")
+    scale: int | None = Field(None, ge=1, le=MAX_SCALE, description="whole factor that enlarges an animation")
+    filter: Literal["nearest", "lanczos"] | None = Field(None, description="how it is enlarged; default nearest")
+
+
+class Ingredient(Place):
+    """One of the places that are mixed."""
+
+    weight: float = Field(1.0, description="any finite number; not all may be zero")
+
+
+class MixRequest(_Request):
+    """`POST /mix`."""
+
+    sources: Annotated[list[Ingredient], Field(min_length=1, max_length=MAX_SOURCES, fail_fast=True)] = Field(
+        description="what is mixed"
+    )
+    space: Space = Field("z", description="where it is mixed; w only for models that have it")
+    layers: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="for each layer's style, which source it is from; for models with w, instead of weights"
+    )
+    label: OneLabel = Field(None, description="the class of sources that name none")
+
+    @model_validator(mode="after")
+    def _weights_are_not_all_zero(self) -> "MixRequest":
+        if all(source.weight == 0.0 for source in self.sources):
+            raise PydanticCustomError("weights", "The weights are all zero")
+        return self
+
+
+class NeighborsRequest(_Request):
+    """`POST /neighbors`."""
+
+    seed: Seed | None = Field(None, description="the seed whose neighbours are wanted; default: drawn")
+    latent: Latent | None = Field(None, description="the latent whose neighbours are wanted")
+    label: OneLabel = Field(None, description="class; default: that of the seed")
+    num_samples: int = Field(8, ge=1, description="how many neighbours")
+    angle: float = Field(20.0, ge=0, le=180, description="degrees between a neighbour's latent and the centre's")
+    neighbor_seed: Seed | None = Field(
+        None, description="names the first neighbour's side; the next ones count up; default: drawn"
+    )
+    layout: Literal["separate", "grid"] | None = Field(None, description="one file a sample, or one picture of all")
+
+
+def shares_add_up(blend: Blend) -> bool:
+    """Whether the shares of classes are those of one whole."""
+    return math.isclose(math.fsum(blend.values()), 1.0, abs_tol=1e-4)

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     """Bytes of weights on the device at a time, the least recently used making room; default: half of its memory."""
     max_samples: int = Field(default=256, ge=1, le=1024)
     """Samples that one request may ask for."""
+    max_frames: int = Field(default=1024, ge=2)
+    """Frames that one request may ask for."""
     max_queue: int = Field(default=4096, ge=1)
     """Samples that may wait; beyond, requests are answered 429."""
     max_requests: int = Field(default=256, ge=1)

@@ -2,13 +2,17 @@
 
 import io
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from models.outputs.animation import Frame
+
 Samples = NDArray[np.float32]
+Sketch = NDArray[Any]
 
 
 class OutputKind(BaseModel, ABC):
@@ -35,6 +39,11 @@ class OutputKind(BaseModel, ABC):
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample, without the batch dimension."""
 
+    @property
+    def animated(self) -> bool:
+        """Whether samples can be the frames of a film."""
+        return False
+
     @abstractmethod
     def encode(self, samples: Samples, format: str) -> list[bytes]:
         """Encode samples [N, *shape] in one of `media_types`, each by itself."""
@@ -42,6 +51,14 @@ class OutputKind(BaseModel, ABC):
     def encode_grid(self, samples: Samples, format: str) -> bytes:
         """Encode samples [N, *shape] as one picture in one of `grid_formats`."""
         raise ValueError(f"a {format} grid of these samples does not exist")
+
+    def sketch(self, samples: Samples) -> list[Sketch]:
+        """Samples [N, *shape] → what `draw` needs of each, which may be kept in the place of the sample."""
+        raise ValueError(f"{self.kind} samples have no frames")
+
+    def draw(self, sketches: Sequence[Sketch]) -> Iterator[Frame]:
+        """The frames of a film whose samples were sketched, all of a size."""
+        raise ValueError(f"{self.kind} samples have no frames")
 
 
 def encode_npy(values: Samples) -> bytes:

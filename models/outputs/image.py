@@ -1,7 +1,7 @@
 """Images: [channels, height, width] floats in [-1, 1], and the picture files they become."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.outputs.base import OutputKind, Samples, encode_npy
+from models.outputs.animation import Frame
+from models.outputs.base import OutputKind, Samples, Sketch, encode_npy
 
 # One fixed set of encoder options a format: a sample's bytes must not depend on the request. These encoders let other
 # threads run meanwhile, which Pillow's do not for small images.
@@ -43,6 +44,10 @@ class ImageOutput(OutputKind):
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
 
+    @property
+    def animated(self) -> bool:
+        return True
+
     def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":
             return [encode_npy(sample) for sample in samples]
@@ -50,6 +55,12 @@ class ImageOutput(OutputKind):
 
     def encode_grid(self, samples: Samples, format: str) -> bytes:
         return _encode_pixels(tile(to_pixels(samples)), format)
+
+    def sketch(self, samples: Samples) -> list[Sketch]:
+        return list(to_pixels(samples))
+
+    def draw(self, sketches: Sequence[Sketch]) -> Iterator[Frame]:
+        return iter(sketches)
 
 
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:

@@ -2,6 +2,6 @@
 
 from service.catalog.catalog import Catalog
 from service.catalog.loader import Loader
-from service.catalog.served import Failure, ServedModel
+from service.catalog.served import Deployment, Failure, ServedModel
 
-__all__ = ["Catalog", "Failure", "Loader", "ServedModel"]
+__all__ = ["Catalog", "Deployment", "Failure", "Loader", "ServedModel"]

@@ -21,8 +21,8 @@ from models.checkpoint import CheckpointError
 from models.files import printable
 from service.catalog.files import Changes, Seen
 from service.catalog.loader import Loader
-from service.catalog.served import Failure, ServedModel
-from service.engine import EngineClosedError, Replica
+from service.catalog.served import Deployment, Failure, ServedModel
+from service.engine import EngineClosedError
 from service.errors import ApiError
 
 logger = logging.getLogger("latentd.catalog")
@@ -92,27 +92,27 @@ class Catalog:
             raise ApiError(404, "version_not_served", message, "model")
         return model
 
-    async def ready(self, model: ServedModel) -> Replica:
+    async def ready(self, model: ServedModel) -> Deployment:
         """`model` on its device, loaded again where it had to make room for others; ApiError 503 if it cannot be."""
         model.last_used = time.monotonic()
-        replica = model.replica  # once: another thread may take it off the device
-        if replica is not None:
-            return replica
+        deployed = model.deployed  # once: another thread may take it off the device
+        if deployed is not None:
+            return deployed
         return await asyncio.get_running_loop().run_in_executor(self._reloader, self._load_again, model)
 
-    def _load_again(self, model: ServedModel) -> Replica:
+    def _load_again(self, model: ServedModel) -> Deployment:
         with self._loading:
-            if model.replica is None:
+            if model.deployed is None:
                 try:
-                    model.replica = self._loader.load_again(model)
+                    model.deployed = self._loader.load_again(model)
                 except CheckpointError as problem:
                     message = f"{model.name} left the device to make room, and cannot be loaded again: {problem}"
                     raise ApiError(503, "model_unavailable", message, "model") from problem
                 logger.info("%s@%s is on the device again", model.name, model.version)
-            replica = model.replica
-            assert replica is not None  # noqa: S101  # for mypy
+            deployed = model.deployed
+            assert deployed is not None  # noqa: S101  # for mypy
             self._make_room(keep=model)
-            return replica
+            return deployed
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
@@ -177,14 +177,15 @@ class Catalog:
 
     def _make_room(self, keep: ServedModel) -> None:
         """Take the least recently used models off the device until the rest fits."""
-        resident = [model for model in {*self._by_file.values(), keep} if model.replica is not None]
+        resident = [model for model in {*self._by_file.values(), keep} if model.deployed is not None]
         used = sum(model.weight_bytes for model in resident)
         for model in sorted(resident, key=lambda each: each.last_used):
             if used <= self._memory:
                 return
-            if model is not keep and model.replica is not None:
-                model.calibration = model.replica.calibration  # it may have learnt of a lack of memory
-                model.replica = None
+            if model is not keep and model.deployed is not None:
+                # one may have learnt of a lack of memory
+                model.calibrations = [replica.calibration for replica in model.deployed.replicas]
+                model.deployed = None
                 used -= model.weight_bytes
                 logger.info("%s@%s leaves the device to make room", model.name, model.version)
 

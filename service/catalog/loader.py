@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from models.checkpoint import Checkpoint, CheckpointError
+from models.family import TwoStageGenerator
 from models.hardware import describe_device, driver_version
 from models.outputs.base import Samples
-from models.sampling import Rows
+from models.sampling import Rows, stages
 from service.catalog.files import OpenFile
-from service.catalog.served import ServedModel
-from service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate
+from service.catalog.served import Deployment, ServedModel
+from service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate, draw_probes
 from service.engine.cpu import CpuRunner
 from service.engine.cuda import CudaDevice, CudaRunner
 
@@ -38,45 +39,60 @@ class Loader:
         except OSError as problem:
             raise CheckpointError(f"{file.name}: {problem.strerror}") from problem
         checkpoint = Checkpoint.read(file, held.content)
-        replica, calibration = None, None
+        deployed: Deployment | None = None
+        calibrations: list[Calibration] = []
         if known is not None and known.version == checkpoint.version:
-            replica, calibration = known.replica, known.calibration
-        if replica is None:
-            replica = self._deploy(checkpoint, calibration)
+            deployed, calibrations = known.deployed, known.calibrations
+        if deployed is None:
+            deployed = self._deploy(checkpoint, calibrations)
+        calibrations = [replica.calibration for replica in deployed.replicas]
         return ServedModel(
-            held=held,
             name=checkpoint.name,
             version=checkpoint.version,
             card=checkpoint.card,
             file=file,
+            held=held,
             weight_bytes=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
-            calibration=replica.calibration,
-            fingerprint=self._fingerprint(checkpoint, replica.calibration),
-            replica=replica,
+            calibrations=calibrations,
+            fingerprint=self._fingerprint(checkpoint, calibrations),
+            deployed=deployed,
         )
 
-    def load_again(self, model: ServedModel) -> Replica:
+    def load_again(self, model: ServedModel) -> Deployment:
         """`model` on the device as it was before; CheckpointError where its file was changed in place meanwhile."""
         checkpoint = Checkpoint.read(model.file, model.held.content)
         if checkpoint.version != model.version:
             raise CheckpointError(f"{model.file.name}: it was changed in place; replace files by renaming")
-        return self._deploy(checkpoint, model.calibration)
+        return self._deploy(checkpoint, model.calibrations)
 
     def free_device_memory(self) -> None:
         """Give what models that are gone have left behind back to the device."""
         if self._cuda is not None:
             self._cuda.free()
 
-    def _deploy(self, checkpoint: Checkpoint, calibration: Calibration | None) -> Replica:
+    def _deploy(self, checkpoint: Checkpoint, known: list[Calibration]) -> Deployment:
+        """`known`: the stages' calibrations, if this version was on the device before."""
         try:
             generator = checkpoint.build(self._device)
-            runner: Runner = CudaRunner(self._cuda, generator) if self._cuda else CpuRunner(generator)
-            if calibration is None:
-                run = self._between_batches(runner)
-                calibration = calibrate(checkpoint.card.spec, run, self._deterministic, OutOfMemoryError)
+            probes = draw_probes(checkpoint.card.spec)
+            replicas: list[Replica] = []
+            for index, stage in enumerate(stages(generator)):
+                if replicas:
+                    probes = Rows(replicas[-1].compute(probes), None)
+                runner: Runner = (
+                    CudaRunner(self._cuda, stage) if self._cuda else CpuRunner(stage, f"{checkpoint.spec_json} {index}")
+                )
+                calibration = known[index] if known else self._calibrate(probes, runner)
+                replicas.append(Replica(f"{checkpoint.name}@{checkpoint.version}", runner, calibration))
         except (RuntimeError, MemoryError, OutOfMemoryError) as problem:  # torch's own is a RuntimeError
             raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
-        return Replica(f"{checkpoint.name}@{checkpoint.version}", runner, calibration)
+        if isinstance(generator, TwoStageGenerator):
+            mapping, synthesis = replicas
+            return Deployment(synthesis, mapping, generator.mean_w.cpu().numpy())
+        return Deployment(replicas[0])
+
+    def _calibrate(self, probes: Rows, runner: Runner) -> Calibration:
+        return calibrate(probes, self._between_batches(runner), self._deterministic, OutOfMemoryError)
 
     def _between_batches(self, runner: Runner) -> Callable[[Rows, int], tuple[Samples, float]]:
         def timed(rows: Rows, size: int) -> tuple[Samples, float]:
@@ -93,7 +109,7 @@ class Loader:
 
         return run
 
-    def _fingerprint(self, checkpoint: Checkpoint, calibration: Calibration) -> dict[str, str | int]:
+    def _fingerprint(self, checkpoint: Checkpoint, calibrations: list[Calibration]) -> dict[str, str | int]:
         return {
             "weights": checkpoint.version,
             "dtype": "float32",
@@ -102,6 +118,6 @@ class Loader:
             "driver": driver_version(self._device),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
-            "determinism": calibration.mode,
+            "determinism": min((each.mode for each in calibrations), key=["off", "bitwise"].index),
             "imagecodecs": imagecodecs.__version__,
         }

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from models.checkpoint import Card
+from models.travel import Vector
 from service.catalog.files import OpenFile
 from service.engine import Calibration, Replica
 
@@ -17,6 +18,23 @@ class Failure:
 
     file: str
     error: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A model on its device: a replica for each of its stages."""
+
+    synthesis: Replica
+    """Gives samples: of latents, or of w where there is a stage before."""
+    mapping: Replica | None = None
+    """Gives w of latents."""
+    mean_w: Vector | None = None
+    """[w.dim]: what truncation moves w toward."""
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """In the order of the stages."""
+        return [self.synthesis] if self.mapping is None else [self.mapping, self.synthesis]
 
 
 @dataclass(eq=False)
@@ -30,12 +48,19 @@ class ServedModel:
     held: OpenFile
     """The file as it was when this was loaded: what this is loaded from again."""
     weight_bytes: int
-    calibration: Calibration
+    calibrations: list[Calibration]
+    """Each stage's, as far as it was known when this was loaded or left the device."""
     fingerprint: dict[str, str | int]
     """Everything that a sample's bytes depend on, besides its request."""
-    replica: Replica | None
+    deployed: Deployment | None
     """None: not on the device; it comes back on demand."""
     last_used: float = field(default=0.0)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Samples in a forward pass, as it may be run."""
+        last = self.deployed.synthesis.calibration if self.deployed else self.calibrations[-1]
+        return last.sizes
 
     @cached_property
     def fingerprint_id(self) -> str:

@@ -1,6 +1,6 @@
 """The batching engine: keeps a device full of samples from many requests. Knows neither HTTP nor BentoML."""
 
-from service.engine.calibration import Calibration, calibrate
+from service.engine.calibration import Calibration, calibrate, draw_probes
 from service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
 from service.engine.replica import NotFiniteError, OutOfMemoryError, Replica, Runner
 
@@ -15,4 +15,5 @@ __all__ = [
     "Replica",
     "Runner",
     "calibrate",
+    "draw_probes",
 ]

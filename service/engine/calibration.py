@@ -72,12 +72,11 @@ class Calibration:
         return type(self)(self.mode, seconds) if seconds else None
 
 
-def calibrate(spec: GeneratorSpec, run: Run, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
-    """Try sizes by `run`; `out_of_memory` is how it fails for memory.
+def calibrate(probes: Rows, run: Run, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
+    """Try sizes by `run` with `probes` (of `draw_probes`); `out_of_memory` is how it fails for memory.
 
     Without `deterministic` every size is kept and no promise made. Raises what `run` raises at REFERENCE_SIZE.
     """
-    probes = _draw_probes(spec)
     reference = np.concatenate([run(part, REFERENCE_SIZE)[0] for part in _chunks(probes, REFERENCE_SIZE)])
     shuffle = np.random.RandomState(0)
     seconds: dict[int, float] = {}
@@ -99,11 +98,12 @@ def calibrate(spec: GeneratorSpec, run: Run, deterministic: bool, out_of_memory:
             break
     if deterministic and REFERENCE_SIZE not in seconds:
         logger.warning("forward passes of %d samples do not repeat to the bit; no promise is made", REFERENCE_SIZE)
-        return calibrate(spec, run, deterministic=False, out_of_memory=out_of_memory)
+        return calibrate(probes, run, deterministic=False, out_of_memory=out_of_memory)
     return Calibration("bitwise" if deterministic else "off", _never_falling(seconds))
 
 
-def _draw_probes(spec: GeneratorSpec) -> Rows:
+def draw_probes(spec: GeneratorSpec) -> Rows:
+    """Latents to calibrate a generator's first stage with; what it makes of them is for the next one."""
     latents, labels = draw_many(spec, range(_PROBES))
     return Rows.of(spec, latents, labels)
 

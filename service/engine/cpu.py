@@ -3,35 +3,44 @@
 A pass that Python leads gives Python's lock up and takes it back at every layer, and each time waits for others.
 """
 
+import copy
 import logging
 import threading
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
-from models.family import Generator
-from models.outputs.base import Samples
 from models.sampling import Rows, forward
 from service.engine.replica import OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 
+_Function = Callable[..., Tensor]
+_functions: dict[tuple[str, int], _Function | None] = {}
+"""Traces by architecture and size; None where there is none. Torch never forgets one, so that versions of a model share
+theirs: weights are among a trace's arguments."""
+_tracing = threading.Lock()
+
 
 class CpuRunner:
     """Runs where the caller runs: as many at a time as there are callers."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, stage: nn.Module, architecture: str) -> None:
+        """`architecture`: the same for stages that differ in nothing but their weights."""
+        self._stage = stage
+        self._architecture = architecture
         self._passes: dict[int, nn.Module] = {}
-        self._tracing = threading.Lock()
 
-    def run(self, rows: Rows, size: int) -> Samples:
+    def run(self, rows: Rows, size: int) -> NDArray[np.float32]:
         try:
             if size not in self._passes:
-                with self._tracing:
-                    self._passes[size] = _trace(self._generator, rows, size)
+                self._passes[size] = self._prepare(rows, size)
             with optimized_execution(False):  # it might round differently from the second call on
                 return forward(self._passes[size], rows, size)
         except RuntimeError as problem:
@@ -39,19 +48,67 @@ class CpuRunner:
                 raise OutOfMemoryError(str(problem)) from problem
             raise
 
+    def _prepare(self, rows: Rows, size: int) -> nn.Module:
+        """The stage for passes of `size` alone; as it is where its trace gives other values for `rows`."""
+        expected = forward(self._stage, rows, size)
+        key = (self._architecture, size)
+        with _tracing:
+            if key not in _functions:
+                _functions[key] = _trace(self._stage, rows, size)
+        function = _functions[key]
+        if function is None:
+            return self._stage
+        traced = _Traced(self._stage, function)
+        if forward(traced, rows, size).tobytes() == expected.tobytes():
+            return traced
+        logger.info("%s gives other values when traced, and is not", type(self._stage).__name__)
+        return self._stage
 
-def _trace(generator: Generator, rows: Rows, size: int) -> nn.Module:
-    """`generator` for passes of `size` alone; itself where its trace gives other samples for `rows`."""
-    expected = forward(generator, rows, size)
-    zeros = tuple(torch.from_numpy(each) for each in rows[:0].padded(size))
+
+class _Traced(nn.Module):
+    """A stage's weights with what was traced of its architecture."""
+
+    def __init__(self, stage: nn.Module, function: _Function) -> None:
+        super().__init__()
+        self.stage = stage
+        self._tensors = list(_tensors(stage).values())
+        self._function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._function(*inputs, *self._tensors)
+
+
+def _trace(stage: nn.Module, rows: Rows, size: int) -> _Function | None:
+    """A function of `stage`'s inputs and weights, for passes of `size` alone."""
+    inputs = tuple(torch.from_numpy(each) for each in rows[:0].padded(size))
+    tensors = _tensors(stage)
+    empty = copy.deepcopy(stage).to("meta")
+
+    def call(*values: Tensor) -> Tensor:  # as torch.func.functional_call does it, which refuses to be traced
+        for name, value in zip(tensors, values[len(inputs) :], strict=True):
+            _place(empty, name, value)
+        output: Tensor = empty(*values[: len(inputs)])
+        for name in tensors:
+            _place(empty, name, None)  # torch keeps this function; it should not keep weights
+        return output
+
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", TracerWarning)  # of what is fixed by the size, as it should be
-            traced: nn.Module = trace(generator, zeros, check_trace=False)  # type: ignore[no-untyped-call]  # in torch
-        same = forward(traced, rows, size).tobytes() == expected.tobytes()
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile wants a compiler where this is served
+            function: _Function = trace(call, (*inputs, *tensors.values()), check_trace=False)  # type: ignore[no-untyped-call]  # in torch
     except RuntimeError as problem:
-        logger.info("%s cannot be traced: %s", generator.spec.family, problem)
-        return generator
-    if not same:
-        logger.info("%s gives other samples when traced, and is not", generator.spec.family)
-    return traced if same else generator
+        logger.info("%s cannot be traced: %s", type(stage).__name__, problem)
+        return None
+    return function
+
+
+def _place(stage: nn.Module, name: str, tensor: Tensor | None) -> None:
+    path, _, leaf = name.rpartition(".")
+    owner = stage.get_submodule(path)
+    kind: Any = owner._parameters if leaf in owner._parameters else owner._buffers
+    kind[leaf] = tensor
+
+
+def _tensors(stage: nn.Module) -> dict[str, Tensor]:
+    return dict(stage.named_parameters()) | dict(stage.named_buffers())

@@ -9,9 +9,8 @@ import threading
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.family import Generator
 from models.outputs.base import Samples
 from models.sampling import Rows
 from service.engine.replica import OutOfMemoryError
@@ -39,11 +38,11 @@ class CudaDevice:
 
 
 class CudaRunner:
-    """One generator on `device`, where it has to be already."""
+    """One stage of a generator on `device`, where it has to be already."""
 
-    def __init__(self, device: CudaDevice, generator: Generator) -> None:
+    def __init__(self, device: CudaDevice, stage: nn.Module) -> None:
         self._device = device
-        self._generator = generator
+        self._stage = stage
         self._passes: dict[int, _Pass] = {}
         device.compute.wait_stream(torch.cuda.current_stream(device.device))  # where the weights are still being made
 
@@ -67,7 +66,7 @@ class CudaRunner:
         inputs = [torch.from_numpy(each).pin_memory() for each in rows.padded(size)]
         with torch.cuda.stream(device.compute):
             if size not in self._passes:
-                self._passes[size] = _Pass(device, self._generator, inputs)
+                self._passes[size] = _Pass(device, self._stage, inputs)
             samples = self._passes[size](inputs)  # [size, *shape]
         device.copies.wait_stream(device.compute)
         with torch.cuda.stream(device.copies):
@@ -80,11 +79,11 @@ class CudaRunner:
 
 
 class _Pass:
-    """A forward pass of one size: a CUDA graph, or the plain call where the generator cannot be captured."""
+    """A forward pass of one size: a CUDA graph, or the plain call where the stage cannot be captured."""
 
-    def __init__(self, device: CudaDevice, generator: Generator, inputs: list[Tensor]) -> None:
+    def __init__(self, device: CudaDevice, stage: nn.Module, inputs: list[Tensor]) -> None:
         self._inputs = [each.to(device.device) for each in inputs]
-        self._generator = generator
+        self._stage = stage
         self._output = self._forward()  # what libraries set up on a first call must not be captured
         self._graph: torch.cuda.CUDAGraph | None = torch.cuda.CUDAGraph()
         try:
@@ -95,7 +94,7 @@ class _Pass:
         except RuntimeError as problem:
             if _is_out_of_memory(problem):
                 raise
-            logger.warning("%s cannot be captured as a CUDA graph: %s", generator.spec.family, problem)
+            logger.warning("%s cannot be captured as a CUDA graph: %s", type(stage).__name__, problem)
             self._graph = None
 
     def __call__(self, inputs: list[Tensor]) -> Tensor:
@@ -107,7 +106,7 @@ class _Pass:
         return self._output.float().clone()  # the graph's own output is overwritten by the next pass
 
     def _forward(self) -> Tensor:
-        output: Tensor = self._generator(*self._inputs)
+        output: Tensor = self._stage(*self._inputs)
         return output
 
 

@@ -9,7 +9,7 @@ from models.checkpoint import Card
 from models.outputs.base import Samples
 from models.sampling import Rows
 from models.spec import GeneratorSpec
-from service.catalog import ServedModel
+from service.catalog import Deployment, ServedModel
 from service.engine import Calibration, Replica
 from tests.conftest import card_of, points_spec
 
@@ -59,9 +59,9 @@ def served(replica: Replica | None, name: str = "m", spec: GeneratorSpec | None 
         "file": None,
         "held": None,
         "weight_bytes": 100,
-        "calibration": calibration(),
-        "fingerprint": {"threads": 1},
-        "replica": replica,
+        "calibrations": [calibration()],
+        "fingerprint": {"threads": 1, "determinism": "bitwise"},
+        "deployed": replica and Deployment(replica),
     }
     return ServedModel(**facts | changes)
 

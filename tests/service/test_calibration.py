@@ -7,7 +7,7 @@ import pytest
 
 from models.outputs.base import Samples
 from models.sampling import REFERENCE_SIZE, Rows
-from service.engine import Calibration, OutOfMemoryError, calibrate
+from service.engine import Calibration, OutOfMemoryError, calibrate, draw_probes
 from tests.conftest import image_spec, points_spec
 
 
@@ -31,40 +31,42 @@ class Device:
 
 
 def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
-    found = calibrate(points_spec(), Device(lambda size: 1e-6 if size in (1, 2, 24) else 0.0), True, OutOfMemoryError)
+    found = calibrate(
+        draw_probes(points_spec()), Device(lambda size: 1e-6 if size in (1, 2, 24) else 0.0), True, OutOfMemoryError
+    )
     assert found.mode == "bitwise"
     assert not {1, 2, 24} & set(found.sizes)
     assert {4, 8, REFERENCE_SIZE, 32} <= set(found.sizes)
 
 
 def test_where_no_other_size_agrees_all_is_padded_to_one() -> None:
-    found = calibrate(points_spec(), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
+    found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
     assert (found.mode, found.sizes) == ("bitwise", [REFERENCE_SIZE])
     assert found.choose(1) == found.choose(100) == REFERENCE_SIZE
 
 
 def test_a_device_that_does_not_repeat_is_not_promised_for(caplog: pytest.LogCaptureFixture) -> None:
-    found = calibrate(points_spec(), Device(position_counts=True), True, OutOfMemoryError)
+    found = calibrate(draw_probes(points_spec()), Device(position_counts=True), True, OutOfMemoryError)
     assert found.mode == "off"
     assert "no promise is made" in caplog.text
 
 
 def test_without_the_promise_every_size_is_kept() -> None:
-    found = calibrate(points_spec(), Device(lambda size: size * 1e-3), False, OutOfMemoryError)
+    found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), False, OutOfMemoryError)
     assert found.mode == "off"
     assert {1, 2, 3, 4, REFERENCE_SIZE} <= set(found.sizes)
 
 
 def test_sizes_grow_while_that_pays() -> None:
     device = Device()
-    found = calibrate(points_spec(), device, True, OutOfMemoryError)
+    found = calibrate(draw_probes(points_spec()), device, True, OutOfMemoryError)
     assert found.largest == 32
     assert max(device.sizes) == 64  # two more were tried
 
 
 def test_the_devices_memory_bounds_the_sizes(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        found = calibrate(points_spec(), Device(most=24), True, OutOfMemoryError)
+        found = calibrate(draw_probes(points_spec()), Device(most=24), True, OutOfMemoryError)
     assert found.largest == 24
     assert "does not fit" in caplog.text
 
@@ -76,7 +78,7 @@ def test_a_conditional_model_is_tried_with_its_classes() -> None:
         seen.append(rows)
         return rows.latents[:, :2], 0.001
 
-    calibrate(image_spec(conditional=True), run, True, OutOfMemoryError)
+    calibrate(draw_probes(image_spec(conditional=True)), run, True, OutOfMemoryError)
     classes = np.concatenate([rows.condition for rows in seen if rows.condition is not None])
     assert classes.shape[1] == 3
     assert (classes.sum(axis=1) == 1).all()
@@ -102,7 +104,7 @@ def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:
             marked.append(float(rows.latents[-1, 0]))
         return samples, 0.001
 
-    assert 8 not in calibrate(points_spec(), run, True, OutOfMemoryError).sizes
+    assert 8 not in calibrate(draw_probes(points_spec()), run, True, OutOfMemoryError).sizes
 
 
 def test_a_pass_that_something_came_between_does_not_make_its_size_dear() -> None:
@@ -112,5 +114,5 @@ def test_a_pass_that_something_came_between_does_not_make_its_size_dear() -> Non
         samples, seconds = device(rows, size)
         return samples, 1.0 if size == 4 else seconds
 
-    found = calibrate(points_spec(), run, True, OutOfMemoryError)
+    found = calibrate(draw_probes(points_spec()), run, True, OutOfMemoryError)
     assert found.seconds[4] <= found.seconds[6]

@@ -125,7 +125,7 @@ def test_a_new_a_changed_and_a_removed_file_are_noticed(write: Write, tmp_path: 
         second = write(points_spec(), seed=1)
         eventually(lambda: version_of(catalog) == second.version)
         assert served.version == first.version  # for those who still hold it
-        assert served.replica is not None
+        assert served.deployed is not None
         added = write(points_spec(), name="added")
         eventually(lambda: version_of(catalog, "added") == added.version)
         (tmp_path / "added.safetensors").unlink()
@@ -214,7 +214,7 @@ def test_the_same_weights_written_again_keep_their_place_on_the_device(write: Wr
         before = catalog.models["model"]
         write(points_spec(), metrics={"fid": 1.0})
         eventually(lambda: catalog.models["model"].card.metrics == {"fid": 1.0})
-        assert catalog.models["model"].replica is before.replica
+        assert catalog.models["model"].deployed is before.deployed
 
 
 def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, tmp_path: Path) -> None:
@@ -224,26 +224,26 @@ def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, t
     with catalog_of(tmp_path, memory=2 * size) as catalog:
 
         def resident() -> set[str]:
-            return {name for name, model in catalog.models.items() if model.replica is not None}
+            return {name for name, model in catalog.models.items() if model.deployed is not None}
 
         assert resident() == {"b", "c"}
         asyncio.run(catalog.ready(catalog.find("b")))
         replica = asyncio.run(catalog.ready(catalog.find("a")))
         assert resident() == {"a", "b"}
         assert asyncio.run(catalog.ready(catalog.find("a"))) is replica
-        assert replica.calibration == catalog.find("a").calibration
+        assert [each.calibration for each in replica.replicas] == catalog.find("a").calibrations
 
 
 def test_a_model_comes_back_whatever_took_its_file_s_place(write: Write, tmp_path: Path) -> None:
     for index, name in enumerate("ab"):
         write(image_spec(), name=name, seed=index)
     with catalog_of(tmp_path, memory=1) as catalog:
-        assert catalog.models["a"].replica is None
+        assert catalog.models["a"].deployed is None
         torn = tmp_path / "torn"
         torn.write_bytes(b"torn")
         torn.rename(tmp_path / "a.safetensors")
         eventually(lambda: [failure.file for failure in catalog.failures] == ["a.safetensors"])
-        assert asyncio.run(catalog.ready(catalog.find("a"))) is catalog.models["a"].replica
+        assert asyncio.run(catalog.ready(catalog.find("a"))) is catalog.models["a"].deployed
 
 
 def test_a_file_that_is_changed_in_place_says_so_when_its_model_is_to_come_back(write: Write, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_model_larger_than_the_memory_is_served_alone(write: Write, tmp_path: 
     with catalog_of(tmp_path, memory=1) as catalog:
         for name in ("a", "b", "a"):
             asyncio.run(catalog.ready(catalog.find(name)))
-            assert [model.name for model in catalog.models.values() if model.replica is not None] == [name]
+            assert [model.name for model in catalog.models.values() if model.deployed is not None] == [name]
 
 
 def test_fingerprint_names_what_bytes_depend_on(write: Write, tmp_path: Path) -> None:
@@ -281,7 +281,8 @@ def test_what_is_served_is_what_the_checkpoint_gives(write: Write, tmp_path: Pat
     checkpoint = write(image_spec())
     with catalog_of(tmp_path) as catalog:
         model = catalog.find(None)
-        assert model.calibration.mode == "bitwise"
-        assert 16 in model.calibration.sizes
+        (calibration,) = model.calibrations
+        assert calibration.mode == "bitwise"
+        assert 16 in model.sizes
         assert model.weight_bytes == sum(tensor.nbytes for tensor in checkpoint.tensors.values())
-        assert np.isfinite(list(model.calibration.seconds.values())).all()
+        assert np.isfinite(list(calibration.seconds.values())).all()

@@ -365,7 +365,7 @@ async def test_aborting_fails_what_is_in_no_batch_yet() -> None:
 async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callable[..., Checkpoint]) -> None:
     torch.set_num_threads(1)  # as the service has it
     generator = write(image_spec(conditional=conditional)).build()
-    model = Replica("m", CpuRunner(generator), Calibration("bitwise", {16: 1.0}))
+    model = Replica("m", CpuRunner(generator, f"test {conditional}"), Calibration("bitwise", {16: 1.0}))
     latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)
     labels = [index % 3 if conditional else None for index in range(48)]
     expected = generate(generator, latents, labels)
@@ -385,4 +385,4 @@ def test_memory_that_torch_cannot_have_is_said_to_be_missing(write: Callable[...
 
     generator.register_forward_pre_hook(refuse)
     with pytest.raises(OutOfMemoryError):
-        CpuRunner(generator).run(rows(1), 1)
+        CpuRunner(generator, "test").run(rows(1), 1)

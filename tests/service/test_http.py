@@ -19,7 +19,7 @@ from models.sampling import Rows
 from service.api import Runtime
 from service.catalog import Catalog, Failure, ServedModel
 from service.engine import Engine
-from service.gateway import Gateway, _Limited
+from service.gateway import Gateway, _Gate, _Limited
 from service.settings import Settings
 from tests.service.fakes import HeldRunner, replica, rows, served
 
@@ -138,7 +138,7 @@ def test_a_full_queue_is_429(client: TestClient, runner: Breakable) -> None:
     hold(runner)
 
     async def fill() -> list[int]:
-        model = runtime.catalog.models["m"].replica
+        model = runtime.catalog.models["m"].deployed.synthesis
         assert model is not None
         futures = [runtime.engine.submit(model, rows(1), list, len)]  # in the pass
         await asyncio.to_thread(runner.wait_for_pass)
@@ -185,7 +185,7 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
 
     async def flood() -> None:
         nonlocal sent_slowly
-        limited = _Limited("/generate", slow, lambda: client.runtime)
+        limited = _Limited("/generate", slow, _Gate(lambda: client.runtime))
         sending = asyncio.create_task(ask(limited))  # takes no place before its body is there
         await asyncio.sleep(0)
         sent_slowly = False
@@ -209,7 +209,7 @@ def test_a_service_that_stops_is_503(client: TestClient) -> None:
 
 def test_determinism_is_told(client: TestClient) -> None:
     told = client.get("/models/m").json()["determinism"]
-    assert (told["mode"], told["sizes"], told["fingerprint"]) == ("bitwise", [16], {"threads": 1})
+    assert (told["mode"], told["sizes"], told["fingerprint"]) == ("bitwise", [16], client.runtime.catalog.models["m"].fingerprint)
     answer = client.post("/generate", json={"seed": 1})
     assert answer.headers["x-latentd-fingerprint"] == told["fingerprint_id"]
 

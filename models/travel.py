@@ -1,0 +1,175 @@
+"""Ways through the latent space: between latents, among several, and around one. Pure functions, without randomness.
+
+All work in float64 and give float32. A point that lies on a given latent is that latent, bit for bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.latents import Latents, stream_of
+
+Vector = NDArray[np.float32]
+Method = Literal["slerp", "lerp"]
+Easing = Literal["linear", "smooth"]
+
+_Wide = NDArray[np.float64]
+_NO_LENGTH = 1e-12
+"""Below this share of what could be, a sum of vectors has no direction."""
+
+
+class NoDirectionError(ValueError):
+    """A vector that should point somewhere has length zero, or weighted vectors cancel."""
+
+
+def lerp(start: Vector, end: Vector, t: float) -> Vector:
+    """The point at `t` (0 … 1) of the straight line between two arrays of one shape."""
+    if t in (0.0, 1.0):
+        return end if t else start
+    return _narrow((1.0 - t) * start.astype(np.float64) + t * end.astype(np.float64))
+
+
+def slerp(start: Vector, end: Vector, t: float) -> Vector:
+    """The point at `t` (0 … 1) of the arc between two vectors [dim]; its length goes evenly from one to the other's.
+
+    Shoemake 1985, "Animating rotation with quaternion curves"; for latents White 2016, https://arxiv.org/abs/1609.04468:
+    on a straight line between two normal latents the middle is shorter than what the generator was trained on.
+    Opposite vectors have no one arc between them: it then goes by the axis of the smallest component. Where a vector is
+    zero, or there is only one dimension, the straight line is taken.
+    """
+    if t in (0.0, 1.0):
+        return end if t else start
+    a, b = start.astype(np.float64), end.astype(np.float64)
+    length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if length_a == 0.0 or length_b == 0.0 or a.size == 1:
+        return lerp(start, end, t)
+    a, b = a / length_a, b / length_b
+    along = float(a @ b)
+    across = b - along * a
+    angle = np.arctan2(np.linalg.norm(across), along)  # exact for small and for large angles, unlike arccos
+    direction = np.cos(t * angle) * a + np.sin(t * angle) * _perpendicular(a, across)
+    return _narrow(((1.0 - t) * length_a + t * length_b) * direction)
+
+
+def ease(t: float, easing: Easing) -> float:
+    """Where a movement is at the time `t`, both 0 … 1. `smooth` starts and ends at rest: 3t² - 2t³."""
+    return t * t * (3.0 - 2.0 * t) if easing == "smooth" else t
+
+
+@dataclass(frozen=True)
+class Path:
+    """A way past `keyframes` places (≥ 2), by `steps` frames (≥ 2) a segment, of which neighbours share their ends.
+
+    `loop` adds a segment from the last keyframe to the first, whose last frame is left out.
+    """
+
+    keyframes: int
+    steps: int
+    loop: bool = False
+    easing: Easing = "linear"
+
+    def __len__(self) -> int:
+        """(K-1)·(steps-1)+1 frames, or K·(steps-1) of a loop."""
+        between = self.steps - 1
+        return self.keyframes * between if self.loop else (self.keyframes - 1) * between + 1
+
+    def keyframe(self, frame: int) -> int | None:
+        """The keyframe that `frame` shows; None between two."""
+        keyframe, step = divmod(frame, self.steps - 1)
+        return None if step else keyframe
+
+    def along(self, places: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
+        """Keyframes' places [K, *shape] → every frame's [frames, *shape]."""
+        between = slerp if method == "slerp" else lerp
+        frames = []
+        for frame in range(len(self)):
+            keyframe, step = divmod(frame, self.steps - 1)
+            if step == 0:
+                frames.append(places[keyframe])
+                continue
+            t = ease(step / (self.steps - 1), self.easing)
+            frames.append(between(places[keyframe], places[(keyframe + 1) % self.keyframes], t))
+        return np.stack(frames)
+
+
+def blend_on_sphere(latents: Latents, weights: Sequence[float]) -> Vector:
+    """Latents [K, dim] and K finite weights → one latent [dim], as long as they are on (weighted) average.
+
+    It points where the weighted sum of their directions does. NoDirectionError where that sum is zero.
+    """
+    if (only := _only(weights)) is not None and weights[only] > 0:
+        return np.asarray(latents[only])
+    shares = _shares(weights)
+    wide = latents.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1)  # [K]
+    directions = wide / np.where(lengths == 0.0, 1.0, lengths)[:, None]
+    total = shares @ directions
+    norm = float(np.linalg.norm(total))
+    if norm < _NO_LENGTH:
+        raise NoDirectionError("the weighted latents cancel each other")
+    return _narrow(float(np.abs(shares) @ lengths) * total / norm)
+
+
+def blend(places: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Places [K, *shape] and K finite weights → their weighted mean [*shape]. NoDirectionError where these add to 0."""
+    if (only := _only(weights)) is not None:
+        return np.asarray(places[only])
+    scaled = np.asarray(weights, dtype=np.float64) / max(map(abs, weights))
+    if abs(total := float(scaled.sum())) < _NO_LENGTH:
+        raise NoDirectionError("the weights add up to zero")
+    return _narrow(np.tensordot(scaled / total, places.astype(np.float64), axes=1))
+
+
+def blend_shares(weights: Sequence[float]) -> NDArray[np.float32]:
+    """Weights [K], not all zero → each one's share of their magnitudes, which add up to 1."""
+    return _narrow(np.abs(_shares(weights)))
+
+
+def neighbor(center: Vector, degrees: float, seed: int) -> Vector:
+    """The latent [dim] that is turned away from `center` by `degrees` (0 … 180), to the side that `seed` names.
+
+    It is as long as `center`. The side is a normal vector drawn as a latent is, made perpendicular to `center`.
+    NoDirectionError where `center` is zero or has only one dimension.
+    """
+    if degrees == 0.0:
+        return center
+    wide = center.astype(np.float64)
+    length = float(np.linalg.norm(wide))
+    if length == 0.0 or wide.size == 1:
+        raise NoDirectionError("there is no direction to turn from")
+    direction = wide / length
+    drawn = stream_of(seed).standard_normal(wide.size)
+    across = drawn - (drawn @ direction) * direction
+    angle = np.radians(degrees)
+    return _narrow(length * (np.cos(angle) * direction + np.sin(angle) * _perpendicular(direction, across)))
+
+
+def _perpendicular(unit: _Wide, across: _Wide) -> _Wide:
+    """A unit vector at a right angle to `unit`: along `across`, which is nearly that, if it has a direction."""
+    if np.linalg.norm(across) < _NO_LENGTH:
+        across = np.zeros_like(unit)
+        across[np.argmin(np.abs(unit))] = 1.0
+    across = across / np.linalg.norm(across)
+    across = across - (across @ unit) * unit
+    turned: _Wide = across / np.linalg.norm(across)
+    return turned
+
+
+def _only(weights: Sequence[float]) -> int | None:
+    """The one weight that is not zero."""
+    others = [index for index, weight in enumerate(weights) if weight != 0.0]
+    return others[0] if len(others) == 1 else None
+
+
+def _shares(weights: Sequence[float]) -> _Wide:
+    scaled = np.asarray(weights, dtype=np.float64) / max(map(abs, weights))  # the sum of large ones may be infinite
+    shares: _Wide = scaled / np.abs(scaled).sum()
+    return shares
+
+
+def _narrow(values: _Wide) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what is too large is found by whoever asks for finite samples
+        return values.astype(np.float32)

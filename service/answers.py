@@ -1,0 +1,84 @@
+"""From encoded samples to the bytes of an answer. JSON is joined by hand: megabytes of base64 are to be copied once."""
+
+import base64
+from functools import cache
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.outputs.animation import animate
+from models.outputs.base import OutputKind, Samples, encode_npy
+from models.outputs.tags import tag
+from service.engine.fair_queue import Encode
+from service.naming import answer_name, sample_name
+from service.plans.plan import Plan
+from service.points import Points
+
+
+def encoder(plan: Plan) -> Encode:
+    """What the engine makes of samples, the same function for requests whose samples may be encoded together."""
+    output, shape = plan.spec.output, plan.shape
+    if shape.moving:
+        return _sketches(output)
+    if shape.envelope in ("json", "single"):
+        return _files(output, shape.format)
+    return list  # one file of all samples is encoded when all are there
+
+
+@cache
+def _sketches(output: OutputKind) -> Encode:
+    return output.sketch
+
+
+@cache
+def _files(output: OutputKind, format: str) -> Encode:
+    return lambda samples: output.encode(samples, format)
+
+
+def assemble(points: Points, results: list[Any]) -> bytes:
+    """The answer's body, of what `encoder` made of each sample."""
+    plan = points.plan
+    output, shape = plan.spec.output, plan.shape
+    if shape.envelope == "single":
+        return tag(results[0], shape.format, sample_name(points, 0))
+    if shape.envelope == "json":
+        return _json_head(plan) + b",".join(entry(points, index, file) for index, file in enumerate(results)) + b"]}"
+    if plan.projection is not None:
+        whole = animate(output.draw(results), shape.format, plan.projection, answer_name(plan))
+    elif shape.envelope == "rows":
+        samples: Samples = np.stack(results)
+        return encode_npy(samples)
+    else:
+        whole = tag(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
+    return _json_head(plan) + whole_entry(points, whole) + b"]}" if shape.envelope.startswith("json") else whole
+
+
+def entry(points: Points, index: int, file: bytes) -> bytes:
+    """One sample as an entry of `samples`."""
+    encoding = points.plan.shape.format
+    facts: dict[str, Any] = {"index": index, "seed": points.seed(index)}
+    if (label := points.label(index)) is not None:
+        facts["label"] = label
+    return _with_data(facts, tag(file, encoding, sample_name(points, index)), encoding)
+
+
+def whole_entry(points: Points, file: bytes) -> bytes:
+    """A grid or an animation as the one entry of `samples`."""
+    plan = points.plan
+    count = range(plan.num_samples)
+    facts: dict[str, Any] = {"index": 0, "seeds": [points.seed(index) for index in count]}
+    if plan.class_names:
+        facts["labels"] = [points.label(index) for index in count]
+    return _with_data(facts, file, plan.shape.format)
+
+
+def _with_data(facts: dict[str, Any], file: bytes, format: str) -> bytes:
+    """JSON as it is, what is binary as base64."""
+    data = file if format == "json" else b'"' + base64.b64encode(file) + b'"'
+    return orjson.dumps(facts)[:-1] + b',"data":' + data + b"}"
+
+
+def _json_head(plan: Plan) -> bytes:
+    facts = {"model": plan.model.name, "version": plan.model.version, "format": plan.shape.format}
+    return orjson.dumps(facts)[:-1] + b',"samples":['

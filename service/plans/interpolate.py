@@ -1,0 +1,74 @@
+"""`POST /interpolate`: a way through latent space, frame by frame."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.outputs.animation import MAX_SIDE, Projection
+from models.travel import Method, Path
+from service.catalog import Catalog
+from service.errors import invalid
+from service.negotiate import Shape, negotiate_frames
+from service.plans.plan import Places, Plan, as_asked, require_few, require_space, sources_of
+from service.schemas import InterpolateRequest
+from service.settings import Settings
+
+_FPS = 24
+_PROJECTION_FIELDS = ("fps", "scale", "filter")
+
+
+@dataclass(frozen=True)
+class Along:
+    """Samples are the frames of a path by the sources; classes change evenly with the easing's time."""
+
+    path: Path
+    method: Method
+
+    def places(self, sources: Places) -> Places:
+        return self.path.along(sources, self.method)
+
+    def shares(self, sources: Places) -> Places:
+        return self.path.along(sources, "lerp")
+
+    def source(self, sample: int) -> int | None:
+        return self.path.keyframe(sample)
+
+
+def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:
+    """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
+    model = catalog.find(request.model)
+    spec = model.card.spec
+    require_space(request.space, spec)
+    path = Path(len(request.keyframes), request.steps, request.loop, request.easing)
+    require_few(len(path), settings.max_frames, "steps", "frames")
+    round_space = request.space == "z" and spec.input.distribution == "normal"
+    shape = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
+    return Plan(
+        endpoint="/interpolate",
+        request=as_asked(request, model, shape),
+        model=model,
+        shape=shape,
+        sources=sources_of(request.keyframes, request.label, spec, "keyframes"),
+        num_samples=len(path),
+        at_fault="keyframes",
+        move=Along(path, request.method or ("slerp" if round_space else "lerp")),
+        space=request.space,
+        truncation=request.truncation or 1.0,
+        gradual=True,
+        projection=_projection(request, shape, np.array(spec.output.shape)),
+    )
+
+
+def _projection(
+    request: InterpolateRequest, shape: Shape, sample: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> Projection | None:
+    if not shape.moving:
+        for field in _PROJECTION_FIELDS:
+            if getattr(request, field) is not None:
+                raise invalid(field, 'this is for animations; ask for layout "animation"')
+        return None
+    projection = Projection(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
+    side = int(sample.max()) * projection.scale
+    if projection.scale > 1 and side > MAX_SIDE:
+        raise invalid("scale", f"the animation would be {side} pixels wide or high; at most {MAX_SIDE}")
+    return projection

@@ -1,0 +1,94 @@
+"""`POST /mix`: one sample of several places."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from models.spec import GeneratorSpec
+from models.travel import blend, blend_on_sphere, blend_shares
+from service.catalog import Catalog
+from service.errors import invalid
+from service.negotiate import negotiate
+from service.plans.plan import Places, Plan, as_asked, require_space, sources_of
+from service.schemas import MixRequest
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Blended:
+    """The one sample lies among the sources, nearer to those with more weight."""
+
+    weights: Sequence[float]
+    on: Literal["sphere", "plane"]
+
+    def places(self, sources: Places) -> Places:
+        mean = blend_on_sphere if self.on == "sphere" else blend
+        return mean(sources, self.weights)[None]
+
+    def shares(self, sources: Places) -> Places:
+        return (blend_shares(self.weights) @ sources)[None]
+
+    def source(self, sample: int) -> int | None:
+        del sample
+        used = [index for index, weight in enumerate(self.weights) if weight != 0.0]
+        return used[0] if len(used) == 1 and self.weights[used[0]] > 0 else None
+
+
+@dataclass(frozen=True)
+class Layered:
+    """The one sample has each layer's style from one of the sources."""
+
+    layers: Sequence[int]
+
+    def places(self, sources: Places) -> Places:
+        return np.stack([sources[source, layer] for layer, source in enumerate(self.layers)])[None]  # [1, layers, dim]
+
+    def shares(self, sources: Places) -> Places:
+        return sources[:1]  # w holds the class already
+
+    def source(self, sample: int) -> int | None:
+        del sample
+        return self.layers[0] if len(set(self.layers)) == 1 else None
+
+
+def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:
+    """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
+    del settings
+    model = catalog.find(request.model)
+    spec = model.card.spec
+    require_space(request.space, spec)
+    shape = negotiate(accept, spec.output, request.format, None, 1)
+    return Plan(
+        endpoint="/mix",
+        request=as_asked(request, model, shape),
+        model=model,
+        shape=shape,
+        sources=sources_of(request.sources, request.label, spec, "sources"),
+        num_samples=1,
+        at_fault="sources",
+        move=_blended(request, spec) if request.layers is None else _layered(request, request.layers, spec),
+        space=request.space if request.layers is None else "w",
+        truncation=request.truncation or 1.0,
+    )
+
+
+def _blended(request: MixRequest, spec: GeneratorSpec) -> Blended:
+    weights = [source.weight for source in request.sources]
+    on_sphere = request.space == "z" and spec.input.distribution == "normal"
+    if not on_sphere and abs(sum(weight / max(map(abs, weights)) for weight in weights)) < 1e-6:
+        raise invalid("sources", "the weights add up to zero")
+    return Blended(weights, "sphere" if on_sphere else "plane")
+
+
+def _layered(request: MixRequest, layers: Sequence[int], spec: GeneratorSpec) -> Layered:
+    if spec.input.w is None:
+        raise invalid("layers", "this model has no styles a layer")
+    if len(layers) != spec.input.w.layers:
+        raise invalid("layers", f"{len(layers)} layers; this model has {spec.input.w.layers}")
+    if max(layers) >= len(request.sources):
+        raise invalid("layers", f"source {max(layers)} of {len(request.sources)}; they are counted from 0")
+    if any("weight" in source.model_fields_set for source in request.sources):
+        raise invalid("layers", "layers and weights cannot be combined")
+    return Layered(layers)

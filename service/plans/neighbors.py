@@ -1,0 +1,67 @@
+"""`POST /neighbors`: samples at an angle around a place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.latents import MAX_SEED
+from models.travel import neighbor
+from service.catalog import Catalog
+from service.errors import invalid
+from service.negotiate import negotiate
+from service.plans.plan import Places, Plan, as_asked, draw_seed, require_few, sources_of
+from service.schemas import NeighborsRequest, Place
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Around:
+    """Samples lie around the one source, each to the side that its seed names."""
+
+    degrees: float
+    seeds: Sequence[int]
+    most: float
+    """Coordinates beyond are brought back to it: a uniform latent's space is a cube."""
+
+    def places(self, sources: Places) -> Places:
+        (center,) = sources
+        return np.stack([neighbor(center, self.degrees, seed) for seed in self.seeds]).clip(-self.most, self.most)
+
+    def shares(self, sources: Places) -> Places:
+        return np.repeat(sources, len(self.seeds), axis=0)
+
+    def source(self, sample: int) -> int | None:
+        del sample
+        return 0 if self.degrees == 0.0 else None
+
+
+def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:
+    """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
+    model = catalog.find(request.model)
+    spec = model.card.spec
+    count = request.num_samples
+    require_few(count, settings.max_samples, "num_samples")
+    last_first = MAX_SEED - (count - 1)
+    first = draw_seed(last_first) if request.neighbor_seed is None else request.neighbor_seed
+    if first > last_first:
+        raise invalid("neighbor_seed", f"the last neighbour's would be {first + count - 1}, past {MAX_SEED}")
+    field, seed = "latent", request.seed
+    if request.latent is None:
+        field, seed = "seed", draw_seed() if seed is None else seed
+    elif seed is not None:
+        raise invalid("latent", "seed and latent cannot be combined")
+    most = 1.0 if spec.input.distribution == "uniform" else np.inf
+    shape = negotiate(accept, spec.output, request.format, request.layout, count)
+    (center,) = sources_of([Place(seed=seed, latent=request.latent, label=request.label)], None, spec, field)
+    return Plan(
+        endpoint="/neighbors",
+        request=as_asked(request, model, shape, seed=seed, neighbor_seed=first),
+        model=model,
+        shape=shape,
+        sources=[center],
+        num_samples=count,
+        at_fault=field,
+        move=Around(request.angle, range(first, first + count), most),
+        truncation=request.truncation or 1.0,
+    )

@@ -1,0 +1,169 @@
+"""A request that was found good: where its samples lie in latent space, and the shape of the answer."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from models.latents import MAX_SEED
+from models.outputs.animation import Projection
+from models.spec import ClassCondition, GeneratorSpec
+from models.travel import Vector
+from service.catalog import ServedModel
+from service.errors import invalid
+from service.negotiate import Shape
+from service.schemas import Label, Place, Space, shares_add_up
+
+Places = NDArray[np.float32]
+"""Latents [N, dim], w [N, layers, dim], or class shares [N, classes]."""
+Class = int | Vector
+"""A class by index, or every class's share [classes]."""
+
+
+class Source(NamedTuple):
+    """A place that a request names: by seed or by latent, of which the other is None."""
+
+    seed: int | None
+    latent: Vector | None
+    label: Class | None
+    """None: from the seed, or unconditional."""
+
+
+class Move(Protocol):
+    """From the places that a request names to those of its samples. Pure."""
+
+    def places(self, sources: Places) -> Places:
+        """Sources' latents or w's [K, …] → samples' [N, …]. NoDirectionError where there is no such place."""
+        ...
+
+    def shares(self, sources: Places) -> Places:
+        """Sources' class shares [K, classes] → samples' [N, classes]."""
+        ...
+
+    def source(self, sample: int) -> int | None:
+        """The source that a sample lies on, whose name is therefore its name too."""
+        ...
+
+
+class Stay:
+    """Samples lie where the sources do."""
+
+    def places(self, sources: Places) -> Places:
+        return sources
+
+    def shares(self, sources: Places) -> Places:
+        return sources
+
+    def source(self, sample: int) -> int | None:
+        return sample
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a sample's bytes and the answer depend on."""
+
+    endpoint: str
+    request: dict[str, Any]
+    """What was asked, with everything named that the service chose: sent again, it gives the same answer."""
+    model: ServedModel
+    shape: Shape
+    sources: Sequence[Source]
+    num_samples: int
+    at_fault: str
+    """The field that a client changes where the samples lead to nothing finite, or lie nowhere."""
+    move: Move = field(default_factory=Stay)
+    space: Space = "z"
+    truncation: float = 1.0
+    projection: Projection | None = None
+    gradual: bool = False
+    """Samples are queued a few at a time: there may be more than the queue holds."""
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        """The model's."""
+        return self.model.card.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Empty for an unconditional model."""
+        condition = self.spec.condition
+        return condition.names if isinstance(condition, ClassCondition) else ()
+
+
+def as_asked(request: BaseModel, model: ServedModel, shape: Shape, **chosen: Any) -> dict[str, Any]:
+    """The body that gives the same answer again: `request` with all that was `chosen` for it."""
+    asked = request.model_dump(exclude_none=True) | {name: value for name, value in chosen.items() if value is not None}
+    layout = {} if shape.layout is None else {"layout": shape.layout}
+    return asked | {"model": f"{model.name}@{model.version}", "format": shape.format} | layout
+
+
+def require_few(count: int, most: int, field: str, what: str = "samples") -> None:
+    """ApiError 400 where a request asks for more than `most`."""
+    if count > most:
+        raise invalid(field, f"{count} {what}; a request may ask for at most {most}")
+
+
+def draw_seed(last: int = MAX_SEED) -> int:
+    """A seed that nobody can foresee, at most `last`."""
+    return secrets.randbelow(last + 1)
+
+
+def require_space(space: Space, spec: GeneratorSpec) -> None:
+    """ApiError 400 where `spec` has no w."""
+    if space == "w" and spec.input.w is None:
+        raise invalid("space", "this model has no w; it has z alone")
+
+
+def sources_of(places: Sequence[Place], label: Label | None, spec: GeneratorSpec, field: str) -> list[Source]:
+    """What each place names; `label` is for those without a class. ApiError 400 names `field` and the place."""
+    sources = []
+    for index, place in enumerate(places):
+        if (place.seed is None) == (place.latent is None):
+            raise invalid(field, f"{field}[{index}] names a place by either a seed or a latent")
+        latent = None if place.latent is None else latent_of(place.latent, spec, field, f"{field}[{index}]")
+        named = label if place.label is None else place.label
+        sources.append(Source(place.seed, latent, class_of(named, spec, field, place.seed is not None)))
+    return sources
+
+
+def latent_of(numbers: Sequence[float], spec: GeneratorSpec, field: str, where: str) -> Vector:
+    """Numbers → a latent [dim]; ApiError 400 names `field`, and in words `where`."""
+    if len(numbers) != spec.input.dim:
+        raise invalid(field, f"{where} has {len(numbers)} numbers; this model takes {spec.input.dim}")
+    with np.errstate(over="ignore"):
+        latent = np.array(numbers, dtype=np.float32)
+    if not np.isfinite(latent).all():
+        raise invalid(field, f"{where} holds a number that is too large for float32")
+    return latent
+
+
+def class_of(label: Label | None, spec: GeneratorSpec, field: str, has_seed: bool) -> Class | None:
+    """What `label` means to `spec`; None: nothing, or what the seed says. ApiError 400 names `field`."""
+    classes = spec.condition
+    if not isinstance(classes, ClassCondition):
+        if label is not None:
+            raise invalid(field, "this model is unconditional and takes no label")
+        return None
+    if label is None:
+        if not has_seed:
+            raise invalid(field, "a latent names no class: give a label with it")
+        return None
+    try:
+        if isinstance(label, dict):
+            return _shares_of(label, classes, field)
+        return classes.index(label)
+    except ValueError as problem:
+        raise invalid(field, str(problem)) from problem
+
+
+def _shares_of(blend: dict[str, float], classes: ClassCondition, field: str) -> Vector:
+    if not shares_add_up(blend):
+        raise invalid(field, "the shares of the classes add up to 1")
+    shares = np.zeros(len(classes.names), dtype=np.float32)
+    for name, share in blend.items():
+        shares[classes.index(name)] = share
+    return shares

@@ -1,0 +1,129 @@
+"""The samples of a plan as points of latent space: what the engine computes, and what each is called."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from models.latents import Latents, draw, truncate
+from models.sampling import Rows
+from models.travel import NoDirectionError, Vector
+from service.catalog import Deployment
+from service.engine import Engine
+from service.errors import invalid
+from service.plans.plan import Class, Places, Plan
+
+_DRAWN_AT_ONCE = 64
+"""Latents that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """A plan's samples, laid out in latent space."""
+
+    plan: Plan
+    classes: Sequence[Class | None]
+    """Each source's."""
+    rows: Rows
+    """For the synthesis."""
+    latents: Latents | None
+    """[N, dim], before truncation; None where samples were placed in w."""
+    shares: Places | None
+    """[N, classes]; None for an unconditional model, and where samples were placed in w."""
+
+    def seed(self, sample: int) -> int | None:
+        """The seed whose sample this is."""
+        source = self.plan.move.source(sample)
+        return None if source is None else self.plan.sources[source].seed
+
+    def latent(self, sample: int) -> Vector | None:
+        """The latent of a sample that is no seed's; None where it is one's, or lies in w alone."""
+        source = self.plan.move.source(sample)
+        if source is not None:
+            return self.plan.sources[source].latent
+        return None if self.latents is None else self.latents[sample]
+
+    def label(self, sample: int) -> str | dict[str, float] | None:
+        """The class's name, or the shares of several; None where the model has none, or the sample lies in w."""
+        names = self.plan.class_names
+        source = self.plan.move.source(sample)
+        if not names:
+            return None
+        if source is not None:
+            return _named(names, self.classes[source])
+        return None if self.shares is None else _named(names, self.shares[sample])
+
+    @cached_property
+    def seeds(self) -> list[int] | None:
+        """All samples' seeds, where every one has one."""
+        seeds = [seed for index in range(self.plan.num_samples) if (seed := self.seed(index)) is not None]
+        return seeds if len(seeds) == self.plan.num_samples else None
+
+
+async def lay_out(plan: Plan, deployment: Deployment, engine: Engine) -> Points:
+    """Draw the plan's sources and place its samples; w is computed where the model has it.
+
+    ApiError 400 where there is no such place; otherwise raises as Engine.submit does.
+    """
+    if max(len(plan.sources), plan.num_samples) <= _DRAWN_AT_ONCE:
+        latents, classes, shares = _draw(plan)
+    else:
+        latents, classes, shares = await asyncio.to_thread(_draw, plan)
+    if deployment.mapping is None:
+        return Points(plan, classes, Rows(truncate(latents, plan.truncation), shares), latents, shares)
+    w = await engine.submit(deployment.mapping, Rows(latents, shares), list, np.stack)  # [N, layers, dim]
+    if deployment.mean_w is not None and plan.truncation != 1.0:
+        w = truncate(w - deployment.mean_w, plan.truncation) + deployment.mean_w
+    if plan.space == "z":
+        return Points(plan, classes, Rows(w, None), latents, shares)
+    return Points(plan, classes, Rows(_placed(plan, w), None), None, None)
+
+
+def _draw(plan: Plan) -> tuple[Latents, list[Class | None], Places | None]:
+    """What the first stage gets: latents [N, dim] and class shares [N, classes]; and the class of each source.
+
+    Where samples are placed in w, these are still the sources'.
+    """
+    latents, classes = [], []
+    for source in plan.sources:
+        label = source.label
+        latent = source.latent
+        if source.seed is not None:
+            drawn = draw(plan.spec, source.seed)
+            latent = drawn.latent
+            label = drawn.label if label is None else label
+        latents.append(latent)
+        classes.append(label)
+    places = np.stack(latents)  # type: ignore[arg-type]  # a source has a seed or a latent
+    shares = _shares(classes, len(plan.class_names)) if plan.class_names else None
+    if plan.space == "w":
+        return places, classes, shares
+    return _placed(plan, places), classes, None if shares is None else plan.move.shares(shares)
+
+
+def _placed(plan: Plan, sources: Places) -> Places:
+    try:
+        return plan.move.places(sources)
+    except NoDirectionError as problem:
+        raise invalid(plan.at_fault, str(problem)) from problem
+
+
+def _shares(classes: Sequence[Class | None], count: int) -> Places:
+    shares = np.zeros((len(classes), count), dtype=np.float32)
+    for row, label in zip(shares, classes, strict=True):
+        if isinstance(label, np.ndarray):
+            row[:] = label
+        else:
+            row[label or 0] = 1.0
+    return shares
+
+
+def _named(names: tuple[str, ...], label: Class | None) -> str | dict[str, float]:
+    if not isinstance(label, np.ndarray):
+        return names[label or 0]
+    used = np.flatnonzero(label)
+    if len(used) == 1:
+        return str(names[used[0]])
+    return {names[index]: float(str(label[index])) for index in used}  # as few digits as lead back to the float32
