@@ -112,17 +112,17 @@ def test_a_drawn_seed_is_named_and_reproduces(server: Server) -> None:
 
 def test_a_seeds_latent_gives_the_seeds_sample(server: Server) -> None:
     latent = draw(shipped("fashion-dcgan").card.spec, 12).latent.tolist()
-    (sample,) = samples(server, latents=[latent])
+    (sample,) = samples(server, latents=[latent], format="npy")  # a picture says in itself what it was made of
     assert sample["seed"] is None
-    assert sample["data"] == samples(server, seed=12)[0]["data"]
+    assert sample["data"] == samples(server, seed=12, format="npy")[0]["data"]
     assert "x-latentd-seeds" not in server.generate(latents=[latent]).headers
 
 
 def test_truncation_moves_toward_the_mean_latent(server: Server) -> None:
     spec = shipped("fashion-dcgan").card.spec
     half = (draw(spec, 12).latent * np.float32(0.5)).tolist()
-    (sample,) = samples(server, seed=12, truncation=0.5)
-    assert sample["data"] == samples(server, latents=[half])[0]["data"]
+    (sample,) = samples(server, seed=12, truncation=0.5, format="npy")
+    assert sample["data"] == samples(server, latents=[half], format="npy")[0]["data"]
     assert sample["data"] != samples(server, seed=12)[0]["data"]
     assert samples(server, seed=12, truncation=1)[0]["data"] == samples(server, seed=12)[0]["data"]
 
@@ -195,6 +195,6 @@ def test_models_are_listed_and_shown(server: Server) -> None:
     shown = server.call("/models/ring-gan").json
     card = shipped("ring-gan").card
     assert shown["card"] == card.model_dump(mode="json")
-    assert shown["limits"] == {"max_samples": 256}
+    assert shown["limits"] == {"max_samples": 256, "max_frames": 1024}
     assert shown["determinism"]["fingerprint"]["weights"] == shown["version"] == shipped("ring-gan").version
     assert server.call("/models/nope").error == (404, "unknown_model", "model")
