@@ -6,6 +6,7 @@ import sys
 import click
 
 from cli.recipes import recipes
+from cli.reproduce import reproduce
 from cli.sample import sample
 from cli.show import show
 from cli.train import train
@@ -19,10 +20,10 @@ from training.run import OutputError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="latentd")
 def latentd() -> None:
-    """Train generators, sample from them, and look into their checkpoints."""
+    """Train generators, sample from them, look into their checkpoints, and make samples again."""
 
 
-for command in (recipes, train, sample, show):
+for command in (recipes, train, sample, show, reproduce):
     latentd.add_command(command)
 
 

@@ -57,7 +57,7 @@ def assemble(points: Points, results: list[Any]) -> bytes:
 def entry(points: Points, index: int, file: bytes) -> bytes:
     """One sample as an entry of `samples`."""
     encoding = points.plan.shape.format
-    facts: dict[str, Any] = {"index": index, "seed": points.seed(index)}
+    facts: dict[str, Any] = {"index": index, "seed": points.seed(index)} | points.plan.move.facts(index)
     if (label := points.label(index)) is not None:
         facts["label"] = label
     return _with_data(facts, tag(file, encoding, sample_name(points, index)), encoding)

@@ -6,7 +6,7 @@ A body may hold a million mistakes; every check stops at the first, so that refu
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.latents import MAX_SEED
@@ -125,23 +125,25 @@ class Ingredient(Place):
     weight: float = Field(1.0, description="any finite number; not all may be zero")
 
 
+def _check_weights(sources: list[Ingredient]) -> list[Ingredient]:
+    if all(source.weight == 0.0 for source in sources):
+        raise PydanticCustomError("weights", "The weights are all zero")
+    return sources
+
+
 class MixRequest(_Request):
     """`POST /mix`."""
 
-    sources: Annotated[list[Ingredient], Field(min_length=1, max_length=MAX_SOURCES, fail_fast=True)] = Field(
-        description="what is mixed"
-    )
+    sources: Annotated[
+        list[Ingredient],
+        Field(min_length=1, max_length=MAX_SOURCES, fail_fast=True),
+        AfterValidator(_check_weights),
+    ] = Field(description="what is mixed")
     space: Space = Field("z", description="where it is mixed; w only for models that have it")
     layers: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="for each layer's style, which source it is from; for models with w, instead of weights"
     )
     label: OneLabel = Field(None, description="the class of sources that name none")
-
-    @model_validator(mode="after")
-    def _weights_are_not_all_zero(self) -> "MixRequest":
-        if all(source.weight == 0.0 for source in self.sources):
-            raise PydanticCustomError("weights", "The weights are all zero")
-        return self
 
 
 class NeighborsRequest(_Request):

@@ -1,10 +1,12 @@
 """Frames into one moving file: GIF, APNG, WebP and MP4, with a line of text that says how it was made."""
 
 import io
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Literal
 
 import av
@@ -100,10 +102,15 @@ def _saved(frames: list[Image.Image], kind: str, **options: object) -> bytes:
 
 def _mp4(frames: Iterator[Frame], fps: int, text: str) -> bytes:
     """H.264 in 4:2:0 with its index in front, which browsers and phones play; one thread, so that it repeats itself."""
-    buffer = io.BytesIO()
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:  # to be read again when the index is moved
+        _write_mp4(file.name, frames, fps, text)
+        return Path(file.name).read_bytes()
+
+
+def _write_mp4(path: str, frames: Iterator[Frame], fps: int, text: str) -> None:
     options = {"movflags": "+faststart+use_metadata_tags", "fflags": "+bitexact"}
     first = _even(next(frames))
-    with av.open(buffer, "w", format="mp4", options=options) as film:
+    with av.open(path, "w", format="mp4", options=options) as film:
         film.metadata["comment"] = text
         stream = film.add_stream("libx264", rate=Fraction(fps), options={"crf": "18", "preset": "medium"})
         stream.height, stream.width = first.shape[:2]
@@ -113,7 +120,6 @@ def _mp4(frames: Iterator[Frame], fps: int, text: str) -> bytes:
             layout = "gray" if pixels.ndim == 2 else "rgb24"
             film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format=layout)))
         film.mux(stream.encode(None))
-    return buffer.getvalue()
 
 
 def _even(pixels: Frame) -> Frame:

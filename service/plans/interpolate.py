@@ -9,7 +9,7 @@ from models.travel import Method, Path
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import Shape, negotiate_frames
-from service.plans.plan import Places, Plan, as_asked, require_few, require_space, sources_of
+from service.plans.plan import Places, PlainMove, Plan, as_asked, require_few, require_space, sources_of
 from service.schemas import InterpolateRequest
 from service.settings import Settings
 
@@ -18,7 +18,7 @@ _PROJECTION_FIELDS = ("fps", "scale", "filter")
 
 
 @dataclass(frozen=True)
-class Along:
+class Along(PlainMove):
     """Samples are the frames of a path by the sources; classes change evenly with the easing's time."""
 
     path: Path

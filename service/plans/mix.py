@@ -11,13 +11,13 @@ from models.travel import blend, blend_on_sphere, blend_shares
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
-from service.plans.plan import Places, Plan, as_asked, require_space, sources_of
+from service.plans.plan import Places, PlainMove, Plan, as_asked, require_space, sources_of
 from service.schemas import MixRequest
 from service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Blended:
+class Blended(PlainMove):
     """The one sample lies among the sources, nearer to those with more weight."""
 
     weights: Sequence[float]
@@ -37,7 +37,7 @@ class Blended:
 
 
 @dataclass(frozen=True)
-class Layered:
+class Layered(PlainMove):
     """The one sample has each layer's style from one of the sources."""
 
     layers: Sequence[int]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,9 @@ class Around:
     def source(self, sample: int) -> int | None:
         del sample
         return 0 if self.degrees == 0.0 else None
+
+    def facts(self, sample: int) -> dict[str, Any]:
+        return {"neighbor_seed": self.seeds[sample]}
 
 
 def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:

@@ -48,8 +48,20 @@ class Move(Protocol):
         """The source that a sample lies on, whose name is therefore its name too."""
         ...
 
+    def facts(self, sample: int) -> dict[str, Any]:
+        """What the answer says of a sample beyond its index, seed and label."""
+        ...
 
-class Stay:
+
+class PlainMove:
+    """A move that says nothing of its samples."""
+
+    def facts(self, sample: int) -> dict[str, Any]:
+        del sample
+        return {}
+
+
+class Stay(PlainMove):
     """Samples lie where the sources do."""
 
     def places(self, sources: Places) -> Places:
@@ -97,8 +109,10 @@ class Plan:
 def as_asked(request: BaseModel, model: ServedModel, shape: Shape, **chosen: Any) -> dict[str, Any]:
     """The body that gives the same answer again: `request` with all that was `chosen` for it."""
     asked = request.model_dump(exclude_none=True) | {name: value for name, value in chosen.items() if value is not None}
-    layout = {} if shape.layout is None else {"layout": shape.layout}
-    return asked | {"model": f"{model.name}@{model.version}", "format": shape.format} | layout
+    asked |= {"model": f"{model.name}@{model.version}", "format": shape.format}
+    if shape.layout is not None:
+        asked["layout"] = shape.layout
+    return {name: asked[name] for name in type(request).model_fields if name in asked}  # always in the same order
 
 
 def require_few(count: int, most: int, field: str, what: str = "samples") -> None:

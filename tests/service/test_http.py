@@ -209,7 +209,11 @@ def test_a_service_that_stops_is_503(client: TestClient) -> None:
 
 def test_determinism_is_told(client: TestClient) -> None:
     told = client.get("/models/m").json()["determinism"]
-    assert (told["mode"], told["sizes"], told["fingerprint"]) == ("bitwise", [16], client.runtime.catalog.models["m"].fingerprint)
+    assert (told["mode"], told["sizes"], told["fingerprint"]) == (
+        "bitwise",
+        [16],
+        client.runtime.catalog.models["m"].fingerprint,
+    )
     answer = client.post("/generate", json={"seed": 1})
     assert answer.headers["x-latentd-fingerprint"] == told["fingerprint_id"]
 

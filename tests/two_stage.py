@@ -1,0 +1,58 @@
+"""A small family of two stages: what StyleGAN will be to the rest of the code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+import models.families
+from models.family import Family, FamilyConfig, TwoStageGenerator
+from models.outputs import ImageOutput
+from models.spec import ClassCondition, GeneratorSpec, LatentInput, NoCondition, StyleSpace
+from tests.conftest import CLASSES
+
+LAYERS, DIM = 3, 6
+
+
+class TinyStyled(TwoStageGenerator):
+    """Each layer's style adds its own pattern."""
+
+    def __init__(self, spec: GeneratorSpec, config: FamilyConfig) -> None:
+        super().__init__(spec)
+        del config
+        classes = len(spec.condition.names) if isinstance(spec.condition, ClassCondition) else 0
+        self.mapper = nn.Sequential(nn.Linear(spec.input.dim + classes, 16), nn.Tanh(), nn.Linear(16, DIM))
+        self.layers = nn.ModuleList(nn.Linear(DIM, 28 * 28) for _ in range(LAYERS))
+        self.mean_w.copy_(torch.linspace(-1, 1, DIM))
+
+    def map(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        inputs = z if condition is None else torch.cat([z, condition], dim=1)
+        w: Tensor = self.mapper(inputs)  # [N, DIM]
+        return w[:, None].repeat(1, LAYERS, 1)
+
+    def synthesize(self, w: Tensor) -> Tensor:
+        pictures = sum(layer(w[:, index]) for index, layer in enumerate(self.layers))
+        return torch.tanh(pictures).reshape(-1, 1, 28, 28)
+
+
+FAMILY = Family(FamilyConfig, TinyStyled, FamilyConfig, None)
+
+
+def spec(conditional: bool = False) -> GeneratorSpec:
+    return GeneratorSpec(
+        family="tiny_styled",
+        config={},
+        input=LatentInput(dim=8, w=StyleSpace(layers=LAYERS, dim=DIM)),
+        condition=ClassCondition(names=CLASSES) if conditional else NoCondition(),
+        output=ImageOutput(channels=1, height=28, width=28),
+    )
+
+
+@contextmanager
+def known() -> Iterator[None]:
+    """While this lasts, the family is one of those that models/ has."""
+    families = models.families.families() | {"tiny_styled": FAMILY}
+    with mock.patch.object(models.families, "families", return_value=families):
+        yield
