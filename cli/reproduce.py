@@ -87,9 +87,7 @@ def _read(content: bytes, file: Path) -> Recipe:
         body |= {key: name[key] for key in ("label", "truncation") if key in name}
         return Recipe("/generate", body, name["fingerprint"], None)
     except (ValueError, KeyError, TypeError) as problem:
-        raise click.ClickException(
-            f"{file} carries what is no latentd request: {text[:200]!r} ({problem})"
-        ) from problem
+        raise click.ClickException(f"{file} carries no request of latentd's: {text[:200]!r} ({problem})") from problem
 
 
 def _format_of(content: bytes) -> str:

@@ -3,7 +3,8 @@
 All work in float64 and give float32. A point that lies on a given latent is that latent, bit for bit.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,9 +28,7 @@ class NoDirectionError(ValueError):
 
 def lerp(start: Vector, end: Vector, t: float) -> Vector:
     """The point at `t` (0 … 1) of the straight line between two arrays of one shape."""
-    if t in (0.0, 1.0):
-        return end if t else start
-    return _narrow((1.0 - t) * start.astype(np.float64) + t * end.astype(np.float64))
+    return _line(start, end)(t)
 
 
 def slerp(start: Vector, end: Vector, t: float) -> Vector:
@@ -40,18 +39,42 @@ def slerp(start: Vector, end: Vector, t: float) -> Vector:
     Opposite vectors have no one arc between them: it then goes by the axis of the smallest component. Where a vector is
     zero, or there is only one dimension, the straight line is taken.
     """
-    if t in (0.0, 1.0):
-        return end if t else start
+    return _arc(start, end)(t)
+
+
+_Way = Callable[[float], Vector]
+
+
+def _line(start: Vector, end: Vector) -> _Way:
+    a, b = start.astype(np.float64), end.astype(np.float64)
+    return _exact_at_its_ends(start, end, lambda t: (1.0 - t) * a + t * b)
+
+
+def _arc(start: Vector, end: Vector) -> _Way:
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     if length_a == 0.0 or length_b == 0.0 or a.size == 1:
-        return lerp(start, end, t)
+        return _line(start, end)
     a, b = a / length_a, b / length_b
     along = float(a @ b)
     across = b - along * a
-    angle = np.arctan2(np.linalg.norm(across), along)  # exact for small and for large angles, unlike arccos
-    direction = np.cos(t * angle) * a + np.sin(t * angle) * _perpendicular(a, across)
-    return _narrow(((1.0 - t) * length_a + t * length_b) * direction)
+    angle = math.atan2(float(np.linalg.norm(across)), along)  # exact for small and for large angles, unlike arccos
+    side = _perpendicular(a, across)
+
+    def point(t: float) -> _Wide:
+        length = (1.0 - t) * length_a + t * length_b
+        return length * (math.cos(t * angle) * a + math.sin(t * angle) * side)
+
+    return _exact_at_its_ends(start, end, point)
+
+
+def _exact_at_its_ends(start: Vector, end: Vector, between: Callable[[float], _Wide]) -> _Way:
+    def point(t: float) -> Vector:
+        if t in (0.0, 1.0):
+            return end if t else start
+        return _narrow(between(t))
+
+    return point
 
 
 def ease(t: float, easing: Easing) -> float:
@@ -83,16 +106,11 @@ class Path:
 
     def along(self, places: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
         """Keyframes' places [K, *shape] → every frame's [frames, *shape]."""
-        between = slerp if method == "slerp" else lerp
-        frames = []
-        for frame in range(len(self)):
-            keyframe, step = divmod(frame, self.steps - 1)
-            if step == 0:
-                frames.append(places[keyframe])
-                continue
-            t = ease(step / (self.steps - 1), self.easing)
-            frames.append(between(places[keyframe], places[(keyframe + 1) % self.keyframes], t))
-        return np.stack(frames)
+        way = _arc if method == "slerp" else _line
+        times = [ease(step / (self.steps - 1), self.easing) for step in range(self.steps - 1)]
+        segments = zip(places, np.roll(places, -1, axis=0), strict=True)
+        frames = [point(t) for point in (way(start, end) for start, end in segments) for t in times]
+        return np.stack(frames[: len(self)])  # without those of the way back, if it is no loop
 
 
 def blend_on_sphere(latents: Latents, weights: Sequence[float]) -> Vector:

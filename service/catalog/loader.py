@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import imagecodecs
 import numpy as np
+import PIL
 import torch
 
 from models.checkpoint import Checkpoint, CheckpointError
@@ -120,4 +122,6 @@ class Loader:
             "threads": torch.get_num_threads(),
             "determinism": min((each.mode for each in calibrations), key=["off", "bitwise"].index),
             "imagecodecs": imagecodecs.__version__,
+            "pillow": PIL.__version__,
+            "av": av.__version__,
         }

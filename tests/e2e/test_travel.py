@@ -1,0 +1,167 @@
+"""Travelling over real HTTP: films as files, streams as they come, and files made again by the command line."""
+
+import base64
+import http.client
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import bentoml
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from models.outputs.tags import tag
+from tests.e2e.conftest import Answer, Server
+
+KEYFRAMES = [{"seed": 7}, {"seed": 12}, {"seed": 99}]
+
+
+def interpolate(server: Server, accept: str = "*/*", **fields: Any) -> Answer:
+    body = json.dumps({"keyframes": KEYFRAMES, "steps": 5} | fields).encode()
+    return server.call("/interpolate", body, content_type="application/json", accept=accept)
+
+
+def frames_of(server: Server, **fields: Any) -> list[np.ndarray]:
+    """The frames as lossless pictures of their own."""
+    samples = interpolate(server, **fields).json["samples"]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(sample["data"])))) for sample in samples]
+
+
+@pytest.mark.parametrize("accept", ["image/gif", "image/apng", "image/webp"])
+def test_lossless_films_show_the_frames(server: Server, accept: str) -> None:
+    answer = interpolate(server, accept, layout="animation", fps=20)
+    assert answer.headers["content-type"] == accept
+    with Image.open(io.BytesIO(answer.body)) as film:
+        shown = [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(film)]
+    expected = frames_of(server)
+    assert len(shown) == len(expected) == 9
+    assert all(np.array_equal(*pair) for pair in zip(shown, expected, strict=True))
+
+
+def test_an_mp4_shows_the_frames_nearly(server: Server) -> None:
+    answer = interpolate(server, "video/mp4", fps=12, scale=4, loop=True)
+    expected = frames_of(server, loop=True)
+    with av.open(io.BytesIO(answer.body)) as film:
+        shown = [frame.to_ndarray(format="gray") for frame in film.decode(video=0)]
+    assert len(shown) == len(expected) == 12
+    for frame, picture in zip(shown, expected, strict=True):
+        large = np.kron(picture, np.ones((4, 4)))
+        assert frame.shape == large.shape
+        assert np.abs(frame - large).mean() < 6
+
+
+def test_bentomls_client_travels(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url) as client:
+        film = client.interpolate(keyframes=KEYFRAMES, steps=3)
+        mixed = client.mix(sources=[{"seed": 1}, {"seed": 2, "weight": 2}])
+        near = client.neighbors(seed=1, num_samples=2, neighbor_seed=5)
+    assert len(film["samples"]) == 5
+    assert len(mixed["samples"]) == 1
+    assert [sample["neighbor_seed"] for sample in near["samples"]] == [5, 6]
+
+
+def test_the_api_page_describes_every_endpoint(server: Server) -> None:
+    paths = server.call("/docs.json").json["paths"]
+    assert {"/generate", "/interpolate", "/mix", "/neighbors"} <= set(paths)
+
+
+def test_frames_arrive_while_others_are_made(server: Server) -> None:
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+    body = json.dumps({"keyframes": KEYFRAMES[:2], "steps": 1000})
+    started = time.monotonic()
+    connection.request("POST", "/interpolate", body, {"Accept": "text/event-stream"})
+    answer = connection.getresponse()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    arrived: list[float] = []
+    while line := answer.readline():
+        if line == b"event: frame\n":
+            arrived.append(time.monotonic() - started)
+    assert len(arrived) == 1000
+    assert arrived[0] < arrived[-1] / 2
+    connection.close()
+
+
+def test_a_client_that_leaves_leaves_nothing_behind(server: Server) -> None:
+    for _ in range(30):  # more frames than the queue and the limits would take, if they stayed
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+        body = json.dumps({"keyframes": KEYFRAMES[:2], "steps": 1000})
+        connection.request("POST", "/interpolate", body, {"Accept": "text/event-stream"})
+        assert connection.getresponse().readline() == b"event: start\n"
+        connection.close()
+    assert interpolate(server).status == 200
+
+
+@pytest.fixture(scope="module")
+def files(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One of everything that names itself."""
+    folder = tmp_path_factory.mktemp("files")
+
+    def ask(name: str, path: str, accept: str, **fields: Any) -> Path:
+        answer = server.call(path, json.dumps(fields).encode(), content_type="application/json", accept=accept)
+        assert answer.status == 200, answer.body
+        file = folder / name
+        file.write_bytes(answer.body)
+        return file
+
+    conditional = {"model": "fashion-dcgan-conditional"}
+    return {
+        "sample": ask("sample.png", "/generate", "image/png", seed=7),
+        "drawn": ask("drawn.webp", "/generate", "image/webp", truncation=0.7, **conditional),
+        "blend": ask("blend.jpg", "/generate", "image/jpeg", label={"Bag": 0.5, "Sandal": 0.5}, seed=3, **conditional),
+        "latent": ask("latent.png", "/generate", "image/png", latents=[[0.1] * 64]),
+        "mix": ask("mix.png", "/mix", "image/png", sources=[{"seed": 1}, {"seed": 2}]),
+        "grid": ask("grid.png", "/neighbors", "image/png", seed=5, num_samples=4),
+        "gif": ask("film.gif", "/interpolate", "image/gif", keyframes=KEYFRAMES, steps=3),
+        "apng": ask("film.png", "/interpolate", "image/apng", keyframes=KEYFRAMES, steps=3),
+        "webp": ask("film.webp", "/interpolate", "image/webp", keyframes=KEYFRAMES, steps=3, layout="animation"),
+        "mp4": ask("film.mp4", "/interpolate", "video/mp4", keyframes=KEYFRAMES, steps=3, fps=10),
+        "npy": ask("sample.npy", "/generate", "application/x-npy", seed=7),
+    }
+
+
+def reproduce(file: Path, url: str) -> "subprocess.CompletedProcess[str]":
+    command = [Path(sys.executable).with_name("latentd"), "reproduce", file, "--url", url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("kind", ["sample", "drawn", "blend", "latent", "mix", "grid", "gif", "apng", "webp", "mp4"])
+def test_what_was_made_is_made_again(server: Server, files: dict[str, Path], kind: str) -> None:
+    done = reproduce(files[kind], server.url)
+    assert done.returncode == 0, done.stderr
+    assert "fashion-dcgan" in done.stdout
+    assert done.stdout.endswith("the same bytes\n")
+
+
+def test_reproduce_says_what_is_in_the_way(server: Server, files: dict[str, Path], tmp_path: Path) -> None:
+    assert "does not say how it was made" in reproduce(files["npy"], server.url).stderr
+    assert "cannot be asked" in reproduce(files["sample"], "http://127.0.0.1:9").stderr
+    plain = tmp_path / "plain.png"
+    Image.new("L", (28, 28)).save(plain)
+    foreign = tmp_path / "foreign.png"
+    foreign.write_bytes(tag(plain.read_bytes(), "png", '{"prompt":"a cat"}'))
+    assert "carries no request" in reproduce(foreign, server.url).stderr
+    for change, said in (
+        ({"version": "0" * 12}, "version_not_served"),
+        ({"fingerprint": "f" * 12}, "was made with the fingerprint ffffffffffff"),
+        ({}, "though the service has the fingerprint"),
+    ):
+        name = json.loads(server.call("/models/fashion-dcgan").body)
+        carried = {
+            "model": "fashion-dcgan",
+            "version": name["version"],
+            "fingerprint": name["determinism"]["fingerprint_id"],
+            "seed": 7,
+        }
+        other = tmp_path / "other.png"
+        other.write_bytes(tag(plain.read_bytes(), "png", json.dumps(carried | change)))
+        done = reproduce(other, server.url)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "largest difference of a pixel is" in done.stderr or change.get("version")

@@ -1,0 +1,115 @@
+"""Streams at the level of ASGI, where a test can hold the device still and leave."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from service.api import Runtime
+from service.engine import Engine
+from service.gateway import Gateway
+from service.settings import Settings
+from tests.service.fakes import HeldRunner, replica, served
+from tests.service.test_http import FixedCatalog
+
+FRAMES = 1000
+SCOPE = {
+    "type": "http",
+    "asgi": {"version": "3.0", "spec_version": "2.3"},
+    "method": "POST",
+    "path": "/interpolate",
+    "raw_path": b"/interpolate",
+    "query_string": b"",
+    "headers": [(b"accept", b"text/event-stream")],
+}
+
+
+class Client:
+    """Asks for a stream, counts its frames, and leaves when told."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.ended = False
+        self.text = b""
+        self.left = asyncio.Event()
+        self._asked = False
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._asked:
+            self._asked = True
+            body = json.dumps({"keyframes": [{"seed": 1}, {"seed": 2}], "steps": FRAMES}).encode()
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.text += message.get("body", b"")
+        self.frames = self.text.count(b"event: frame")
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body")
+
+
+@pytest.fixture
+def held() -> Any:
+    runner = HeldRunner()
+    engine = Engine(max_queue=256, parallel=1)
+    engine.start()
+    runtime = Runtime(Settings(timeout=20), FixedCatalog(served(replica(runner))), engine)
+    yield SimpleNamespace(runner=runner, engine=engine, app=Gateway(Starlette(), lambda: runtime))
+    runner.release()
+    engine.close()
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # what is waited for happens on threads
+            await asyncio.sleep(0.005)
+
+
+def test_a_client_that_leaves_stops_the_work(held: Any) -> None:
+    async def leave() -> None:
+        client = Client()
+        asking = asyncio.create_task(held.app(SCOPE, client.receive, client.send))
+        held.runner.release(1)
+        await until(lambda: client.frames == 16)  # the first pass is there while the second is computed
+        client.left.set()
+        await asyncio.wait_for(asking, 10)
+        assert not client.ended
+        await until(lambda: held.engine.queued == 0)
+        held.runner.release()
+
+    asyncio.run(leave())
+    held.engine.close()
+    assert len(held.runner.passes) <= 3
+
+
+def test_only_some_frames_are_under_way_at_a_time(held: Any) -> None:
+    async def read_slowly() -> None:
+        client = Client()
+        asking = asyncio.create_task(held.app(SCOPE, client.receive, client.send))
+        await until(lambda: held.engine.queued > 0)
+        await asyncio.sleep(0.05)
+        assert held.engine.queued <= 128
+        held.runner.release()
+        await asyncio.wait_for(asking, 20)
+        assert (client.frames, client.ended) == (FRAMES, True)
+
+    asyncio.run(read_slowly())
+
+
+def test_a_stream_waits_while_others_fill_the_queue(held: Any) -> None:
+    async def compete() -> None:
+        first, second = Client(), Client()
+        asking = [asyncio.create_task(held.app(SCOPE, each.receive, each.send)) for each in (first, second)]
+        await until(lambda: held.engine.queued > 200)
+        third = Client()
+        asking.append(asyncio.create_task(held.app(SCOPE, third.receive, third.send)))
+        await asyncio.sleep(0.05)
+        held.runner.release()
+        await asyncio.wait_for(asyncio.gather(*asking), 30)
+        for client in (first, second):
+            assert (client.frames, client.ended) == (FRAMES, True)
+
+    asyncio.run(compete())
