@@ -30,6 +30,7 @@ for command in (recipes, train, sample, show, reproduce):
 def main() -> None:
     """Entry point; an error that the user can mend is one line and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
     try:
         latentd()
     except (CheckpointError, DataError, OutputError, RecipeError, TrainingDiverged) as problem:
