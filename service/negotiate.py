@@ -90,7 +90,7 @@ def negotiate_frames(accept: str, output: OutputKind, format: str | None, layout
     streamed = _wants_events(accept)
     if streamed:
         accept = JSON
-    films = animation.MEDIA_TYPES if output.animated else {}
+    films = animation.MEDIA_TYPES if output.frame_size else {}
     only_films = {name: media_type for name, media_type in films.items() if name not in output.media_types}
     wanted = _best(accept, [JSON, *output.media_types.values(), *only_films.values()])
     if layout == "animation" or format in only_films or (format is None and wanted in only_films.values()):

@@ -3,12 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from models.hardware import core_count
 from models.outputs.animation import animate
 from service.answers import assemble, encoder, entry, whole_entry
 from service.catalog import Catalog
@@ -22,6 +24,10 @@ _PIECE = 16
 """Samples that are queued together where they are wanted in order; the engine joins pieces to larger batches."""
 _PIECES_AHEAD = 8
 """Enough to keep a device busy; so many samples of a stream are in memory at a time."""
+
+
+_FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-film")
+"""Films take seconds and memory: so many at a time, and nothing else waits behind them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Job:
         async with aclosing(self._in_order(lambda first, results: results)) as pieces:
             async for piece in pieces:
                 gathered += piece
-        return await asyncio.to_thread(assemble, self.points, gathered)
+        return await _beside(assemble, self.points, gathered)
 
     async def events(self) -> AsyncGenerator[bytes]:
         """The answer as server-sent events: `frame`s or, for an animation, its `progress`, and then `done`."""
@@ -80,7 +86,7 @@ class Job:
                 yield _event("progress", {"done": len(sketches), "total": plan.num_samples})
         assert plan.projection is not None  # noqa: S101  # a moving shape has one
         frames = plan.spec.output.draw(sketches)
-        film = await asyncio.to_thread(animate, frames, plan.shape.format, plan.projection, answer_name(plan))
+        film = await _beside(animate, frames, plan.shape.format, plan.projection, answer_name(plan))
         yield _raw_event("animation", whole_entry(self.points, film))
 
     async def _in_order(self, finish: Callable[[int, list[Any]], list[Any]]) -> AsyncGenerator[list[Any]]:
@@ -112,6 +118,10 @@ class Job:
         finally:
             for future in under_way:
                 future.cancel()
+
+
+async def _beside(task: Callable[..., bytes], *arguments: Any) -> bytes:
+    return await asyncio.get_running_loop().run_in_executor(_FILM_THREADS, task, *arguments)
 
 
 async def begin(plan: Plan, catalog: Catalog, engine: Engine) -> Job:

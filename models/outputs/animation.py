@@ -22,6 +22,8 @@ Frame = NDArray[np.uint8]
 MEDIA_TYPES = {"gif": "image/gif", "apng": "image/apng", "webp": "image/webp", "mp4": "video/mp4"}
 MAX_SIDE = 4096
 """Pixels; H.264 decoders in browsers and phones take no more."""
+MAX_PIXELS = 2**26
+"""Of all frames together: what is in memory while a film is encoded, and takes up to half a minute."""
 
 _PALETTE_FRAMES = 32
 _COLOURS = 256

@@ -40,9 +40,9 @@ class OutputKind(BaseModel, ABC):
         """The shape of one sample, without the batch dimension."""
 
     @property
-    def animated(self) -> bool:
-        """Whether samples can be the frames of a film."""
-        return False
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width of a film whose frames are samples; None where they cannot be that."""
+        return None
 
     @abstractmethod
     def encode(self, samples: Samples, format: str) -> list[bytes]:

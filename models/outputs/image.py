@@ -45,8 +45,8 @@ class ImageOutput(OutputKind):
         return (self.channels, self.height, self.width)
 
     @property
-    def animated(self) -> bool:
-        return True
+    def frame_size(self) -> tuple[int, int]:
+        return self.height, self.width
 
     def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":

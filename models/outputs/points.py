@@ -39,8 +39,8 @@ class PointsOutput(OutputKind):
         return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]
 
     @property
-    def animated(self) -> bool:
-        return self.dim == 2
+    def frame_size(self) -> tuple[int, int] | None:
+        return (_PLOT_SIDE, _PLOT_SIDE) if self.dim == 2 else None
 
     def sketch(self, samples: Samples) -> list[Sketch]:
         return list(samples)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from models.outputs.animation import MAX_SIDE, Projection
+from models.outputs.animation import MAX_PIXELS, MAX_SIDE, Projection
 from models.travel import Method, Path
 from service.catalog import Catalog
 from service.errors import invalid
@@ -55,20 +53,25 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
         space=request.space,
         truncation=request.truncation or 1.0,
         gradual=True,
-        projection=_projection(request, shape, np.array(spec.output.shape)),
+        projection=_projection(request, shape, spec.output.frame_size, len(path)),
     )
 
 
 def _projection(
-    request: InterpolateRequest, shape: Shape, sample: np.ndarray[tuple[int], np.dtype[np.int64]]
+    request: InterpolateRequest, shape: Shape, frame_size: tuple[int, int] | None, frames: int
 ) -> Projection | None:
-    if not shape.moving:
+    if not shape.moving or frame_size is None:
         for field in _PROJECTION_FIELDS:
             if getattr(request, field) is not None:
                 raise invalid(field, 'this is for animations; ask for layout "animation"')
         return None
     projection = Projection(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
-    side = int(sample.max()) * projection.scale
-    if projection.scale > 1 and side > MAX_SIDE:
-        raise invalid("scale", f"the animation would be {side} pixels wide or high; at most {MAX_SIDE}")
+    height, width = (side * projection.scale for side in frame_size)
+    if max(height, width) > MAX_SIDE:
+        raise invalid("scale", f"the animation would be {width} × {height} pixels; at most {MAX_SIDE} a side")
+    if frames * height * width > MAX_PIXELS:
+        most = MAX_PIXELS // (height * width)
+        raise invalid(
+            "scale", f"{frames} frames of {width} × {height} pixels; so large, an animation has at most {most}"
+        )
     return projection

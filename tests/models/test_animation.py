@@ -127,5 +127,5 @@ def test_points_move_through_a_plot_that_fills() -> None:
     assert colour(frames[0], right) == now
     assert [colour(frames[2], place) for place in (right, top, left)] == [past, past, now]
     assert colour(frames[0], (10, 10)) == paper
-    assert not PointsOutput(dim=3).animated
+    assert PointsOutput(dim=3).frame_size is None
     assert next(output.draw(output.sketch(np.zeros((1, 2), np.float32)))).shape == (256, 256, 3)

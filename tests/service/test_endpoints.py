@@ -246,6 +246,7 @@ BAD = [
     ("/interpolate", {"keyframes": seeds(1, 2), "format": "gif", "fps": 1000}, "fps"),
     ("/interpolate", {"keyframes": seeds(1, 2), "format": "gif", "scale": 100}, "scale"),
     ("/interpolate", {"keyframes": seeds(1, 2), "fps": 24}, "fps"),
+    ("/interpolate", {"model": "points", "keyframes": seeds(1, 2), "format": "gif", "steps": 5, "scale": 16}, "scale"),
     ("/interpolate", {"keyframes": seeds(1, 2), "truncation": 0}, "truncation"),
     ("/interpolate", {"keyframes": seeds(1, 2), "speed": 2}, "speed"),
     ("/interpolate", {"keyframes": seeds(1, 2), "model": "nobody"}, "model"),
