@@ -5,7 +5,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import click
@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from models.outputs.animation import MEDIA_TYPES
 from models.outputs.image import ImageOutput
@@ -20,23 +21,37 @@ from models.outputs.tags import read_tag
 
 _TIMEOUT_SECONDS = 600.0
 _FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
+_MEDIA_TYPES = ImageOutput.media_types | MEDIA_TYPES
+
+
+class _Name(BaseModel):
+    """What a file says of itself; it may have been written by anybody."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    fingerprint: str = Field(max_length=100, pattern="^[0-9a-f]+$")
+    model: str = Field(max_length=200)
+    version: str = Field(max_length=100)
+    seed: int | None = None
+    latent: str | None = None
+    label: str | dict[str, float] | None = None
+    truncation: float | None = None
+    endpoint: Literal["/generate", "/interpolate", "/mix", "/neighbors"] = "/generate"
+    request: dict[str, JsonValue] | None = None
+    index: int | None = Field(None, ge=0)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a file says of how it was made."""
+    """How a file was made."""
 
     endpoint: str
     body: dict[str, Any]
     fingerprint: str
     index: int | None
     """Which of the answer's samples the file is; None: all of the answer."""
-
-    @property
-    def accept(self) -> str:
-        """The media type of the file itself, or of an answer that holds it."""
-        kinds = ImageOutput.media_types | MEDIA_TYPES
-        return "application/json" if self.index is not None else kinds[self.body["format"]]
+    media_type: str
+    """The file's, or of an answer that holds it."""
 
 
 @click.command()
@@ -50,7 +65,7 @@ def reproduce(file: Path, url: str) -> None:
     """
     content = file.read_bytes()
     recipe = _read(content, file)
-    click.echo(f"POST {recipe.endpoint}\n{json.dumps(recipe.body, indent=2)}")
+    click.echo(f"POST {recipe.endpoint} {json.dumps(recipe.body)}")
     again, fingerprint = _ask(url, recipe)
     if again == content:
         click.echo("the same bytes")
@@ -70,24 +85,30 @@ def _read(content: bytes, file: Path) -> Recipe:
     text = read_tag(content)
     if text is None:
         raise click.ClickException(
-            f"{file} does not say how it was made; latentd's PNG, APNG, WebP, JPEG, GIF and MP4 files do, .npy cannot"
+            f"{file} does not say how it was made, or is damaged; "
+            "latentd's PNG, APNG, WebP, JPEG, GIF and MP4 files do, .npy cannot"
         )
     try:
-        name = json.loads(text)
-        model = f"{name['model']}@{name['version']}"
-        if "request" in name:
-            index = name.get("index")
-            layout = {} if index is None else {"layout": "separate"}
-            return Recipe(name["endpoint"], name["request"] | layout, name["fingerprint"], index)
-        body: dict[str, Any] = {"model": model, "format": _format_of(content)}
-        if "latent" in name:
-            body["latents"] = [np.frombuffer(base64.b64decode(name["latent"]), dtype="<f4").astype(float).tolist()]
-        else:
-            body["seed"] = name["seed"]
-        body |= {key: name[key] for key in ("label", "truncation") if key in name}
-        return Recipe("/generate", body, name["fingerprint"], None)
-    except (ValueError, KeyError, TypeError) as problem:
-        raise click.ClickException(f"{file} carries no request of latentd's: {text[:200]!r} ({problem})") from problem
+        name = _Name.model_validate_json(text)
+        if name.request is not None:
+            media_type = "application/json" if name.index is not None else _MEDIA_TYPES[str(name.request["format"])]
+            return Recipe(name.endpoint, name.request, name.fingerprint, name.index, media_type)
+        format_name = _format_of(content)
+        return Recipe(name.endpoint, _body(name, format_name), name.fingerprint, None, _MEDIA_TYPES[format_name])
+    except (ValueError, KeyError) as problem:
+        raise click.ClickException(f"{file} carries no request of latentd's: {text[:200]!r}") from problem
+
+
+def _body(name: _Name, format_name: str) -> dict[str, Any]:
+    """The request for a sample by its own name."""
+    body: dict[str, Any] = {"model": f"{name.model}@{name.version}", "format": format_name}
+    if name.latent is not None:
+        body["latents"] = [np.frombuffer(base64.b64decode(name.latent), dtype="<f4").astype(float).tolist()]
+    elif name.seed is not None:
+        body["seed"] = name.seed
+    else:
+        raise ValueError("neither a seed nor a latent")
+    return body | {key: value for key in ("label", "truncation") if (value := getattr(name, key)) is not None}
 
 
 def _format_of(content: bytes) -> str:
@@ -101,17 +122,20 @@ def _ask(url: str, recipe: Recipe) -> tuple[bytes, str]:
         answer = httpx.post(
             url.rstrip("/") + recipe.endpoint,
             json=recipe.body,
-            headers={"Accept": recipe.accept},
+            headers={"Accept": recipe.media_type},
             timeout=_TIMEOUT_SECONDS,
         )
-    except (httpx.HTTPError, httpx.InvalidURL) as problem:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as problem:  # the last: a latent that is not finite
         raise click.ClickException(f"{url} cannot be asked: {problem}") from problem
     if not answer.is_success:
         raise click.ClickException(f"{url} does not make it: {_reason(answer)}")
     fingerprint = answer.headers.get("x-latentd-fingerprint", "")
     if recipe.index is None:
         return answer.content, fingerprint
-    return base64.b64decode(answer.json()["samples"][recipe.index]["data"]), fingerprint
+    try:
+        return base64.b64decode(answer.json()["samples"][recipe.index]["data"]), fingerprint
+    except (ValueError, LookupError, TypeError) as problem:
+        raise click.ClickException(f"the answer of {url} has no sample {recipe.index}") from problem
 
 
 def _reason(answer: httpx.Response) -> str:
@@ -123,7 +147,10 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def _compared(one: bytes, other: bytes) -> str:
-    first, second = _pixels(one), _pixels(other)
+    try:
+        first, second = _pixels(one), _pixels(other)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        return f"their pictures cannot be compared: {problem}"
     if first.shape != second.shape:
         return f"its pictures differ in size: {first.shape} and {second.shape}"
     return f"the largest difference of a pixel is {int(np.abs(first - second).max())} of 255"

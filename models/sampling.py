@@ -89,6 +89,7 @@ def stages(generator: Generator) -> list[nn.Module]:
 @torch.inference_mode()
 def forward(stage: nn.Module, rows: Rows, size: int) -> NDArray[np.float32]:
     """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → what `stage` gives [n, …]."""
+    torch.get_num_threads()  # a new thread has the number that was set, and rounds as others do, once it has asked
     device = next(stage.parameters()).device
     output: Tensor = stage(*(torch.from_numpy(each).to(device) for each in rows.padded(size)))  # [size, …]
     values: NDArray[np.float32] = output[: len(rows)].float().cpu().numpy()

@@ -6,6 +6,7 @@ All work in float64 and give float32. A point that lies on a given latent is tha
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,9 @@ Easing = Literal["linear", "smooth"]
 _Wide = NDArray[np.float64]
 _NO_LENGTH = 1e-12
 """Below this share of what could be, a sum of vectors has no direction."""
+
+_NO_SUM = 1e-6
+"""Weights that cancel each other up to this share of their magnitudes would throw the mean a million times as far."""
 
 
 class NoDirectionError(ValueError):
@@ -108,9 +112,9 @@ class Path:
         """Keyframes' places [K, *shape] → every frame's [frames, *shape]."""
         way = _arc if method == "slerp" else _line
         times = [ease(step / (self.steps - 1), self.easing) for step in range(self.steps - 1)]
-        segments = zip(places, np.roll(places, -1, axis=0), strict=True)
-        frames = [point(t) for point in (way(start, end) for start, end in segments) for t in times]
-        return np.stack(frames[: len(self)])  # without those of the way back, if it is no loop
+        stops = [*places, places[0]] if self.loop else list(places)
+        frames = [point(t) for point in (way(start, end) for start, end in pairwise(stops)) for t in times]
+        return np.stack(frames if self.loop else [*frames, stops[-1]])
 
 
 def blend_on_sphere(latents: Latents, weights: Sequence[float]) -> Vector:
@@ -135,10 +139,17 @@ def blend(places: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.f
     """Places [K, *shape] and K finite weights → their weighted mean [*shape]. NoDirectionError where these add to 0."""
     if (only := _only(weights)) is not None:
         return np.asarray(places[only])
-    scaled = np.asarray(weights, dtype=np.float64) / max(map(abs, weights))
-    if abs(total := float(scaled.sum())) < _NO_LENGTH:
+    return _narrow(np.tensordot(parts_of_one(weights), places.astype(np.float64), axes=1))
+
+
+def parts_of_one(weights: Sequence[float]) -> NDArray[np.float64]:
+    """Weights [K] → the same in proportion, which add up to 1. NoDirectionError where they add up to 0."""
+    shares = _shares(weights)
+    total = float(shares.sum())
+    if abs(total) < _NO_SUM:
         raise NoDirectionError("the weights add up to zero")
-    return _narrow(np.tensordot(scaled / total, places.astype(np.float64), axes=1))
+    parts: NDArray[np.float64] = shares / total
+    return parts
 
 
 def blend_shares(weights: Sequence[float]) -> NDArray[np.float32]:

@@ -39,19 +39,24 @@ def _files(output: OutputKind, format: str) -> Encode:
 def assemble(points: Points, results: list[Any]) -> bytes:
     """The answer's body, of what `encoder` made of each sample."""
     plan = points.plan
-    output, shape = plan.spec.output, plan.shape
+    shape = plan.shape
     if shape.envelope == "single":
         return tag(results[0], shape.format, sample_name(points, 0))
     if shape.envelope == "json":
         return _json_head(plan) + b",".join(entry(points, index, file) for index, file in enumerate(results)) + b"]}"
-    if plan.projection is not None:
-        whole = animate(output.draw(results), shape.format, plan.projection, answer_name(plan))
-    elif shape.envelope == "rows":
+    if shape.envelope == "rows":
         samples: Samples = np.stack(results)
         return encode_npy(samples)
-    else:
-        whole = tag(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
+    whole = whole_file(plan, results)
     return _json_head(plan) + whole_entry(points, whole) + b"]}" if shape.envelope.startswith("json") else whole
+
+
+def whole_file(plan: Plan, results: list[Any]) -> bytes:
+    """A grid or an animation, of what `encoder` made of each sample."""
+    output, shape = plan.spec.output, plan.shape
+    if plan.projection is not None:
+        return animate(output.draw(results), shape.format, plan.projection, answer_name(plan))
+    return tag(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
 
 
 def entry(points: Points, index: int, file: bytes) -> bytes:

@@ -12,6 +12,7 @@ import orjson
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Message, Send
 
 from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
@@ -61,7 +62,7 @@ def answering(endpoint: Endpoint) -> Handler:
             raise _timed_out(seconds) from problem
         headers = _headers(job)
         if whole is None:
-            return StreamingResponse(_until_told(job.events(), seconds), headers=headers | _STREAM_HEADERS)
+            return _EventStream(_in_time(job.events(), seconds), seconds, headers | _STREAM_HEADERS)
         return Response(whole, media_type=plan.shape.media_type, headers=headers)
 
     return answer
@@ -81,7 +82,25 @@ async def _carry_out(plan: Plan, runtime: Runtime) -> tuple[Job, bytes | None]:
     return job, None if plan.shape.streamed else await job.whole()
 
 
-async def _until_told(events: AsyncGenerator[bytes], seconds: float) -> AsyncIterator[bytes]:
+class _EventStream(StreamingResponse):
+    """Events that the client has to read: one that does not take the next in time is left."""
+
+    def __init__(self, events: AsyncIterator[bytes], seconds: float, headers: dict[str, str]) -> None:
+        super().__init__(events, headers=headers)
+        self._seconds = seconds
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._seconds):
+                await send(message)
+
+        try:
+            await super().stream_response(send_in_time)
+        except TimeoutError:
+            logger.info("a client took nothing of its stream for %g seconds", self._seconds)
+
+
+async def _in_time(events: AsyncGenerator[bytes], seconds: float) -> AsyncIterator[bytes]:
     """`events`, each of which may take `seconds`; an error is the last of them."""
     try:
         async with aclosing(events):

@@ -12,6 +12,8 @@ from service.plans.plan import Plan
 from service.points import Points
 
 _LONGEST_HEADER = 2048
+_LONGEST_SAMPLE_NAME = 16384
+"""Of a sample that is named by its request, which stands in every sample of the answer."""
 
 
 def request_header(plan: Plan) -> str:
@@ -31,7 +33,10 @@ def sample_name(points: Points, index: int) -> str:
     name = _maker(plan)
     seed, latent = points.seed(index), points.latent(index)
     if seed is None and latent is None:
-        return _ascii(name | {"endpoint": plan.endpoint, "request": plan.request, "index": index})
+        text = _ascii({"endpoint": plan.endpoint, "request": plan.request, "index": index})
+        if len(text) > _LONGEST_SAMPLE_NAME:
+            return _ascii(name | {"sha256": hashlib.sha256(text.encode()).hexdigest()})
+        return text[:-1] + "," + _ascii(name)[1:]
     name |= {"seed": seed} if latent is None else {"latent": _as_base64(latent)}
     if (label := points.label(index)) is not None:
         name["label"] = label

@@ -87,12 +87,12 @@ def negotiate(accept: str, output: OutputKind, format: str | None, layout: str |
 
 def negotiate_frames(accept: str, output: OutputKind, format: str | None, layout: str | None, frames: int) -> Shape:
     """The same for samples that follow each other: they can also be an animation, and be streamed as events."""
-    streamed = _wants_events(accept)
-    if streamed:
-        accept = JSON
     films = animation.MEDIA_TYPES if output.frame_size else {}
     only_films = {name: media_type for name, media_type in films.items() if name not in output.media_types}
-    wanted = _best(accept, [JSON, *output.media_types.values(), *only_films.values()])
+    wanted = _best(accept, [JSON, *output.media_types.values(), *only_films.values(), EVENTS])
+    streamed = wanted == EVENTS
+    if streamed:
+        accept = JSON
     if layout == "animation" or format in only_films or (format is None and wanted in only_films.values()):
         shape = _film(accept, output, films, format, layout)
     else:
@@ -117,12 +117,6 @@ def _film(accept: str, output: OutputKind, films: dict[str, str], format: str | 
     if media_type == JSON:
         return Shape(format or _DEFAULT_FILM, "json-animation", JSON)
     return Shape(next(name for name, each in candidates.items() if each == media_type), "animation", media_type)
-
-
-def _wants_events(accept: str) -> bool:
-    """Whether events are named; a range that only includes them does not ask for a stream."""
-    ranges = [_parse_range(part, position) for position, part in enumerate(accept.split(","))]
-    return any(f"{each.kind}/{each.subtype}" == EVENTS and each.quality > 0 for each in ranges)
 
 
 def _best(accept: str, offers: list[str]) -> str | None:

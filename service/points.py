@@ -13,10 +13,11 @@ from models.travel import NoDirectionError, Vector
 from service.catalog import Deployment
 from service.engine import Engine
 from service.errors import invalid
+from service.pieces import gathered
 from service.plans.plan import Class, Places, Plan
 
-_DRAWN_AT_ONCE = 64
-"""Latents that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""
+_DRAWN_AT_ONCE = 2**13
+"""Numbers that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,13 @@ async def lay_out(plan: Plan, deployment: Deployment, engine: Engine) -> Points:
 
     ApiError 400 where there is no such place; otherwise raises as Engine.submit does.
     """
-    if max(len(plan.sources), plan.num_samples) <= _DRAWN_AT_ONCE:
+    if max(len(plan.sources), plan.num_samples) * plan.spec.input.dim <= _DRAWN_AT_ONCE:
         latents, classes, shares = _draw(plan)
     else:
         latents, classes, shares = await asyncio.to_thread(_draw, plan)
     if deployment.mapping is None:
         return Points(plan, classes, Rows(truncate(latents, plan.truncation), shares), latents, shares)
-    w = await engine.submit(deployment.mapping, Rows(latents, shares), list, np.stack)  # [N, layers, dim]
+    w = np.stack(await gathered(engine, deployment.mapping, Rows(latents, shares), list))  # [N, layers, dim]
     if deployment.mean_w is not None and plan.truncation != 1.0:
         w = truncate(w - deployment.mean_w, plan.truncation) + deployment.mean_w
     if plan.space == "z":

@@ -1,7 +1,6 @@
 """From a plan to its answer, as a whole or piece by piece."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
@@ -11,20 +10,13 @@ from typing import Any
 import orjson
 
 from models.hardware import core_count
-from models.outputs.animation import animate
-from service.answers import assemble, encoder, entry, whole_entry
+from service.answers import assemble, encoder, entry, whole_entry, whole_file
 from service.catalog import Catalog
 from service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, Replica
 from service.errors import ApiError, invalid, too_busy
-from service.naming import answer_name
+from service.pieces import PIECE, Finish, gathered, in_order
 from service.plans.plan import Plan
 from service.points import Points, lay_out
-
-_PIECE = 16
-"""Samples that are queued together where they are wanted in order; the engine joins pieces to larger batches."""
-_PIECES_AHEAD = 8
-"""Enough to keep a device busy; so many samples of a stream are in memory at a time."""
-
 
 _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-film")
 """Films take seconds and memory: so many at a time, and nothing else waits behind them."""
@@ -51,11 +43,10 @@ class Job:
 
     async def _gathered(self) -> bytes:
         """The same, for more samples than should be queued at a time."""
-        gathered: list[Any] = []
-        async with aclosing(self._in_order(lambda first, results: results)) as pieces:
-            async for piece in pieces:
-                gathered += piece
-        return await _beside(assemble, self.points, gathered)
+        plan = self.points.plan
+        with _plain_errors(plan):
+            results = await gathered(self.engine, self.replica, self.points.rows, encoder(plan))
+        return await _beside(assemble, self.points, results)
 
     async def events(self) -> AsyncGenerator[bytes]:
         """The answer as server-sent events: `frame`s or, for an animation, its `progress`, and then `done`."""
@@ -79,45 +70,20 @@ class Job:
                     yield frame
 
     async def _sketched(self) -> AsyncGenerator[bytes]:
-        plan, sketches = self.points.plan, []
-        async with aclosing(self._in_order(lambda first, results: results)) as pieces:
+        total, sketches = self.points.plan.num_samples, []
+        async with aclosing(self._in_order(lambda _, results: results)) as pieces:
             async for piece in pieces:
                 sketches += piece
-                yield _event("progress", {"done": len(sketches), "total": plan.num_samples})
-        assert plan.projection is not None  # noqa: S101  # a moving shape has one
-        frames = plan.spec.output.draw(sketches)
-        film = await _beside(animate, frames, plan.shape.format, plan.projection, answer_name(plan))
-        yield _raw_event("animation", whole_entry(self.points, film))
+                yield _event("progress", {"done": len(sketches), "total": total})
+        yield await _beside(_animation_event, self.points, sketches)
 
-    async def _in_order(self, finish: Callable[[int, list[Any]], list[Any]]) -> AsyncGenerator[list[Any]]:
-        """What `finish` makes of each piece's first index and results, in order, with a few pieces under way."""
-        plan, rows = self.points.plan, self.points.rows
-        starts = deque(range(0, len(rows), _PIECE))
-        under_way: deque[asyncio.Future[list[Any]]] = deque()
-
-        def submit(start: int) -> "asyncio.Future[list[Any]]":
-            part = rows[start : start + _PIECE]
-            return self.engine.submit(self.replica, part, encoder(plan), lambda results: finish(start, results))
-
-        try:
-            with _plain_errors(plan):
-                while starts or under_way:
-                    while starts and len(under_way) < _PIECES_AHEAD:
-                        try:
-                            under_way.append(submit(starts[0]))
-                        except QueueFullError as problem:
-                            if under_way:
-                                break  # there is room once these are done
-                            if starts[0] == 0:
-                                raise
-                            await asyncio.sleep(problem.retry_after)
-                        else:
-                            starts.popleft()
-                    if under_way:
-                        yield await under_way.popleft()
-        finally:
-            for future in under_way:
-                future.cancel()
+    async def _in_order(self, finish: Finish) -> AsyncGenerator[Any]:
+        plan = self.points.plan
+        pieces = in_order(self.engine, self.replica, self.points.rows, encoder(plan), finish)
+        with _plain_errors(plan):
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
 
 
 async def _beside(task: Callable[..., bytes], *arguments: Any) -> bytes:
@@ -127,7 +93,7 @@ async def _beside(task: Callable[..., bytes], *arguments: Any) -> bytes:
 async def begin(plan: Plan, catalog: Catalog, engine: Engine) -> Job:
     """Place the samples of `plan`. ApiError says what is in the way."""
     with _plain_errors(plan):
-        engine.require_room(min(plan.num_samples, _PIECE) if plan.gradual else plan.num_samples)
+        engine.require_room(min(plan.num_samples, PIECE) if plan.gradual else plan.num_samples)
         deployment = await catalog.ready(plan.model)
         points = await lay_out(plan, deployment, engine)
         return Job(points, deployment.synthesis, engine)
@@ -160,6 +126,10 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
     return _raw_event(name, orjson.dumps(data))
+
+
+def _animation_event(points: Points, sketches: list[Any]) -> bytes:
+    return _raw_event("animation", whole_entry(points, whole_file(points.plan, sketches)))
 
 
 def _raw_event(name: str, data: bytes) -> bytes:

@@ -3,7 +3,6 @@
 A body may hold a million mistakes; every check stops at the first, so that refusing costs no more than reading.
 """
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -13,7 +12,7 @@ from models.latents import MAX_SEED
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 ClassName = int | str
-Blend = dict[str, Annotated[float, Field(ge=0)]]
+Blend = dict[str, float]
 """Classes by name, with their shares, which add up to 1."""
 Label = ClassName | Blend
 Latent = Annotated[list[float], Field(min_length=1, fail_fast=True)]
@@ -30,15 +29,19 @@ def _is_label(value: object) -> bool:
 
 
 def _check_labels(value: object) -> object:
-    labels = value if isinstance(value, list) else [value]
-    if value is not None and not isinstance(value, dict) and not all(map(_is_label, labels)):
-        raise PydanticCustomError("label", "A label is a class index or name, or a list of these, one a sample")
-    return value
+    if isinstance(value, list):
+        if not all(map(_is_label, value)):
+            raise PydanticCustomError("label", "A list of labels has a class index or name for each sample")
+        return value
+    return _check_label(value)
 
 
 def _check_label(value: object) -> object:
-    if value is not None and not isinstance(value, dict) and not _is_label(value):
-        raise PydanticCustomError("label", "A label is a class index or name")
+    if isinstance(value, dict):
+        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in value.values()):
+            raise PydanticCustomError("label", "A label of several classes gives each a share from 0 to 1, by its name")
+    elif value is not None and not _is_label(value):
+        raise PydanticCustomError("label", "A label is a class index or name, or shares of classes by their names")
     return value
 
 
@@ -56,7 +59,7 @@ class _Body(BaseModel):
         if not isinstance(data, dict):
             return data
         unknown = next((name for name in data if name not in cls.model_fields), None)
-        known = {name: value for name, value in data.items() if name in cls.model_fields}
+        known = {name: value for name, value in data.items() if name in cls.model_fields and value is not None}
         return known if unknown is None else {unknown: None} | known
 
 
@@ -158,8 +161,3 @@ class NeighborsRequest(_Request):
         None, description="names the first neighbour's side; the next ones count up; default: drawn"
     )
     layout: Literal["separate", "grid"] | None = Field(None, description="one file a sample, or one picture of all")
-
-
-def shares_add_up(blend: Blend) -> bool:
-    """Whether the shares of classes are those of one whole."""
-    return math.isclose(math.fsum(blend.values()), 1.0, abs_tol=1e-4)

@@ -22,10 +22,18 @@ Frame = NDArray[np.uint8]
 MEDIA_TYPES = {"gif": "image/gif", "apng": "image/apng", "webp": "image/webp", "mp4": "video/mp4"}
 MAX_SIDE = 4096
 """Pixels; H.264 decoders in browsers and phones take no more."""
+MAX_SECONDS = 600
+"""A GIF says how long a frame stands in 16 bits of hundredths of a second, and equal frames are joined."""
+MAX_GIF_FPS = 50
+"""Browsers show what stands shorter than two hundredths of a second for ten of them."""
 MAX_PIXELS = 2**26
 """Of all frames together: what is in memory while a film is encoded, and takes up to half a minute."""
 
-_PALETTE_FRAMES = 32
+_X264 = {"crf": "18", "preset": "medium", "x264-params": "threads=1:lookahead-threads=1:sync-lookahead=0"}
+_LUMA = np.array([0.2126, 0.7152, 0.0722])
+_BT709, _VIDEO_RANGE = 1, 1
+"""As ITU-T H.273 numbers them, and FFmpeg."""
+_PALETTE_PIXELS = 2**18
 _COLOURS = 256
 _FILTERS = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
 
@@ -45,11 +53,21 @@ def animate(frames: Iterable[Frame], format: str, projection: Projection, text: 
 
     All but MP4 keep grey frames exactly, APNG and WebP colours too. The same frames give the same bytes.
     """
-    shown = (_enlarge(frame, projection) for frame in frames)
     if format == "mp4":
-        return _mp4(shown, projection.fps, text)
-    pictures = map(Image.fromarray, shown)
+        return _mp4((_enlarge(frame, projection) for frame in frames), projection.fps, text)
+    frames = list(frames)
+    palette = _palette(frames) if format == "gif" and frames[0].shape[-1] > 1 else None  # 256 greys need no choice
+    pictures = [Image.fromarray(_enlarge(frame, projection)) for frame in frames]
+    if palette is not None:
+        pictures = [picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
     return {"gif": _gif, "apng": _apng, "webp": _webp}[format](pictures, projection.fps, text)
+
+
+def _palette(frames: list[Frame]) -> Image.Image:
+    """The colours that serve the whole film: by median cut, then k-means, over pixels from all of it."""
+    pixels = np.concatenate([frame.reshape(-1, 3) for frame in frames])  # [pixels, 3]
+    chosen = pixels[:: max(1, len(pixels) // _PALETTE_PIXELS)][None]
+    return Image.fromarray(chosen).quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
 
 
 def _enlarge(frame: Frame, projection: Projection) -> Frame:
@@ -67,33 +85,21 @@ def _durations(count: int, fps: int, unit: int) -> list[int]:
     return [end - start for start, end in pairwise(ends)]
 
 
-def _gif(pictures: Iterator[Image.Image], fps: int, text: str) -> bytes:
-    frames = list(pictures)
-    if frames[0].mode != "L":  # 256 greys need no choice
-        palette = _palette(frames)
-        frames = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
-    durations = _durations(len(frames), fps, unit=10)
-    return _saved(frames, "GIF", duration=durations, optimize=False, comment=text.encode())
+def _gif(pictures: list[Image.Image], fps: int, text: str) -> bytes:
+    durations = _durations(len(pictures), fps, unit=10)
+    return _saved(pictures, "GIF", duration=durations, optimize=False, comment=text.encode())
 
 
-def _palette(frames: list[Image.Image]) -> Image.Image:
-    """The colours that serve the whole film: by median cut, then k-means, over frames from all of it."""
-    chosen = frames[:: max(1, len(frames) // _PALETTE_FRAMES)]
-    together = Image.fromarray(np.concatenate([np.asarray(frame) for frame in chosen]))
-    return together.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
-
-
-def _apng(pictures: Iterator[Image.Image], fps: int, text: str) -> bytes:
+def _apng(pictures: list[Image.Image], fps: int, text: str) -> bytes:
     info = PngImagePlugin.PngInfo()
     info.add_text(KEY, text)
-    frames = list(pictures)
-    return _saved(frames, "PNG", duration=_durations(len(frames), fps, unit=1), pnginfo=info, compress_level=6)
+    return _saved(pictures, "PNG", duration=_durations(len(pictures), fps, unit=1), pnginfo=info, compress_level=6)
 
 
-def _webp(pictures: Iterator[Image.Image], fps: int, text: str) -> bytes:
-    frames = [picture.convert("RGB") for picture in pictures]
-    durations = _durations(len(frames), fps, unit=1)
-    return _saved(frames, "WEBP", duration=durations, lossless=True, quality=80, method=4, xmp=as_xmp(text))
+def _webp(pictures: list[Image.Image], fps: int, text: str) -> bytes:
+    pictures = [picture.convert("RGB") for picture in pictures]
+    durations = _durations(len(pictures), fps, unit=1)
+    return _saved(pictures, "WEBP", duration=durations, lossless=True, quality=80, method=4, xmp=as_xmp(text))
 
 
 def _saved(frames: list[Image.Image], kind: str, **options: object) -> bytes:
@@ -114,14 +120,36 @@ def _write_mp4(path: str, frames: Iterator[Frame], fps: int, text: str) -> None:
     first = _even(next(frames))
     with av.open(path, "w", format="mp4", options=options) as film:
         film.metadata["comment"] = text
-        stream = film.add_stream("libx264", rate=Fraction(fps), options={"crf": "18", "preset": "medium"})
+        stream = film.add_stream("libx264", rate=Fraction(fps), options=_X264)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
+        stream.codec_context.color_range = _VIDEO_RANGE
+        stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
+        stream.codec_context.color_trc = _BT709
         for pixels in chain([first], map(_even, frames)):
-            layout = "gray" if pixels.ndim == 2 else "rgb24"
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format=layout)))
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(_yuv420(pixels), format="yuv420p")))
         film.mux(stream.encode(None))
+
+
+def _yuv420(pixels: Frame) -> Frame:
+    """[H, W] grey or [H, W, 3] RGB, of even sides → planes [H·3/2, W] of 4:2:0 in video range (ITU-R BT.709).
+
+    By hand, because the library's own conversion need not give the same bytes every time.
+    """
+    if pixels.ndim == 2:
+        luma = np.rint(16.0 + pixels * (219.0 / 255.0))
+        return np.concatenate([luma, np.full((luma.shape[0] // 2, luma.shape[1]), 128.0)]).astype(np.uint8)
+    height, width, _ = pixels.shape
+    rgb = pixels / 255.0  # [H, W, 3]
+    luma = rgb @ _LUMA
+    quarters = rgb.reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))  # [H/2, W/2, 3]
+    below = quarters @ _LUMA
+    blue = (quarters[..., 2] - below) / (2.0 * (1.0 - _LUMA[2]))
+    red = (quarters[..., 0] - below) / (2.0 * (1.0 - _LUMA[0]))
+    colours = np.concatenate([blue, red]).reshape(height // 2, width)  # plane after plane
+    planes: Frame = np.rint(np.concatenate([16.0 + 219.0 * luma, 128.0 + 224.0 * colours])).astype(np.uint8)
+    return planes
 
 
 def _even(pixels: Frame) -> Frame:

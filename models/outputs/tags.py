@@ -22,6 +22,8 @@ _XMP = (
 _XMP_NAME = re.compile(rb"<latentd:name>(.*?)</latentd:name>", re.DOTALL)
 _VP8X_XMP, _VP8X_ALPHA = 0x04, 0x10
 _IEND_BYTES = 12
+_NOT_A_PICTURE = (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, OSError)
+"""What Pillow raises for what it cannot read, or would need too much memory for."""
 
 
 def tag(file: bytes, format: str, text: str) -> bytes:
@@ -32,7 +34,7 @@ def tag(file: bytes, format: str, text: str) -> bytes:
 
 def read_tag(file: bytes) -> str | None:
     """The text that a PNG, APNG, WebP, JPEG, GIF or MP4 file carries under our key; None where there is none."""
-    with suppress(UnidentifiedImageError, SyntaxError, ValueError, OSError), Image.open(io.BytesIO(file)) as picture:
+    with suppress(*_NOT_A_PICTURE), Image.open(io.BytesIO(file)) as picture:
         if isinstance(picture, PngImagePlugin.PngImageFile):
             picture.load()  # what stands behind the pixels
             return str(picture.text[KEY]) if KEY in picture.text else None

@@ -39,9 +39,9 @@ class CpuRunner:
 
     def run(self, rows: Rows, size: int) -> NDArray[np.float32]:
         try:
-            if size not in self._passes:
-                self._passes[size] = self._prepare(rows, size)
             with optimized_execution(False):  # it might round differently from the second call on
+                if size not in self._passes:
+                    self._passes[size] = self._prepare(rows, size)
                 return forward(self._passes[size], rows, size)
         except RuntimeError as problem:
             if "DefaultCPUAllocator" in str(problem):  # torch has no type of its own for this
@@ -81,14 +81,14 @@ class _Traced(nn.Module):
 def _trace(stage: nn.Module, rows: Rows, size: int) -> _Function | None:
     """A function of `stage`'s inputs and weights, for passes of `size` alone."""
     inputs = tuple(torch.from_numpy(each) for each in rows[:0].padded(size))
-    tensors = _tensors(stage)
+    names, tensors = zip(*_tensors(stage).items(), strict=True)
     empty = copy.deepcopy(stage).to("meta")
 
     def call(*values: Tensor) -> Tensor:  # as torch.func.functional_call does it, which refuses to be traced
-        for name, value in zip(tensors, values[len(inputs) :], strict=True):
+        for name, value in zip(names, values[len(inputs) :], strict=True):
             _place(empty, name, value)
         output: Tensor = empty(*values[: len(inputs)])
-        for name in tensors:
+        for name in names:
             _place(empty, name, None)  # torch keeps this function; it should not keep weights
         return output
 
@@ -96,8 +96,8 @@ def _trace(stage: nn.Module, rows: Rows, size: int) -> _Function | None:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", TracerWarning)  # of what is fixed by the size, as it should be
             warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile wants a compiler where this is served
-            function: _Function = trace(call, (*inputs, *tensors.values()), check_trace=False)  # type: ignore[no-untyped-call]  # in torch
-    except RuntimeError as problem:
+            function: _Function = trace(call, (*inputs, *tensors), check_trace=False)  # type: ignore[no-untyped-call]  # in torch
+    except Exception as problem:  # noqa: BLE001  # whatever a model does that cannot be traced
         logger.info("%s cannot be traced: %s", type(stage).__name__, problem)
         return None
     return function

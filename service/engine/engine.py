@@ -108,6 +108,11 @@ class Engine:
             raise QueueFullError(message, self.seconds_for(excess))
 
     @property
+    def crowded(self) -> bool:
+        """Whether half of what may wait does."""
+        return self._queue.waiting > self._max_queue // 2
+
+    @property
     def overfull(self) -> bool:
         """Whether the queue refused work and has not emptied noticeably since: what is asked now would be in vain.
 

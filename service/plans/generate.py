@@ -64,5 +64,5 @@ def _classes(request: GenerateRequest, spec: GeneratorSpec, count: int) -> Seque
     if isinstance(request.label, list):
         if len(request.label) != count:
             raise invalid("label", f"{len(request.label)} labels for {count} samples; give one, or one a sample")
-        return [class_of(label, spec, "label", has_seed) for label in request.label]
-    return [class_of(request.label, spec, "label", has_seed)] * count
+        return [class_of(label, spec, "label", "label", has_seed) for label in request.label]
+    return [class_of(request.label, spec, "label", "label", has_seed)] * count

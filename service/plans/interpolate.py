@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.outputs.animation import MAX_PIXELS, MAX_SIDE, Projection
+from models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, Projection
 from models.travel import Method, Path
 from service.catalog import Catalog
 from service.errors import invalid
@@ -65,6 +65,10 @@ def _projection(
             if getattr(request, field) is not None:
                 raise invalid(field, 'this is for animations; ask for layout "animation"')
         return None
+    if shape.format == "gif" and (request.fps or _FPS) > MAX_GIF_FPS:
+        raise invalid("fps", f"a GIF has at most {MAX_GIF_FPS} frames a second; players slow down faster ones")
+    if frames > MAX_SECONDS * (request.fps or _FPS):
+        raise invalid("fps", f"the animation would last longer than {MAX_SECONDS} seconds")
     projection = Projection(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
     height, width = (side * projection.scale for side in frame_size)
     if max(height, width) > MAX_SIDE:

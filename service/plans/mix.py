@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from models.spec import GeneratorSpec
-from models.travel import blend, blend_on_sphere, blend_shares
+from models.travel import NoDirectionError, blend, blend_on_sphere, blend_shares, parts_of_one
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
@@ -77,8 +77,11 @@ def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Setti
 def _blended(request: MixRequest, spec: GeneratorSpec) -> Blended:
     weights = [source.weight for source in request.sources]
     on_sphere = request.space == "z" and spec.input.distribution == "normal"
-    if not on_sphere and abs(sum(weight / max(map(abs, weights)) for weight in weights)) < 1e-6:
-        raise invalid("sources", "the weights add up to zero")
+    if not on_sphere:
+        try:
+            parts_of_one(weights)
+        except NoDirectionError as problem:
+            raise invalid("sources", str(problem)) from problem
     return Blended(weights, "sphere" if on_sphere else "plane")
 
 

@@ -11,8 +11,8 @@ from models.travel import neighbor
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
-from service.plans.plan import Places, Plan, as_asked, draw_seed, require_few, sources_of
-from service.schemas import NeighborsRequest, Place
+from service.plans.plan import Places, Plan, Source, as_asked, class_of, draw_seed, latent_of, require_few
+from service.schemas import NeighborsRequest
 from service.settings import Settings
 
 
@@ -27,7 +27,8 @@ class Around:
 
     def places(self, sources: Places) -> Places:
         (center,) = sources
-        return np.stack([neighbor(center, self.degrees, seed) for seed in self.seeds]).clip(-self.most, self.most)
+        turned = np.stack([neighbor(center, self.degrees, seed) for seed in self.seeds])
+        return turned if self.degrees == 0.0 else turned.clip(-self.most, self.most)
 
     def shares(self, sources: Places) -> Places:
         return np.repeat(sources, len(self.seeds), axis=0)
@@ -57,7 +58,8 @@ def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, set
         raise invalid("latent", "seed and latent cannot be combined")
     most = 1.0 if spec.input.distribution == "uniform" else np.inf
     shape = negotiate(accept, spec.output, request.format, request.layout, count)
-    (center,) = sources_of([Place(seed=seed, latent=request.latent, label=request.label)], None, spec, field)
+    latent = None if request.latent is None else latent_of(request.latent, spec, "latent", "the latent")
+    center = Source(seed, latent, class_of(request.label, spec, "label", "label", seed is not None))
     return Plan(
         endpoint="/neighbors",
         request=as_asked(request, model, shape, seed=seed, neighbor_seed=first),

@@ -1,5 +1,6 @@
 """A request that was found good: where its samples lie in latent space, and the shape of the answer."""
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from models.travel import Vector
 from service.catalog import ServedModel
 from service.errors import invalid
 from service.negotiate import Shape
-from service.schemas import Label, Place, Space, shares_add_up
+from service.schemas import Label, Place, Space
 
 Places = NDArray[np.float32]
 """Latents [N, dim], w [N, layers, dim], or class shares [N, classes]."""
@@ -108,7 +109,8 @@ class Plan:
 
 def as_asked(request: BaseModel, model: ServedModel, shape: Shape, **chosen: Any) -> dict[str, Any]:
     """The body that gives the same answer again: `request` with all that was `chosen` for it."""
-    asked = request.model_dump(exclude_none=True) | {name: value for name, value in chosen.items() if value is not None}
+    asked = request.model_dump(exclude_none=True, exclude_unset=True)
+    asked |= {name: value for name, value in chosen.items() if value is not None}
     asked |= {"model": f"{model.name}@{model.version}", "format": shape.format}
     if shape.layout is not None:
         asked["layout"] = shape.layout
@@ -139,8 +141,11 @@ def sources_of(places: Sequence[Place], label: Label | None, spec: GeneratorSpec
         if (place.seed is None) == (place.latent is None):
             raise invalid(field, f"{field}[{index}] names a place by either a seed or a latent")
         latent = None if place.latent is None else latent_of(place.latent, spec, field, f"{field}[{index}]")
-        named = label if place.label is None else place.label
-        sources.append(Source(place.seed, latent, class_of(named, spec, field, place.seed is not None)))
+        if place.label is None and label is not None:
+            found = class_of(label, spec, "label", "label", place.seed is not None)
+        else:
+            found = class_of(place.label, spec, field, f"{field}[{index}]", place.seed is not None)
+        sources.append(Source(place.seed, latent, found))
     return sources
 
 
@@ -155,29 +160,33 @@ def latent_of(numbers: Sequence[float], spec: GeneratorSpec, field: str, where: 
     return latent
 
 
-def class_of(label: Label | None, spec: GeneratorSpec, field: str, has_seed: bool) -> Class | None:
-    """What `label` means to `spec`; None: nothing, or what the seed says. ApiError 400 names `field`."""
+def class_of(label: Label | None, spec: GeneratorSpec, field: str, where: str, has_seed: bool) -> Class | None:
+    """What `label` means to `spec`; None: nothing, or what the seed says.
+
+    ApiError 400 names `field`, and in words `where`.
+    """
     classes = spec.condition
     if not isinstance(classes, ClassCondition):
         if label is not None:
-            raise invalid(field, "this model is unconditional and takes no label")
+            raise invalid(field, f"{where}: this model is unconditional and takes no label")
         return None
     if label is None:
         if not has_seed:
-            raise invalid(field, "a latent names no class: give a label with it")
+            raise invalid(field, f"{where}: a latent names no class: give a label with it")
         return None
     try:
         if isinstance(label, dict):
-            return _shares_of(label, classes, field)
+            return _shares_of(label, classes)
         return classes.index(label)
     except ValueError as problem:
-        raise invalid(field, str(problem)) from problem
+        raise invalid(field, f"{where}: {problem}") from problem
 
 
-def _shares_of(blend: dict[str, float], classes: ClassCondition, field: str) -> Vector:
-    if not shares_add_up(blend):
-        raise invalid(field, "the shares of the classes add up to 1")
+def _shares_of(blend: dict[str, float], classes: ClassCondition) -> Vector:
+    total = math.fsum(blend.values())
+    if not math.isclose(total, 1.0, abs_tol=1e-4):
+        raise ValueError("the shares of the classes add up to 1")
     shares = np.zeros(len(classes.names), dtype=np.float32)
     for name, share in blend.items():
-        shares[classes.index(name)] = share
+        shares[classes.index(name)] = share / total
     return shares

@@ -48,7 +48,7 @@ def test_a_gif_of_colours_comes_near() -> None:
     assert max(errors) < 8
 
 
-@pytest.mark.parametrize(("side", "channels"), [(28, 1), (27, 3), (1, 1)])
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (27, 3), (25, 3), (1, 1)])
 def test_mp4_plays_where_browsers_and_phones_do(side: int, channels: int) -> None:
     frames = film(side=side, channels=channels)
     file = animate(frames, "mp4", Projection(fps=24), NAME)

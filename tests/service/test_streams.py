@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from service.api import Runtime
 from service.engine import Engine
 from service.gateway import Gateway
 from service.settings import Settings
@@ -56,8 +55,10 @@ def held() -> Any:
     runner = HeldRunner()
     engine = Engine(max_queue=256, parallel=1)
     engine.start()
-    runtime = Runtime(Settings(timeout=20), FixedCatalog(served(replica(runner))), engine)
-    yield SimpleNamespace(runner=runner, engine=engine, app=Gateway(Starlette(), lambda: runtime))
+    runtime = SimpleNamespace(
+        settings=Settings(timeout=20), catalog=FixedCatalog(served(replica(runner))), engine=engine
+    )
+    yield SimpleNamespace(runner=runner, engine=engine, runtime=runtime, app=Gateway(Starlette(), lambda: runtime))
     runner.release()
     engine.close()
 
@@ -85,6 +86,22 @@ def test_a_client_that_leaves_stops_the_work(held: Any) -> None:
     assert len(held.runner.passes) <= 3
 
 
+def test_a_stream_that_nobody_reads_is_left(held: Any) -> None:
+    async def never_read() -> None:
+        client = Client()
+
+        async def blocked(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.body":
+                await asyncio.sleep(60)
+
+        held.runtime.settings = Settings(timeout=0.2)
+        held.runner.release()
+        await asyncio.wait_for(held.app(SCOPE, client.receive, blocked), 5)
+        assert held.engine.queued == 0
+
+    asyncio.run(never_read())
+
+
 def test_only_some_frames_are_under_way_at_a_time(held: Any) -> None:
     async def read_slowly() -> None:
         client = Client()
@@ -99,17 +116,16 @@ def test_only_some_frames_are_under_way_at_a_time(held: Any) -> None:
     asyncio.run(read_slowly())
 
 
-def test_a_stream_waits_while_others_fill_the_queue(held: Any) -> None:
+def test_streams_leave_half_of_the_queue_to_others(held: Any) -> None:
     async def compete() -> None:
-        first, second = Client(), Client()
-        asking = [asyncio.create_task(held.app(SCOPE, each.receive, each.send)) for each in (first, second)]
-        await until(lambda: held.engine.queued > 200)
-        third = Client()
-        asking.append(asyncio.create_task(held.app(SCOPE, third.receive, third.send)))
-        await asyncio.sleep(0.05)
+        clients = [Client() for _ in range(4)]
+        asking = [asyncio.create_task(held.app(SCOPE, each.receive, each.send)) for each in clients]
+        await until(lambda: held.engine.queued > 128)
+        await asyncio.sleep(0.1)
+        assert held.engine.queued <= 128 + 4 * 16  # beyond half of it, each queues its first piece alone
         held.runner.release()
         await asyncio.wait_for(asyncio.gather(*asking), 30)
-        for client in (first, second):
+        for client in clients:
             assert (client.frames, client.ended) == (FRAMES, True)
 
     asyncio.run(compete())

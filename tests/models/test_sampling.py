@@ -1,0 +1,33 @@
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import threading
+import numpy as np, torch
+from models.families import build_generator
+from models.outputs import PointsOutput
+from models.sampling import Rows, forward
+from tests.conftest import spec_of
+
+torch.set_num_threads({threads})
+torch.manual_seed(0)
+generator = build_generator(spec_of("mlp", PointsOutput(dim=2), hidden=(2000, 2000))).eval()
+rows = Rows(np.random.RandomState(0).standard_normal((16, 8)).astype(np.float32), None)
+found = []
+for _ in range(3):
+    thread = threading.Thread(target=lambda: found.append(forward(generator, rows, 16).tobytes()))
+    thread.start()
+    thread.join()
+found.append(forward(generator, rows, 16).tobytes())
+print(len(set(found)))
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_new_thread_computes_the_same_bits(threads: int) -> None:
+    """In a process of its own, because the first passes are what differs."""
+    script = SCRIPT.format(threads=threads)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "1"
