@@ -29,7 +29,8 @@ MAX_GIF_FPS = 50
 MAX_PIXELS = 2**26
 """Of all frames together: what is in memory while a film is encoded, and takes up to half a minute."""
 
-_X264 = {"crf": "18", "preset": "medium", "x264-params": "threads=1:lookahead-threads=1:sync-lookahead=0"}
+_X264 = {"crf": "18", "preset": "medium", "x264-params": "threads=1:lookahead-threads=1:sync-lookahead=0:mbtree=0"}
+"""Bytes that repeat themselves: the macroblock tree uses memory that was never written, at least for small frames."""
 _LUMA = np.array([0.2126, 0.7152, 0.0722])
 _BT709, _VIDEO_RANGE = 1, 1
 """As ITU-T H.273 numbers them, and FFmpeg."""
