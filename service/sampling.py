@@ -46,7 +46,9 @@ class Job:
         plan = self.points.plan
         with _plain_errors(plan):
             results = await gathered(self.engine, self.replica, self.points.rows, encoder(plan))
-        return await _beside(assemble, self.points, results)
+        if plan.shape.moving:
+            return await _film(assemble, self.points, results)
+        return await asyncio.to_thread(assemble, self.points, results)
 
     async def events(self) -> AsyncGenerator[bytes]:
         """The answer as server-sent events: `frame`s or, for an animation, its `progress`, and then `done`."""
@@ -75,7 +77,7 @@ class Job:
             async for piece in pieces:
                 sketches += piece
                 yield _event("progress", {"done": len(sketches), "total": total})
-        yield await _beside(_animation_event, self.points, sketches)
+        yield await _film(_animation_event, self.points, sketches)
 
     async def _in_order(self, finish: Finish) -> AsyncGenerator[Any]:
         plan = self.points.plan
@@ -86,7 +88,7 @@ class Job:
                     yield piece
 
 
-async def _beside(task: Callable[..., bytes], *arguments: Any) -> bytes:
+async def _film(task: Callable[..., bytes], *arguments: Any) -> bytes:
     return await asyncio.get_running_loop().run_in_executor(_FILM_THREADS, task, *arguments)
 
 
