@@ -8,7 +8,7 @@ from models.spec import GeneratorSpec
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
-from service.plans.plan import Class, Plan, Source, as_asked, class_of, draw_seed, latent_of, require_few
+from service.plans.plan import Class, Plan, Source, class_of, draw_seed, latent_of, require_few
 from service.schemas import GenerateRequest
 from service.settings import Settings
 
@@ -28,7 +28,8 @@ def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, setti
         sources = [Source(seed, None, each) for seed, each in zip(seeds, classes, strict=True)]
     return Plan(
         endpoint="/generate",
-        request=as_asked(request, model, shape, seed=None if request.seeds or seeds is None else seeds[0]),
+        asked=request,
+        chosen={} if request.seeds or seeds is None else {"seed": seeds[0]},
         model=model,
         shape=shape,
         sources=sources,

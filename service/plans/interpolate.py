@@ -7,7 +7,7 @@ from models.travel import Method, Path
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import Shape, negotiate_frames
-from service.plans.plan import Places, PlainMove, Plan, as_asked, require_few, require_space, sources_of
+from service.plans.plan import Places, PlainMove, Plan, require_few, require_space, sources_of
 from service.schemas import InterpolateRequest
 from service.settings import Settings
 
@@ -43,7 +43,7 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
     shape = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
     return Plan(
         endpoint="/interpolate",
-        request=as_asked(request, model, shape),
+        asked=request,
         model=model,
         shape=shape,
         sources=sources_of(request.keyframes, request.label, spec, "keyframes"),

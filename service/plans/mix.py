@@ -11,7 +11,7 @@ from models.travel import NoDirectionError, blend, blend_on_sphere, blend_shares
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
-from service.plans.plan import Places, PlainMove, Plan, as_asked, require_space, sources_of
+from service.plans.plan import Places, PlainMove, Plan, require_space, sources_of
 from service.schemas import MixRequest
 from service.settings import Settings
 
@@ -62,7 +62,7 @@ def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Setti
     shape = negotiate(accept, spec.output, request.format, None, 1)
     return Plan(
         endpoint="/mix",
-        request=as_asked(request, model, shape),
+        asked=request,
         model=model,
         shape=shape,
         sources=sources_of(request.sources, request.label, spec, "sources"),

@@ -11,7 +11,7 @@ from models.travel import neighbor
 from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
-from service.plans.plan import Places, Plan, Source, as_asked, class_of, draw_seed, latent_of, require_few
+from service.plans.plan import Places, Plan, Source, class_of, draw_seed, latent_of, require_few
 from service.schemas import NeighborsRequest
 from service.settings import Settings
 
@@ -62,7 +62,8 @@ def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, set
     center = Source(seed, latent, class_of(request.label, spec, "label", "label", seed is not None))
     return Plan(
         endpoint="/neighbors",
-        request=as_asked(request, model, shape, seed=seed, neighbor_seed=first),
+        asked=request,
+        chosen={"neighbor_seed": first} if seed is None else {"neighbor_seed": first, "seed": seed},
         model=model,
         shape=shape,
         sources=[center],

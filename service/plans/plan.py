@@ -2,8 +2,9 @@
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -80,8 +81,7 @@ class Plan:
     """All that a sample's bytes and the answer depend on."""
 
     endpoint: str
-    request: dict[str, Any]
-    """What was asked, with everything named that the service chose: sent again, it gives the same answer."""
+    asked: BaseModel
     model: ServedModel
     shape: Shape
     sources: Sequence[Source]
@@ -92,8 +92,19 @@ class Plan:
     space: Space = "z"
     truncation: float = 1.0
     projection: Projection | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that the service chose, because nobody named them."""
     gradual: bool = False
     """Samples are queued a few at a time: there may be more than the queue holds."""
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """What was asked, with everything named that the service chose: sent again, it gives the same answer."""
+        request = self.asked.model_dump(exclude_none=True, exclude_unset=True) | dict(self.chosen)
+        request |= {"model": f"{self.model.name}@{self.model.version}", "format": self.shape.format}
+        if self.shape.layout is not None:
+            request["layout"] = self.shape.layout
+        return {name: request[name] for name in type(self.asked).model_fields if name in request}  # in one order
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -105,16 +116,6 @@ class Plan:
         """Empty for an unconditional model."""
         condition = self.spec.condition
         return condition.names if isinstance(condition, ClassCondition) else ()
-
-
-def as_asked(request: BaseModel, model: ServedModel, shape: Shape, **chosen: Any) -> dict[str, Any]:
-    """The body that gives the same answer again: `request` with all that was `chosen` for it."""
-    asked = request.model_dump(exclude_none=True, exclude_unset=True)
-    asked |= {name: value for name, value in chosen.items() if value is not None}
-    asked |= {"model": f"{model.name}@{model.version}", "format": shape.format}
-    if shape.layout is not None:
-        asked["layout"] = shape.layout
-    return {name: asked[name] for name in type(request).model_fields if name in asked}  # always in the same order
 
 
 def require_few(count: int, most: int, field: str, what: str = "samples") -> None:
