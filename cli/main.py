@@ -15,6 +15,7 @@ from training.data.source import DataError
 from training.loop import TrainingDiverged
 from training.recipe import RecipeError
 from training.run import OutputError
+from training.state import StateError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,6 +34,6 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
     try:
         latentd()
-    except (CheckpointError, DataError, OutputError, RecipeError, TrainingDiverged) as problem:
+    except (CheckpointError, DataError, OutputError, RecipeError, StateError, TrainingDiverged) as problem:
         click.echo(f"error: {problem}", err=True)
         sys.exit(1)

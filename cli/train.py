@@ -40,7 +40,8 @@ def train(
 ) -> None:
     """Train RECIPE (a name from `latentd recipes`, or your own .toml file).
 
-    The generator is kept in OUT/RECIPE.safetensors, also when training is interrupted with Ctrl-C.
+    The generator is kept in OUT/RECIPE.safetensors, also when training is interrupted with Ctrl-C. A run that was
+    begun in OUT before is gone on with: it ends as it would have without the interruption.
     """
     name, resolved = load_recipe(recipe, settings)
     try:
@@ -56,7 +57,9 @@ def train(
     except StoppedEarly as stop:
         kept = "nothing was learnt yet, nothing is kept"
         if stop.checkpoint:
-            kept = f"what was learnt is kept in {path.with_stem(stop.checkpoint.name)}"
+            kept = (
+                f"what was learnt is kept in {path.with_stem(stop.checkpoint.name)}; the same command goes on from it"
+            )
         click.echo(f"\nstopped after {stop.steps} of {resolved.steps} steps; {kept}", err=True)
         sys.exit(_INTERRUPTED)
     figures = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())

@@ -17,13 +17,14 @@ class Ema:
     def __init__(self, generator: Generator, decay: float) -> None:
         self.generator = copy.deepcopy(generator).requires_grad_(False).eval()
         self._decay = decay
-        self._updates = 0
+        self.updates = 0
+        """How often it was updated."""
 
     @torch.no_grad()
     def update(self, source: Generator) -> None:
         """Move toward `source`; integer buffers are copied."""
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        self._updates += 1
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
         state = source.state_dict()
         for name, average in self.generator.state_dict().items():
             if average.is_floating_point():

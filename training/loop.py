@@ -16,6 +16,7 @@ from models.family import Discriminator, Generator
 from training.data.source import Batch
 from training.ema import Ema
 from training.objectives import Objective
+from training.randomness import seed_for
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,26 @@ class Game:
     draw_latents: Callable[[int], Tensor]
     """How many → latents [N, dim], on the device."""
     device: torch.device
+    seed: int
+    """Names all that is random."""
 
 
 def train(
-    game: Game, steps: int, on_step: Callable[[int, Losses], None], should_stop: Callable[[], bool] = lambda: False
+    game: Game,
+    steps: int,
+    on_step: Callable[[int, Losses], None],
+    should_stop: Callable[[], bool] = lambda: False,
+    done: int = 0,
 ) -> int:
-    """Play `steps` rounds, or until `should_stop()`; returns how many were played.
+    """Play rounds until there are `steps`, of which `done` were played before, or until `should_stop()`.
 
-    `on_step(step, losses)` hears of each, counted from 1. Raises TrainingDiverged where a loss stops being finite.
+    Returns how many there are then. `on_step(step, losses)` hears of each, counted from 1. What is random in a step
+    depends on the run's seed and the step alone. Raises TrainingDiverged where a loss stops being finite.
     """
-    for step in range(1, steps + 1):
+    for step in range(done + 1, steps + 1):
         if should_stop():
             return step - 1
+        torch.manual_seed(seed_for(game.seed, "step", step))
         for _ in range(game.discriminator_steps):
             batch = next(game.batches)
             discriminator_loss = discriminator_step(game, batch)

@@ -68,6 +68,8 @@ class Recipe(_Table):
     betas: tuple[Beta, Beta] = (0.5, 0.999)
     """Adam's; RMSprop smooths its squares with the second."""
     ema_decay: Beta = 0.999
+    save_seconds: Annotated[float, Field(gt=0.0)] = 60.0
+    """How often the state is saved from which a run that ended can go on."""
     data: DataConfig
     generator: GeneratorTable
     discriminator: DiscriminatorTable = DiscriminatorTable()

@@ -1,5 +1,6 @@
 """One training run: from a recipe to a checkpoint file."""
 
+import logging
 import platform
 import tempfile
 import time
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,7 +29,11 @@ from training.ema import Ema
 from training.interrupt import noted_interrupts
 from training.loop import Game, Losses, train
 from training.objectives import OBJECTIVES
+from training.randomness import seed_for
 from training.recipe import Recipe
+from training.state import StateError, StateFolder, restore
+
+logger = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=Module)
 
@@ -61,17 +66,36 @@ class Run:
 def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint:
     """Train `what`, write its checkpoint and return it.
 
-    Raises OutputError, DataError, TrainingDiverged, and after Ctrl-C StoppedEarly, once what was learnt is written.
+    A run folder that holds a state is gone on from. Raises OutputError, DataError, StateError, TrainingDiverged (the
+    last saved state stands), and after Ctrl-C StoppedEarly, once what was learnt is written.
     """
     _require_writable(what.checkpoint_path.parent)
     source = what.recipe.data.load(what.data_path, on_data)
-    torch.manual_seed(what.seed)
-    game = _set_up(what, source)
+    states = StateFolder(what.checkpoint_path.parent / "state", _identity(what, source), what.recipe.save_seconds)
+    saved = states.latest()
+    done = saved.step if saved else 0
+    _require_no_way_back(what, done)
+    torch.manual_seed(seed_for(what.seed, "networks"))
+    game = _set_up(what, source, done)
     started = time.monotonic()
+    if saved:
+        restore(game, saved)
+        started -= saved.wall_seconds
+        logger.info("resumed at step %d", done)
+
+    def on_step_done(step: int, losses: Losses) -> None:
+        on_step(step, losses)
+        states.offer(game, step, time.monotonic() - started)
+
     with noted_interrupts() as interrupted:
-        steps = train(game, what.recipe.steps, on_step, interrupted)
+        try:
+            steps = train(game, what.recipe.steps, on_step_done, interrupted, done)
+        finally:
+            states.wait()
         if not steps:
             raise StoppedEarly(None, steps)
+        if steps > done:
+            states.save_now(game, steps, time.monotonic() - started)
         checkpoint = _write(what, source, game, steps, time.monotonic() - started)
     if steps < what.recipe.steps:
         raise StoppedEarly(checkpoint, steps)
@@ -86,12 +110,32 @@ def _require_writable(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be written to ({problem}); choose another folder with --out") from problem
 
 
-def _set_up(what: Run, source: DataSource) -> Game:
+def _identity(what: Run, source: DataSource) -> dict[str, Any]:
+    """All that decides what a step does; how many steps there are and how often they are saved does not."""
+    settings = what.recipe.model_dump(mode="json", exclude={"steps", "save_seconds", "description"})
+    return {
+        **settings,
+        "recipe": what.name,
+        "seed": what.seed,
+        "data_size": source.card.size,
+        "data_sha256": source.card.sha256,
+        "device": what.device.type,
+    }
+
+
+def _require_no_way_back(what: Run, done: int) -> None:
+    if done > what.recipe.steps:
+        raise StateError(
+            f"{what.checkpoint_path.parent} is at step {done} already, past steps={what.recipe.steps}; "
+            "ask for more steps, or choose another folder with --out"
+        )
+
+
+def _set_up(what: Run, source: DataSource, done: int) -> Game:
     recipe, device = what.recipe, what.device
     spec = recipe.spec()
     generator = _place(build_generator(spec), device)
     discriminator = _place(build_discriminator(spec, recipe.discriminator.config), device)
-    randomness = torch.Generator().manual_seed(what.seed)
     generator_optimizer = _optimizer(recipe, generator, recipe.generator_lr)
     discriminator_optimizer = _optimizer(recipe, discriminator, recipe.discriminator_lr)
     return Game(
@@ -102,9 +146,10 @@ def _set_up(what: Run, source: DataSource) -> Game:
         objective=OBJECTIVES[recipe.objective],
         discriminator_steps=recipe.discriminator_steps,
         ema=Ema(generator, recipe.ema_decay),
-        batches=_batches(source, spec, recipe.batch_size, randomness, device),
-        draw_latents=lambda count: _draw_latents(spec, count, randomness).to(device, non_blocking=True),
+        batches=_batches(what, source, spec, done * recipe.discriminator_steps),
+        draw_latents=lambda count: _draw_latents(spec, count).to(device, non_blocking=True),
         device=device,
+        seed=what.seed,
     )
 
 
@@ -121,22 +166,18 @@ def _optimizer(recipe: Recipe, module: Module, lr: float) -> Optimizer:
     return Adam(module.parameters(), lr=lr, betas=recipe.betas)
 
 
-def _batches(
-    source: DataSource, spec: GeneratorSpec, batch_size: int, randomness: torch.Generator, device: torch.device
-) -> Iterator[Batch]:
-    classes = spec.condition
-    for samples, labels in source.draw(batch_size, randomness):
+def _batches(what: Run, source: DataSource, spec: GeneratorSpec, first: int) -> Iterator[Batch]:
+    classes, device = spec.condition, what.device
+    for samples, labels in source.draw(what.recipe.batch_size, what.seed, first):
         condition = None
         if isinstance(classes, ClassCondition) and labels is not None:
             condition = classes.one_hot(labels).to(device, non_blocking=True)
         yield Batch(samples.to(device, non_blocking=True), condition)
 
 
-def _draw_latents(spec: GeneratorSpec, count: int, randomness: torch.Generator) -> Tensor:
+def _draw_latents(spec: GeneratorSpec, count: int) -> Tensor:
     shape = (count, spec.input.dim)
-    if spec.input.distribution == "uniform":
-        return torch.rand(shape, generator=randomness) * 2 - 1
-    return torch.randn(shape, generator=randomness)
+    return torch.rand(shape) * 2 - 1 if spec.input.distribution == "uniform" else torch.randn(shape)
 
 
 def _write(what: Run, source: DataSource, game: Game, steps: int, wall_seconds: float) -> Checkpoint:

@@ -52,6 +52,7 @@ def game_of(objective: Objective, discriminator_steps: int = 1, real: float = 3.
         batches=repeat(Batch(torch.full((2, 1), real))),
         draw_latents=lambda count: torch.zeros(count, 1),
         device=torch.device("cpu"),
+        seed=0,
     )
 
 

@@ -1,6 +1,7 @@
 """Training, by what is learnt."""
 
 import dataclasses
+import shutil
 import signal
 from pathlib import Path
 
@@ -72,10 +73,10 @@ def test_mlp_learns_from_mnist_files(tmp_path: Path) -> None:
 
 
 def test_a_seed_names_the_run(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=30")
-    first = train(what).version
-    assert train(what).version == first
-    assert train(dataclasses.replace(what, seed=1)).version != first
+    first, again, other = (run_of("ring-gan", tmp_path / name, "steps=30") for name in ("first", "again", "other"))
+    version = train(first).version
+    assert train(again).version == version
+    assert train(dataclasses.replace(other, seed=1)).version != version
 
 
 def test_ctrl_c_while_the_result_is_written_loses_nothing(tmp_path: Path) -> None:
@@ -118,6 +119,7 @@ def test_pressing_ctrl_c_again_and_again_loses_nothing(tmp_path: Path, caplog: p
 def test_a_stopped_run_leaves_one_that_went_further(tmp_path: Path) -> None:
     what = run_of("ring-gan", tmp_path, "steps=5")
     whole = train(what)
+    shutil.rmtree(tmp_path / "state")  # else it would go on from there
     with pytest.raises(StoppedEarly) as stopped:
         run(what, lambda _: None, lambda *_: signal.raise_signal(signal.SIGINT))
     assert Checkpoint.read(what.checkpoint_path).version == whole.version

@@ -15,6 +15,7 @@ from models.outputs import ImageOutput, Output
 from training.data.folder import decode_folder
 from training.data.idx import IDX_SETS, load_idx_set
 from training.data.source import DataError, DataSettings, DataSource, OnProgress
+from training.randomness import generator_for
 
 
 class IdxImages(DataSettings):
@@ -67,18 +68,20 @@ class ImageSource(DataSource):
         self._labels = labels
         self.card = card
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def draw(self, batch_size: int, seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
         count = len(self._images)
         if count < batch_size:
             raise DataError(
                 f"{self.card.name} has {count} images, fewer than a batch of {batch_size}: "
                 f"add images or set batch_size={max(count // 2, 1)}"
             )
+        epoch, first_of_epoch = divmod(first, count // batch_size)
         while True:
-            order = torch.randperm(count, generator=generator)
-            for start in range(0, count - batch_size + 1, batch_size):
-                chosen = order[start : start + batch_size].sort().values
+            order = torch.randperm(count, generator=generator_for(seed, "epoch", epoch))
+            for batch in range(first_of_epoch, count // batch_size):
+                chosen = order[batch * batch_size : (batch + 1) * batch_size].sort().values
                 pixels = torch.from_numpy(self._images[chosen.numpy()])  # [N, H, W, C]
                 samples = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0  # [N, C, H, W] in [-1, 1]
                 labels = None if self._labels is None else self._labels[chosen]
                 yield samples, labels
+            epoch, first_of_epoch = epoch + 1, 0

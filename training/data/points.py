@@ -7,6 +7,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from models.checkpoint import DataCard
 from models.outputs import Output, PointsOutput
 from models.outputs.base import Samples
 from training.data.source import DataError, DataSettings, DataSource, OnProgress
+from training.randomness import generator_for
 
 _JUDGED = 2500
 _FOUND_AT = 20
@@ -60,8 +62,9 @@ class MixtureSource(DataSource):
         self.sigma = modes.sigma
         self.card = DataCard(name=name, size=None, sha256=None, licence="CC0-1.0")
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor | None]]:
-        while True:
+    def draw(self, batch_size: int, seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
+        for batch in count(first):
+            generator = generator_for(seed, "batch", batch)
             chosen = torch.randint(len(self.centers), (batch_size,), generator=generator)
             noise = torch.randn(batch_size, 2, generator=generator)
             yield self.centers[chosen] + self.sigma * noise, None

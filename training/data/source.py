@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -46,10 +45,10 @@ class DataSource(ABC):
     card: DataCard
 
     @abstractmethod
-    def draw(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def draw(self, batch_size: int, seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Endless batches of samples [N, *shape], float32, and class indices [N] where the data has classes.
 
-        Everything random comes from `generator`, which lives on the CPU.
+        They begin with number `first`; each depends on `seed` and its number alone.
         """
 
     def judge(self, sample: Callable[[int], Samples]) -> dict[str, float]:

@@ -1,0 +1,183 @@
+"""Runs that end too soon and go on: what comes out has the very bits of a run that did not."""
+
+import dataclasses
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import Checkpoint
+from tests.training.test_data import write_idx
+from training.loop import Losses, TrainingDiverged
+from training.recipe import load_recipe
+from training.run import Run, StoppedEarly, run
+from training.state import StateError
+
+
+def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> Run:
+    name, recipe = load_recipe(name, settings)
+    return Run(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
+
+
+def train(what: Run) -> Checkpoint:
+    return run(what, lambda _: None, lambda *_: None)
+
+
+def stop_at(what: Run, step: int) -> None:
+    """Ctrl-C in this step."""
+
+    def press(now: int, _: Losses) -> None:
+        if now == step:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedEarly):
+        run(what, lambda _: None, press)
+
+
+IMAGES = ("steps=7", "batch_size=8", "generator.config.width=8", "discriminator.config.width=8")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ring-gan", ("steps=40",)),
+        ("gaussian-gan", ("steps=40",)),
+        *((name, IMAGES) for name in ("fashion-dcgan-conditional", "fashion-wgan", "fashion-wgan-gp")),
+    ],
+)
+def test_a_run_that_goes_on_ends_with_the_same_bits(
+    name: str, settings: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = None
+    if name.startswith("fashion"):
+        data = tmp_path / "data"
+        write_idx(data, count=20)  # two batches an epoch, so that epochs end within
+    whole = train(run_of(name, tmp_path / "whole", *settings, data=data))
+    torn = run_of(name, tmp_path / "torn", *settings, data=data)
+    for step in (1, 3, 4):
+        stop_at(torn, step)
+    with caplog.at_level(logging.INFO):
+        resumed = train(torn)
+    assert "resumed at step 4" in caplog.text
+    assert resumed.version == whole.version
+    assert resumed.card.steps == whole.card.steps
+
+
+def test_more_steps_go_on_from_where_a_run_ended(tmp_path: Path) -> None:
+    train(run_of("ring-gan", tmp_path / "a", "steps=10"))
+    longer = train(run_of("ring-gan", tmp_path / "a", "steps=25"))
+    assert longer.version == train(run_of("ring-gan", tmp_path / "b", "steps=25")).version
+    with pytest.raises(StateError, match=r"at step 25 already, past steps=10"):
+        train(run_of("ring-gan", tmp_path / "a", "steps=10"))
+
+
+def test_another_run_s_state_is_refused(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=5")
+    train(what)
+    for changed, named in (
+        (run_of("ring-gan", tmp_path, "steps=5", "batch_size=32"), "batch_size=256"),
+        (dataclasses.replace(what, seed=3), "seed=0"),
+    ):
+        with pytest.raises(StateError, match=f"{named}.*choose another folder"):
+            train(changed)
+    assert Checkpoint.read(what.checkpoint_path).card.steps == 5
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    for name, count in (("some", 20), ("more", 24)):
+        write_idx(tmp_path / name, count=count)
+    train(run_of("fashion-dcgan", tmp_path, *IMAGES, data=tmp_path / "some"))
+    with pytest.raises(StateError, match=r"data_sha256|data_size"):
+        train(run_of("fashion-dcgan", tmp_path, *IMAGES, data=tmp_path / "more"))
+
+
+def test_a_torn_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    what = run_of("ring-gan", tmp_path / "torn", "steps=20")
+    stop_at(what, 5)
+    stop_at(what, 9)
+    states = sorted((tmp_path / "torn" / "state").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert len(states) == 2
+    whole = states[1].read_bytes()
+    for torn in (whole[: len(whole) // 2], whole[:-4] + b"\0\0\0\1", b""):
+        states[1].write_bytes(torn)
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
+        shutil.copytree(tmp_path / "torn", tmp_path / "again")
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            resumed = train(run_of("ring-gan", tmp_path / "again", "steps=20"))
+        assert "going on from the state before it" in caplog.text
+        assert "resumed at step 5" in caplog.text
+        assert resumed.version == train(run_of("ring-gan", tmp_path / f"whole{len(torn)}", "steps=20")).version
+    states[0].write_bytes(b"torn too")
+    with pytest.raises(StateError, match="no whole state to go on from"):
+        train(what)
+
+
+def test_a_full_disk_costs_no_state_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=20")
+    stop_at(what, 5)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.state.replacing", full)
+        stop_at(what, 9)
+    assert "the state of step 9 was not saved: [Errno 28] No space left on device" in caplog.text
+    with caplog.at_level(logging.INFO):
+        train(what)
+    assert "resumed at step 5" in caplog.text
+
+
+def test_a_run_that_diverges_keeps_its_last_state(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=300", "save_seconds=0.0001")
+
+    def poison(step: int, _: Losses) -> None:
+        if step == 100:
+            raise TrainingDiverged("a loss is not finite at step 101")
+
+    with pytest.raises(TrainingDiverged):
+        run(what, lambda _: None, poison)
+    whole = train(run_of("ring-gan", tmp_path / "whole", "steps=300"))
+    assert train(what).version == whole.version
+
+
+def test_killed_at_random_it_ends_the_same(tmp_path: Path) -> None:
+    settings = ["--set", "steps=3000", "--set", "save_seconds=0.05"]
+
+    def command(folder: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("latentd")), "train", "ring-gan", "--out", folder, *settings]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, torn = str(tmp_path / "whole"), str(tmp_path / "torn")
+    subprocess.run(command(whole), check=True, env=environment, capture_output=True, timeout=120)
+    chance = random.Random(0)  # noqa: S311  # moments
+    said = ""
+    for _ in range(4):
+        before = saved_at(Path(torn))
+        process = subprocess.Popen(command(torn), env=environment, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while saved_at(Path(torn)) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 0.2))
+        process.kill()
+        said += process.communicate()[1]
+    assert said.count("resumed at step") == 3
+    subprocess.run(command(torn), check=True, env=environment, capture_output=True, timeout=120)
+    results = [Checkpoint.read(Path(folder) / "ring-gan.safetensors") for folder in (whole, torn)]
+    assert results[0].version == results[1].version
+    assert results[1].card.steps == 3000
+
+
+def saved_at(run_folder: Path) -> list[int]:
+    return sorted(path.stat().st_mtime_ns for path in (run_folder / "state").glob("*.safetensors"))
