@@ -30,35 +30,28 @@ class NoDirectionError(ValueError):
     """A vector that should point somewhere has length zero, or weighted vectors cancel."""
 
 
-def lerp(start: Vector, end: Vector, t: float) -> Vector:
-    """The point at `t` (0 … 1) of the straight line between two arrays of one shape."""
-    return _line(start, end)(t)
+Way = Callable[[float], Vector]
+"""From t (0 … 1) to a point."""
 
 
-def slerp(start: Vector, end: Vector, t: float) -> Vector:
-    """The point at `t` (0 … 1) of the arc between two vectors [dim]; its length goes evenly from one to the other's.
+def line(start: Vector, end: Vector) -> Way:
+    """The straight line between two arrays of one shape."""
+    a, b = start.astype(np.float64), end.astype(np.float64)
+    return _exact_at_its_ends(start, end, lambda t: (1.0 - t) * a + t * b)
+
+
+def arc(start: Vector, end: Vector) -> Way:
+    """Slerp: the arc between two vectors [dim]; a point's length goes evenly from one to the other's.
 
     Shoemake 1985, "Animating rotation with quaternion curves"; for latents White 2016, https://arxiv.org/abs/1609.04468:
     on a straight line between two normal latents the middle is shorter than what the generator was trained on.
     Opposite vectors have no one arc between them: it then goes by the axis of the smallest component. Where a vector is
     zero, or there is only one dimension, the straight line is taken.
     """
-    return _arc(start, end)(t)
-
-
-_Way = Callable[[float], Vector]
-
-
-def _line(start: Vector, end: Vector) -> _Way:
-    a, b = start.astype(np.float64), end.astype(np.float64)
-    return _exact_at_its_ends(start, end, lambda t: (1.0 - t) * a + t * b)
-
-
-def _arc(start: Vector, end: Vector) -> _Way:
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     if length_a == 0.0 or length_b == 0.0 or a.size == 1:
-        return _line(start, end)
+        return line(start, end)
     a, b = a / length_a, b / length_b
     along = float(a @ b)
     across = b - along * a
@@ -72,7 +65,7 @@ def _arc(start: Vector, end: Vector) -> _Way:
     return _exact_at_its_ends(start, end, point)
 
 
-def _exact_at_its_ends(start: Vector, end: Vector, between: Callable[[float], _Wide]) -> _Way:
+def _exact_at_its_ends(start: Vector, end: Vector, between: Callable[[float], _Wide]) -> Way:
     def point(t: float) -> Vector:
         if t in (0.0, 1.0):
             return end if t else start
@@ -110,7 +103,7 @@ class Path:
 
     def along(self, places: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
         """Keyframes' places [K, *shape] → every frame's [frames, *shape]."""
-        way = _arc if method == "slerp" else _line
+        way = arc if method == "slerp" else line
         times = [ease(step / (self.steps - 1), self.easing) for step in range(self.steps - 1)]
         stops = [*places, places[0]] if self.loop else list(places)
         frames = [point(t) for point in (way(start, end) for start, end in pairwise(stops)) for t in times]

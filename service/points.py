@@ -125,6 +125,6 @@ def _named(names: tuple[str, ...], label: Class | None) -> str | dict[str, float
     if not isinstance(label, np.ndarray):
         return names[label or 0]
     used = np.flatnonzero(label)
-    if len(used) == 1:
+    if len(used) == 1 and label[used[0]] == 1.0:
         return str(names[used[0]])
     return {names[index]: float(str(label[index])) for index in used}  # as few digits as lead back to the float32

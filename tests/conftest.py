@@ -61,6 +61,15 @@ def card_of(spec: GeneratorSpec, **changes: Any) -> Card:
     return Card(**facts | changes)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As the service has it: with several, a process's first pass now and then rounds otherwise.
+
+    And small networks wait for their own threads wherever the machine has other work to do.
+    """
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Checkpoint]:
     """Writes `tmp_path / NAME.safetensors` with freshly drawn weights; the same spec and seed give the same ones."""

@@ -136,7 +136,7 @@ def _write_mp4(path: str, frames: Iterator[Frame], fps: int, text: str) -> None:
 def _yuv420(pixels: Frame) -> Frame:
     """[H, W] grey or [H, W, 3] RGB, of even sides → planes [H·3/2, W] of 4:2:0 in video range (ITU-R BT.709).
 
-    By hand, because the library's own conversion need not give the same bytes every time.
+    By hand, so that the matrix and the range are those that the file names, and no library's guess.
     """
     if pixels.ndim == 2:
         luma = np.rint(16.0 + pixels * (219.0 / 255.0))

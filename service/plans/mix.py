@@ -28,7 +28,7 @@ class Blended(PlainMove):
         return mean(sources, self.weights)[None]
 
     def shares(self, sources: Places) -> Places:
-        return (blend_shares(self.weights) @ sources)[None]
+        return (blend_shares(self.weights) @ sources).clip(max=1.0)[None]  # thirds may add up to a little more
 
     def source(self, sample: int) -> int | None:
         del sample

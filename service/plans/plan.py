@@ -20,6 +20,9 @@ from service.errors import invalid
 from service.negotiate import Shape
 from service.schemas import Label, Place, Space
 
+_ROUNDING = 1e-6
+"""Shares that were written down from float32 add up to 1 so nearly; they are to be read back as they were."""
+
 Places = NDArray[np.float32]
 """Latents [N, dim], w [N, layers, dim], or class shares [N, classes]."""
 Class = int | Vector
@@ -188,6 +191,7 @@ def _shares_of(blend: dict[str, float], classes: ClassCondition) -> Vector:
     if not math.isclose(total, 1.0, abs_tol=1e-4):
         raise ValueError("the shares of the classes add up to 1")
     shares = np.zeros(len(classes.names), dtype=np.float32)
+    whole = 1.0 if math.isclose(total, 1.0, abs_tol=_ROUNDING) else total
     for name, share in blend.items():
-        shares[classes.index(name)] = share / total
+        shares[classes.index(name)] = share / whole
     return shares

@@ -20,7 +20,7 @@ from models.latents import draw
 from models.outputs.tags import read_tag
 from models.sampling import generate
 from models.spec import GeneratorSpec
-from models.travel import blend_on_sphere, neighbor, slerp
+from models.travel import arc, blend_on_sphere, neighbor
 from service.api import Runtime
 from service.catalog import Catalog, Loader
 from service.engine import Engine
@@ -42,7 +42,6 @@ SPECS = {
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     folder = tmp_path_factory.mktemp("models")
-    torch.set_num_threads(1)  # as the service has it
     with two_stage.known():
         for name, spec in SPECS.items():
             torch.manual_seed(1)
@@ -115,7 +114,7 @@ def test_frames_at_keyframes_are_the_seeds_samples(
 def test_frames_between_lie_on_the_sphere(client: TestClient, runtime: Runtime) -> None:
     spec = SPECS["grey"]
     latents = [draw(spec, seed).latent for seed in (5, 6)]
-    between = slerp(latents[0], latents[1], 0.25)
+    between = arc(latents[0], latents[1])(0.25)
     frames = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5)
     assert np.array_equal(frames[1], generate(weights_of(runtime, "grey"), between[None], [None])[0])
     straight = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5, method="lerp")
@@ -254,6 +253,20 @@ def test_a_long_way_in_w_does_not_need_a_longer_queue(client: TestClient) -> Non
     for space in ("z", "w"):
         ask = {"model": "styled", "keyframes": seeds(1, 2), "steps": 150, "space": space}
         assert len(good(client, "/interpolate", **ask)) == 150
+
+
+def test_a_frame_between_classes_leads_back_to_itself(client: TestClient) -> None:
+    keyframes = [{"seed": 1, "label": "cat"}, {"seed": 2, "label": "owl"}, {"seed": 3, "label": "owl"}]
+    for frame in good(client, "/interpolate", model="classes", keyframes=keyframes, steps=14):
+        file = base64.b64decode(frame["data"])
+        name = json.loads(read_tag(file) or "")
+        named = {"seed": name["seed"]} if "seed" in name else {"latents": [latent_in(name)]}
+        (again,) = good(client, "/generate", model="classes", label=name["label"], **named)
+        assert base64.b64decode(again["data"]) == file
+
+
+def latent_in(name: dict[str, Any]) -> list[float]:
+    return [float(number) for number in np.frombuffer(base64.b64decode(name["latent"]), dtype="<f4")]
 
 
 def test_shares_are_made_to_add_up(client: TestClient) -> None:

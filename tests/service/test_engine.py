@@ -363,7 +363,6 @@ async def test_aborting_fails_what_is_in_no_batch_yet() -> None:
 @pytest.mark.parametrize("conditional", [False, True])
 @in_loop
 async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callable[..., Checkpoint]) -> None:
-    torch.set_num_threads(1)  # as the service has it
     generator = write(image_spec(conditional=conditional)).build()
     model = Replica("m", CpuRunner(generator, f"test {conditional}"), Calibration("bitwise", {16: 1.0}))
     latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)
