@@ -1,7 +1,6 @@
 """The command line: which commands there are, and how an error reaches the person at the terminal."""
 
 import logging
-import sys
 
 import click
 
@@ -9,13 +8,7 @@ from cli.recipes import recipes
 from cli.reproduce import reproduce
 from cli.sample import sample
 from cli.show import show
-from cli.train import train
-from models.checkpoint import CheckpointError
-from training.data.source import DataError
-from training.loop import TrainingDiverged
-from training.recipe import RecipeError
-from training.run import OutputError
-from training.state import StateError
+from training.command import run_command, train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,11 +22,6 @@ for command in (recipes, train, sample, show, reproduce):
 
 
 def main() -> None:
-    """Entry point; an error that the user can mend is one line and exit status 1."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    """Entry point."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
-    try:
-        latentd()
-    except (CheckpointError, DataError, OutputError, RecipeError, StateError, TrainingDiverged) as problem:
-        click.echo(f"error: {problem}", err=True)
-        sys.exit(1)
+    run_command(latentd)

@@ -1,7 +1,11 @@
 """Layers that families share."""
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 _FEWEST_ROWS = 4
 
@@ -18,3 +22,31 @@ class BatchFreeLinear(nn.Linear):
         if missing <= 0:
             return super().forward(input)
         return super().forward(functional.pad(input, (0, 0, 0, missing)))[: len(input)]
+
+
+class MinibatchStd(nn.Module):
+    """One more feature: how much the samples of a group differ, so that a discriminator sees when they are all alike.
+
+    Karras et al. 2017, https://arxiv.org/abs/1710.10196, section 3: the standard deviation of every feature over a
+    group of neighbours, averaged over the features.
+    """
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, ...] → [N, C + 1, ...]; groups are as large as divides both N and `group`."""
+        size = math.gcd(len(x), self.group)
+        groups = x.reshape(len(x) // size, size, -1)  # [N / size, size, values]
+        deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)  # [N / size]
+        of_each = deviation.repeat_interleave(size).view(-1, *[1] * (x.dim() - 1))  # [N, 1, ...]
+        return torch.cat([x, of_each.expand(-1, 1, *x.shape[2:])], dim=1)
+
+
+def limited(layer: nn.Module, norm: str) -> nn.Module:
+    """`layer` with its largest singular value held at 1 where `norm` is spectral.
+
+    Miyato et al. 2018, https://arxiv.org/abs/1802.05957, algorithm 1.
+    """
+    return spectral_norm(layer) if norm == "spectral" else layer

@@ -11,7 +11,7 @@ class Ema:
     """Follows a generator: weights and running statistics move by (1 - decay) toward it at every update.
 
     Yazıcı et al. 2019, https://arxiv.org/abs/1806.04498. The decay ramps up as min(decay, (1 + t) / (10 + t)), so that
-    the average forgets its random start even in short runs.
+    the average forgets its random start even in short runs (as `num_updates` of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, generator: Generator, decay: float) -> None:
@@ -25,9 +25,8 @@ class Ema:
         """Move toward `source`; integer buffers are copied."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        state = source.state_dict()
-        for name, average in self.generator.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(state[name], 1 - decay)
-            else:
-                average.copy_(state[name])
+        averages, values = self.generator.state_dict(), source.state_dict()
+        moving = [name for name, average in averages.items() if average.is_floating_point()]
+        torch._foreach_lerp_([averages[name] for name in moving], [values[name] for name in moving], 1 - decay)
+        for name in averages.keys() - set(moving):
+            averages[name].copy_(values[name])

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step, so that nothing is kept half-updated and nothing that was learnt is lost."""
+"""Ctrl-C and SIGTERM that wait for the end of a step, so that what was learnt is kept, and nothing half-updated."""
 
 import logging
 import signal
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def noted_interrupts() -> Iterator[Callable[[], bool]]:
-    """Within the block, Ctrl-C does no more than to turn the yielded function true, and to say so once.
+    """Within the block, both do no more than to turn the yielded function true, and to say so once.
 
     Outside the main thread, where Python lets nobody handle signals, it is never true.
     """
@@ -27,8 +27,9 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -70,20 +70,25 @@ def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> N
     for index, parameter in enumerate(parameters):
         state: dict[str, Tensor] = {}
         for key, value in _below(str(index), tensors).items():
-            like = parameter if value.shape == parameter.shape else value
+            like = parameter if value.shape == parameter.shape else value.to(parameter.device)
             state[key] = torch.empty_like(like).copy_(value)  # in the parameter's memory format: it decides on rounding
         if state:
             optimizer.state[parameter] = state
 
 
 def _modules(game: Game) -> dict[str, Module]:
-    return {"generator": game.generator, "discriminator": game.discriminator, "average": game.ema.generator}
+    modules = {
+        "generator": game.generator.network,
+        "discriminator": game.discriminator.network,
+        "average": game.ema.generator,
+    }
+    return modules if game.augment is None else modules | {"augment": game.augment}
 
 
 def _optimizers(game: Game) -> dict[str, Optimizer]:
     return {
-        "generator_optimizer": game.generator_optimizer,
-        "discriminator_optimizer": game.discriminator_optimizer,
+        "generator_optimizer": game.generator.optimizer,
+        "discriminator_optimizer": game.discriminator.optimizer,
     }
 
 
@@ -156,6 +161,9 @@ class StateFolder:
         self._writer.start()
 
     def _write(self, saved: Saved) -> None:
+        if not all(tensor.isfinite().all() for tensor in saved.tensors.values()):
+            logger.warning("the state of step %d is not finite and was not saved; the one before it stands", saved.step)
+            return
         facts = {"step": saved.step, "wall_seconds": saved.wall_seconds, "identity": saved.identity}
         metadata = {_FACTS: json.dumps(facts), _DIGEST: _digest(saved.tensors)}
         try:

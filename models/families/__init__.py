@@ -36,10 +36,11 @@ def build_generator(spec: GeneratorSpec) -> Generator:
     return generator
 
 
-def build_discriminator(spec: GeneratorSpec, config: dict[str, Any]) -> Discriminator:
-    """The family's discriminator for samples of `spec`, with freshly drawn weights."""
+def build_discriminator(spec: GeneratorSpec, config: dict[str, Any], together: int = 1) -> Discriminator:
+    """The family's discriminator with freshly drawn weights, for samples of `spec`, or for so many `together`."""
     family = family_called(spec.family)
-    discriminator: Discriminator = family.discriminator(spec, family.discriminator_config.model_validate(config))
+    judged = spec.model_copy(update={"output": spec.output.stacked(together)})
+    discriminator: Discriminator = family.discriminator(judged, family.discriminator_config.model_validate(config))
     return discriminator
 
 

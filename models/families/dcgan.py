@@ -3,8 +3,7 @@
 Radford et al. 2015, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
 (https://arxiv.org/abs/1511.06434). Class-conditional batch normalisation after de Vries et al. 2017
 (https://arxiv.org/abs/1707.00683), the projection discriminator after Miyato and Koyama 2018
-(https://arxiv.org/abs/1802.05637), spectral normalisation after Miyato et al. 2018
-(https://arxiv.org/abs/1802.05957).
+(https://arxiv.org/abs/1802.05637).
 """
 
 from typing import Literal
@@ -12,11 +11,10 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from models.family import Discriminator, Family, FamilyConfig, Generator
-from models.layers import BatchFreeLinear
+from models.layers import BatchFreeLinear, MinibatchStd, limited
 from models.outputs import ImageOutput
 from models.spec import ClassCondition, GeneratorSpec
 
@@ -33,11 +31,15 @@ class DcganConfig(FamilyConfig):
 
 
 class DcganDiscriminatorConfig(FamilyConfig):
-    """`width`: channels after the first halving; `norm` as in the papers: batch (DCGAN), spectral (SNGAN)."""
+    """`width`: channels after the first halving; `norm` as in the papers: batch (DCGAN), spectral (SNGAN).
+
+    `minibatch_std`: samples that are compared with one another before the logit; 0 for none.
+    """
 
     width: int = Field(default=64, ge=4, le=512)
     norm: Literal["batch", "spectral", "none"] = "batch"
     leaky_slope: float = Field(default=0.2, ge=0.0, lt=1.0)
+    minibatch_std: int = Field(default=0, ge=0)
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -100,19 +102,23 @@ class DcganDiscriminator(Discriminator):
         if base > _SMALLEST_MAP:  # 28 → 14 → 7 → 3: what is judged is the whole garment, not its parts
             base, halvings = base // 2, halvings + 1
         classes = _class_count(spec)
-        limit = spectral_norm if config.norm == "spectral" else _unlimited
         channels = [min(config.width * 2**stage, _WIDEST) for stage in range(halvings)]
         layers: list[nn.Module] = []
         for stage, (inputs, outputs) in enumerate(zip([image.channels, *channels], channels, strict=False)):
             normed = config.norm == "batch" and stage > 0  # the first layer stays without, as in the DCGAN paper
-            layers.append(limit(nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not normed)))
+            halve = nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not normed)
+            layers.append(limited(halve, config.norm))
             if normed:
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(config.leaky_slope))
+        if config.minibatch_std:
+            layers.append(MinibatchStd(config.minibatch_std))
         self.features = nn.Sequential(*layers, nn.Flatten())
-        feature_count = channels[-1] * base * base
-        self.logit = limit(nn.Linear(feature_count, 1))
-        self.class_embedding = limit(nn.Linear(classes, feature_count, bias=False)) if classes else None
+        feature_count = (channels[-1] + bool(config.minibatch_std)) * base * base
+        self.logit = limited(nn.Linear(feature_count, 1), config.norm)
+        self.class_embedding: nn.Module | None = None
+        if classes:
+            self.class_embedding = limited(nn.Linear(classes, feature_count, bias=False), config.norm)
         self.apply(_initialise)
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -133,10 +139,6 @@ def _image_stages(spec: GeneratorSpec) -> tuple[ImageOutput, int, int]:
 
 def _class_count(spec: GeneratorSpec) -> int:
     return len(spec.condition.names) if isinstance(spec.condition, ClassCondition) else 0
-
-
-def _unlimited(layer: nn.Module) -> nn.Module:
-    return layer
 
 
 def _initialise(module: nn.Module) -> None:

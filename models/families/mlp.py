@@ -5,12 +5,13 @@ Goodfellow et al. 2014, "Generative Adversarial Nets" (https://arxiv.org/abs/140
 
 import math
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.family import Discriminator, Family, FamilyConfig, Generator
+from models.layers import MinibatchStd, limited
 from models.spec import GeneratorSpec, NoCondition
 
 HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
@@ -25,11 +26,16 @@ class MlpConfig(FamilyConfig):
 
 
 class MlpDiscriminatorConfig(FamilyConfig):
-    """The discriminator's hidden layers, each followed by a leaky ReLU and dropout."""
+    """The discriminator's hidden layers, each followed by a leaky ReLU and dropout.
+
+    `minibatch_std`: samples that are compared with one another before the logit; 0 for none.
+    """
 
     hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
     leaky_slope: float = Field(default=0.2, ge=0.0, lt=1.0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    norm: Literal["spectral", "none"] = "none"
+    minibatch_std: int = Field(default=0, ge=0)
 
 
 class MlpGenerator(Generator):
@@ -38,7 +44,7 @@ class MlpGenerator(Generator):
     def __init__(self, spec: GeneratorSpec, config: MlpConfig) -> None:
         super().__init__(spec)
         _refuse_condition(spec)
-        layers = _hidden_layers([spec.input.dim, *config.hidden], config.leaky_slope, dropout=0.0)
+        layers = _hidden_layers([spec.input.dim, *config.hidden], config.leaky_slope)
         self.layers = nn.Sequential(
             *layers,
             nn.Linear(config.hidden[-1], math.prod(spec.output.shape)),
@@ -58,10 +64,12 @@ class MlpDiscriminator(Discriminator):
         super().__init__()
         _refuse_condition(spec)
         sizes = [math.prod(spec.output.shape), *config.hidden]
+        compare = [MinibatchStd(config.minibatch_std)] if config.minibatch_std else []
         self.layers = nn.Sequential(
             nn.Flatten(),
-            *_hidden_layers(sizes, config.leaky_slope, config.dropout),
-            nn.Linear(config.hidden[-1], 1),
+            *_hidden_layers(sizes, config.leaky_slope, config.dropout, config.norm),
+            *compare,
+            limited(nn.Linear(config.hidden[-1] + len(compare), 1), config.norm),
             nn.Flatten(0),
         )
 
@@ -70,10 +78,10 @@ class MlpDiscriminator(Discriminator):
         return logits
 
 
-def _hidden_layers(sizes: list[int], leaky_slope: float, dropout: float) -> list[nn.Module]:
+def _hidden_layers(sizes: list[int], leaky_slope: float, dropout: float = 0.0, norm: str = "none") -> list[nn.Module]:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(leaky_slope)]
+        layers += [limited(nn.Linear(inputs, outputs), norm), nn.LeakyReLU(leaky_slope)]
         if dropout:
             layers.append(nn.Dropout(dropout))
     return layers

@@ -3,7 +3,7 @@
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,10 @@ class OutputKind(BaseModel, ABC):
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample, without the batch dimension."""
+
+    @abstractmethod
+    def stacked(self, count: int) -> Self:
+        """The shape of `count` samples beside one another along the first dimension, as networks may see them."""
 
     @property
     def frame_size(self) -> tuple[int, int] | None:

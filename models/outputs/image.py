@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import imagecodecs
 import numpy as np
@@ -43,6 +43,9 @@ class ImageOutput(OutputKind):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
+
+    def stacked(self, count: int) -> Self:
+        return self.model_copy(update={"channels": self.channels * count})
 
     @property
     def frame_size(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Points: [dim] floats without bounds, and the arrays, numbers and moving plots they become."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import orjson
@@ -31,6 +31,9 @@ class PointsOutput(OutputKind):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.dim,)
+
+    def stacked(self, count: int) -> Self:
+        return self.model_copy(update={"dim": self.dim * count})
 
     def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":

@@ -1,6 +1,9 @@
 """The algorithm box on networks small enough to work out by hand."""
 
+import math
+from dataclasses import replace
 from itertools import repeat
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +14,9 @@ from models.outputs import PointsOutput
 from tests.conftest import spec_of
 from training.data.source import Batch
 from training.ema import Ema
-from training.loop import Game, Losses, TrainingDiverged, train
+from training.loop import Game, Losses, Player, TrainingDiverged, train
 from training.objectives import OBJECTIVES, Objective
+from training.penalties import PENALTIES, Penalty
 
 SPEC = spec_of("mlp", PointsOutput(dim=1))
 
@@ -39,59 +43,142 @@ class Slope(Discriminator):
         return (samples * self.slope).squeeze(1)
 
 
-def game_of(objective: Objective, discriminator_steps: int = 1, real: float = 3.0, lr: float = 0.1) -> Game:
-    generator, discriminator = Shift(), Slope()
+def player(network: Any, lr: float) -> Player[Any]:
+    return Player(network, torch.optim.SGD(network.parameters(), lr=lr), network, lr)
+
+
+def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> Game:
+    generator = Shift()
     return Game(
-        generator=generator,
-        discriminator=discriminator,
-        generator_optimizer=torch.optim.SGD(generator.parameters(), lr=lr),
-        discriminator_optimizer=torch.optim.SGD(discriminator.parameters(), lr=lr),
+        generator=player(generator, lr),
+        discriminator=player(Slope(), lr),
         objective=objective,
-        discriminator_steps=discriminator_steps,
         ema=Ema(generator, 0.5),
-        batches=repeat(Batch(torch.full((2, 1), real))),
-        draw_latents=lambda count: torch.zeros(count, 1),
-        device=torch.device("cpu"),
+        batches=repeat(Batch(torch.full((4, 1), real))),
+        draw_latents=lambda count, *_: torch.zeros(count, 1),
         seed=0,
+        **rules,
     )
+
+
+def slope(game: Game) -> float:
+    return float(game.discriminator.network.slope.item())
+
+
+def shift(game: Game) -> float:
+    return float(game.generator.network.shift.item())
+
+
+WASSERSTEIN = replace(OBJECTIVES["wasserstein"], clip=None)
 
 
 def test_one_round_by_hand() -> None:
     """D: slope += lr (real - fake) = 0.3; then G: shift += lr slope = 0.03, with D held still."""
-    game = game_of(Objective(OBJECTIVES["wasserstein"].discriminator_loss, OBJECTIVES["wasserstein"].generator_loss))
+    game = game_of(WASSERSTEIN)
     heard: list[tuple[int, Losses]] = []
     train(game, 1, lambda step, losses: heard.append((step, losses)))
-    assert game.discriminator.slope.item() == pytest.approx(0.3)
-    assert game.generator.shift.item() == pytest.approx(0.03)
+    assert slope(game) == pytest.approx(0.3)
+    assert shift(game) == pytest.approx(0.03)
     assert heard == [(1, Losses(0.0, 0.0))]
 
 
 def test_discriminator_steps_come_before_each_generator_step() -> None:
-    game = game_of(Objective(OBJECTIVES["wasserstein"].discriminator_loss, OBJECTIVES["wasserstein"].generator_loss), 5)
+    game = game_of(WASSERSTEIN, discriminator_steps=5)
     train(game, 1, lambda *_: None)
-    assert game.discriminator.slope.item() == pytest.approx(1.5)
-    assert game.generator.shift.item() == pytest.approx(0.15)
+    assert slope(game) == pytest.approx(1.5)
+    assert shift(game) == pytest.approx(0.15)
 
 
 def test_clipping_bounds_the_discriminator() -> None:
     game = game_of(OBJECTIVES["wasserstein"])
     train(game, 3, lambda *_: None)
-    assert game.discriminator.slope.item() == pytest.approx(0.01)
+    assert slope(game) == pytest.approx(0.01)
 
 
 def test_the_penalty_is_part_of_the_loss() -> None:
     """At slope 0 the gradient of 10 (|s| - 1)² is taken as 0 by torch, so one step goes to 0.3, the next feels it."""
-    game = game_of(OBJECTIVES["wasserstein-gp"], 2, lr=0.01)
+    game = game_of(WASSERSTEIN, lr=0.01, discriminator_steps=2, penalties=[Penalty(PENALTIES["gradient"], 10.0)])
     train(game, 1, lambda *_: None)
     first = 0.01 * 3.0
-    assert game.discriminator.slope.item() == pytest.approx(first + 0.01 * (3.0 - 20 * (first - 1)), rel=1e-5)
+    assert slope(game) == pytest.approx(first + 0.01 * (3.0 - 20 * (first - 1)), rel=1e-5)
+
+
+def test_a_lazy_penalty_is_heavier_and_rarer() -> None:
+    """R1 of a plane with slope s is γ s²/2: its gradient is γ s, here at steps 1 and 3 alone, and twice as heavy."""
+    game = game_of(WASSERSTEIN, lr=0.01, penalties=[Penalty(PENALTIES["r1"], 5.0, every=2)])
+    expected, moved = 0.0, 0.0
+    for step in range(1, 5):
+        train(game, step, lambda *_: None, done=step - 1)
+        due = step % 2 == 1
+        expected, moved = (
+            expected + 0.01 * (3.0 - moved - (10.0 * expected if due else 0.0)),
+            moved + 0.01 * (expected + 0.01 * (3.0 - moved - (10.0 * expected if due else 0.0))),
+        )
+        assert slope(game) == pytest.approx(expected, rel=1e-5)
+
+
+def test_relativistic_losses_are_of_pairs() -> None:
+    """At slope 0 both losses are log 2; D's gradient is -½ (real - fake), G's -½ slope."""
+    game = game_of(OBJECTIVES["relativistic"])
+    heard: list[Losses] = []
+    train(game, 1, lambda _, losses: heard.append(losses))
+    assert slope(game) == pytest.approx(0.1 * 0.5 * 3.0)
+    difference = 0.15 * (0.0 - 3.0)  # D(fake) - D(real)
+    share = 1 / (1 + math.exp(difference))
+    assert shift(game) == pytest.approx(0.1 * share * 0.15)
+    assert heard[0].generator == pytest.approx(math.log(1 + math.exp(-difference)))
+
+
+@pytest.mark.parametrize("name", ["non-saturating", "relativistic", "wasserstein"])
+def test_microbatches_give_the_whole_batch_s_gradient(name: str) -> None:
+    batches = [Batch(torch.tensor([[1.0], [2.0], [-3.0], [4.0]]) * number) for number in (1, 2, 3)]
+    results = []
+    for parts in (1, 2, 4):
+        game = game_of(OBJECTIVES[name], microbatches=parts, penalties=[Penalty(PENALTIES["r2"], 1.0)])
+        game.batches = iter(batches)
+        game.draw_latents = lambda count, step, _: torch.arange(float(count))[:, None] * step
+        train(game, 3, lambda *_: None)
+        results.append((slope(game), shift(game)))
+    assert results[1] == pytest.approx(results[0], rel=1e-5)
+    assert results[2] == pytest.approx(results[0], rel=1e-5)
+
+
+class OneOfTwo(Slope):
+    """Judges by the first of two samples that are packed."""
+
+    def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
+        assert samples.shape == (2, 2)
+        return super().forward(samples[:, :1])
+
+
+def test_packed_samples_are_judged_together() -> None:
+    game = game_of(WASSERSTEIN, packing=2)
+    game.discriminator = player(OneOfTwo(), 0.1)
+    game.batches = repeat(Batch(torch.tensor([[1.0], [9.0], [3.0], [9.0]])))
+    train(game, 1, lambda *_: None)
+    assert slope(game) == pytest.approx(0.1 * 2.0)  # the mean of 1 and 3
+
+
+def test_learning_rates_follow_the_schedule() -> None:
+    game = game_of(WASSERSTEIN, schedule=lambda step: {1: 0.5, 2: 0.0}[step])
+    train(game, 1, lambda *_: None)
+    assert slope(game) == pytest.approx(0.15)
+    train(game, 2, lambda *_: None, done=1)
+    assert slope(game) == pytest.approx(0.15)
+
+
+def test_it_stops_after_the_step_in_which_it_is_asked_to() -> None:
+    game = game_of(WASSERSTEIN)
+    assert train(game, 5, lambda *_: None, should_stop=lambda: game.ema.updates == 2) == 2
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_average_alone() -> None:
     game = game_of(OBJECTIVES["least-squares"], real=1e30)
     with pytest.raises(TrainingDiverged, match=r"step 2 .*lower the learning rates"):
         train(game, 10, lambda *_: None)
-    assert game.ema.generator.shift.isfinite()
+    average = game.ema.generator
+    assert isinstance(average, Shift)
+    assert average.shift.isfinite()
 
 
 def test_ema_ramps_up_to_its_decay() -> None:
@@ -104,5 +191,5 @@ def test_ema_ramps_up_to_its_decay() -> None:
         ema.update(generator)
         decay = min(0.5, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay)
-        assert ema.generator.shift.item() == pytest.approx(expected)
+        assert ema.generator.get_parameter("shift").item() == pytest.approx(expected)
     assert not ema.generator.training

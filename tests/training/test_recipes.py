@@ -30,7 +30,13 @@ def test_textbook_settings() -> None:
     assert gaussian.spec().input.dim == 100
     assert gaussian.spec().config["hidden"] == [256]
     _, mnist = load_recipe("mnist-mlp-gan")
-    assert mnist.discriminator.config == {"hidden": [1024, 512, 256], "leaky_slope": 0.2, "dropout": 0.3}
+    assert mnist.discriminator.config == {
+        "hidden": [1024, 512, 256],
+        "leaky_slope": 0.2,
+        "dropout": 0.3,
+        "norm": "none",
+        "minibatch_std": 0,  # what the recipe leaves open is written out
+    }
     assert (mnist.generator_lr, mnist.betas) == (2e-4, (0.5, 0.999))
 
 

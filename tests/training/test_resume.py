@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from models.checkpoint import Checkpoint
-from tests.training.test_data import write_idx
+from tests.training.test_idx import write_idx
 from training.loop import Losses, TrainingDiverged
 from training.recipe import load_recipe
 from training.run import Run, StoppedEarly, run
@@ -28,7 +28,9 @@ def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) ->
 
 
 def train(what: Run) -> Checkpoint:
-    return run(what, lambda _: None, lambda *_: None)
+    checkpoint = run(what, lambda _: None, lambda *_: None)
+    assert checkpoint
+    return checkpoint
 
 
 def stop_at(what: Run, step: int) -> None:

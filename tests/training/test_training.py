@@ -11,7 +11,8 @@ import torch
 from models.checkpoint import Checkpoint
 from models.latents import draw_many
 from models.sampling import generate
-from tests.training.test_data import fill_with_images, write_idx
+from tests.training.test_collections import fill_with_images
+from tests.training.test_idx import write_idx
 from training.loop import Losses
 from training.recipe import load_recipe
 from training.run import Run, StoppedEarly, run
@@ -28,7 +29,9 @@ def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) ->
 
 
 def train(what: Run) -> Checkpoint:
-    return run(what, lambda _: None, lambda *_: None)
+    checkpoint = run(what, lambda _: None, lambda *_: None)
+    assert checkpoint
+    return checkpoint
 
 
 def test_ring_gan_finds_the_modes(tmp_path: Path) -> None:
@@ -86,7 +89,9 @@ def test_ctrl_c_while_the_result_is_written_loses_nothing(tmp_path: Path) -> Non
         if step == 5:
             signal.raise_signal(signal.SIGINT)
 
-    assert run(what, lambda _: None, press_at_the_last_step).card.steps == 5
+    checkpoint = run(what, lambda _: None, press_at_the_last_step)
+    assert checkpoint
+    assert checkpoint.card.steps == 5
 
 
 def test_ctrl_c_stops_after_the_step(tmp_path: Path) -> None:

@@ -1,24 +1,31 @@
 """Image data sets: what recipes can name, and batches of them."""
 
+from abc import ABC
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from models.checkpoint import DataCard
 from models.outputs import ImageOutput, Output
-from training.data.folder import decode_folder
+from training.data.collection import decode_collection
 from training.data.idx import IDX_SETS, load_idx_set
-from training.data.source import DataError, DataSettings, DataSource, OnProgress
+from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
 from training.randomness import generator_for
 
+_SMALL = 2**31
+"""Bytes; a set up to this size lives on the device."""
 
-class IdxImages(DataSettings):
+
+class _Images(DataSettings, ABC):
+    flip: bool = False
+    """Mirror every second image left to right, anew whenever it is drawn."""
+
+
+class IdxImages(_Images):
     """The training split of Fashion-MNIST or MNIST: 60,000 grey images of 28 x 28 pixels in 10 classes."""
 
     name: Literal["fashion-mnist", "mnist"]
@@ -36,11 +43,12 @@ class IdxImages(DataSettings):
         card = DataCard(
             name=self.name, size=len(loaded.images), sha256=loaded.sha256, licence=IDX_SETS[self.name].licence
         )
-        return ImageSource(loaded.images[..., None], torch.from_numpy(loaded.labels.astype(np.int64)), card)
+        pixels, labels = torch.tensor(loaded.images)[..., None], torch.tensor(loaded.labels, dtype=torch.int64)
+        return ImageSource(pixels, labels, self.class_names, card, self.flip)
 
 
-class ImageFolder(DataSettings):
-    """A folder or a zip of images, found by `--data`; resized and centre-cropped to a square."""
+class ImageFolder(_Images):
+    """A folder, a zip or shards of images, found by `--data`; resized and centre-cropped to a square."""
 
     name: Literal["image-folder"]
     weights_licence: ClassVar[str] = "unknown"
@@ -51,25 +59,42 @@ class ImageFolder(DataSettings):
     def output(self) -> Output:
         return ImageOutput(channels=self.channels, height=self.resolution, width=self.resolution)
 
+    @property
+    def class_names(self) -> None:
+        return None
+
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
         if path is None:
-            raise DataError("this recipe learns from your own images: give their folder or zip with --data PATH")
-        decoded = decode_folder(path, self.resolution, self.channels, on_progress)
+            raise DataError("this recipe learns from your own images: give their folder, zip or shards by --data PATH")
+        decoded = decode_collection(path, self.resolution, self.channels, on_progress)
         name = path.resolve().name if path.is_dir() else path.stem
         card = DataCard(name=name, size=len(decoded.images), sha256=decoded.sha256, licence="unknown")
-        return ImageSource(decoded.images, None, card)
+        labels = None if decoded.labels is None else torch.from_numpy(decoded.labels)
+        source = ImageSource(torch.from_numpy(decoded.images), labels, decoded.class_names, card, self.flip)
+        source.is_at_hand = decoded.images.nbytes <= _SMALL
+        return source
 
 
 class ImageSource(DataSource):
-    """Images [N, H, W, C] as bytes in memory (or mapped from a file), drawn in shuffled epochs."""
+    """Bytes of images [N, H, W, C] in memory or mapped from a file, drawn in epochs that are shuffled as a whole."""
 
-    def __init__(self, images: NDArray[np.uint8], labels: Tensor | None, card: DataCard) -> None:
-        self._images = images
+    def __init__(
+        self, pixels: Tensor, labels: Tensor | None, class_names: tuple[str, ...], card: DataCard, flip: bool
+    ) -> None:
+        self._pixels = pixels
         self._labels = labels
+        self._flip = flip
+        self.class_names = class_names
         self.card = card
 
-    def draw(self, batch_size: int, seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
-        count = len(self._images)
+    def keep_on(self, device: torch.device) -> None:
+        if self._pixels.nbytes <= _SMALL:
+            self._pixels = self._pixels.to(device)
+
+    def draw(
+        self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        count = len(self._pixels)
         if count < batch_size:
             raise DataError(
                 f"{self.card.name} has {count} images, fewer than a batch of {batch_size}: "
@@ -78,10 +103,12 @@ class ImageSource(DataSource):
         epoch, first_of_epoch = divmod(first, count // batch_size)
         while True:
             order = torch.randperm(count, generator=generator_for(seed, "epoch", epoch))
+            mirrored = torch.rand(count, generator=generator_for(seed, "flip", epoch)) < 0.5 if self._flip else None
             for batch in range(first_of_epoch, count // batch_size):
-                chosen = order[batch * batch_size : (batch + 1) * batch_size].sort().values
-                pixels = torch.from_numpy(self._images[chosen.numpy()])  # [N, H, W, C]
-                samples = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0  # [N, C, H, W] in [-1, 1]
-                labels = None if self._labels is None else self._labels[chosen]
-                yield samples, labels
+                chosen = share(order[batch * batch_size : (batch + 1) * batch_size])
+                pixels = self._pixels[chosen.to(self._pixels.device)]  # [N, H, W, C]
+                if mirrored is not None:
+                    turned = mirrored[chosen].to(pixels.device)[:, None, None, None]
+                    pixels = torch.where(turned, pixels.flip(2), pixels)
+                yield pixels.permute(0, 3, 1, 2), None if self._labels is None else self._labels[chosen]
             epoch, first_of_epoch = epoch + 1, 0

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.checkpoint import DataCard
 from models.outputs import Output, PointsOutput
 from models.outputs.base import Samples
-from training.data.source import DataError, DataSettings, DataSource, OnProgress
+from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
 from training.randomness import generator_for
 
 _JUDGED = 2500
@@ -62,12 +62,14 @@ class MixtureSource(DataSource):
         self.sigma = modes.sigma
         self.card = DataCard(name=name, size=None, sha256=None, licence="CC0-1.0")
 
-    def draw(self, batch_size: int, seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def draw(
+        self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
         for batch in count(first):
             generator = generator_for(seed, "batch", batch)
             chosen = torch.randint(len(self.centers), (batch_size,), generator=generator)
             noise = torch.randn(batch_size, 2, generator=generator)
-            yield self.centers[chosen] + self.sigma * noise, None
+            yield share(self.centers[chosen] + self.sigma * noise), None
 
     def judge(self, sample: Callable[[int], Samples]) -> dict[str, float]:
         """`modes`: how many have at least 20 of 2,500 samples within 3σ. `high_quality`: share of samples within 3σ

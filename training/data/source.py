@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -25,6 +26,11 @@ class Batch:
     samples: Tensor
     condition: Tensor | None = None
 
+    def split(self, parts: int) -> list["Batch"]:
+        """In `parts` of equal size."""
+        conditions = [None] * parts if self.condition is None else self.condition.chunk(parts)
+        return [Batch(*part) for part in zip(self.samples.chunk(parts), conditions, strict=True)]
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -39,17 +45,32 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+Share = Callable[[Tensor], Tensor]
+"""Rows [N, ...] → some of them."""
+
+
 class DataSource(ABC):
     """A data set, read and ready."""
 
     card: DataCard
 
-    @abstractmethod
-    def draw(self, batch_size: int, seed: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Endless batches of samples [N, *shape], float32, and class indices [N] where the data has classes.
+    class_names: tuple[str, ...] = ()
+    """The classes that the samples are labelled with; () where they are not."""
+    is_at_hand: bool = True
+    """Whether a batch takes no waiting for a disk."""
 
-        They begin with number `first`; each depends on `seed` and its number alone.
+    @abstractmethod
+    def draw(
+        self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Endless batches of samples [N, *shape] and class indices [N] where the data has classes.
+
+        Samples are float32, or the bytes of pixels, 0 … 255 for [-1, 1]. Batches begin with number `first`; each
+        depends on `seed` and its number alone. `share` picks the wanted ones of a batch's samples.
         """
+
+    def keep_on(self, device: torch.device) -> None:  # noqa: B027  # most data has no such place
+        """Move to `device` what is small enough to live there, so that batches need no transfer."""
 
     def judge(self, sample: Callable[[int], Samples]) -> dict[str, float]:
         """Figures that say how well samples match the data; {} where this kind of data has none.
@@ -73,8 +94,8 @@ class DataSettings(BaseModel, ABC):
         """The shape that a generator of such data has."""
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes that the data is labelled with; () where it is not."""
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes that such data is labelled with; () where it is not, None where that is seen once it is read."""
         return ()
 
     @abstractmethod

@@ -1,24 +1,40 @@
-"""`latentd train`."""
+"""`latentd train`, and its twin for torchrun, `python -m training train`."""
 
 import json
+import logging
 import math
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import torch
 
-from cli.progress import Display
-from models.checkpoint import SUFFIX, Checkpoint
-from models.families import build_discriminator, build_generator
+from models.checkpoint import SUFFIX, Checkpoint, CheckpointError
+from models.families import build_generator
 from models.hardware import choose_device
 from models.latents import MAX_SEED
-from training.data.source import Progress
-from training.loop import Losses
-from training.recipe import Recipe, load_recipe
-from training.run import Run, StoppedEarly, run
+from training.data.source import DataError, Progress
+from training.loop import Losses, TrainingDiverged
+from training.memory import OutOfMemory
+from training.progress import Display
+from training.recipe import Recipe, RecipeError, load_recipe
+from training.run import OutputError, Run, StoppedEarly, run
+from training.state import StateError
+from training.world import RankLost, joined
 
 _INTERRUPTED = 130
+_MENDABLE = (
+    CheckpointError,
+    DataError,
+    OutOfMemory,
+    OutputError,
+    RankLost,
+    RecipeError,
+    StateError,
+    TrainingDiverged,
+)
 
 
 @click.command()
@@ -53,21 +69,24 @@ def train(
         click.echo(json.dumps(_plan(resolved, chosen_device, seed, path), indent=2))
         return
     try:
-        checkpoint = _train(Run(name, resolved, seed, chosen_device, data, path))
+        with joined(chosen_device) as (world, own_device):
+            checkpoint = _train(Run(name, resolved, seed, own_device, data, path, world))
     except StoppedEarly as stop:
         kept = "nothing was learnt yet, nothing is kept"
         if stop.checkpoint:
             kept = (
                 f"what was learnt is kept in {path.with_stem(stop.checkpoint.name)}; the same command goes on from it"
             )
-        click.echo(f"\nstopped after {stop.steps} of {resolved.steps} steps; {kept}", err=True)
+        if world.writes:
+            click.echo(f"\nstopped after {stop.steps} of {resolved.steps} steps; {kept}", err=True)
         sys.exit(_INTERRUPTED)
-    figures = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())
-    click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{figures}")
+    if checkpoint:
+        figures = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())
+        click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{figures}")
 
 
-def _train(what: Run) -> Checkpoint:
-    with Display() as display:
+def _train(what: Run) -> Checkpoint | None:
+    with Display(hidden=not what.world.writes) as display:
 
         def on_data(progress: Progress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
@@ -87,10 +106,7 @@ def _train(what: Run) -> Checkpoint:
 def _plan(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:
     spec = recipe.spec()
     with torch.device("meta"):
-        networks = {
-            "generator": build_generator(spec),
-            "discriminator": build_discriminator(spec, recipe.discriminator.config),
-        }
+        networks = {"generator": build_generator(spec), "discriminator": recipe.build_discriminator(spec)}
     return {
         "checkpoint": str(path),
         "device": str(device),
@@ -101,3 +117,17 @@ def _plan(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[s
         },
         "recipe": recipe.model_dump(mode="json"),
     }
+
+
+def run_command(command: Callable[[], object]) -> None:
+    """A program's entry point: an error that the user can mend is one line and exit status 1.
+
+    Of several ranks the first speaks for all, but each says what befell it alone.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        command()
+    except _MENDABLE as problem:
+        if os.environ.get("RANK", "0") == "0" or isinstance(problem, (OutOfMemory, RankLost)):
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(1)

@@ -24,10 +24,10 @@ _SECONDS_BETWEEN_DRAWINGS = 0.1
 
 
 class Display:
-    """Shows tasks one after another, with rate, time left and a note; a context manager."""
+    """Shows tasks one after another, with rate, time left and a note, unless `hidden`; a context manager."""
 
-    def __init__(self) -> None:
-        console = Console(stderr=True)
+    def __init__(self, hidden: bool) -> None:
+        console = Console(stderr=True, quiet=hidden)
         self._lines = not console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description}"),

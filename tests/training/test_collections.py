@@ -1,0 +1,292 @@
+"""Images as users bring them: folders, zips and shards with all sorts in them."""
+
+import io
+import json
+import logging
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from training.data import ImageFolder
+from training.data.collection import decode_collection
+from training.data.source import DataError, DataSource, Progress
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def fill_with_images(folder: Path) -> None:
+    """Nine good images of all sorts, four that are not, and files that nobody meant as images."""
+    (folder / "deep" / "er").mkdir(parents=True)
+    Image.new("RGB", (100, 60), (255, 0, 0)).save(folder / "red.png")
+    Image.new("RGB", (30, 90), (255, 0, 0)).save(folder / "tall.JPG")
+    Image.new("L", (10, 10), 128).save(folder / "deep" / "grey.png")
+    Image.new("1", (64, 64), 1).save(folder / "deep" / "er" / "bit.png")
+    Image.new("P", (20, 20), 3).save(folder / "palette.gif")
+    Image.new("CMYK", (20, 20), (0, 0, 0, 0)).save(folder / "print.jpg")
+    Image.fromarray(np.full((20, 20), 32768, dtype=np.uint16)).save(folder / "deep16.png")
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(folder / "clear.png")
+    turned = Image.new("RGB", (20, 10), (0, 0, 255))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(np.full((20, 20), 0.5, dtype=np.float32)).save(folder / "float.tiff")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.jpg").write_text("not an image")
+    (folder / "torn.png").write_bytes((folder / "red.png").read_bytes()[:60])
+    (folder / "notes.txt").write_text("hello")
+    (folder / ".hidden.png").write_bytes(b"")
+
+
+def zipped(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.rglob("*"):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
+    return path
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_folder_or_zip_of_all_sorts(
+    pack: bool, channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "photos"
+    fill_with_images(folder)
+    path = zipped(folder) if pack else folder
+    with caplog.at_level(logging.WARNING):
+        source = ImageFolder(name="image-folder", resolution=28, channels=channels).load(path, lambda _: None)
+    assert source.card.size == 9
+    for name in ("empty.png", "text.jpg", "torn.png", "float.tiff"):
+        assert f"{name}: left out" in caplog.text
+    assert "4 of 13 images could not be read" in caplog.text
+    samples, labels = next(source.draw(9, 0))
+    assert samples.shape == (9, channels, 28, 28)
+    assert labels is None
+    means = {round(float(image.float().mean())) for image in samples}
+    assert 255 in means  # the transparent one, on white
+    assert 128 in means  # 16 bits became 8
+
+
+def test_images_are_decoded_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "photos"
+    fill_with_images(folder)
+    settings = ImageFolder(name="image-folder", resolution=28)
+    heard: list[Progress] = []
+    first = settings.load(folder, heard.append)
+    assert (heard[-1].task, heard[-1].done, heard[-1].total) == ("decoding photos", 13, 13)
+    heard.clear()
+    assert settings.load(folder, heard.append).card == first.card
+    assert {progress.task for progress in heard} == {"indexing photos"}
+    assert heard[-1].done == 13
+    assert caplog.text.count("torn.png: left out") == 2
+    (note,) = (tmp_path / "cache" / "latentd" / "image-folder").glob("*.json")
+    note.write_text("")  # as after a crash
+    assert settings.load(folder, heard.append).card == first.card
+    assert heard[-1].task == "decoding photos"
+    Image.new("RGB", (100, 60), (0, 255, 0)).save(folder / "green.png")
+    heard.clear()
+    assert settings.load(folder, heard.append).card.size == 10
+    assert heard[-1].task == "decoding photos"
+
+
+def test_nothing_to_learn_from(tmp_path: Path) -> None:
+    settings = ImageFolder(name="image-folder")
+    with pytest.raises(DataError, match="--data PATH"):
+        settings.load(None, lambda _: None)
+    with pytest.raises(DataError, match="has no images"):
+        settings.load(tmp_path, lambda _: None)
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(DataError, match="none of its 1 images could be read"):
+        settings.load(tmp_path, lambda _: None)
+    with pytest.raises(DataError, match="neither a folder nor a zip"):
+        settings.load(tmp_path / "bad.png", lambda _: None)
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(DataError, match="neither a folder nor a zip"):
+        settings.load(tmp_path / "bad.zip", lambda _: None)
+
+
+def test_too_few_images_for_a_batch(tmp_path: Path) -> None:
+    fill_with_images(tmp_path / "photos")
+    source = ImageFolder(name="image-folder", resolution=28).load(tmp_path / "photos", lambda _: None)
+    with pytest.raises(DataError, match=r"9 images, fewer than a batch of 64.*batch_size=4"):
+        next(source.draw(64, 0))
+
+
+def test_a_zip_may_hold_jpegs_in_memory(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (0, 255, 0)).save(buffer, "JPEG")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for index in range(3):
+            archive.writestr(f"class/{index}.jpeg", buffer.getvalue())
+        archive.writestr("__MACOSX/._0.jpeg", b"junk")
+    source = ImageFolder(name="image-folder", resolution=28).load(tmp_path / "a.zip", lambda _: None)
+    assert source.card.size == 3
+
+
+def png(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# Twelve images whose shade tells the class: 0, 20, ... of "cat", 1, 21, ... of "dog".
+SHADES = [20 * number + kind for kind in (0, 1) for number in range(6)]
+
+
+def as_folder(root: Path, below: str = "") -> Path:
+    for shade in SHADES:
+        path = root / "pets" / below / ("cat", "dog")[shade % 20] / f"{shade:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(shade))
+    return root / "pets"
+
+
+def as_zip(root: Path) -> Path:
+    with zipfile.ZipFile(root / "pets.zip", "w") as archive:
+        for shade in SHADES:
+            archive.writestr(f"pets/{('cat', 'dog')[shade % 20]}/{shade:03}.png", png(shade))
+    return root / "pets.zip"
+
+
+def as_webdataset(root: Path) -> Path:
+    (root / "shards").mkdir()
+    for number in range(3):
+        with tarfile.open(root / "shards" / f"{number:05}.tar", "w") as archive:
+            for shade in SHADES[number::3]:
+                fields = {"png": png(shade), "cls": str(shade % 20).encode(), "json": b"{}"}
+                for kind in sorted(fields, reverse=bool(shade % 2)):
+                    member = tarfile.TarInfo(f"pets/{shade:03}.{kind}")
+                    member.size = len(fields[kind])
+                    archive.addfile(member, io.BytesIO(fields[kind]))
+    return root / "shards"
+
+
+def as_parquet(root: Path) -> Path:
+    (root / "parquet").mkdir()
+    for number in range(2):
+        shades = SHADES[number::2]
+        table = {
+            "image": [{"bytes": png(shade), "path": None} for shade in shades],
+            "label": [shade % 20 for shade in shades],
+        }
+        pyarrow.parquet.write_table(pyarrow.table(table), root / "parquet" / f"{number}.parquet")
+    return root / "parquet"
+
+
+@pytest.mark.parametrize(
+    ("write", "names"),
+    [
+        (as_folder, ("cat", "dog")),
+        (lambda root: as_folder(root, below="train/small"), ("cat", "dog")),
+        (as_zip, ("cat", "dog")),
+        (as_webdataset, ("0", "1")),
+        (as_parquet, ("0", "1")),
+    ],
+)
+def test_classes_go_with_their_images(write: object, names: tuple[str, ...], tmp_path: Path) -> None:
+    assert callable(write)
+    source = ImageFolder(name="image-folder", resolution=8, channels=1).load(write(tmp_path), lambda _: None)
+    assert source.card.size == 12
+    assert source.class_names == names
+    samples, labels = next(source.draw(12, 0))
+    assert labels is not None
+    shades = samples[:, 0, 4, 4]
+    assert sorted(shades.tolist()) == sorted(SHADES)
+    assert torch.equal(shades % 20, labels)
+
+
+def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for label in ("10", "9", "b", "a"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        (tmp_path / "data" / label / "0.png").write_bytes(png(0))
+    decoded = decode_collection(tmp_path / "data", 8, 1, lambda _: None)
+    assert decoded.class_names == ("9", "10", "a", "b")
+
+
+def test_images_beside_class_folders_leave_no_classes(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path)
+    (folder / "stray.png").write_bytes(png(0))
+    source = ImageFolder(name="image-folder", resolution=8, channels=1).load(folder, lambda _: None)
+    assert (source.card.size, source.class_names) == (13, ())
+
+
+def test_other_classes_are_other_data(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path)
+    before = decode_collection(folder, 8, 1, lambda _: None).sha256
+    (folder / "dog").rename(folder / "wolf")
+    assert decode_collection(folder, 8, 1, lambda _: None).sha256 != before
+
+
+def test_torn_shards_are_named(tmp_path: Path) -> None:
+    shards = as_webdataset(tmp_path)
+    whole = (shards / "00001.tar").read_bytes()
+    (shards / "00001.tar").write_bytes(whole[:1000])
+    with pytest.raises(DataError, match=r"00001\.tar cannot be read to its end"):
+        decode_collection(shards, 8, 1, lambda _: None)
+    parquet = as_parquet(tmp_path)
+    (parquet / "1.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(DataError, match=r"1\.parquet cannot be read to its end"):
+        decode_collection(parquet, 8, 1, lambda _: None)
+    pyarrow.parquet.write_table(pyarrow.table({"picture": [b""]}), parquet / "1.parquet")
+    with pytest.raises(DataError, match=r"1\.parquet has no column `image`; it has picture"):
+        decode_collection(parquet, 8, 1, lambda _: None)
+
+
+def test_a_giant_file_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = as_folder(tmp_path)
+    with (folder / "cat" / "giant.png").open("wb") as file:
+        file.truncate(2**28 + 1)
+    assert len(decode_collection(folder, 8, 1, lambda _: None).images) == 12
+    assert "cat/giant.png: left out: it has 268,435,457 bytes" in caplog.text
+
+
+def test_flips_mirror_every_second_image_anew(tmp_path: Path) -> None:
+    half = np.zeros((8, 8), dtype=np.uint8)
+    half[:, :4] = 255
+    (tmp_path / "data").mkdir()
+    for number in range(200):
+        Image.fromarray(half).save(tmp_path / "data" / f"{number}.png")
+    source = ImageFolder(name="image-folder", resolution=8, channels=1, flip=True).load(tmp_path / "data", print)
+    draws = source.draw(200, 0)
+    epochs = [next(draws)[0] for _ in range(2)]
+    for samples in epochs:
+        as_it_was = (samples == torch.from_numpy(half)).all(dim=(1, 2, 3))
+        mirrored = (samples == torch.from_numpy(half[:, ::-1].copy())).all(dim=(1, 2, 3))
+        assert bool((as_it_was ^ mirrored).all())
+        assert 60 < int(mirrored.sum()) < 140
+    assert not torch.equal(epochs[0], epochs[1])
+    later = next(source.draw(200, 0, first=1))[0]
+    assert torch.equal(epochs[1], later)
+
+
+def test_ranks_share_a_batch(tmp_path: Path) -> None:
+    source: DataSource = ImageFolder(name="image-folder", resolution=8).load(as_folder(tmp_path), lambda _: None)
+    whole, labels = next(source.draw(8, 0))
+    assert labels is not None
+    for rank in range(2):
+        part, part_labels = next(source.draw(8, 0, 0, lambda rows, rank=rank: rows.chunk(2)[rank]))
+        assert part_labels is not None
+        assert torch.equal(part, whole.chunk(2)[rank])
+        assert torch.equal(part_labels, labels.chunk(2)[rank])
+
+
+def test_a_cache_that_is_not_whole_is_made_again(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path)
+    first = decode_collection(folder, 8, 1, lambda _: None)
+    (note,) = (tmp_path / "cache" / "latentd" / "image-folder").glob("*.json")
+    assert json.loads(note.read_text())["count"] == 12
+    note.with_suffix(".groups").unlink()
+    again = decode_collection(folder, 8, 1, lambda _: None)
+    assert again.sha256 == first.sha256
+    assert again.class_names == ("cat", "dog")

@@ -1,0 +1,79 @@
+"""From a data set to batches on the device: the rank's share, pixels as numbers, and large sets read ahead."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from models.spec import ClassCondition, Condition
+from training.data.source import Batch, DataSource
+from training.world import World
+
+T = TypeVar("T")
+
+_AHEAD = 4
+
+
+def feed(
+    source: DataSource,
+    condition: Condition,
+    batch_size: int,
+    seed: int,
+    first: int,
+    device: torch.device,
+    world: World,
+) -> Iterator[Batch]:
+    """Endless batches from number `first` on: of each, the part that is this rank's, as `condition` wants it told."""
+    source.keep_on(device)
+    drawn = source.draw(batch_size, seed, first, world.share)
+    for samples, labels in drawn if source.is_at_hand else ahead(drawn):
+        told = None
+        if isinstance(condition, ClassCondition) and labels is not None:
+            told = send(condition.one_hot(labels), device)
+        yield Batch(_in_range(send(samples, device)), told)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device, which nothing waits for: a GPU copies from pinned memory by itself."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _in_range(samples: Tensor) -> Tensor:
+    """Bytes of pixels as numbers in [-1, 1]; other samples as they are."""
+    return samples.float() / 127.5 - 1.0 if samples.dtype == torch.uint8 else samples
+
+
+def ahead(items: Iterator[T], most: int = _AHEAD) -> Iterator[T]:
+    """The same endless items, made up to `most` ahead on a thread of its own, which ends with this iterator."""
+    made: queue.Queue[T | BaseException] = queue.Queue(most)
+    ended = threading.Event()
+
+    def put(item: T | BaseException) -> None:
+        while not ended.is_set():
+            try:
+                made.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def make() -> None:
+        try:
+            for item in items:
+                put(item)
+                if ended.is_set():
+                    return
+        except BaseException as problem:  # noqa: BLE001  # raised where it is waited for
+            put(problem)
+
+    threading.Thread(target=make, name="latentd-feed", daemon=True).start()
+    try:
+        while not isinstance(item := made.get(), BaseException):
+            yield item
+        raise item
+    finally:
+        ended.set()

@@ -1,0 +1,42 @@
+"""What to do when memory runs out, in the words of the recipe."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from training.recipe import Recipe
+from training.world import World
+
+
+class OutOfMemory(Exception):
+    """A step did not fit; the message says which setting to lower and by how much."""
+
+
+@contextmanager
+def naming_the_remedy(recipe: Recipe, world: World) -> Iterator[None]:
+    """Within the block, running out of memory raises OutOfMemory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as problem:
+        raise OutOfMemory(_remedy(recipe, world, "the GPU's memory")) from problem
+    except MemoryError as problem:
+        raise OutOfMemory(_remedy(recipe, world, "memory")) from problem
+    except RuntimeError as problem:
+        if "can't allocate memory" not in str(problem):  # the CPU's allocator raises nothing more precise
+            raise
+        raise OutOfMemory(_remedy(recipe, world, "memory")) from problem
+
+
+def _remedy(recipe: Recipe, world: World, what: str) -> str:
+    computed = recipe.batch_size // recipe.microbatches // world.size
+    said = f"{what} does not hold what a step needs for {computed} samples of batch_size={recipe.batch_size} at once; "
+    parts = recipe.microbatches * 2
+    if recipe.batch_size % (parts * recipe.packing * world.size) == 0:
+        return (
+            f"{said}set microbatches={parts} to compute {computed // 2} at once (the same batch, a little slower), "
+            f"or batch_size={recipe.batch_size // 2}"
+        )
+    if computed > recipe.packing:
+        return f"{said}set batch_size={recipe.batch_size // 2 // recipe.packing * recipe.packing or recipe.packing}"
+    return f"{said}these are the fewest; make the networks narrower (generator.config, discriminator.config)"

@@ -1,0 +1,34 @@
+"""Learning-rate schedules: a step's factor, from its number alone, so that there is nothing to save."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+Schedule = Callable[[int], float]
+"""Step, counted from 1 → what the learning rates are multiplied by."""
+
+Decay = Literal["none", "linear", "cosine"]
+
+
+def schedule(steps: int, decay: Decay = "none", decay_from: int = 0, warmup: int = 0) -> Schedule:
+    """Up to 1 in `warmup` steps, then 1, and after step `decay_from` down to 0, which it would reach after `steps`.
+
+    Warm-up: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.2. Linear: Zhu et al. 2017,
+    https://arxiv.org/abs/1703.10593, section 4. Cosine: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983,
+    eq. 5.
+    """
+    curve = _DECAYS[decay]
+
+    def factor(step: int) -> float:
+        rise = min(1.0, step / warmup) if warmup else 1.0
+        past = max(0, step - 1 - decay_from) / max(1, steps - decay_from)
+        return rise * curve(min(1.0, past))
+
+    return factor
+
+
+_DECAYS: dict[Decay, Callable[[float], float]] = {
+    "none": lambda past: 1.0,
+    "linear": lambda past: 1.0 - past,
+    "cosine": lambda past: (1 + math.cos(math.pi * past)) / 2,
+}
