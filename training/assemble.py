@@ -18,7 +18,7 @@ from training.data.source import DataSource
 from training.ema import Ema
 from training.feed import feed, send
 from training.loop import Game, Player
-from training.randomness import generator_for, seed_for
+from training.randomness import generator_for, seed_default, seed_for
 from training.recipe import Recipe
 from training.schedule import schedule
 from training.world import World
@@ -31,7 +31,7 @@ def assemble(
 ) -> Game:
     """The game of `recipe`, of which `done` steps were played before; `restore` puts it where it was then."""
     _choose_kernels(recipe, device)
-    torch.manual_seed(seed_for(seed, "networks"))
+    seed_default(seed_for(seed, "networks"))
     generator = _place(build_generator(spec), device)
     discriminator = _place(recipe.build_discriminator(spec), device)
     ema = Ema(generator, recipe.ema_decay)
@@ -46,7 +46,7 @@ def assemble(
         objective=recipe.make_objective(),
         ema=ema,
         batches=feed(source, spec.condition, recipe.batch_size, seed, done * recipe.discriminator_steps, device, world),
-        draw_latents=partial(_draw_latents, spec, seed, device, world),
+        draw_latents=partial(draw_latents, spec, seed, device, world),
         seed=seed,
         penalties=penalties,
         augment=_augment(recipe, device),
@@ -99,7 +99,7 @@ def _precision(recipe: Recipe, device: torch.device) -> Callable[[], contextlib.
     return partial(torch.autocast, device.type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext
 
 
-def _draw_latents(
+def draw_latents(
     spec: GeneratorSpec, seed: int, device: torch.device, world: World, count: int, *purpose: int | str
 ) -> Tensor:
     """This rank's `count` of those that all ranks draw alike, so that a latent does not depend on how many they are."""

@@ -16,17 +16,19 @@ class Ema:
 
     def __init__(self, generator: Generator, decay: float) -> None:
         self.generator = copy.deepcopy(generator).requires_grad_(False).eval()
+        pairs = zip(self.generator.state_dict().values(), generator.state_dict().values(), strict=True)
+        self._moving, self._copied = [], []
+        for pair in pairs:
+            (self._moving if pair[0].is_floating_point() else self._copied).append(pair)
         self._decay = decay
         self.updates = 0
         """How often it was updated."""
 
     @torch.no_grad()
-    def update(self, source: Generator) -> None:
-        """Move toward `source`; integer buffers are copied."""
+    def update(self) -> None:
+        """Move toward the generator; integer buffers are copied."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averages, values = self.generator.state_dict(), source.state_dict()
-        moving = [name for name, average in averages.items() if average.is_floating_point()]
-        torch._foreach_lerp_([averages[name] for name in moving], [values[name] for name in moving], 1 - decay)
-        for name in averages.keys() - set(moving):
-            averages[name].copy_(values[name])
+        torch._foreach_lerp_(*map(list, zip(*self._moving, strict=True)), 1 - decay)
+        for average, value in self._copied:
+            average.copy_(value)

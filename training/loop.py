@@ -7,8 +7,8 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Generic, TypeVar
+from functools import cached_property, partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from training.ema import Ema
 from training.objectives import Objective
 from training.packing import pack, unpack
 from training.penalties import Critic, Penalty
-from training.randomness import seed_for
+from training.randomness import seed_default, seed_for
 from training.schedule import Schedule
 from training.world import World
 
@@ -51,13 +51,18 @@ class Player(Generic[Network]):
     """What its own updates call: the network, or what averages its gradients over the ranks."""
     lr: float
 
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        """Of the network; to gather them takes longer than to use them in small ones."""
+        return list(self.network.parameters())
+
     def descend(self, losses: Sequence[Callable[[], Tensor]]) -> Tensor:
         """One update by the mean of `losses`, one after another, so that only one is in memory; returns that mean.
 
         Gradient accumulation, as in https://arxiv.org/abs/1706.02677, section 2.1.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=next(self.network.parameters()).device)
+        total = torch.zeros((), device=self.parameters[0].device)
         for index, loss_of_part in enumerate(losses, start=1):
             with self._gradients_stay_here(index < len(losses)):
                 loss = loss_of_part() / len(losses)
@@ -112,7 +117,7 @@ def train(
     for step in range(done + 1, steps + 1):
         if game.world.any(should_stop()):
             return step - 1
-        torch.manual_seed(seed_for(game.seed, "step", step, game.world.rank))
+        seed_default(seed_for(game.seed, "step", step, game.world.rank))
         for player in (game.generator, game.discriminator):
             for group in player.optimizer.param_groups:
                 group["lr"] = player.lr * game.schedule(step)
@@ -122,7 +127,7 @@ def train(
         generator_loss = generator_step(game, batch, step)
         losses = Losses(*game.world.mean(torch.stack([discriminator_loss, generator_loss])).tolist())
         _require_finite(step, losses)
-        game.ema.update(game.generator.network)
+        game.ema.update()
         on_step(step, losses)
     return steps
 
@@ -150,7 +155,7 @@ def discriminator_step(game: Game, batch: Batch, step: int, turn: int = 0) -> Te
     mean_loss = game.discriminator.descend(_parts(game, loss, batch, step, f"discriminator {turn}"))
     if game.objective.clip is not None:
         with torch.no_grad():
-            for parameter in game.discriminator.network.parameters():
+            for parameter in game.discriminator.parameters:
                 parameter.clamp_(-game.objective.clip, game.objective.clip)
     if game.augment is not None:
         sure = game.world.mean(torch.stack(sureness).mean())
@@ -170,10 +175,18 @@ def generator_step(game: Game, batch: Batch, step: int) -> Tensor:
                 logits = logits - _in_full(critic(pack(part.samples, game.packing)))
             return game.objective.generator_loss(logits)
 
-    game.discriminator.network.requires_grad_(False)
-    mean_loss = game.generator.descend(_parts(game, loss, batch, step, "generator"))
-    game.discriminator.network.requires_grad_(True)
-    return mean_loss
+    with _held_still(game.discriminator):
+        return game.generator.descend(_parts(game, loss, batch, step, "generator"))
+
+
+@contextlib.contextmanager
+def _held_still(player: Player[Any]) -> Iterator[None]:
+    """Within the block, no gradients of its parameters are computed."""
+    for parameter in player.parameters:
+        parameter.requires_grad_(False)
+    yield
+    for parameter in player.parameters:
+        parameter.requires_grad_(True)
 
 
 def _parts(

@@ -63,7 +63,7 @@ class World:
             return network
         # Several forward passes come before one backward pass, so buffers must not be exchanged within a step.
         return DistributedDataParallel(
-            network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+            network, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
         )
 
     def agree(self, tensors: list[Tensor]) -> None:

@@ -188,7 +188,7 @@ def test_ema_ramps_up_to_its_decay() -> None:
         generator.shift.fill_(1.0)
     expected = 0.0
     for update in range(20):
-        ema.update(generator)
+        ema.update()
         decay = min(0.5, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay)
         assert ema.generator.get_parameter("shift").item() == pytest.approx(expected)

@@ -1,0 +1,65 @@
+"""What one rank does in test_ranks: plays a game in float64 by hand and writes down what came of it.
+
+`python -m tests.training.one_rank FOLDER STEPS DTYPE`, alone or under torchrun.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from models.families import build_discriminator, build_generator
+from tests.conftest import points_spec
+from training.assemble import draw_latents
+from training.data import Mixture
+from training.data.source import Batch
+from training.ema import Ema
+from training.feed import feed
+from training.loop import Game, Player, train
+from training.objectives import OBJECTIVES
+from training.penalties import PENALTIES, Penalty
+from training.world import World, joined
+
+CPU = torch.device("cpu")
+BATCH = 16
+
+
+def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Weights after `steps` of networks without batch statistics, and the gradients of the last one."""
+    torch.manual_seed(0)
+    spec = points_spec()
+    generator = build_generator(spec).to(dtype)
+    discriminator = build_discriminator(spec, {"hidden": (16,)}).to(dtype)
+
+    def player(network: torch.nn.Module) -> Player[torch.nn.Module]:
+        return Player(network, torch.optim.Adam(network.parameters()), world.averaging(network, CPU), 1e-2)
+
+    source = Mixture(name="ring").load(None, lambda _: None)
+    latents = partial(draw_latents, spec, 0, CPU, world)
+    game = Game(
+        generator=player(generator),  # type: ignore[arg-type]  # a player of its own class
+        discriminator=player(discriminator),  # type: ignore[arg-type]
+        objective=OBJECTIVES["relativistic"],
+        ema=Ema(generator, 0.9),
+        batches=(Batch(batch.samples.to(dtype)) for batch in feed(source, spec.condition, BATCH, 0, 0, CPU, world)),
+        draw_latents=lambda *purpose: latents(*purpose).to(dtype),
+        seed=0,
+        penalties=[Penalty(PENALTIES["r1"], 0.1), Penalty(PENALTIES["r2"], 0.1, every=2)],
+        microbatches=2,
+        world=world,
+    )
+    train(game, steps, lambda *_: None)
+    result = {}
+    for name, network in (("generator", generator), ("discriminator", discriminator), ("average", game.ema.generator)):
+        result |= {f"{name}/{key}": value.detach().clone() for key, value in network.state_dict().items()}
+        result |= {f"{name}/{key}.grad": p.grad for key, p in network.named_parameters() if p.grad is not None}
+    return result
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with joined(CPU) as (its_world, _):
+        tensors = play(its_world, int(sys.argv[2]), getattr(torch, sys.argv[3]))
+    save_file(tensors, Path(sys.argv[1]) / f"rank{its_world.rank}.safetensors")

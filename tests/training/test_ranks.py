@@ -1,0 +1,104 @@
+"""Two ranks on one machine, started by torchrun, that exchange over gloo."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.checkpoint import Checkpoint
+from tests.conftest import points_spec
+from tests.training.one_rank import BATCH, play
+from training.assemble import draw_latents
+from training.world import World
+
+TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def torchrun(free_port: int) -> list[str]:
+    return [*TORCHRUN, "--master-port", str(free_port), "-m"]
+
+
+@pytest.fixture
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_latents_do_not_depend_on_how_many_ranks_draw_them() -> None:
+    spec, cpu = points_spec(), torch.device("cpu")
+    whole = draw_latents(spec, 0, cpu, World(), BATCH, 7, "generator")
+    parts = [draw_latents(spec, 0, cpu, World(rank, 4), BATCH // 4, 7, "generator") for rank in range(4)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize(("steps", "dtype", "relative"), [(20, "float64", 1e-8), (1, "float32", 1e-5)])
+def test_two_ranks_are_one_with_twice_the_batch(
+    steps: int, dtype: str, relative: float, tmp_path: Path, torchrun: list[str]
+) -> None:
+    command = [*torchrun, "tests.training.one_rank", str(tmp_path), str(steps), dtype]
+    subprocess.run(command, check=True, env=ENVIRONMENT, timeout=120)
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
+    alone = play(World(), steps, getattr(torch, dtype))
+    assert first.keys() == second.keys() == alone.keys()
+    assert any(name.endswith(".grad") for name in alone)
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name]), name
+        assert (first[name] - value).abs().max() <= relative * value.abs().max(), name
+
+
+def train_command(torchrun: list[str], out: Path, *settings: str) -> list[str]:
+    changes = [word for setting in settings for word in ("--set", setting)]
+    return [*torchrun, "training", "train", "ring-gan", "--out", str(out), *changes]
+
+
+def test_a_lost_rank_ends_the_run_which_then_goes_on(tmp_path: Path, torchrun: list[str]) -> None:
+    whole = train_command(torchrun, tmp_path / "whole", "steps=400")
+    done = subprocess.run(whole, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.count("ring-gan.safetensors: version") == 1  # one rank writes and speaks
+    assert [path.name for path in (tmp_path / "whole").glob("*.*")] == ["ring-gan.safetensors"]
+
+    torn = train_command(torchrun, tmp_path / "torn", "steps=400", "save_seconds=0.05")
+    process = subprocess.Popen(torn, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "torn").glob("state/*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ranks = psutil.Process(process.pid).children()
+    ranks[1].kill()
+    assert process.communicate(timeout=60)[0] is None
+    assert process.returncode != 0
+    assert not any(rank.is_running() for rank in ranks)
+    assert not (tmp_path / "torn" / "ring-gan.safetensors").exists()
+
+    again = subprocess.run(torn, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert again.stderr.count("resumed at step") == 1
+    versions = [Checkpoint.read(tmp_path / name / "ring-gan.safetensors").version for name in ("whole", "torn")]
+    assert versions[0] == versions[1]
+
+    alone = [sys.executable, *train_command(["-m"], tmp_path / "torn", "steps=410", "save_seconds=0.05")]
+    other_size = subprocess.run(alone, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert "resumed at step 400" in other_size.stderr
+    assert Checkpoint.read(tmp_path / "torn" / "ring-gan.safetensors").card.steps == 410
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path, torchrun: list[str]) -> None:
+    refused = subprocess.run(
+        train_command(torchrun, tmp_path, "batch_size=255"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert refused.stderr.count("error: batch_size=255 is for all 2 ranks together and is no multiple of 2") == 1
