@@ -16,10 +16,10 @@ class Ema:
 
     def __init__(self, generator: Generator, decay: float) -> None:
         self.generator = copy.deepcopy(generator).requires_grad_(False).eval()
-        pairs = zip(self.generator.state_dict().values(), generator.state_dict().values(), strict=True)
-        self._moving, self._copied = [], []
-        for pair in pairs:
-            (self._moving if pair[0].is_floating_point() else self._copied).append(pair)
+        pairs = list(zip(self.generator.state_dict().values(), generator.state_dict().values(), strict=True))
+        self._averages = [average for average, _ in pairs if average.is_floating_point()]
+        self._values = [value for _, value in pairs if value.is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._decay = decay
         self.updates = 0
         """How often it was updated."""
@@ -29,6 +29,6 @@ class Ema:
         """Move toward the generator; integer buffers are copied."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        torch._foreach_lerp_(*map(list, zip(*self._moving, strict=True)), 1 - decay)
+        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
         for average, value in self._copied:
             average.copy_(value)

@@ -1,6 +1,7 @@
 """Two ranks on one machine, started by torchrun, that exchange over gloo."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -28,8 +29,6 @@ def torchrun(free_port: int) -> list[str]:
 
 @pytest.fixture
 def free_port() -> int:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])

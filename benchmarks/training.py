@@ -1,0 +1,253 @@
+"""How fast training is: `python -m benchmarks.training`.
+
+The loop with everything on against a plain loop written by hand, of the same networks on the same data, in turns; data
+loading alone; what saving the state costs; one rank and two; and what a large data set takes of memory.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import report
+from benchmarks.rivals.bare_loop import bare_loop
+from models.checkpoint import Checkpoint
+from models.hardware import choose_device, core_count
+from training.assemble import assemble
+from training.data import ImageFolder
+from training.data.source import DataSource
+from training.loop import Game, train
+from training.recipe import Recipe, load_recipe
+from training.state import StateFolder
+from training.world import World
+
+RECIPES = {"fashion-dcgan": 20, "grid-gan": 200, "ring-gan": 200}
+"""With so many steps a round."""
+_SETTINGS = ("steps=1000000",)
+_IMAGES = 20_000
+
+
+def prepare(name: str, *settings: str) -> tuple[Recipe, DataSource]:
+    """A recipe and its data."""
+    _, recipe = load_recipe(name, [*_SETTINGS, *settings])
+    return recipe, recipe.data.load(None, lambda _: None)
+
+
+def ours(recipe: Recipe, source: DataSource, folder: Path) -> Callable[[int], None]:
+    """A function that plays so many steps as `latentd train` does, state and all."""
+    game = game_of(recipe, source)
+    states = StateFolder(folder / "state", {}, recipe.save_seconds)
+    played = 0
+
+    def play(steps: int) -> None:
+        nonlocal played
+        train(game, played + steps, lambda step, _: states.offer(game, step, 0.0), done=played)
+        played += steps
+
+    return play
+
+
+def game_of(recipe: Recipe, source: DataSource) -> Game:
+    """As `latentd train` assembles it."""
+    return assemble(recipe, source, recipe.spec(), 0, choose_device("auto"), World(), 0)
+
+
+def by_hand(recipe: Recipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
+    """A function that plays so many steps of the plain loop."""
+    step = bare_loop(recipe, _plain_batches(recipe, source), choose_device("auto"), tuned)
+
+    def play(steps: int) -> None:
+        for _ in range(steps):
+            step()
+
+    return play
+
+
+def _plain_batches(recipe: Recipe, source: DataSource) -> Iterator[Tensor]:
+    drawn = source.draw(recipe.batch_size, 0)
+    if recipe.data.output.bounded:
+        return (samples.to(choose_device("auto")).float() / 127.5 - 1 for samples, _ in drawn)
+    return (samples.to(choose_device("auto")) for samples, _ in drawn)
+
+
+def compare(name: str, rounds: int, folder: Path) -> dict[str, Any]:
+    """Images a second of three loops that take turns; ratios are medians over rounds."""
+    recipe, source = prepare(name)
+    players = {
+        "by hand": by_hand(recipe, source, tuned=False),
+        "by hand, tuned": by_hand(recipe, source, tuned=True),
+        "latentd": ours(recipe, source, folder),
+    }
+    steps = RECIPES[name]
+    for play in players.values():
+        play(max(steps // 4, 3))
+    speeds: dict[str, list[float]] = {who: [] for who in players}
+    for _ in range(rounds):
+        for who, play in players.items():
+            started = time.perf_counter()
+            play(steps)
+            speeds[who].append(steps * recipe.batch_size / (time.perf_counter() - started))
+    ratios = {
+        who: statistics.median(mine / theirs for mine, theirs in zip(speeds["latentd"], speeds[who], strict=True))
+        for who in ("by hand", "by hand, tuned")
+    }
+    return {"recipe": name, "images_per_s": {who: statistics.median(of) for who, of in speeds.items()}, "of": ratios}
+
+
+def loading(folder: Path) -> dict[str, float]:
+    """Images a second of data alone: the small set in memory, and a large one mapped from its cache."""
+    _, fashion = prepare("fashion-dcgan")
+    large = ImageFolder(name="image-folder", resolution=64).load(_zip_of_images(folder), lambda _: None)
+    return {"fashion-mnist": _drawn_per_second(fashion), "64 x 64 in colour, mapped": _drawn_per_second(large)}
+
+
+def _drawn_per_second(source: DataSource, batch: int = 64, batches: int = 500) -> float:
+    drawn = source.draw(batch, 0)
+    started = time.perf_counter()
+    for _ in range(batches):
+        next(drawn)[0].float().div_(127.5).sub_(1.0)
+    return batch * batches / (time.perf_counter() - started)
+
+
+def _zip_of_images(folder: Path) -> Path:
+    path = folder / "images.zip"
+    if not path.exists():
+        random = np.random.RandomState(0)
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(_IMAGES):
+                pixels = np.full((64, 64, 3), random.randint(0, 256, 3), dtype=np.uint8)
+                archive.writestr(f"{number % 10}/{number}.png", imagecodecs.png_encode(pixels, level=1))
+    return path
+
+
+def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
+    """What one save takes of the loop's time: the stall, and the writing thread beside it."""
+    recipe, source = prepare(name)
+    game = game_of(recipe, source)
+    states = StateFolder(folder / name, {}, 0.0)
+    train(game, 5, lambda *_: None)
+    played, stalls = 5, []
+
+    def run_for(on_step: Callable[[int, Any], None]) -> float:
+        nonlocal played
+        until, first = time.perf_counter() + seconds, played
+        started = time.perf_counter()
+        while time.perf_counter() < until:
+            played = train(game, played + 5, on_step, done=played)
+        return (played - first) / (time.perf_counter() - started)
+
+    def save(step: int, _: Any) -> None:
+        if step % 5 == 0:
+            started = time.perf_counter()
+            states.save_now(game, step, 0.0)
+            stalls.append(time.perf_counter() - started)
+
+    without = run_for(lambda *_: None)
+    run_for(save)
+    size = sum(path.stat().st_size for path in (folder / name).iterdir()) / 2
+    # save_now waits for the disk too, which a run does on another thread: this is the most that it can cost
+    return {
+        "steps_per_s": without,
+        "state_mb": size / 1e6,
+        "seconds_a_save": statistics.median(stalls),
+        "share_at_60_s": statistics.median(stalls) / 60,
+    }
+
+
+def ranks(folder: Path, steps: int) -> list[dict[str, Any]]:
+    """Images a second of one process on one thread, on all cores, and of a rank a core."""
+    cores = core_count()
+    cases = [(1, 1), (1, cores), (cores, 1)]
+    return [_ranks_case(folder, steps, processes, threads) for processes, threads in cases]
+
+
+def _ranks_case(folder: Path, steps: int, processes: int, threads: int) -> dict[str, Any]:
+    walls = []
+    for count in (steps, 3 * steps):
+        out = folder / f"{processes}x{threads}-{count}"
+        command = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", str(processes)]
+        command += ["--master-addr", "127.0.0.1", "--master-port", "29555", "-m", "training", "train", "fashion-dcgan"]
+        command += ["--set", f"steps={count}", "--out", str(out)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        walls.append(Checkpoint.read(out / "fashion-dcgan.safetensors").card.wall_seconds)
+    rate = 64 * 2 * steps / (walls[1] - walls[0])  # the difference leaves out what every start costs
+    return {"ranks": processes, "threads": threads, "images_per_s": rate}
+
+
+def memory(folder: Path) -> dict[str, float]:
+    """Resident memory before and after a zip of many images is indexed, decoded and drawn from; of this process."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    started = time.perf_counter()
+    source = ImageFolder(name="image-folder", resolution=64).load(_zip_of_images(folder), lambda _: None)
+    took = time.perf_counter() - started
+    started = time.perf_counter()
+    ImageFolder(name="image-folder", resolution=64).load(_zip_of_images(folder), lambda _: None)
+    again = time.perf_counter() - started
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    size = source.card.size or 0
+    return {"images": size, "decoded_mb": size * 64 * 64 * 3 / 1e6, "grown_mb": most - before} | {
+        "decoded_per_s": size / took,
+        "again_s": again,
+    }
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=core_count())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    facts = report.machine()
+    folder = Path(tempfile.mkdtemp(prefix="latentd-training-"))
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    try:
+        results = {
+            "machine": facts,
+            "threads": options.threads,
+            "memory": memory(folder),
+            "loading": loading(folder),
+            "loops": [compare(name, options.rounds, folder / name) for name in RECIPES],
+            "saving": {name: saving(name, folder / "saving", 10.0) for name in ("fashion-dcgan", "ring-gan")},
+            "ranks": ranks(folder / "ranks", 60),
+        }
+    finally:
+        shutil.rmtree(folder)
+    report.write("training", results, table(results))
+
+
+def table(results: dict[str, Any]) -> str:
+    """All of it as Markdown."""
+    loops = [[each["recipe"], *each["images_per_s"].values(), *each["of"].values()] for each in results["loops"]]
+    parts = [
+        report.markdown(
+            ["images/s", "by hand", "by hand, tuned", "latentd", "latentd / by hand", "latentd / tuned"], loops
+        ),
+        report.markdown(["data alone", "images/s"], [[*each] for each in results["loading"].items()]),
+        report.markdown(
+            ["saving", *next(iter(results["saving"].values()))],
+            [[name, *each.values()] for name, each in results["saving"].items()],
+        ),
+        report.markdown(list(results["ranks"][0]), [list(each.values()) for each in results["ranks"]]),
+        report.markdown(list(results["memory"]), [list(results["memory"].values())]),
+    ]
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
