@@ -62,14 +62,15 @@ class Player(Generic[Network]):
         Gradient accumulation, as in https://arxiv.org/abs/1706.02677, section 2.1.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.parameters[0].device)
+        values = []
         for index, loss_of_part in enumerate(losses, start=1):
             with self._gradients_stay_here(index < len(losses)):
-                loss = loss_of_part() / len(losses)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
-            total = total + loss.detach()
+                loss = loss_of_part()
+                share = torch.full_like(loss, 1 / len(losses))
+                loss.backward(share)  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+            values.append(loss.detach())
         self.optimizer.step()
-        return total
+        return torch.stack(values).mean()
 
     def _gradients_stay_here(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
         if wanted and isinstance(self.learner, DistributedDataParallel):

@@ -17,7 +17,7 @@ def seed_default(seed: int) -> None:
     `torch.manual_seed` takes half a millisecond where there is no CUDA: it notes the stack for every kind of device.
     """
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.cuda.manual_seed(seed)
 
 

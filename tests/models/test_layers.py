@@ -1,15 +1,44 @@
+"""Layers that families share, against cases worked out by hand."""
+
 import pytest
 import torch
-from torch.nn import functional
+from torch import nn
 
-from models.layers import BatchFreeLinear
+from models.families import build_discriminator
+from models.layers import MinibatchStd, limited
+from tests.conftest import image_spec, points_spec
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 16])
-def test_a_row_does_not_depend_on_how_few_there_are(rows: int) -> None:
+def test_minibatch_std_of_a_group() -> None:
+    """Features 0 and 2, then 4 and 4: standard deviations 1 and 0, whose mean is 0.5; the other group is all alike."""
+    x = torch.tensor([[0.0, 4.0], [2.0, 4.0], [7.0, 7.0], [7.0, 7.0]])
+    out = MinibatchStd(2)(x)
+    assert torch.equal(out[:, :2], x)
+    assert out[:, 2].tolist() == pytest.approx([0.5, 0.5, 0.0, 0.0], abs=1e-4)
+
+
+def test_minibatch_std_of_feature_maps_is_one_more_map() -> None:
+    x = torch.zeros(6, 3, 4, 4)
+    x[0] = 2.0  # the group is of gcd(6, 4) = 2 neighbours: a standard deviation of 1 everywhere
+    out = MinibatchStd(4)(x)
+    assert out.shape == (6, 4, 4, 4)
+    assert out[:2, 3].flatten().tolist() == pytest.approx([1.0] * 32, abs=1e-4)
+    assert out[2:, 3].max() < 1e-3
+
+
+def test_spectral_norm_holds_the_largest_singular_value_at_one() -> None:
     torch.manual_seed(0)
-    layer, inputs = BatchFreeLinear(64, 512), torch.randn(16, 64)
-    assert torch.allclose(layer(inputs), functional.linear(inputs, layer.weight, layer.bias), atol=1e-6)
-    assert layer(inputs[:rows]).shape == (rows, 512)
-    if rows < 4:
-        assert torch.equal(layer(inputs[:rows]), layer(inputs[:4])[:rows])
+    layer = limited(nn.Linear(8, 8), "spectral")
+    for _ in range(50):
+        layer(torch.zeros(1, 8))
+    assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1.0, rel=1e-3)
+    plain = nn.Linear(8, 8)
+    assert limited(plain, "none") is plain
+
+
+@pytest.mark.parametrize(("spec", "config"), [(image_spec(), {"width": 8}), (points_spec(), {"hidden": (8,)})])
+def test_discriminators_judge_several_together_and_compare_them(spec: object, config: dict[str, object]) -> None:
+    judge = build_discriminator(spec, config | {"norm": "spectral", "minibatch_std": 4}, together=3)  # type: ignore[arg-type]  # any spec
+    first, *rest = spec.output.shape  # type: ignore[attr-defined]
+    logits = judge(torch.randn(4, 3 * first, *rest))
+    assert logits.shape == (4,)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from models.spec import ClassCondition
+from training.penalties import PENALTIES
 from training.recipe import FOLDER, RecipeError, load_recipe, recipe_names
 
 REQUIRED = {
@@ -15,6 +16,7 @@ REQUIRED = {
     "fashion-lsgan",
     "fashion-wgan",
     "fashion-wgan-gp",
+    "fashion-r3gan",
     "image-folder-dcgan",
 }
 
@@ -69,6 +71,13 @@ def test_settings_change_values_and_tables() -> None:
         ("generator.config.widht=3", "generator.config.widht: unknown field"),
         ("discriminator.config.norm=batches", "discriminator.config.norm: "),
         ("data.name=cifar", "data: "),
+        ("penalties.r3.weight=1", "penalties: .*unknown penalty 'r3'; known are gradient, r1, r2, consistency"),
+        ("penalties.r1.weight=-1", "penalties.r1.weight: "),
+        ("augment.views=['blur']", "augment.views: .*unknown view 'blur'; known are flip"),
+        ("label_smoothing=0.1", "label_smoothing: hinge: it has no labels"),
+        ("microbatches=3", "batch_size=64 is no multiple of packing=1 times microbatches=3"),
+        ("schedule.decay=slow", "schedule.decay: "),
+        ("compile=fast", "compile: "),
         ("steps", "key=value"),
         ("steps.more=1", "steps is a value"),
     ],
@@ -78,7 +87,29 @@ def test_a_wrong_setting_is_named(setting: str, named: str) -> None:
         load_recipe("fashion-dcgan", [setting])
 
 
+def test_penalties_of_an_objective_can_be_changed() -> None:
+    def weights(*settings: str) -> list[tuple[float, int]]:
+        penalties = load_recipe("fashion-wgan-gp", settings)[1].make_penalties()
+        return [(penalty.weight, penalty.every) for penalty in penalties]
+
+    assert weights() == [(10.0, 1)]
+    assert weights("penalties.gradient.weight=2", "penalties.gradient.every=4") == [(2.0, 4)]
+    assert weights("penalties.r1.weight=3") == [(10.0, 1), (3.0, 1)]
+
+
+def test_r3gan_is_a_recipe() -> None:
+    _, recipe = load_recipe("fashion-r3gan")
+    assert recipe.make_objective().relative
+    assert [penalty.function for penalty in recipe.make_penalties()] == [PENALTIES["r1"], PENALTIES["r2"]]
+
+
 def test_impossible_pairs_are_named() -> None:
+    with pytest.raises(RecipeError, match="augment: there are views of images alone"):
+        load_recipe("ring-gan", ["augment.views=['flip']"])
+    with pytest.raises(RecipeError, match=r"penalties\.consistency: there are views of images alone"):
+        load_recipe("ring-gan", ["penalties.consistency.weight=1"])
+    with pytest.raises(RecipeError, match="packing: samples of several classes"):
+        load_recipe("fashion-dcgan-conditional", ["packing=2"])
     with pytest.raises(RecipeError, match="no classes"):
         load_recipe("ring-gan", ["generator.conditional=true"])
     with pytest.raises(RecipeError, match="generator: family dcgan makes square images"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models.checkpoint import Checkpoint
 from tests.training.test_idx import write_idx
@@ -44,6 +45,12 @@ def stop_at(what: Run, step: int) -> None:
         run(what, lambda _: None, press)
 
 
+EVERYTHING = (
+    *("augment.views=['flip', 'translation', 'brightness', 'cutout']", "augment.target=0.1", "augment.speed=100"),
+    *("penalties.r1.weight=0.1", "penalties.r1.every=2", "penalties.consistency.weight=1.0", "data.flip=true"),
+    *("microbatches=2", "packing=2", "discriminator.config.minibatch_std=2", "precision=bfloat16"),
+    *("schedule.warmup=2", "schedule.decay=cosine", "schedule.decay_from=3"),
+)
 IMAGES = ("steps=7", "batch_size=8", "generator.config.width=8", "discriminator.config.width=8")
 
 
@@ -52,7 +59,9 @@ IMAGES = ("steps=7", "batch_size=8", "generator.config.width=8", "discriminator.
     [
         ("ring-gan", ("steps=40",)),
         ("gaussian-gan", ("steps=40",)),
-        *((name, IMAGES) for name in ("fashion-dcgan-conditional", "fashion-wgan", "fashion-wgan-gp")),
+        *((name, IMAGES) for name in ("fashion-dcgan-conditional", "fashion-wgan", "fashion-wgan-gp", "fashion-r3gan")),
+        ("fashion-dcgan", (*IMAGES, *EVERYTHING)),
+        ("ring-gan", ("steps=40", "packing=2", "schedule.warmup=5", "discriminator.config.norm=spectral")),
     ],
 )
 def test_a_run_that_goes_on_ends_with_the_same_bits(
@@ -79,6 +88,26 @@ def test_more_steps_go_on_from_where_a_run_ended(tmp_path: Path) -> None:
     assert longer.version == train(run_of("ring-gan", tmp_path / "b", "steps=25")).version
     with pytest.raises(StateError, match=r"at step 25 already, past steps=10"):
         train(run_of("ring-gan", tmp_path / "a", "steps=10"))
+
+
+def test_a_schedule_that_ends_elsewhere_is_another_run(tmp_path: Path) -> None:
+    train(run_of("ring-gan", tmp_path, "steps=10", "schedule.decay=linear"))
+    with pytest.raises(StateError, match=r"a run with steps=10, this one has 20"):
+        train(run_of("ring-gan", tmp_path, "steps=20", "schedule.decay=linear"))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    """A loss can be finite and the update after it not; what is saved then must not take the place of what was good."""
+    what = run_of(
+        "ring-gan", tmp_path, "steps=300", "generator_lr=0.999", "discriminator_lr=0.999", "save_seconds=1e-6"
+    )
+    exploding = dataclasses.replace(
+        what, recipe=what.recipe.model_copy(update={"generator_lr": 1e30, "discriminator_lr": 1e30})
+    )
+    with pytest.raises(TrainingDiverged, match="not finite at step"):
+        train(exploding)
+    for state in (tmp_path / "state").glob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(state).values())
 
 
 def test_another_run_s_state_is_refused(tmp_path: Path) -> None:

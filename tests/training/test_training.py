@@ -11,9 +11,12 @@ import torch
 from models.checkpoint import Checkpoint
 from models.latents import draw_many
 from models.sampling import generate
-from tests.training.test_collections import fill_with_images
+from models.spec import ClassCondition
+from tests.training.test_collections import as_folder, fill_with_images
 from tests.training.test_idx import write_idx
+from training.data.source import DataError
 from training.loop import Losses
+from training.memory import OutOfMemory
 from training.recipe import load_recipe
 from training.run import Run, StoppedEarly, run
 
@@ -73,6 +76,40 @@ def test_mlp_learns_from_mnist_files(tmp_path: Path) -> None:
     write_idx(tmp_path / "data", count=64)
     checkpoint = train(run_of("mnist-mlp-gan", tmp_path, "steps=2", "batch_size=8", data=tmp_path / "data"))
     assert checkpoint.card.spec.output.shape == (1, 28, 28)
+
+
+def test_folders_become_the_classes_of_a_conditional_generator(tmp_path: Path) -> None:
+    conditional = ("steps=1", "batch_size=4", "generator.conditional=true")
+    checkpoint = train(run_of("image-folder-dcgan", tmp_path / "a", *conditional, data=as_folder(tmp_path)))
+    condition = checkpoint.card.spec.condition
+    assert isinstance(condition, ClassCondition)
+    assert condition.names == ("cat", "dog")
+    fill_with_images(tmp_path / "photos")
+    with pytest.raises(DataError, match=r"photos has no classes.*a folder of its own"):
+        train(run_of("image-folder-dcgan", tmp_path / "b", *conditional, data=tmp_path / "photos"))
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path: Path) -> None:
+    def full(_: int, __: Losses) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for settings, remedy in (
+        (("batch_size=64",), "set microbatches=2 to compute 32 at once .*, or batch_size=32"),
+        (("batch_size=64", "microbatches=4"), "for 16 samples of batch_size=64 at once; set microbatches=8"),
+        (("batch_size=63", "packing=3"), "set batch_size=30$"),
+        (("batch_size=1",), "make the networks narrower"),
+    ):
+        with pytest.raises(OutOfMemory, match=remedy):
+            run(run_of("ring-gan", tmp_path / str(settings), "steps=2", *settings), lambda _: None, full)
+    with pytest.raises(OutOfMemory, match="microbatches=2"):
+        train(run_of("ring-gan", tmp_path / "really", "steps=2", "batch_size=4000000000000"))
+
+
+def test_sigterm_stops_after_the_step_as_ctrl_c_does(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=5")
+    with pytest.raises(StoppedEarly) as stopped:
+        run(what, lambda _: None, lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert stopped.value.steps == Checkpoint.read(what.checkpoint_path).card.steps == 1
 
 
 def test_a_seed_names_the_run(tmp_path: Path) -> None:
