@@ -20,7 +20,8 @@ from benchmarks import report
 from models.checkpoint import Checkpoint
 
 _RECIPE = "ring-gan"
-_LONGEST_LIFE = 9.0
+_LIVES = (0.0, 16.0)
+"""Seconds from the start of a process to its end; the first four or five go by before it trains."""
 _RESUMED = re.compile(r"resumed at step (\d+)")
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=24_000)
+    parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--save-seconds", type=float, default=1.0)
     parser.add_argument("--seed", type=int, help="of the moments")
     options = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
     try:
         tasks = [command(folder / name, options.steps, options.save_seconds) for name in ("whole", "torn")]
         subprocess.run(tasks[0], env=environment, check=True, capture_output=True)
-        resumed = [killed(tasks[1], moments.uniform(0.0, _LONGEST_LIFE), environment) for _ in range(options.kills)]
+        resumed = [killed(tasks[1], moments.uniform(*_LIVES), environment) for _ in range(options.kills)]
         subprocess.run(tasks[1], env=environment, check=True, capture_output=True)
         whole, torn = (Checkpoint.read(folder / name / f"{_RECIPE}.safetensors") for name in ("whole", "torn"))
         results: dict[str, Any] = {

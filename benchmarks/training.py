@@ -35,7 +35,7 @@ from training.recipe import Recipe, load_recipe
 from training.state import StateFolder
 from training.world import World
 
-RECIPES = {"fashion-dcgan": 20, "grid-gan": 200, "ring-gan": 200}
+RECIPES = {"fashion-dcgan": 10, "grid-gan": 100, "ring-gan": 100}
 """With so many steps a round."""
 _SETTINGS = ("steps=1000000",)
 _IMAGES = 20_000
@@ -209,7 +209,7 @@ def memory(folder: Path) -> dict[str, float]:
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--threads", type=int, default=core_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
