@@ -60,6 +60,9 @@ class TwoStageGenerator(Generator):
 class Discriminator(nn.Module, ABC):
     """A critic of samples: larger logits mean more real."""
 
+    group: int = 1
+    """A batch must be a multiple of it: so many neighbours are compared with one another."""
+
     @abstractmethod
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """Samples [N, *shape] (and one-hot classes [N, classes]) → logits [N]."""

@@ -1,9 +1,13 @@
 """Files that are seen whole or not at all, and their names."""
 
+import glob
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_HOST = platform.node().replace(".", "-") or "host"
 
 
 @contextmanager
@@ -13,7 +17,8 @@ def replacing(path: Path) -> Iterator[Path]:
     What was written is on the disk before it takes that place. Makes the folder if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_what_the_dead_left(path)
+    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
     try:
         yield temporary
         _sync(temporary)
@@ -21,6 +26,24 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_what_the_dead_left(path: Path) -> None:
+    """Temporary files of processes of this machine that were killed while they wrote to `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}.*.tmp"):
+        pid = left.name.rsplit(".", 2)[1]
+        if pid.isdecimal() and not _runs(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def printable(name: str) -> str:

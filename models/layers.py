@@ -1,7 +1,5 @@
 """Layers that families share."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,11 +34,10 @@ class MinibatchStd(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, ...] → [N, C + 1, ...]; groups are as large as divides both N and `group`."""
-        size = math.gcd(len(x), self.group)
-        groups = x.reshape(len(x) // size, size, -1)  # [N / size, size, values]
-        deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)  # [N / size]
-        of_each = deviation.repeat_interleave(size).view(-1, *[1] * (x.dim() - 1))  # [N, 1, ...]
+        """[N, C, ...] → [N, C + 1, ...]; N is a multiple of `group`."""
+        groups = x.reshape(len(x) // self.group, self.group, -1)  # [N / group, group, values]
+        deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)  # [N / group]
+        of_each = deviation.repeat_interleave(self.group).view(-1, *[1] * (x.dim() - 1))  # [N, 1, ...]
         return torch.cat([x, of_each.expand(-1, 1, *x.shape[2:])], dim=1)
 
 

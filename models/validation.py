@@ -19,5 +19,5 @@ def first_problem(error: ValidationError) -> Problem:
     """The first of the problems; unknown fields are called so."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(map(str, first["loc"])) or None
-    message = "unknown field" if first["type"] == "extra_forbidden" else first["msg"]
+    message = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
     return Problem(field, message)

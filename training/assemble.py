@@ -36,10 +36,10 @@ def assemble(
     discriminator = _place(recipe.build_discriminator(spec), device)
     ema = Ema(generator, recipe.ema_decay)
     penalties = recipe.make_penalties()
-    if recipe.compile != "no":
-        generator.compile(mode=recipe.compile)
+    if recipe.compile:
+        generator.compile()
         if not penalties:  # compiled networks have no second derivatives
-            discriminator.compile(mode=recipe.compile)
+            discriminator.compile()
     return Game(
         generator=_player(recipe, generator, recipe.generator_lr, device, world),
         discriminator=_player(recipe, discriminator, recipe.discriminator_lr, device, world),

@@ -114,6 +114,11 @@ class Augment(nn.Module):
         self.register_buffer("_sureness", torch.tensor(0.0))
         self.register_buffer("_heard", torch.tensor(0))
 
+    @property
+    def adapts(self) -> bool:
+        """Whether p follows what is heard."""
+        return self._target is not None
+
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] → as many."""
         for view in self._views:

@@ -22,7 +22,7 @@ from training.progress import Display
 from training.recipe import Recipe, RecipeError, load_recipe
 from training.run import OutputError, Run, StoppedEarly, run
 from training.state import StateError
-from training.world import RankLost, joined
+from training.world import WorldError, is_one_of_several, joined
 
 _INTERRUPTED = 130
 _MENDABLE = (
@@ -30,7 +30,7 @@ _MENDABLE = (
     DataError,
     OutOfMemory,
     OutputError,
-    RankLost,
+    WorldError,
     RecipeError,
     StateError,
     TrainingDiverged,
@@ -128,6 +128,7 @@ def run_command(command: Callable[[], object]) -> None:
     try:
         command()
     except _MENDABLE as problem:
-        if os.environ.get("RANK", "0") == "0" or isinstance(problem, (OutOfMemory, RankLost)):
+        said_by_first = is_one_of_several() and os.environ.get("RANK", "0") != "0"
+        if not said_by_first or isinstance(problem, (OutOfMemory, WorldError)):
             click.echo(f"error: {problem}", err=True)
         sys.exit(1)

@@ -28,19 +28,23 @@ def feed(
 ) -> Iterator[Batch]:
     """Endless batches from number `first` on: of each, the part that is this rank's, as `condition` wants it told."""
     source.keep_on(device)
-    drawn = source.draw(batch_size, seed, first, world.share)
+    drawn = (
+        (_pinned(samples, device), labels) for samples, labels in source.draw(batch_size, seed, first, world.share)
+    )
     for samples, labels in drawn if source.is_at_hand else ahead(drawn):
         told = None
         if isinstance(condition, ClassCondition) and labels is not None:
             told = send(condition.one_hot(labels), device)
-        yield Batch(_in_range(send(samples, device)), told)
+        yield Batch(_in_range(samples.to(device, non_blocking=True)), told)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """To the device, which nothing waits for: a GPU copies from pinned memory by itself."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    return _pinned(tensor, device).to(device, non_blocking=True)
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
 def _in_range(samples: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         del number, frame
         if not asked.is_set():
+            asked.set()
             logger.warning("stopping after this step (Ctrl-\\ ends at once and keeps nothing)")
-        asked.set()
 
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set

@@ -135,7 +135,9 @@ def train(
 
 def discriminator_step(game: Game, batch: Batch, step: int, turn: int = 0) -> Tensor:
     """Teach the discriminator to tell a batch of real samples from as many fakes."""
-    penalties = [penalty for penalty in game.penalties if penalty.is_due(step)]
+    update = (step - 1) * game.discriminator_steps + turn
+    penalties = [penalty for penalty in game.penalties if penalty.is_due(update)]
+    adapts = game.augment is not None and game.augment.adapts
     sureness: list[Tensor] = []
 
     def loss(part: Batch, latents: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ def discriminator_step(game: Game, batch: Batch, step: int, turn: int = 0) -> Te
                 fake = pack(game.generator.network(latents, part.condition), game.packing)
             real_logits, fake_logits = _in_full(critic(real)), _in_full(critic(fake))
             loss = game.objective.discriminator_loss(real_logits, fake_logits)
-        if game.augment is not None:
+        if adapts:
             margin = real_logits - fake_logits if game.objective.relative else real_logits
             sureness.append(margin.detach().sign().mean())
         for penalty in penalties:
@@ -158,7 +160,7 @@ def discriminator_step(game: Game, batch: Batch, step: int, turn: int = 0) -> Te
         with torch.no_grad():
             for parameter in game.discriminator.parameters:
                 parameter.clamp_(-game.objective.clip, game.objective.clip)
-    if game.augment is not None:
+    if game.augment is not None and adapts:
         sure = game.world.mean(torch.stack(sureness).mean())
         game.augment.hear(sure, len(batch.samples) * game.world.size)
     return mean_loss
@@ -185,9 +187,11 @@ def _held_still(player: Player[Any]) -> Iterator[None]:
     """Within the block, no gradients of its parameters are computed."""
     for parameter in player.parameters:
         parameter.requires_grad_(False)
-    yield
-    for parameter in player.parameters:
-        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in player.parameters:
+            parameter.requires_grad_(True)
 
 
 def _parts(
@@ -204,7 +208,7 @@ def _critic(game: Game, discriminator: nn.Module, condition: Tensor | None) -> C
 
     def critic(packed: Tensor) -> Tensor:
         if game.augment is not None:
-            packed = pack(game.augment(unpack(packed, game.packing)), game.packing)
+            packed = pack(game.augment(unpack(_in_full(packed), game.packing)), game.packing)
         logits: Tensor = discriminator(packed, condition)
         return logits
 
@@ -218,7 +222,11 @@ def _in_full(values: Tensor) -> Tensor:
 
 def _require_finite(step: int, losses: Losses) -> None:
     if not (math.isfinite(losses.discriminator) and math.isfinite(losses.generator)):
-        raise TrainingDiverged(
-            f"a loss is not finite at step {step} ({losses}): "
-            "lower the learning rates, or choose a gentler objective such as hinge"
-        )
+        raise diverged(step, "a loss")
+
+
+def diverged(step: int, what: str) -> TrainingDiverged:
+    """That `what` is not finite, and what helps."""
+    return TrainingDiverged(
+        f"{what} is not finite at step {step}: lower the learning rates, or choose a gentler objective such as hinge"
+    )

@@ -1,5 +1,6 @@
 """What to do when memory runs out, in the words of the recipe."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,12 +32,12 @@ def naming_the_remedy(recipe: Recipe, world: World) -> Iterator[None]:
 def _remedy(recipe: Recipe, world: World, what: str) -> str:
     computed = recipe.batch_size // recipe.microbatches // world.size
     said = f"{what} does not hold what a step needs for {computed} samples of batch_size={recipe.batch_size} at once; "
-    parts = recipe.microbatches * 2
-    if recipe.batch_size % (parts * recipe.packing * world.size) == 0:
-        return (
-            f"{said}set microbatches={parts} to compute {computed // 2} at once (the same batch, a little slower), "
-            f"or batch_size={recipe.batch_size // 2}"
-        )
-    if computed > recipe.packing:
-        return f"{said}set batch_size={recipe.batch_size // 2 // recipe.packing * recipe.packing or recipe.packing}"
-    return f"{said}these are the fewest; make the networks narrower (generator.config, discriminator.config)"
+    remedies = []
+    least = math.prod(recipe.divisors(world.size).values())
+    if recipe.batch_size % (2 * least) == 0:
+        remedies.append(f"microbatches={recipe.microbatches * 2} (the same batch, in smaller parts)")
+    if smaller := recipe.batch_size // 2 // least * least:
+        remedies.append(f"batch_size={smaller} (another run: choose another --out)")
+    if not remedies:
+        return f"{said}these are the fewest; make the networks narrower (generator.config, discriminator.config)"
+    return f"{said}set {' or '.join(remedies)}"

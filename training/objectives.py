@@ -16,12 +16,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 class Objective:
     """One game: `discriminator_loss(real_logits, fake_logits)`, `generator_loss(fake_logits)`, and its constraints."""
 
-    discriminator_loss: Callable[[Tensor, Tensor], Tensor]
+    discriminator_loss: Callable[..., Tensor]
     generator_loss: Callable[[Tensor], Tensor]
     relative: bool = False
     """The generator's loss is of the differences fake - real of pairs, in the place of the fake logits."""
-    label_loss: Callable[[Tensor, Tensor, float], Tensor] | None = None
-    """`discriminator_loss` with another label for real samples than 1; None where there are no labels."""
+    has_labels: bool = False
+    """Whether `discriminator_loss` takes the `label` of real samples."""
     penalties: Mapping[str, float] = field(default_factory=dict)
     """Name → weight of the penalties that belong to it."""
     clip: float | None = None
@@ -34,13 +34,9 @@ class Objective:
         """
         if not smoothing:
             return self
-        if self.label_loss is None:
+        if not self.has_labels:
             raise ValueError("it has no labels to smooth")
-        return replace(self, discriminator_loss=partial(_with_label, self.label_loss, 1 - smoothing))
-
-
-def _with_label(loss: Callable[[Tensor, Tensor, float], Tensor], label: float, real: Tensor, fake: Tensor) -> Tensor:
-    return loss(real, fake, label)
+        return replace(self, discriminator_loss=partial(self.discriminator_loss, label=1 - smoothing))
 
 
 def _cross_entropy(real: Tensor, fake: Tensor, label: float = 1.0) -> Tensor:
@@ -82,12 +78,10 @@ def _relativistic(real: Tensor, fake: Tensor) -> Tensor:
 
 OBJECTIVES: dict[str, Objective] = {
     # Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, eq. 1, and the remark after it
-    "minimax": Objective(_cross_entropy, _saturating, label_loss=_cross_entropy),
-    "non-saturating": Objective(_cross_entropy, _non_saturating, label_loss=_cross_entropy),
+    "minimax": Objective(_cross_entropy, _saturating, has_labels=True),
+    "non-saturating": Objective(_cross_entropy, _non_saturating, has_labels=True),
     # Mao et al. 2017, https://arxiv.org/abs/1611.04076, eq. 9 (a = 0, b = c = 1)
-    "least-squares": Objective(
-        _least_squares_discriminator, _least_squares_generator, label_loss=_least_squares_discriminator
-    ),
+    "least-squares": Objective(_least_squares_discriminator, _least_squares_generator, has_labels=True),
     # Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, algorithm 1 (c = 0.01)
     "wasserstein": Objective(_wasserstein, _negative_mean, clip=0.01),
     # Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, algorithm 1 (λ = 10)

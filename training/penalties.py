@@ -17,7 +17,7 @@ PenaltyFunction = Callable[[Critic, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty with its weight, computed at every `every`-th step and then `every` times as heavy.
+    """A penalty with its weight, computed at every `every`-th update and then `every` times as heavy.
 
     Lazy regularisation: Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B. (It is part of the same
     update as the loss, so that the optimizer's settings need no correction.)
@@ -27,9 +27,9 @@ class Penalty:
     weight: float
     every: int = 1
 
-    def is_due(self, step: int) -> bool:
-        """Whether it is computed at this step, counted from 1."""
-        return (step - 1) % self.every == 0
+    def is_due(self, update: int) -> bool:
+        """Whether it is computed at this update of the discriminator, counted from 0."""
+        return update % self.every == 0
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         return self.weight * self.every * self.function(critic, real, fake)

@@ -1,6 +1,7 @@
 """Recipes: everything that a training run depends on, as one small TOML file, validated as a whole."""
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ class PenaltyTable(_Table):
 
     weight: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     every: PositiveInt = 1
-    """Computed at every so many steps, and then so many times as heavy."""
+    """Computed at every so many updates, and then so many times as heavy."""
 
 
 class AugmentTable(_Table):
@@ -98,8 +99,8 @@ class ScheduleTable(_Table):
     warmup: NonNegativeInt = 0
     """Steps until they are reached."""
     decay: Decay = "none"
-    decay_from: NonNegativeInt = 0
-    """The step after which they fall, to reach zero after the last."""
+    decay_from: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """The share of the steps after which they fall, to reach zero after the last."""
 
 
 class Recipe(_Table):
@@ -109,7 +110,7 @@ class Recipe(_Table):
     objective: str
     steps: PositiveInt
     """Generator updates."""
-    batch_size: PositiveInt = 64
+    batch_size: Annotated[int, Field(ge=1, le=2**24)] = 64
     discriminator_steps: PositiveInt = 1
     """Discriminator updates before each generator update."""
     microbatches: PositiveInt = 1
@@ -132,8 +133,8 @@ class Recipe(_Table):
     """How often the state is saved from which a run that ended can go on."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of networks while they learn; `auto` is bfloat16 on CUDA and float32 elsewhere."""
-    compile: Literal["no", "default", "reduce-overhead"] = "no"
-    """torch.compile's mode; the last one uses CUDA graphs."""
+    compile: bool = False
+    """Whether networks go through torch.compile."""
     deterministic: bool = False
     """On CUDA, take only kernels that give the same bits again; on a CPU they all do."""
     data: DataConfig
@@ -153,11 +154,6 @@ class Recipe(_Table):
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:
         self.make_objective()
-        if self.batch_size % (self.packing * self.microbatches):
-            raise ValueError(
-                f"batch_size={self.batch_size} is no multiple of packing={self.packing} "
-                f"times microbatches={self.microbatches}"
-            )
         if self.packing > 1 and self.generator.conditional:
             raise ValueError("packing: samples of several classes cannot be judged together; leave conditional away")
         images = isinstance(self.data.output, ImageOutput)
@@ -209,6 +205,17 @@ class Recipe(_Table):
             }
         )
 
+    def divisors(self, ranks: int) -> dict[str, int]:
+        """What `batch_size` must be a multiple of, all taken together: name → number."""
+        with torch.device("meta"):
+            group = self.build_discriminator(self.spec()).group
+        return {
+            "ranks": ranks,
+            "microbatches": self.microbatches,
+            "packing": self.packing,
+            "discriminator.config.minibatch_std": group,
+        }
+
     def build_discriminator(self, spec: GeneratorSpec) -> Discriminator:
         """The discriminator for as many samples of `spec` as this recipe shows it together."""
         return build_discriminator(spec, self.discriminator.config, self.packing)
@@ -254,7 +261,8 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
         # by way of JSON, whose strict mode takes a list for a tuple, but no text and no truth for a number
         recipe = Recipe.model_validate_json(json.dumps(tables, default=str), strict=True)
     except ValidationError as problem:
-        raise RecipeError(f"{path.name}: {first_problem(problem)}") from problem
+        named = str(first_problem(problem)).replace(f"data.{tables.get('data', {}).get('name')}.", "data.", 1)
+        raise RecipeError(f"{path.name}: {named}") from problem
     if recipe.generator.conditional and recipe.data.class_names == ():
         raise RecipeError(f"{path.name}: generator.conditional: {recipe.data.name} has no classes")
     with torch.device("meta"):  # no memory is taken to see whether the networks can be built
@@ -268,7 +276,16 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
                 raise RecipeError(f"{path.name}: {table}.config.{first_problem(problem)}") from problem
             except ValueError as problem:
                 raise RecipeError(f"{path.name}: {table}: {problem}") from problem
+    require_equal_shares(recipe, 1)
     return recipe.resolved()
+
+
+def require_equal_shares(recipe: Recipe, ranks: int) -> None:
+    """RecipeError where a batch cannot be shared among so many ranks and what else divides it."""
+    divisors = recipe.divisors(ranks)
+    if recipe.batch_size % math.prod(divisors.values()):
+        named = " · ".join(f"{name}={divisor}" for name, divisor in divisors.items() if divisor > 1)
+        raise RecipeError(f"batch_size={recipe.batch_size} (of all ranks together) is no multiple of {named}")
 
 
 def _apply(tables: dict[str, Any], setting: str) -> None:

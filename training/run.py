@@ -23,9 +23,9 @@ from models.spec import GeneratorSpec
 from training.assemble import assemble
 from training.data.source import DataError, DataSource, OnProgress
 from training.interrupt import noted_interrupts
-from training.loop import Game, Losses, train
+from training.loop import Game, Losses, diverged, train
 from training.memory import naming_the_remedy
-from training.recipe import Recipe, RecipeError
+from training.recipe import Recipe, require_equal_shares
 from training.state import Saved, StateError, StateFolder, restore
 from training.world import World
 
@@ -66,7 +66,7 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
     written.
     """
     world, recipe = what.world, what.recipe
-    _require_equal_shares(recipe, world)
+    require_equal_shares(recipe, world.size)
     source = world.in_turn(lambda: recipe.data.load(what.data_path, on_data))
     spec = _spec(recipe, source)
     states = StateFolder(what.checkpoint_path.parent / "state", _identity(what, source), recipe.save_seconds)
@@ -91,6 +91,7 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
             states.wait()
         checkpoint = None
         if world.writes and steps:
+            _require_finite(game, steps)
             if steps > done:
                 states.save_now(game, steps, time.monotonic() - started)
             checkpoint = _write(what, source, game, steps, time.monotonic() - started)
@@ -99,20 +100,12 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
     return checkpoint
 
 
-def _require_equal_shares(recipe: Recipe, world: World) -> None:
-    at_once = recipe.microbatches * recipe.packing
-    if recipe.batch_size % (at_once * world.size):
-        raise RecipeError(
-            f"batch_size={recipe.batch_size} is for all {world.size} ranks together and is no multiple of {world.size} "
-            f"times microbatches={recipe.microbatches} times packing={recipe.packing}"
-        )
-
-
 def _spec(recipe: Recipe, source: DataSource) -> GeneratorSpec:
     if recipe.generator.conditional and not source.class_names:
         raise DataError(
-            f"{source.card.name} has no classes for generator.conditional: "
-            "put the images of each class into a folder of its own, or leave conditional away"
+            f"{source.card.name} has no classes for generator.conditional: {source.why_no_classes}. "
+            "Put the images of each class into a folder of its own (in shards: a .cls file or a label for each), "
+            "or leave conditional away"
         )
     return recipe.spec(source.class_names)
 
@@ -136,10 +129,14 @@ def _require_writable(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be written to ({problem}); choose another folder with --out") from problem
 
 
+_MAY_CHANGE = {"steps", "save_seconds", "description", "compile", "microbatches"}
+"""On the way: a batch is the same in however many parts it is computed, but for rounding and batch statistics."""
+
+
 def _identity(what: Run, source: DataSource) -> dict[str, Any]:
     """All that decides what a step does; how many ranks share it, and how often it is saved, does not."""
     recipe = what.recipe
-    settings = recipe.model_dump(mode="json", exclude={"steps", "save_seconds", "description", "compile"})
+    settings = recipe.model_dump(mode="json", exclude=_MAY_CHANGE)
     if recipe.schedule.decay != "none":
         settings["steps"] = recipe.steps
     return {
@@ -150,6 +147,11 @@ def _identity(what: Run, source: DataSource) -> dict[str, Any]:
         "data_sha256": source.card.sha256,
         "device": what.device.type,
     }
+
+
+def _require_finite(game: Game, steps: int) -> None:
+    if not all(value.isfinite().all() for value in game.ema.generator.state_dict().values()):
+        raise diverged(steps, "a weight")
 
 
 def _write(what: Run, source: DataSource, game: Game, steps: int, wall_seconds: float) -> Checkpoint:

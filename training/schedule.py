@@ -10,18 +10,19 @@ Schedule = Callable[[int], float]
 Decay = Literal["none", "linear", "cosine"]
 
 
-def schedule(steps: int, decay: Decay = "none", decay_from: int = 0, warmup: int = 0) -> Schedule:
-    """Up to 1 in `warmup` steps, then 1, and after step `decay_from` down to 0, which it would reach after `steps`.
+def schedule(steps: int, decay: Decay = "none", decay_from: float = 0.0, warmup: int = 0) -> Schedule:
+    """Up to 1 in `warmup` steps, then 1, and after the share `decay_from` of `steps` down to 0, reached after the last.
 
     Warm-up: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.2. Linear: Zhu et al. 2017,
     https://arxiv.org/abs/1703.10593, section 4. Cosine: Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983,
     eq. 5.
     """
     curve = _DECAYS[decay]
+    first = round(decay_from * steps)
 
     def factor(step: int) -> float:
         rise = min(1.0, step / warmup) if warmup else 1.0
-        past = max(0, step - 1 - decay_from) / max(1, steps - decay_from)
+        past = max(0, step - 1 - first) / max(1, steps - first)
         return rise * curve(min(1.0, past))
 
     return factor

@@ -162,7 +162,7 @@ class StateFolder:
 
     def _write(self, saved: Saved) -> None:
         if not all(tensor.isfinite().all() for tensor in saved.tensors.values()):
-            logger.warning("the state of step %d is not finite and was not saved; the one before it stands", saved.step)
+            logger.warning("the state of step %d is not finite: not saved; %s", saved.step, self._what_stands())
             return
         facts = {"step": saved.step, "wall_seconds": saved.wall_seconds, "identity": saved.identity}
         metadata = {_FACTS: json.dumps(facts), _DIGEST: _digest(saved.tensors)}
@@ -170,18 +170,31 @@ class StateFolder:
             with replacing(self._folder / _SLOTS[self._next_slot]) as temporary:
                 temporary.write_bytes(save(dict(saved.tensors), metadata=metadata))
         except OSError as problem:
-            logger.warning("the state of step %d was not saved: %s; the one before it stands", saved.step, problem)
+            logger.warning("the state of step %d was not saved: %s; %s", saved.step, problem, self._what_stands())
         else:
             self._next_slot = 1 - self._next_slot
 
+    def _what_stands(self) -> str:
+        stands = any((self._folder / name).exists() for name in _SLOTS)
+        return "the one before it stands" if stands else "there is none to go on from"
+
     def _require_same(self, before: dict[str, Any]) -> None:
-        for name in sorted(self._identity.keys() | before.keys()):
-            was, is_now = before.get(name), self._identity.get(name)
+        old, new = _flat(before), _flat(self._identity)
+        for name in sorted(new.keys() | old.keys()):
+            was, is_now = old.get(name), new.get(name)
             if was != is_now:
                 raise StateError(
                     f"{self._folder} is of a run with {name}={json.dumps(was)}, this one has {json.dumps(is_now)}; "
                     "choose another folder with --out, or the settings of that run"
                 )
+
+
+def _flat(table: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dots in its keys, as `--set` names them."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
 
 
 def _read(path: Path) -> Saved:

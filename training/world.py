@@ -19,12 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
-_LONGEST_WAIT = timedelta(hours=12)
-"""One rank may decode a large data set while the others wait; a rank that ends is noticed at once all the same."""
+_DECODING = timedelta(hours=12)
+"""How long one rank may decode a data set while the others wait."""
+_PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
-class RankLost(Exception):
-    """Another process of this run ended, or cannot be reached."""
+class WorldError(Exception):
+    """The processes of this run cannot work together, or one of them ended."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class World:
     size: int = 1
     local_rank: int = 0
     """Among those on this machine."""
+    patient: dist.ProcessGroup | None = None
+    """In which ranks wait long for one another."""
 
     @property
     def writes(self) -> bool:
@@ -66,12 +69,6 @@ class World:
             network, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
         )
 
-    def agree(self, tensors: list[Tensor]) -> None:
-        """Give every rank the first one's."""
-        if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
-
     def from_first(self, work: Callable[[], T]) -> T:
         """What `work` gives on the first rank, which alone does it; where it fails, it fails on all."""
         if self.size == 1:
@@ -90,7 +87,7 @@ class World:
             if (self.local_rank == 0) == turn:
                 outcome = _attempt(work)
             failures: list[Any] = [None] * self.size
-            dist.all_gather_object(failures, outcome[1])
+            dist.all_gather_object(failures, outcome[1], group=self.patient)
             for failure in filter(None, failures):
                 raise failure
         return _result(outcome)
@@ -114,32 +111,41 @@ def _result(outcome: tuple[T | None, Exception | None]) -> T:
 def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """The world that torchrun made, and this process's device in it; else one process alone, on `device`.
 
-    Raises RankLost in the place of what PyTorch says when another process is gone.
+    Raises WorldError, also in the place of what PyTorch says when another process is gone.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not is_one_of_several():
         yield World(), device
         return
-    world = World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    if missing := [name for name in _PLACE if name not in os.environ]:
+        raise WorldError(f"WORLD_SIZE is set but {' and '.join(missing)} not: start the ranks by torchrun, or unset it")
+    rank, size, local_rank = (int(os.environ[name]) for name in _PLACE)
     if device.type == "cuda":
-        device = torch.device("cuda", world.local_rank)
+        if local_rank >= torch.cuda.device_count():
+            raise WorldError(f"this machine has {torch.cuda.device_count()} GPUs: lower --nproc-per-node to that")
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    if not world.writes:
+    if rank:
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks for all
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    world = World(rank, size, local_rank, dist.new_group(backend="gloo", timeout=_DECODING))
     try:
         yield world, device
+        dist.destroy_process_group()  # not after an error, when it could wait for those who are gone
     except (dist.DistBackendError, dist.DistNetworkError) as problem:
         raise _lost(world, problem) from problem
     except RuntimeError as problem:
         if "gloo" not in str(problem) and "NCCL" not in str(problem):  # gloo raises nothing more precise
             raise
         raise _lost(world, problem) from problem
-    finally:
-        dist.destroy_process_group()
 
 
-def _lost(world: World, problem: Exception) -> RankLost:
-    return RankLost(
+def is_one_of_several() -> bool:
+    """Whether this process was started as a rank among others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _lost(world: World, problem: Exception) -> WorldError:
+    return WorldError(
         f"rank {world.rank} lost another of the {world.size} processes ({str(problem).splitlines()[0]}); "
         "give the same command again to go on from the last saved state"
     )

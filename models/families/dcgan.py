@@ -112,6 +112,7 @@ class DcganDiscriminator(Discriminator):
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(config.leaky_slope))
         if config.minibatch_std:
+            self.group = config.minibatch_std
             layers.append(MinibatchStd(config.minibatch_std))
         self.features = nn.Sequential(*layers, nn.Flatten())
         feature_count = (channels[-1] + bool(config.minibatch_std)) * base * base
@@ -133,7 +134,7 @@ def _image_stages(spec: GeneratorSpec) -> tuple[ImageOutput, int, int]:
     output = spec.output
     if not isinstance(output, ImageOutput) or output.height != output.width or output.height not in _STAGES:
         sides = ", ".join(map(str, _STAGES))
-        raise ValueError(f"family dcgan makes square images of {sides} pixels a side, not {output!r}")
+        raise ValueError(f"family dcgan makes square images of {sides} pixels a side, not of shape {output.shape}")
     return output, *_STAGES[output.height]
 
 
@@ -144,6 +145,8 @@ def _class_count(spec: GeneratorSpec) -> int:
 def _initialise(module: nn.Module) -> None:
     """Convolutions from N(0, 0.02), as in the DCGAN paper; spectral normalisation sets its own scale."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_parametrized(module):
+        if module.weight.is_meta:  # nothing to draw, for which torch would load its compiler
+            return
         nn.init.normal_(module.weight, std=0.02)
 
 

@@ -64,6 +64,7 @@ class MlpDiscriminator(Discriminator):
         super().__init__()
         _refuse_condition(spec)
         sizes = [math.prod(spec.output.shape), *config.hidden]
+        self.group = config.minibatch_std or 1
         compare = [MinibatchStd(config.minibatch_std)] if config.minibatch_std else []
         self.layers = nn.Sequential(
             nn.Flatten(),

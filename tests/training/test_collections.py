@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a folder nor a zip"):
         settings.load(tmp_path / "bad.png", lambda _: None)
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(DataError, match="neither a folder nor a zip"):
+    with pytest.raises(DataError, match=r"bad\.zip is not a whole zip"):
         settings.load(tmp_path / "bad.zip", lambda _: None)
 
 
@@ -219,6 +220,7 @@ def test_images_beside_class_folders_leave_no_classes(tmp_path: Path) -> None:
     (folder / "stray.png").write_bytes(png(0))
     source = ImageFolder(name="image-folder", resolution=8, channels=1).load(folder, lambda _: None)
     assert (source.card.size, source.class_names) == (13, ())
+    assert source.why_no_classes == "1 of them have no label, or lie beside the folders cat, dog"
 
 
 def test_other_classes_are_other_data(tmp_path: Path) -> None:
@@ -234,6 +236,10 @@ def test_torn_shards_are_named(tmp_path: Path) -> None:
     (shards / "00001.tar").write_bytes(whole[:1000])
     with pytest.raises(DataError, match=r"00001\.tar cannot be read to its end"):
         decode_collection(shards, 8, 1, lambda _: None)
+    for end in (512 * 9, 512 * 3):  # between members, where nothing but the end is missing
+        (shards / "00001.tar").write_bytes(whole[:end])
+        with pytest.raises(DataError, match=r"00001\.tar cannot be read to its end"):
+            decode_collection(shards, 8, 1, lambda _: None)
     parquet = as_parquet(tmp_path)
     (parquet / "1.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(DataError, match=r"1\.parquet cannot be read to its end"):
@@ -241,6 +247,36 @@ def test_torn_shards_are_named(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"picture": [b""]}), parquet / "1.parquet")
     with pytest.raises(DataError, match=r"1\.parquet has no column `image`; it has picture"):
         decode_collection(parquet, 8, 1, lambda _: None)
+
+
+def test_one_image_a_sample_of_a_tar(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        for name, content in (("7.seg.png", png(255)), ("7.cls", "a Häuschen".encode()), ("7.png", png(7))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    decoded = decode_collection(tmp_path / "a.tar.gz", 8, 1, lambda _: None)
+    assert decoded.images[:, 0, 0, 0].tolist() == [7]
+
+
+def test_rows_without_bytes_are_left_out_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"image": [png(3), None, b"text"]}), path)
+    assert len(decode_collection(path, 8, 1, lambda _: None).images) == 1
+    assert "a.parquet/1: left out: it is empty" in caplog.text
+    assert "a.parquet/2: left out: it is no image of a kind that is read" in caplog.text
+    pyarrow.parquet.write_table(pyarrow.table({"image": ["cat.png"]}), path)
+    with pytest.raises(DataError, match="column `image` holds str"):
+        decode_collection(path, 8, 1, lambda _: None)
+
+
+def test_links_to_nothing_and_pipes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = as_folder(tmp_path)
+    (folder / "cat" / "link.png").symlink_to("nothing")
+    os.mkfifo(folder / "cat" / "pipe.png")
+    assert len(decode_collection(folder, 8, 1, lambda _: None).images) == 12
+    for name in ("link", "pipe"):
+        assert f"cat/{name}.png: left out: it is no file, or a link to none" in caplog.text
 
 
 def test_a_giant_file_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -286,7 +322,28 @@ def test_a_cache_that_is_not_whole_is_made_again(tmp_path: Path) -> None:
     first = decode_collection(folder, 8, 1, lambda _: None)
     (note,) = (tmp_path / "cache" / "latentd" / "image-folder").glob("*.json")
     assert json.loads(note.read_text())["count"] == 12
-    note.with_suffix(".groups").unlink()
-    again = decode_collection(folder, 8, 1, lambda _: None)
-    assert again.sha256 == first.sha256
-    assert again.class_names == ("cat", "dog")
+    for suffix in (".groups", ".raw"):
+        file = note.with_suffix(suffix)
+        for torn in (None, file.read_bytes()[:-1]):
+            file.unlink()
+            if torn is not None:
+                file.write_bytes(torn)
+            again = decode_collection(folder, 8, 1, lambda _: None)
+            assert again.sha256 == first.sha256
+            assert again.class_names == ("cat", "dog")
+
+
+def test_images_beside_shards_are_refused(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path)
+    (folder / "backup.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"images in several forms \(backup.tar, cat/000.png\)"):
+        decode_collection(folder, 8, 1, lambda _: None)
+
+
+def test_what_a_mac_adds_to_a_tar_is_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, content in (("._a.cls", b"\0\5\x16\x07"), ("._a.png", b"\0"), ("a.cls", b"1"), ("a.png", png(0))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert len(decode_collection(tmp_path / "a.tar", 8, 1, lambda _: None).images) == 1

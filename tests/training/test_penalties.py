@@ -50,7 +50,7 @@ def test_r1_moves_the_discriminator() -> None:
 
 def test_weight_and_interval() -> None:
     penalty = Penalty(lambda critic, real, fake: torch.tensor(2.0), weight=0.5, every=4)
-    assert [step for step in range(1, 10) if penalty.is_due(step)] == [1, 5, 9]
+    assert [update for update in range(10) if penalty.is_due(update)] == [0, 4, 8]
     assert penalty(square, torch.zeros(1), torch.zeros(1)).item() == 0.5 * 4 * 2.0
 
 

@@ -49,7 +49,7 @@ EVERYTHING = (
     *("augment.views=['flip', 'translation', 'brightness', 'cutout']", "augment.target=0.1", "augment.speed=100"),
     *("penalties.r1.weight=0.1", "penalties.r1.every=2", "penalties.consistency.weight=1.0", "data.flip=true"),
     *("microbatches=2", "packing=2", "discriminator.config.minibatch_std=2", "precision=bfloat16"),
-    *("schedule.warmup=2", "schedule.decay=cosine", "schedule.decay_from=3"),
+    *("schedule.warmup=2", "schedule.decay=cosine", "schedule.decay_from=0.4"),
 )
 IMAGES = ("steps=7", "batch_size=8", "generator.config.width=8", "discriminator.config.width=8")
 

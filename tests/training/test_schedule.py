@@ -15,7 +15,7 @@ def test_warmup_rises_to_one() -> None:
 
 
 def test_linear_decay_reaches_zero_after_the_last_step() -> None:
-    factor = schedule(8, "linear", decay_from=4)
+    factor = schedule(8, "linear", decay_from=0.5)
     assert [factor(step) for step in range(1, 10)] == [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
 
 

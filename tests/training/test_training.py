@@ -15,7 +15,7 @@ from models.spec import ClassCondition
 from tests.training.test_collections import as_folder, fill_with_images
 from tests.training.test_idx import write_idx
 from training.data.source import DataError
-from training.loop import Losses
+from training.loop import Losses, TrainingDiverged
 from training.memory import OutOfMemory
 from training.recipe import load_recipe
 from training.run import Run, StoppedEarly, run
@@ -94,15 +94,35 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     for settings, remedy in (
-        (("batch_size=64",), "set microbatches=2 to compute 32 at once .*, or batch_size=32"),
+        (("batch_size=64",), r"set microbatches=2 \(.*\) or batch_size=32 \("),
         (("batch_size=64", "microbatches=4"), "for 16 samples of batch_size=64 at once; set microbatches=8"),
-        (("batch_size=63", "packing=3"), "set batch_size=30$"),
+        (("batch_size=63", "packing=3"), r"set batch_size=30 \(another run"),
+        (("batch_size=48", "microbatches=16"), "for 3 samples of batch_size=48 at once; set batch_size=16"),
+        (("batch_size=80", "microbatches=16"), "set batch_size=32"),
         (("batch_size=1",), "make the networks narrower"),
     ):
         with pytest.raises(OutOfMemory, match=remedy):
             run(run_of("ring-gan", tmp_path / str(settings), "steps=2", *settings), lambda _: None, full)
+
+    def full_on_the_cpu(_: int, __: Losses) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
     with pytest.raises(OutOfMemory, match="microbatches=2"):
-        train(run_of("ring-gan", tmp_path / "really", "steps=2", "batch_size=4000000000000"))
+        run(run_of("ring-gan", tmp_path / "cpu", "steps=2"), lambda _: None, full_on_the_cpu)
+
+
+def test_the_remedy_for_memory_goes_on_with_the_same_run(tmp_path: Path) -> None:
+    train(run_of("ring-gan", tmp_path, "steps=2"))
+    assert train(run_of("ring-gan", tmp_path, "steps=4", "microbatches=2")).card.steps == 4
+
+
+def test_weights_that_are_not_finite_are_no_result(tmp_path: Path) -> None:
+    """The loss of the last step was finite; what the step made of the weights is not."""
+    what = run_of("ring-gan", tmp_path, "steps=1")
+    exploding = dataclasses.replace(what, recipe=what.recipe.model_copy(update={"generator_lr": 1e39}))
+    with pytest.raises(TrainingDiverged, match="a weight is not finite at step 1: lower the learning rates"):
+        train(exploding)
+    assert not what.checkpoint_path.exists()
 
 
 def test_sigterm_stops_after_the_step_as_ctrl_c_does(tmp_path: Path) -> None:

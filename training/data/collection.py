@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import zipfile
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,8 @@ from pydantic import BaseModel, ValidationError
 from models.files import printable, replacing
 from training.data.cache import cache_folder
 from training.data.decode import decode_square
-from training.data.entries import Collection, Entry, no_images, open_collection
+from training.data.entries import Collection, Entry, Folder, Zip, suffixes
+from training.data.shards import Parquet, WebDataset
 from training.data.source import DataError, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 256
 _CHUNK_BYTES = 2**28
 _NAMED = 20
+_GROUP_BYTES = array("i").itemsize
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class DecodedImages:
     labels: NDArray[np.int64] | None
     """[N], into `class_names`; None where the images do not lie in two class folders or more, nor have labels."""
     class_names: tuple[str, ...]
+    why_no_classes: str
 
 
 class _Note(BaseModel):
@@ -59,24 +63,60 @@ def decode_collection(path: Path, side: int, channels: int, on_progress: OnProgr
 
     What was left out is logged by name and counted. DataError where `path` has no image that can be read.
     """
-    collection = open_collection(path)
+    collection = _open(path)
     key, entries = _key(collection, side, channels, on_progress)
     if not entries:
-        raise no_images(path)
+        raise _no_images(path)
     array_path = cache_folder() / "image-folder" / f"{key}.raw"
     groups_path, note_path = array_path.with_suffix(".groups"), array_path.with_suffix(".json")
-    note = _read_note(note_path) if array_path.is_file() and groups_path.is_file() else None
+    note = _read_note(note_path, {array_path: side * side * channels, groups_path: _GROUP_BYTES})
     if note is None:
         try:
-            with replacing(array_path) as pixels, replacing(groups_path) as groups, replacing(note_path) as facts:
+            # what is entered last is in place first, so that the note tells of files that are there
+            with replacing(note_path) as facts, replacing(groups_path) as groups, replacing(array_path) as pixels:
                 note = _decode_into(pixels, groups, collection, entries, side, channels, on_progress)
                 facts.write_text(note.model_dump_json())
         except OSError as problem:
             raise DataError(f"decoded images cannot be kept in {array_path.parent}: {problem}") from problem
     _report(path, note)
-    images = np.memmap(array_path, np.uint8, "c", shape=(note.count, side, side, channels))
-    labels, class_names = _classes(np.fromfile(groups_path, np.int32), note.groups)
-    return DecodedImages(images, note.sha256, labels, class_names)
+    images = np.memmap(array_path, np.uint8, "r", shape=(note.count, side, side, channels))
+    return DecodedImages(images, note.sha256, *_classes(np.fromfile(groups_path, np.int32), note.groups))
+
+
+def _no_images(path: Path) -> DataError:
+    return DataError(f"{path} has no images (looked for {suffixes()}, in subfolders too)")
+
+
+_SHARDS = {".tar": WebDataset, ".tar.gz": WebDataset, ".tgz": WebDataset, ".parquet": Parquet}
+
+
+def _open(path: Path) -> Collection:
+    """The images at `path`; DataError where that is nothing that images could be in, or several things."""
+    if path.is_dir():
+        return _open_folder(path)
+    for suffix, kind in _SHARDS.items():
+        if path.name.endswith(suffix):
+            return kind(path, [path])
+    if zipfile.is_zipfile(path):
+        return Zip(path)
+    if path.name.lower().endswith(".zip"):
+        raise DataError(f"{path} is not a whole zip")
+    raise DataError(f"{path} is neither a folder nor a zip of images, nor shards of them ({', '.join(_SHARDS)})")
+
+
+def _open_folder(path: Path) -> Collection:
+    found = {suffix: sorted(path.glob(f"*{suffix}")) for suffix in _SHARDS}
+    kinds = {suffix: files for suffix, files in found.items() if files}
+    names = [files[0].name for files in kinds.values()]
+    if kinds and (image := next(iter(Folder(path)), None)):
+        names.append(image.name)
+    if len(names) > 1:
+        raise DataError(
+            f"{path} has images in several forms ({', '.join(names)}): name one of them, or keep them apart"
+        )
+    for suffix, files in kinds.items():
+        return _SHARDS[suffix](path, files)
+    return Folder(path)
 
 
 def _key(collection: Collection, side: int, channels: int, on_progress: OnProgress) -> tuple[str, int]:
@@ -88,11 +128,13 @@ def _key(collection: Collection, side: int, channels: int, on_progress: OnProgre
     return digest.hexdigest()[:32], count
 
 
-def _read_note(path: Path) -> _Note | None:
+def _read_note(path: Path, bytes_an_image: dict[Path, int]) -> _Note | None:
     try:
-        return _Note.model_validate_json(path.read_bytes())
+        note = _Note.model_validate_json(path.read_bytes())
+        whole = all(file.stat().st_size == note.count * size for file, size in bytes_an_image.items())
     except (OSError, ValidationError):  # none yet, or not whole: the images are decoded again
         return None
+    return note if whole else None
 
 
 def _report(path: Path, note: _Note) -> None:
@@ -103,7 +145,7 @@ def _report(path: Path, note: _Note) -> None:
         more = f"; the first {_NAMED} are named above" if note.left_out > _NAMED else ""
         logger.warning("%s: %d of %d images could not be read%s", path, note.left_out, total, more)
     if not total:
-        raise no_images(path)
+        raise _no_images(path)
     if not note.count:
         raise DataError(f"{path}: none of its {total} images could be read")
 
@@ -165,16 +207,19 @@ def _chunks(collection: Collection) -> Iterator[list[Entry]]:
     yield chunk
 
 
-def _classes(of_each: NDArray[np.int32], groups: list[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """A class for each image: the first folder below the one that all of them share, or the label."""
+def _classes(of_each: NDArray[np.int32], groups: list[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...], str]:
+    """A class for each image: the first folder below the one that all of them share, or the label; else why not."""
     parts = [PurePosixPath(group).parts for group in groups]
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))))
-    below = [part[shared] if len(part) > shared else None for part in parts]
-    names = sorted({name for name in below if name is not None}, key=_naturally)
-    if None in below or len(names) < 2:
-        return None, ()
+    below = [part[shared] if len(part) > shared else "" for part in parts]
+    names = sorted(set(below) - {""}, key=_naturally)
+    if not names:
+        return None, (), "they are all in one folder, or have one label or none"
+    if "" in below:
+        without = int((of_each == below.index("")).sum())
+        return None, (), f"{without} of them have no label, or lie beside the folders {', '.join(names[:5])}"
     number = {name: index for index, name in enumerate(names)}
-    return np.array([number[name] for name in below if name is not None])[of_each], tuple(names)
+    return np.array([number[name] for name in below])[of_each], tuple(names), ""
 
 
 def _naturally(name: str) -> tuple[bool, int, str]:

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Image.init()
 # Pillow opens more, some of it by starting other programs; and not every build of it opens all of these.
@@ -15,12 +15,21 @@ _DECODERS = tuple(name for name in _WANTED_DECODERS if name in Image.OPEN)
 def decode_square(content: bytes, side: int, channels: int) -> NDArray[np.uint8]:
     """An image file's bytes → [side, side, channels]: upright, on white where it is transparent, centre-cropped."""
     mode = "L" if channels == 1 else "RGB"
-    with Image.open(io.BytesIO(content), formats=_DECODERS) as image:
+    if not content:
+        raise ValueError("it is empty")
+    with _open(content) as image:
         image.draft(mode, (side, side))
         upright = ImageOps.exif_transpose(image)
         flat = _on_white(_in_eight_bits(upright)).convert(mode)
     square = ImageOps.fit(flat, (side, side), Image.Resampling.LANCZOS)
     return np.asarray(square, dtype=np.uint8).reshape(side, side, channels).copy()
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=_DECODERS)
+    except UnidentifiedImageError:  # whose message names an object in memory
+        raise ValueError("it is no image of a kind that is read") from None
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:

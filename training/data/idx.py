@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,13 @@ from training.data.cache import cache_folder
 from training.data.download import download
 from training.data.source import DataError, OnProgress
 
-_IMAGES = "train-images-idx3-ubyte"
-_LABELS = "train-labels-idx1-ubyte"
+Split = Literal["train", "test"]
+
+_FILES: dict[Split, tuple[str, str]] = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+"""Images and labels."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,10 @@ IDX_SETS = {
         licence="MIT",
         url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         sha256={
-            _IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            _LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         },
         folders=(Path("/usr/share/datasets/fashion-mnist"),),
     ),
@@ -63,8 +71,10 @@ IDX_SETS = {
         licence="CC-BY-SA-3.0",
         url="https://ossci-datasets.s3.amazonaws.com/mnist/",
         sha256={
-            _IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            _LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
         folders=(Path("/usr/share/datasets/mnist"),),
     ),
@@ -80,16 +90,16 @@ class LoadedIdx:
     sha256: str
 
 
-def load_idx_set(name: str, path: Path | None, on_progress: OnProgress) -> LoadedIdx:
-    """The training split of `name`, from the first place that has it.
+def load_idx_set(name: str, path: Path | None, on_progress: OnProgress, split: Split = "train") -> LoadedIdx:
+    """A split of `name`, from the first place that has it.
 
     Looked for in `path` (alone, where it is given), `$LATENTD_DATA`, the operating system's folder and the cache;
     else downloaded into the cache.
     """
-    files = _find(name, path) or _download(name, on_progress)
-    images, labels = (_read_checked(name, file_name, files[file_name]) for file_name in (_IMAGES, _LABELS))
+    files = _find(name, path, split) or _download(name, on_progress, split)
+    images, labels = (_read_checked(name, file_name, file) for file_name, file in files.items())
     classes = len(IDX_SETS[name].class_names)
-    where = files[_IMAGES].parent
+    where = files[_FILES[split][0]].parent
     if images.values.ndim != 3 or labels.values.ndim != 1 or len(images.values) != len(labels.values):
         raise DataError(f"{where}: images {images.values.shape} and labels {labels.values.shape} do not go together")
     if images.values.shape[1:] != (28, 28):
@@ -105,15 +115,15 @@ class _IdxFile:
     sha256: str
 
 
-def _find(name: str, path: Path | None) -> dict[str, Path] | None:
+def _find(name: str, path: Path | None, split: Split) -> dict[str, Path] | None:
     """The set's files by name, in the first folder that has them all."""
     for folder in _places(name) if path is None else (path, path / name):
-        files = {file_name: _file(folder, file_name) for file_name in (_IMAGES, _LABELS)}
+        files = {file_name: _file(folder, file_name) for file_name in _FILES[split]}
         found = {file_name: file for file_name, file in files.items() if file is not None}
         if len(found) == len(files):
             return found
     if path is not None:
-        raise DataError(f"{path} does not have {_IMAGES} and {_LABELS} (or the same with .gz)")
+        raise DataError(f"{path} does not have {' and '.join(_FILES[split])} (or the same with .gz)")
     return None
 
 
@@ -128,11 +138,12 @@ def _file(folder: Path, file_name: str) -> Path | None:
     return next((path for path in (folder / f"{file_name}.gz", folder / file_name) if path.is_file()), None)
 
 
-def _download(name: str, on_progress: OnProgress) -> dict[str, Path]:
+def _download(name: str, on_progress: OnProgress, split: Split) -> dict[str, Path]:
     files = {}
-    for file_name, sha256 in IDX_SETS[name].sha256.items():
+    for file_name in _FILES[split]:
         files[file_name] = cache_folder() / name / f"{file_name}.gz"
-        download(f"{IDX_SETS[name].url}{file_name}.gz", files[file_name], sha256, on_progress, _where_to_put(name))
+        url, sha256 = f"{IDX_SETS[name].url}{file_name}.gz", IDX_SETS[name].sha256[file_name]
+        download(url, files[file_name], sha256, on_progress, _where_to_put(name, split))
     return files
 
 
@@ -160,8 +171,8 @@ def read_idx(path: Path) -> _IdxFile:
     return _IdxFile(values, hashlib.sha256(content).hexdigest())
 
 
-def _where_to_put(name: str) -> str:
-    files = " and ".join(f"{file_name}.gz" for file_name in IDX_SETS[name].sha256)
+def _where_to_put(name: str, split: Split) -> str:
+    files = " and ".join(f"{file_name}.gz" for file_name in _FILES[split])
     debian = " (on Debian: apt install dataset-fashion-mnist)" if name == "fashion-mnist" else ""
     return (
         f"To work offline, put {files} into {cache_folder() / name}, "

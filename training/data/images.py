@@ -1,5 +1,6 @@
 """Image data sets: what recipes can name, and batches of them."""
 
+import warnings
 from abc import ABC
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,11 @@ class ImageFolder(_Images):
         name = path.resolve().name if path.is_dir() else path.stem
         card = DataCard(name=name, size=len(decoded.images), sha256=decoded.sha256, licence="unknown")
         labels = None if decoded.labels is None else torch.from_numpy(decoded.labels)
-        source = ImageSource(torch.from_numpy(decoded.images), labels, decoded.class_names, card, self.flip)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes to it
+            pixels = torch.from_numpy(decoded.images)
+        source = ImageSource(pixels, labels, decoded.class_names, card, self.flip)
+        source.why_no_classes = decoded.why_no_classes
         source.is_at_hand = decoded.images.nbytes <= _SMALL
         return source
 

@@ -56,6 +56,7 @@ class DataSource(ABC):
 
     class_names: tuple[str, ...] = ()
     """The classes that the samples are labelled with; () where they are not."""
+    why_no_classes: str = "it has none"
     is_at_hand: bool = True
     """Whether a batch takes no waiting for a disk."""
 
