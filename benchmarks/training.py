@@ -1,29 +1,26 @@
 """How fast training is: `python -m benchmarks.training`.
 
 The loop with everything on against a plain loop written by hand, of the same networks on the same data, in turns; data
-loading alone; what saving the state costs; one rank and two; and what a large data set takes of memory.
+loading alone; what saving the state costs; one rank and two.
 """
 
 import argparse
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks import report
+from benchmarks.data import zip_of_images
 from benchmarks.rivals.bare_loop import bare_loop
 from models.checkpoint import Checkpoint
 from models.hardware import choose_device, core_count
@@ -111,7 +108,7 @@ def compare(name: str, rounds: int, folder: Path) -> dict[str, Any]:
 def loading(folder: Path) -> dict[str, float]:
     """Images a second of data alone: the small set in memory, and a large one mapped from its cache."""
     _, fashion = prepare("fashion-dcgan")
-    large = ImageFolder(name="image-folder", resolution=64).load(_zip_of_images(folder), lambda _: None)
+    large = ImageFolder(name="image-folder", resolution=64).load(zip_of_images(folder, _IMAGES), lambda _: None)
     return {"fashion-mnist": _drawn_per_second(fashion), "64 x 64 in colour, mapped": _drawn_per_second(large)}
 
 
@@ -121,17 +118,6 @@ def _drawn_per_second(source: DataSource, batch: int = 64, batches: int = 500) -
     for _ in range(batches):
         next(drawn)[0].float().div_(127.5).sub_(1.0)
     return batch * batches / (time.perf_counter() - started)
-
-
-def _zip_of_images(folder: Path) -> Path:
-    path = folder / "images.zip"
-    if not path.exists():
-        random = np.random.RandomState(0)
-        with zipfile.ZipFile(path, "w") as archive:
-            for number in range(_IMAGES):
-                pixels = np.full((64, 64, 3), random.randint(0, 256, 3), dtype=np.uint8)
-                archive.writestr(f"{number % 10}/{number}.png", imagecodecs.png_encode(pixels, level=1))
-    return path
 
 
 def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
@@ -189,26 +175,6 @@ def _ranks_case(folder: Path, steps: int, processes: int, threads: int) -> dict[
     return {"ranks": processes, "threads": threads, "images_per_s": rate}
 
 
-def memory(folder: Path) -> dict[str, float]:
-    """Resident memory before and after a zip of many images is indexed, decoded and drawn from; of this process."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    started = time.perf_counter()
-    source = ImageFolder(name="image-folder", resolution=64).load(_zip_of_images(folder), lambda _: None)
-    took = time.perf_counter() - started
-    started = time.perf_counter()
-    ImageFolder(name="image-folder", resolution=64).load(_zip_of_images(folder), lambda _: None)
-    again = time.perf_counter() - started
-    drawn = source.draw(64, 0)
-    for _ in range(3 * _IMAGES // 64):
-        next(drawn)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    size = source.card.size or 0
-    return {"images": size, "decoded_mb": size * 64 * 64 * 3 / 1e6, "grown_mb": most - before} | {
-        "decoded_per_s": size / took,
-        "again_s": again,
-    }
-
-
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -223,7 +189,6 @@ def main() -> None:
         results = {
             "machine": facts,
             "threads": options.threads,
-            "memory": memory(folder),
             "loading": loading(folder),
             "loops": [compare(name, options.rounds, folder / name) for name in RECIPES],
             "saving": {name: saving(name, folder / "saving", 10.0) for name in ("fashion-dcgan", "ring-gan")},
@@ -247,7 +212,6 @@ def table(results: dict[str, Any]) -> str:
             [[name, *each.values()] for name, each in results["saving"].items()],
         ),
         report.markdown(list(results["ranks"][0]), [list(each.values()) for each in results["ranks"]]),
-        report.markdown(list(results["memory"]), [list(results["memory"].values())]),
     ]
     return "\n\n".join(parts)
 
