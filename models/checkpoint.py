@@ -76,6 +76,8 @@ class Card(BaseModel):
     hardware: str
     versions: dict[str, str]
     metrics: dict[str, float]
+    measured: str = ""
+    """How and on what `metrics` were measured."""
     licence: str
     """Licence of the weights, as an SPDX expression."""
 

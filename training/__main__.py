@@ -3,14 +3,16 @@
 import click
 
 from training.command import run_command, train
+from training.evaluation.command import evaluate
 
 
 @click.group()
 def training() -> None:
-    """Train generators: torchrun --nproc-per-node 8 -m training train RECIPE."""
+    """Train and evaluate generators: torchrun --nproc-per-node 8 -m training train RECIPE."""
 
 
 training.add_command(train)
+training.add_command(evaluate)
 
 if __name__ == "__main__":
     run_command(training)

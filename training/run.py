@@ -14,14 +14,11 @@ from typing import Any
 import torch
 
 from models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
-from models.family import Generator
 from models.hardware import describe_device
-from models.latents import draw_many
-from models.outputs.base import Samples
-from models.sampling import generate
 from models.spec import GeneratorSpec
 from training.assemble import assemble
 from training.data.source import DataError, DataSource, OnProgress
+from training.evaluation.evaluate import judge, noted
 from training.interrupt import noted_interrupts
 from training.loop import Game, Losses, diverged, train
 from training.memory import naming_the_remedy
@@ -170,9 +167,12 @@ def _write(what: Run, source: DataSource, game: Game, steps: int, wall_seconds: 
         hardware=_hardware(what),
         versions={name: version(name) for name in ("latentd", "torch", "numpy")}
         | {"python": platform.python_version()},
-        metrics=source.judge(lambda count: _samples_of_first_seeds(generator, count)),
+        metrics={},
         licence=recipe.data.weights_licence,
     )
+    if recipe.data.is_judged_at_once:
+        yardstick = recipe.data.yardstick(what.data_path, lambda _: None)
+        card = noted(card, judge(generator, yardstick, rounds=1), yardstick, rounds=1)
     try:
         return write_checkpoint(_free_path(what, steps), card, generator.state_dict())
     except OSError as problem:
@@ -192,7 +192,3 @@ def _free_path(what: Run, steps: int) -> Path:
     except CheckpointError:  # none there, or none that anybody could use
         further = False
     return path.with_stem(f"{path.stem}-step{steps}") if further else path
-
-
-def _samples_of_first_seeds(generator: Generator, count: int) -> Samples:
-    return generate(generator, *draw_many(generator.spec, range(count)))

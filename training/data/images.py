@@ -13,8 +13,10 @@ from torch import Tensor
 from models.checkpoint import DataCard
 from models.outputs import ImageOutput, Output
 from training.data.collection import decode_collection
-from training.data.idx import IDX_SETS, load_idx_set
+from training.data.idx import IDX_SETS, Split, load_idx_set
 from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
+from training.evaluation.classifier import CLASSIFIED, as_samples, load_classifier
+from training.evaluation.yardstick import ImageYardstick, Judged, Yardstick
 from training.randomness import generator_for
 
 _SMALL = 2**31
@@ -47,6 +49,15 @@ class IdxImages(_Images):
         pixels, labels = torch.tensor(loaded.images)[..., None], torch.tensor(loaded.labels, dtype=torch.int64)
         return ImageSource(pixels, labels, self.class_names, card, self.flip)
 
+    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
+        """The test split is the reference, and training images are the floor."""
+        test, train = (self._judged(path, on_progress, split) for split in ("test", "train"))
+        return ImageYardstick(load_classifier(), test.samples, train, knows_classes=self.name == CLASSIFIED)
+
+    def _judged(self, path: Path | None, on_progress: OnProgress, split: Split) -> Judged:
+        loaded = load_idx_set(self.name, path, on_progress, split)
+        return Judged(as_samples(loaded.images), torch.tensor(loaded.labels, dtype=torch.int64))
+
 
 class ImageFolder(_Images):
     """A folder, a zip or shards of images, found by `--data`; resized and centre-cropped to a square."""
@@ -78,6 +89,9 @@ class ImageFolder(_Images):
         source.why_no_classes = decoded.why_no_classes
         source.is_at_hand = decoded.images.nbytes <= _SMALL
         return source
+
+    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
+        raise DataError("images of your own cannot be judged yet: the embedded features are of grey ones of 28 x 28")
 
 
 class ImageSource(DataSource):

@@ -1,28 +1,24 @@
-"""2-D mixtures of Gaussians, drawn on the fly, and how well samples cover them.
+"""2-D mixtures of Gaussians, drawn on the fly.
 
 `ring` and `grid` are the settings of VEEGAN (https://arxiv.org/abs/1705.07761) and PacGAN
 (https://arxiv.org/abs/1712.04086).
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from models.checkpoint import DataCard
 from models.outputs import Output, PointsOutput
-from models.outputs.base import Samples
 from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
+from training.evaluation.yardstick import MixtureYardstick, Yardstick
 from training.randomness import generator_for
-
-_JUDGED = 2500
-_FOUND_AT = 20
-_NEAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,7 @@ class Mixture(DataSettings):
     """`gaussian`: one, at (2, -1), σ 0.5. `ring`: 8 on a circle of radius 1, σ 0.01. `grid`: 25 at -4 … 4, σ 0.05."""
 
     name: Literal["gaussian", "ring", "grid"]
+    is_judged_at_once: ClassVar[bool] = True
 
     @property
     def output(self) -> Output:
@@ -51,6 +48,10 @@ class Mixture(DataSettings):
         if path is not None:
             raise DataError(f"{self.name} is drawn, not read: leave --data away")
         return MixtureSource(self.name)
+
+    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
+        modes = _MIXTURES[self.name]
+        return MixtureYardstick(torch.tensor(modes.centers), modes.sigma)
 
 
 class MixtureSource(DataSource):
@@ -70,12 +71,3 @@ class MixtureSource(DataSource):
             chosen = torch.randint(len(self.centers), (batch_size,), generator=generator)
             noise = torch.randn(batch_size, 2, generator=generator)
             yield share(self.centers[chosen] + self.sigma * noise), None
-
-    def judge(self, sample: Callable[[int], Samples]) -> dict[str, float]:
-        """`modes`: how many have at least 20 of 2,500 samples within 3σ. `high_quality`: share of samples within 3σ
-        of a mode; the target itself has 0.989."""
-        samples = torch.from_numpy(sample(_JUDGED)).double()
-        distance, nearest = torch.cdist(samples, self.centers.double()).min(dim=1)  # each [N]
-        near = distance <= _NEAR * self.sigma
-        counts = torch.bincount(nearest[near], minlength=len(self.centers))
-        return {"modes": float((counts >= _FOUND_AT).sum()), "high_quality": float(near.double().mean())}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.checkpoint import DataCard
 from models.outputs import Output
-from models.outputs.base import Samples
+from training.evaluation.yardstick import Yardstick
 
 
 class DataError(Exception):
@@ -73,19 +73,15 @@ class DataSource(ABC):
     def keep_on(self, device: torch.device) -> None:  # noqa: B027  # most data has no such place
         """Move to `device` what is small enough to live there, so that batches need no transfer."""
 
-    def judge(self, sample: Callable[[int], Samples]) -> dict[str, float]:
-        """Figures that say how well samples match the data; {} where this kind of data has none.
-
-        `sample(count)` gives generated samples [count, *shape].
-        """
-        return {}
-
 
 class DataSettings(BaseModel, ABC):
     """The `[data]` table of a recipe: what the data will look like, and how to get it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    name: str
+    is_judged_at_once: ClassVar[bool] = False
+    """Whether figures are had so quickly that every run ends with them."""
     weights_licence: ClassVar[str] = "Apache-2.0"
     """Of what is learnt from this data, as an SPDX expression; `unknown` where only its owner can say."""
 
@@ -102,3 +98,7 @@ class DataSettings(BaseModel, ABC):
     @abstractmethod
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
         """Find and read the data, at `path` if that is given; DataError where that cannot be done."""
+
+    @abstractmethod
+    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
+        """What generated samples of such data are held against; DataError where there is nothing."""

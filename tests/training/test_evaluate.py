@@ -1,0 +1,62 @@
+"""`latentd evaluate` as a person meets it, and what it writes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from models.checkpoint import Checkpoint
+from tests.conftest import points_spec
+from training.data.source import DataError
+from training.evaluation.command import evaluate
+from training.recipe import load_recipe
+from training.run import Run, run
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ring")
+    name, recipe = load_recipe("ring-gan", ["steps=50"])
+    what = Run(name, recipe, 0, torch.device("cpu"), None, folder / "ring-gan.safetensors")
+    run(what, lambda _: None, lambda *_: None)
+    return what.checkpoint_path
+
+
+def test_figures_as_json_and_in_the_card(ring: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(ring, tmp_path))
+    before = Checkpoint.read(path)
+    answer = CliRunner().invoke(evaluate, [str(path), "--rounds", "2", "--json"])
+    assert answer.exit_code == 0, answer.output
+    figures = json.loads(answer.stdout)
+    after = Checkpoint.read(path)
+    assert after.version == before.version == figures["version"]
+    for name in ("modes", "high_quality", "reverse_kl", "frechet_distance"):
+        assert after.card.metrics[name] == figures[name]
+        assert after.card.metrics[f"{name}_floor"] == figures["floors"][name]
+        assert figures["deviation"][name] >= 0
+    assert figures["floors"]["modes"] == 8
+    assert figures["floor"] == figures["floors"]["frechet_distance"]
+    assert figures["frechet_distance"] > 10 * figures["floor"]  # fifty steps teach nothing
+    assert after.card.measured == "2 sets of 2500 samples, coordinates"
+
+
+def test_figures_as_a_table_leave_the_card_alone_if_asked_to(ring: Path) -> None:
+    before = ring.read_bytes()
+    answer = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep"])
+    assert answer.exit_code == 0, answer.output
+    assert "modes" in answer.stdout
+    assert ring.read_bytes() == before
+
+
+def test_a_run_on_a_mixture_ends_with_its_figures(ring: Path) -> None:
+    assert Checkpoint.read(ring).card.metrics["modes_floor"] == 8.0
+
+
+def test_what_does_not_name_its_data_cannot_be_judged(write: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    write(points_spec())
+    with pytest.raises(DataError, match="model does not say what data it learnt from"):
+        evaluate.main([str(tmp_path / "model.safetensors")], standalone_mode=False)

@@ -1,0 +1,56 @@
+"""The embedded feature network: a small classifier of grey images of 28 x 28 pixels, trained on Fashion-MNIST.
+
+Its features are what figures are measured on where Inception's weights are not at hand; its classes are what generated
+garments are counted by. `python -m training.evaluation.train_classifier` trained the one that is shipped.
+"""
+
+from importlib.resources import files
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+from torch import Tensor, nn
+
+CLASSIFIED = "fashion-mnist"
+"""The data set whose classes it knows."""
+SHIPPED = f"{CLASSIFIED}.safetensors"
+_CLASSES = 10
+_ROWS = 500
+
+
+class Classifier(nn.Module):
+    """Image [N, 1, 28, 28] in [-1, 1] → features [N, 128] → logits [N, 10]."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        sizes = [1, width, width, 2 * width, 2 * width, 4 * width, 4 * width]
+        strides = [1, 1, 2, 1, 2, 1]
+        layers: list[nn.Module] = []
+        for inputs, outputs, stride in zip(sizes, sizes[1:], strides, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.logits = nn.Linear(sizes[-1], _CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.logits(self.features(images))
+        return logits
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, 1, 28, 28] → features [N, 128] and probabilities [N, 10], some rows at a time."""
+        features = torch.cat([self.features(rows) for rows in torch.split(images, _ROWS)])
+        return features, self.logits(features).softmax(dim=1)
+
+
+def load_classifier() -> Classifier:
+    """The shipped one."""
+    classifier = Classifier()
+    content = files("training.evaluation").joinpath(SHIPPED).read_bytes()
+    classifier.load_state_dict({name: tensor.float() for name, tensor in load(content).items()})
+    return classifier.to(memory_format=torch.channels_last).eval()  # type: ignore[no-any-return, call-overload]
+
+
+def as_samples(pixels: NDArray[np.uint8]) -> Tensor:
+    """Bytes [N, 28, 28] → images [N, 1, 28, 28] in [-1, 1]."""
+    return torch.tensor(pixels)[:, None].float() / 127.5 - 1

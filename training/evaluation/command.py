@@ -1,0 +1,85 @@
+"""`latentd evaluate`."""
+
+import json
+from pathlib import Path
+
+import click
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from models.checkpoint import Checkpoint, write_checkpoint
+from training.data import DataConfig
+from training.data.source import DataError, DataSettings, Progress
+from training.evaluation.evaluate import Figure, judge, noted
+from training.progress import Display
+
+_PIPED_WIDTH = 120
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="Where the data is.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Sets of samples to judge.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--keep/--no-keep", default=True, show_default=True, help="Write the figures into CHECKPOINT's card.")
+def evaluate(checkpoint: Path, data: Path | None, rounds: int, as_json: bool, keep: bool) -> None:
+    """Say how well CHECKPOINT's generator covers its data: figures, how far they vary, and the floor of real samples.
+
+    The figures go into the card; the version stays, because it names the samples.
+    """
+    read = Checkpoint.read(checkpoint)
+    settings = _data_settings(read)
+    with Display(hidden=False) as display:
+
+        def on_progress(progress: Progress) -> None:
+            display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
+
+        yardstick = settings.yardstick(data, on_progress)
+        figures = judge(read.build(), yardstick, rounds, on_progress)
+    if keep:
+        write_checkpoint(checkpoint, noted(read.card, figures, yardstick, rounds), read.tensors)
+    if as_json:
+        facts = {
+            "checkpoint": read.name,
+            "version": read.version,
+            "data": settings.name,
+            "measured_on": yardstick.measured_on,
+            "samples": yardstick.count,
+            "rounds": rounds,
+        }
+        click.echo(json.dumps(facts | _as_json(figures), indent=2))
+    else:
+        _print(f"{rounds} sets of {yardstick.count} samples, judged on {yardstick.measured_on}", figures)
+
+
+def _data_settings(read: Checkpoint) -> DataSettings:
+    try:
+        settings: DataSettings = TypeAdapter(DataConfig).validate_python(read.card.settings.get("data"))
+    except ValidationError as problem:
+        raise DataError(f"{read.name} does not say what data it learnt from, so nothing can judge it") from problem
+    return settings
+
+
+def _as_json(figures: dict[str, Figure]) -> dict[str, object]:
+    """Values by name; `floor` is that of the Fréchet distance, `floors` has all."""
+    return {
+        **{name: figure.value for name, figure in figures.items()},
+        "floor": figures["frechet_distance"].floor,
+        "floors": {name: figure.floor for name, figure in figures.items()},
+        "deviation": {name: figure.deviation for name, figure in figures.items()},
+        "floor_deviation": {name: figure.floor_deviation for name, figure in figures.items()},
+    }
+
+
+def _print(caption: str, figures: dict[str, Figure]) -> None:
+    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for heading in ("figure", "generated", "±", "real", "±"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for name, figure in figures.items():
+        values = (figure.value, figure.deviation, figure.floor, figure.floor_deviation)
+        table.add_row(name, *(f"{value:.4g}" for value in values))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)

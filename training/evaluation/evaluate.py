@@ -1,0 +1,63 @@
+"""How good a checkpoint's generator is: figures with their uncertainty, and the floor that real samples set."""
+
+import statistics
+from dataclasses import dataclass
+
+import torch
+
+from models.checkpoint import Card
+from models.family import Generator
+from models.latents import draw_many
+from models.sampling import generate
+from training.data.source import OnProgress, Progress
+from training.evaluation.yardstick import Judged, Yardstick
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its mean over several sets of samples, how far these differ, and the same of real samples."""
+
+    value: float
+    deviation: float
+    """Standard deviation over the sets; 0 of a single one."""
+    floor: float
+    """Of as many real samples that the reference does not hold."""
+    floor_deviation: float
+
+
+def judge(
+    generator: Generator, yardstick: Yardstick, rounds: int, on_progress: OnProgress = lambda _: None
+) -> dict[str, Figure]:
+    """Judge samples of seeds 0 … `rounds` · `yardstick.count` - 1, in as many sets, beside real ones."""
+    fakes, reals = [], []
+    for number in range(rounds):
+        fakes.append(yardstick.figures(_samples(generator, number, yardstick.count)))
+        on_progress(Progress("judging", 2 * number + 1, 2 * rounds, "sets"))
+        reals.append(yardstick.figures(yardstick.real(number)))
+        on_progress(Progress("judging", 2 * number + 2, 2 * rounds, "sets"))
+    return {
+        name: Figure(
+            *_mean_and_deviation([each[name] for each in fakes]),
+            *_mean_and_deviation([each[name] for each in reals]),
+        )
+        for name in fakes[0]
+    }
+
+
+def noted(card: Card, figures: dict[str, Figure], yardstick: Yardstick, rounds: int) -> Card:
+    """`card` with the figures and their floors in the place of those that it had."""
+    metrics = {name: figure.value for name, figure in figures.items()}
+    floors = {f"{name}_floor": figure.floor for name, figure in figures.items()}
+    measured = f"{rounds} sets of {yardstick.count} samples, {yardstick.measured_on}"
+    return card.model_copy(update={"metrics": metrics | floors, "measured": measured})
+
+
+def _samples(generator: Generator, number: int, count: int) -> Judged:
+    latents, labels = draw_many(generator.spec, range(number * count, (number + 1) * count))
+    samples = torch.from_numpy(generate(generator, latents, labels))
+    known = [label for label in labels if label is not None]
+    return Judged(samples, torch.tensor(known) if known else None)
+
+
+def _mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,72 @@
+"""`python -m training.evaluation.train_classifier`: makes the embedded feature network."""
+
+import json
+from pathlib import Path
+
+import click
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from models.files import replacing
+from training.augment import flip, translate
+from training.data.idx import load_idx_set
+from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, as_samples
+from training.randomness import generator_for, seed_default, seed_for
+from training.schedule import schedule
+
+
+def train_classifier(images: Tensor, labels: Tensor, epochs: int, seed: int, batch_size: int = 128) -> Classifier:
+    """Cross-entropy on mirrored and shifted images, AdamW, one cosine."""
+    seed_default(seed_for(seed, "classifier"))
+    classifier = Classifier().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.02, fused=True)
+    steps = epochs * (len(images) // batch_size)
+    factor = schedule(steps, "cosine", warmup=200)
+    step = 0
+    for epoch in range(epochs):
+        order = torch.randperm(len(images), generator=generator_for(seed, "epoch", epoch))
+        for chosen in torch.split(order, batch_size)[: len(images) // batch_size]:
+            step += 1
+            optimizer.param_groups[0]["lr"] = 3e-3 * factor(step)
+            seen = translate(flip(images[chosen] + 1)) - 1  # what moves in is black
+            loss = cross_entropy(classifier(seen), labels[chosen], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+            optimizer.step()
+        click.echo(f"epoch {epoch + 1} of {epochs}: loss {loss.item():.3f}", err=True)
+    return classifier.eval()  # type: ignore[no-any-return]
+
+
+def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Share of images whose likeliest class is theirs."""
+    return float((classifier.look(images)[1].argmax(dim=1) == labels).double().mean())
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).with_name(SHIPPED), show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def main(out: Path, epochs: int, seed: int) -> None:
+    """Train the embedded classifier on the training split, and say how well it does on both."""
+    loaded = {split: load_idx_set(CLASSIFIED, None, lambda _: None, split) for split in ("train", "test")}
+    sets = {}
+    for split, each in loaded.items():
+        sets[split] = (as_samples(each.images), torch.tensor(each.labels, dtype=torch.int64))
+    classifier = train_classifier(*sets["train"], epochs, seed)
+    facts = {
+        "accuracy_test": accuracy(classifier, *sets["test"]),
+        "accuracy_train": accuracy(classifier, *sets["train"]),
+        "epochs": epochs,
+        "seed": seed,
+        "data_sha256": loaded["train"].sha256,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+    with replacing(out) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"latentd.classifier": json.dumps(facts)}))
+    click.echo(json.dumps(facts, indent=2))
+
+
+if __name__ == "__main__":
+    main()
