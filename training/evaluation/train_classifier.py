@@ -18,12 +18,12 @@ from training.schedule import schedule
 
 
 def train_classifier(images: Tensor, labels: Tensor, epochs: int, seed: int, batch_size: int = 128) -> Classifier:
-    """Cross-entropy on mirrored and shifted images, AdamW, one cosine."""
+    """Cross-entropy on mirrored and shifted images, AdamW, one cosine; networks in bfloat16."""
     seed_default(seed_for(seed, "classifier"))
     classifier = Classifier().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.02, fused=True)
     steps = epochs * (len(images) // batch_size)
-    factor = schedule(steps, "cosine", warmup=200)
+    factor = schedule(steps, "cosine", warmup=min(200, steps // 4))
     step = 0
     for epoch in range(epochs):
         order = torch.randperm(len(images), generator=generator_for(seed, "epoch", epoch))
@@ -31,7 +31,9 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int, seed: int, bat
             step += 1
             optimizer.param_groups[0]["lr"] = 3e-3 * factor(step)
             seen = translate(flip(images[chosen] + 1)) - 1  # what moves in is black
-            loss = cross_entropy(classifier(seen), labels[chosen], label_smoothing=0.05)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = classifier(seen)
+            loss = cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
             optimizer.step()
@@ -46,7 +48,7 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).with_name(SHIPPED), show_default=True)
-@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def main(out: Path, epochs: int, seed: int) -> None:
     """Train the embedded classifier on the training split, and say how well it does on both."""

@@ -1,0 +1,90 @@
+"""The embedded feature network and what is measured on it."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.data import IdxImages
+from training.data.idx import IDX_SETS, load_idx_set
+from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, as_samples, load_classifier
+from training.evaluation.train_classifier import accuracy, train_classifier
+from training.evaluation.yardstick import ImageYardstick, Judged
+
+needs_fashion = pytest.mark.skipif(
+    not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS[CLASSIFIED].folders),
+    reason="Fashion-MNIST is not installed (Debian: apt install dataset-fashion-mnist)",
+)
+
+
+def stripes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of ten classes: stripes whose brightness tells the class, in noise."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(10, (count,), generator=random)
+    images = 0.2 * torch.randn(count, 1, 28, 28, generator=random) - 0.5
+    images[:, 0, ::4] += 0.2 * labels[:, None, None]
+    return images, labels
+
+
+def test_it_learns_and_a_seed_names_it() -> None:
+    images, labels = stripes(1280)
+    classifiers = [train_classifier(images, labels, epochs=3, seed=3) for _ in range(2)]
+    for one, other in zip(*(each.state_dict().values() for each in classifiers), strict=True):
+        assert torch.equal(one, other)
+    assert not classifiers[0].training
+    assert accuracy(classifiers[0], *stripes(200, seed=1)) > 0.3
+
+
+def test_what_is_shipped_is_small_and_looks_at_any_number_of_images() -> None:
+    assert len(files("training.evaluation").joinpath(SHIPPED).read_bytes()) < 2e6
+    classifier = load_classifier()
+    images = torch.rand(1001, 1, 28, 28) * 2 - 1
+    features, probabilities = classifier.look(images)
+    assert features.shape == (1001, 128)
+    assert probabilities.sum(dim=1) == pytest.approx(torch.ones(1001), abs=1e-5)
+    alone = classifier.look(images[700:701])[0]
+    assert torch.allclose(alone, features[700:701], atol=1e-4)
+
+
+@needs_fashion
+def test_what_is_shipped_knows_garments_that_it_was_not_shown() -> None:
+    loaded = load_idx_set(CLASSIFIED, None, lambda _: None, "test")
+    labels = torch.tensor(loaded.labels, dtype=torch.int64)
+    assert accuracy(load_classifier(), as_samples(loaded.images), labels) >= 0.92
+
+
+@pytest.fixture(scope="module")
+def yardstick() -> ImageYardstick:
+    torch.manual_seed(0)
+    reference, others = stripes(600), stripes(900, seed=1)
+    measure = ImageYardstick(Classifier().eval(), reference[0], Judged(*others), knows_classes=True)
+    measure.count = 600
+    return measure
+
+
+def test_real_images_set_the_floor(yardstick: ImageYardstick) -> None:
+    floor = yardstick.figures(yardstick.real(0))
+    noise = yardstick.figures(Judged(torch.rand(600, 1, 28, 28) * 2 - 1))
+    assert floor["frechet_distance"] < noise["frechet_distance"] / 10
+    assert floor["coverage"] > 0.8 > noise["coverage"]
+    assert floor["precision"] > 0.8
+    assert floor["recall"] > 0.8
+    assert {"kernel_distance", "density", "inception_score", "least_class", "most_class", "label_accuracy"} <= set(
+        floor
+    )
+
+
+def test_collapse_is_seen(yardstick: ImageYardstick) -> None:
+    one = stripes(1)[0].repeat(600, 1, 1, 1)
+    collapsed = yardstick.figures(Judged(one))
+    assert collapsed["coverage"] < 0.05
+    assert collapsed["inception_score"] == pytest.approx(1.0, abs=1e-3)
+    assert (collapsed["least_class"], collapsed["most_class"]) == (0.0, 1.0)
+    assert "label_accuracy" not in collapsed
+
+
+def test_digits_are_not_counted_by_garment_classes(tmp_path: Path) -> None:
+    assert IdxImages(name="mnist").class_names == tuple("0123456789")
+    measure = ImageYardstick(Classifier().eval(), stripes(50)[0], Judged(*stripes(60)), knows_classes=False)
+    assert "least_class" not in measure.figures(measure.real(0))
