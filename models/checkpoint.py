@@ -76,6 +76,8 @@ class Card(BaseModel):
     hardware: str
     versions: dict[str, str]
     metrics: dict[str, float]
+    floors: dict[str, float] = {}
+    """The same figures of real samples."""
     measured: str = ""
     """How and on what `metrics` were measured."""
     licence: str

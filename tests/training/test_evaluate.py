@@ -36,7 +36,7 @@ def test_figures_as_json_and_in_the_card(ring: Path, tmp_path: Path) -> None:
     assert after.version == before.version == figures["version"]
     for name in ("modes", "high_quality", "reverse_kl", "frechet_distance"):
         assert after.card.metrics[name] == figures[name]
-        assert after.card.metrics[f"{name}_floor"] == figures["floors"][name]
+        assert after.card.floors[name] == figures["floors"][name]
         assert figures["deviation"][name] >= 0
     assert figures["floors"]["modes"] == 8
     assert figures["floor"] == figures["floors"]["frechet_distance"]
@@ -53,7 +53,7 @@ def test_figures_as_a_table_leave_the_card_alone_if_asked_to(ring: Path) -> None
 
 
 def test_a_run_on_a_mixture_ends_with_its_figures(ring: Path) -> None:
-    assert Checkpoint.read(ring).card.metrics["modes_floor"] == 8.0
+    assert Checkpoint.read(ring).card.floors["modes"] == 8.0
 
 
 def test_what_does_not_name_its_data_cannot_be_judged(write: Callable[..., Checkpoint], tmp_path: Path) -> None:

@@ -12,26 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from models.checkpoint import Checkpoint
+from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
 from training.loop import Losses, TrainingDiverged
-from training.recipe import load_recipe
 from training.run import Run, StoppedEarly, run
 from training.state import StateError
-
-
-def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> Run:
-    name, recipe = load_recipe(name, settings)
-    return Run(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
-
-
-def train(what: Run) -> Checkpoint:
-    checkpoint = run(what, lambda _: None, lambda *_: None)
-    assert checkpoint
-    return checkpoint
 
 
 def stop_at(what: Run, step: int) -> None:

@@ -12,29 +12,18 @@ from models.checkpoint import Checkpoint
 from models.latents import draw_many
 from models.sampling import generate
 from models.spec import ClassCondition
+from tests.training.runs import run_of, train
 from tests.training.test_collections import as_folder, fill_with_images
 from tests.training.test_idx import write_idx
 from training.data.source import DataError
 from training.loop import Losses, TrainingDiverged
 from training.memory import OutOfMemory
-from training.recipe import load_recipe
-from training.run import Run, StoppedEarly, run
+from training.run import StoppedEarly, run
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> Run:
-    name, recipe = load_recipe(name, settings)
-    return Run(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
-
-
-def train(what: Run) -> Checkpoint:
-    checkpoint = run(what, lambda _: None, lambda *_: None)
-    assert checkpoint
-    return checkpoint
 
 
 def test_ring_gan_finds_the_modes(tmp_path: Path) -> None:

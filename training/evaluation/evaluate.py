@@ -47,9 +47,9 @@ def judge(
 def noted(card: Card, figures: dict[str, Figure], yardstick: Yardstick, rounds: int) -> Card:
     """`card` with the figures and their floors in the place of those that it had."""
     metrics = {name: figure.value for name, figure in figures.items()}
-    floors = {f"{name}_floor": figure.floor for name, figure in figures.items()}
+    floors = {name: figure.floor for name, figure in figures.items()}
     measured = f"{rounds} sets of {yardstick.count} samples, {yardstick.measured_on}"
-    return card.model_copy(update={"metrics": metrics | floors, "measured": measured})
+    return card.model_copy(update={"metrics": metrics, "floors": floors, "measured": measured})
 
 
 def _samples(generator: Generator, number: int, count: int) -> Judged:

@@ -1,0 +1,20 @@
+"""Runs of shipped recipes, small enough for tests."""
+
+from pathlib import Path
+
+import torch
+
+from models.checkpoint import Checkpoint
+from training.recipe import load_recipe
+from training.run import Run, run
+
+
+def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> Run:
+    name, recipe = load_recipe(name, settings)
+    return Run(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
+
+
+def train(what: Run) -> Checkpoint:
+    checkpoint = run(what, lambda _: None, lambda *_: None)
+    assert checkpoint
+    return checkpoint
