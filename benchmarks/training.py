@@ -38,9 +38,9 @@ _SETTINGS = ("steps=1000000",)
 _IMAGES = 20_000
 
 
-def prepare(name: str, *settings: str) -> tuple[Recipe, DataSource]:
+def prepare(name: str) -> tuple[Recipe, DataSource]:
     """A recipe and its data."""
-    _, recipe = load_recipe(name, [*_SETTINGS, *settings])
+    _, recipe = load_recipe(name, _SETTINGS)
     return recipe, recipe.data.load(None, lambda _: None)
 
 
@@ -121,7 +121,7 @@ def _drawn_per_second(source: DataSource, batch: int = 64, batches: int = 500) -
 
 
 def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
-    """What one save takes of the loop's time: the stall, and the writing thread beside it."""
+    """What one save takes, were the loop to wait for it."""
     recipe, source = prepare(name)
     game = game_of(recipe, source)
     states = StateFolder(folder / name, {}, 0.0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.spec import ClassCondition, Condition
+from training.data.pixels import in_range
 from training.data.source import Batch, DataSource
 from training.world import World
 
@@ -49,12 +50,12 @@ def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
 
 def _in_range(samples: Tensor) -> Tensor:
     """Bytes of pixels as numbers in [-1, 1]; other samples as they are."""
-    return samples.float() / 127.5 - 1.0 if samples.dtype == torch.uint8 else samples
+    return in_range(samples) if samples.dtype == torch.uint8 else samples
 
 
-def ahead(items: Iterator[T], most: int = _AHEAD) -> Iterator[T]:
-    """The same endless items, made up to `most` ahead on a thread of its own, which ends with this iterator."""
-    made: queue.Queue[T | BaseException] = queue.Queue(most)
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same endless items, made a few ahead on a thread of its own, which ends with this iterator."""
+    made: queue.Queue[T | BaseException] = queue.Queue(_AHEAD)
     ended = threading.Event()
 
     def put(item: T | BaseException) -> None:

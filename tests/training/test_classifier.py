@@ -8,7 +8,8 @@ import torch
 
 from training.data import IdxImages
 from training.data.idx import IDX_SETS, load_idx_set
-from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, as_samples, load_classifier
+from training.data.pixels import in_range
+from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, load_classifier
 from training.evaluation.train_classifier import accuracy, train_classifier
 from training.evaluation.yardstick import ImageYardstick, Judged
 
@@ -51,7 +52,7 @@ def test_what_is_shipped_is_small_and_looks_at_any_number_of_images() -> None:
 def test_what_is_shipped_knows_garments_that_it_was_not_shown() -> None:
     loaded = load_idx_set(CLASSIFIED, None, lambda _: None, "test")
     labels = torch.tensor(loaded.labels, dtype=torch.int64)
-    assert accuracy(load_classifier(), as_samples(loaded.images), labels) >= 0.92
+    assert accuracy(load_classifier(), in_range(torch.tensor(loaded.images)[:, None]), labels) >= 0.92
 
 
 @pytest.fixture(scope="module")

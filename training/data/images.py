@@ -14,8 +14,9 @@ from models.checkpoint import DataCard
 from models.outputs import ImageOutput, Output
 from training.data.collection import decode_collection
 from training.data.idx import IDX_SETS, Split, load_idx_set
+from training.data.pixels import in_range
 from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
-from training.evaluation.classifier import CLASSIFIED, as_samples, load_classifier
+from training.evaluation.classifier import CLASSIFIED, load_classifier
 from training.evaluation.yardstick import ImageYardstick, Judged, Yardstick
 from training.randomness import generator_for
 
@@ -56,7 +57,7 @@ class IdxImages(_Images):
 
     def _judged(self, path: Path | None, on_progress: OnProgress, split: Split) -> Judged:
         loaded = load_idx_set(self.name, path, on_progress, split)
-        return Judged(as_samples(loaded.images), torch.tensor(loaded.labels, dtype=torch.int64))
+        return Judged(in_range(torch.tensor(loaded.images)[:, None]), torch.tensor(loaded.labels, dtype=torch.int64))
 
 
 class ImageFolder(_Images):

@@ -6,9 +6,7 @@ garments are counted by. `python -m training.evaluation.train_classifier` traine
 
 from importlib.resources import files
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import Tensor, nn
 
@@ -49,8 +47,3 @@ def load_classifier() -> Classifier:
     content = files("training.evaluation").joinpath(SHIPPED).read_bytes()
     classifier.load_state_dict({name: tensor.float() for name, tensor in load(content).items()})
     return classifier.to(memory_format=torch.channels_last).eval()  # type: ignore[no-any-return, call-overload]
-
-
-def as_samples(pixels: NDArray[np.uint8]) -> Tensor:
-    """Bytes [N, 28, 28] → images [N, 1, 28, 28] in [-1, 1]."""
-    return torch.tensor(pixels)[:, None].float() / 127.5 - 1

@@ -13,6 +13,7 @@ from training.data import DataConfig
 from training.data.source import DataError, DataSettings, Progress
 from training.evaluation.evaluate import Figure, judge, noted
 from training.progress import Display
+from training.run import OutputError
 
 _PIPED_WIDTH = 120
 
@@ -37,8 +38,6 @@ def evaluate(checkpoint: Path, data: Path | None, rounds: int, as_json: bool, ke
 
         yardstick = settings.yardstick(data, on_progress)
         figures = judge(read.build(), yardstick, rounds, on_progress)
-    if keep:
-        write_checkpoint(checkpoint, noted(read.card, figures, yardstick, rounds), read.tensors)
     if as_json:
         facts = {
             "checkpoint": read.name,
@@ -51,6 +50,11 @@ def evaluate(checkpoint: Path, data: Path | None, rounds: int, as_json: bool, ke
         click.echo(json.dumps(facts | _as_json(figures), indent=2))
     else:
         _print(f"{rounds} sets of {yardstick.count} samples, judged on {yardstick.measured_on}", figures)
+    if keep:
+        try:
+            write_checkpoint(checkpoint, noted(read.card, figures, yardstick, rounds), read.tensors)
+        except OSError as problem:
+            raise OutputError(f"{checkpoint} could not be written ({problem}); --no-keep leaves it alone") from problem
 
 
 def _data_settings(read: Checkpoint) -> DataSettings:

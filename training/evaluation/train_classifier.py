@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from models.files import replacing
 from training.augment import flip, translate
 from training.data.idx import load_idx_set
-from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, as_samples
+from training.data.pixels import in_range
+from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier
 from training.randomness import generator_for, seed_default, seed_for
 from training.schedule import schedule
 
@@ -55,7 +56,7 @@ def main(out: Path, epochs: int, seed: int) -> None:
     loaded = {split: load_idx_set(CLASSIFIED, None, lambda _: None, split) for split in ("train", "test")}
     sets = {}
     for split, each in loaded.items():
-        sets[split] = (as_samples(each.images), torch.tensor(each.labels, dtype=torch.int64))
+        sets[split] = (in_range(torch.tensor(each.images)[:, None]), torch.tensor(each.labels, dtype=torch.int64))
     classifier = train_classifier(*sets["train"], epochs, seed)
     facts = {
         "accuracy_test": accuracy(classifier, *sets["test"]),

@@ -56,10 +56,9 @@ class MixtureYardstick(Yardstick):
     _CUT: ClassVar[float] = math.exp(-(_NEAR**2) / 2)  # the share of a normal distribution on the plane beyond 3σ
     _SPREAD: ClassVar[float] = math.sqrt(1 - _NEAR**2 / 2 * _CUT / (1 - _CUT))  # of what is left, on each axis
 
-    def __init__(self, centers: Tensor, sigma: float, seed: int = 0) -> None:
+    def __init__(self, centers: Tensor, sigma: float) -> None:
         self._centers = centers.double()
         self._sigma = sigma
-        self._seed = seed
         self._reference = self._draw(100_000, -1)
 
     def figures(self, judged: Judged) -> dict[str, float]:
@@ -85,7 +84,7 @@ class MixtureYardstick(Yardstick):
         return Judged(self._draw(self.count, draw))
 
     def _draw(self, count: int, draw: int) -> Tensor:
-        random = torch.Generator().manual_seed((self._seed << 8) + draw + 1)
+        random = torch.Generator().manual_seed(draw + 1)
         chosen = torch.randint(len(self._centers), (count,), generator=random)
         return self._centers[chosen] + self._sigma * torch.randn(count, 2, generator=random, dtype=torch.float64)
 
