@@ -28,7 +28,8 @@ from training.assemble import assemble
 from training.data import ImageFolder
 from training.data.source import DataSource
 from training.loop import Game, train
-from training.recipe import Recipe, load_recipe
+from training.recipe import load_recipe
+from training.settings.adversarial import AdversarialRecipe
 from training.state import StateFolder
 from training.world import World
 
@@ -38,13 +39,14 @@ _SETTINGS = ("steps=1000000",)
 _IMAGES = 20_000
 
 
-def prepare(name: str) -> tuple[Recipe, DataSource]:
+def prepare(name: str) -> tuple[AdversarialRecipe, DataSource]:
     """A recipe and its data."""
     _, recipe = load_recipe(name, _SETTINGS)
+    assert isinstance(recipe, AdversarialRecipe)  # noqa: S101  # of RECIPES
     return recipe, recipe.data.load(None, lambda _: None)
 
 
-def ours(recipe: Recipe, source: DataSource, folder: Path) -> Callable[[int], None]:
+def ours(recipe: AdversarialRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
     """A function that plays so many steps as `latentd train` does, state and all."""
     game = game_of(recipe, source)
     states = StateFolder(folder / "state", {}, recipe.save_seconds)
@@ -58,12 +60,12 @@ def ours(recipe: Recipe, source: DataSource, folder: Path) -> Callable[[int], No
     return play
 
 
-def game_of(recipe: Recipe, source: DataSource) -> Game:
+def game_of(recipe: AdversarialRecipe, source: DataSource) -> Game:
     """As `latentd train` assembles it."""
     return assemble(recipe, source, recipe.spec(), 0, choose_device("auto"), World(), 0)
 
 
-def by_hand(recipe: Recipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
+def by_hand(recipe: AdversarialRecipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
     """A function that plays so many steps of the plain loop."""
     step = bare_loop(recipe, _plain_batches(recipe, source), choose_device("auto"), tuned)
 
@@ -74,7 +76,7 @@ def by_hand(recipe: Recipe, source: DataSource, tuned: bool) -> Callable[[int], 
     return play
 
 
-def _plain_batches(recipe: Recipe, source: DataSource) -> Iterator[Tensor]:
+def _plain_batches(recipe: AdversarialRecipe, source: DataSource) -> Iterator[Tensor]:
     drawn = source.draw(recipe.batch_size, 0)
     if recipe.data.output.bounded:
         return (samples.to(choose_device("auto")).float() / 127.5 - 1 for samples, _ in drawn)

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial, singledispatch
 from typing import TypeVar
 
 import torch
@@ -13,17 +14,32 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from models.families import build_generator
 from models.spec import GeneratorSpec
+from training.adversarial import AdversarialGame
 from training.augment import VIEWS, Augment
-from training.data.source import DataSource
+from training.data.source import Batch, DataSource
 from training.ema import Ema
 from training.feed import feed, send
 from training.loop import Game, Player
 from training.randomness import generator_for, seed_default, seed_for
-from training.recipe import Recipe
 from training.schedule import schedule
+from training.settings.adversarial import AdversarialRecipe
+from training.settings.base import LearntRecipe, Recipe
 from training.world import World
 
 Network = TypeVar("Network", bound=Module)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a game is played: all that does not stand in its recipe."""
+
+    source: DataSource
+    spec: GeneratorSpec
+    seed: int
+    device: torch.device
+    world: World
+    done: int
+    """Steps that were played before."""
 
 
 def assemble(
@@ -32,6 +48,18 @@ def assemble(
     """The game of `recipe`, of which `done` steps were played before; `restore` puts it where it was then."""
     _choose_kernels(recipe, device)
     seed_default(seed_for(seed, "networks"))
+    return game_of(recipe, Setting(source, spec, seed, device, world, done))
+
+
+@singledispatch
+def game_of(recipe: Recipe, setting: Setting) -> Game:
+    """The game that a kind of recipe is of."""
+    raise NotImplementedError(f"no game is of {type(recipe).__name__}")
+
+
+@game_of.register
+def _adversarial(recipe: AdversarialRecipe, setting: Setting) -> Game:
+    spec, device = setting.spec, setting.device
     generator = _place(build_generator(spec), device)
     discriminator = _place(recipe.build_discriminator(spec), device)
     ema = Ema(generator, recipe.ema_decay)
@@ -40,14 +68,14 @@ def assemble(
         generator.compile()
         if not penalties:  # compiled networks have no second derivatives
             discriminator.compile()
-    return Game(
-        generator=_player(recipe, generator, recipe.generator_lr, device, world),
-        discriminator=_player(recipe, discriminator, recipe.discriminator_lr, device, world),
+    return AdversarialGame(
+        generator=_player(recipe, generator, recipe.generator_lr, setting),
+        discriminator=_player(recipe, discriminator, recipe.discriminator_lr, setting),
         objective=recipe.make_objective(),
         ema=ema,
-        batches=feed(source, spec.condition, recipe.batch_size, seed, done * recipe.discriminator_steps, device, world),
-        draw_latents=partial(draw_latents, spec, seed, device, world),
-        seed=seed,
+        batches=_batches(recipe, setting),
+        draw_latents=partial(draw_latents, spec, setting.seed, device, setting.world),
+        seed=setting.seed,
         penalties=penalties,
         augment=_augment(recipe, device),
         schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
@@ -55,7 +83,7 @@ def assemble(
         microbatches=recipe.microbatches,
         packing=recipe.packing,
         precision=_precision(recipe, device),
-        world=world,
+        world=setting.world,
     )
 
 
@@ -76,24 +104,30 @@ def _place(network: Network, device: torch.device) -> Network:
     return network
 
 
-def _player(recipe: Recipe, network: Network, lr: float, device: torch.device, world: World) -> Player[Network]:
-    return Player(network, _optimizer(recipe, network, lr), world.averaging(network, device), lr)
+def _batches(recipe: Recipe, setting: Setting) -> Iterator[Batch]:
+    first = setting.done * recipe.batches_a_step
+    condition, size = setting.spec.condition, recipe.batch_size
+    return feed(setting.source, condition, size, setting.seed, first, setting.device, setting.world)
 
 
-def _optimizer(recipe: Recipe, module: Module, lr: float) -> Optimizer:
+def _player(recipe: LearntRecipe, network: Network, lr: float, setting: Setting) -> Player[Network]:
+    return Player(network, _optimizer(recipe, network, lr), setting.world.averaging(network, setting.device), lr)
+
+
+def _optimizer(recipe: LearntRecipe, module: Module, lr: float) -> Optimizer:
     if recipe.optimizer == "rmsprop":
         return RMSprop(module.parameters(), lr=lr, alpha=recipe.betas[1], foreach=True)
     return Adam(module.parameters(), lr=lr, betas=recipe.betas, fused=True)
 
 
-def _augment(recipe: Recipe, device: torch.device) -> Augment | None:
+def _augment(recipe: AdversarialRecipe, device: torch.device) -> Augment | None:
     if recipe.augment is None:
         return None
     views = [VIEWS[name] for name in recipe.augment.views]
     return Augment(views, recipe.augment.target, recipe.augment.speed).to(device)
 
 
-def _precision(recipe: Recipe, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[None]]:
+def _precision(recipe: LearntRecipe, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[None]]:
     """bfloat16 where CUDA's tensor cores make it pay, or where it is asked for."""
     wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
     return partial(torch.autocast, device.type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext

@@ -12,15 +12,15 @@ import click
 import torch
 
 from models.checkpoint import SUFFIX, Checkpoint, CheckpointError
-from models.families import build_generator
 from models.hardware import choose_device
 from models.latents import MAX_SEED
 from training.data.source import DataError, Progress
 from training.loop import Losses, TrainingDiverged
 from training.memory import OutOfMemory
 from training.progress import Display
-from training.recipe import Recipe, RecipeError, load_recipe
+from training.recipe import RecipeError, load_recipe
 from training.run import OutputError, Run, StoppedEarly, run
+from training.settings.base import Recipe
 from training.state import StateError
 from training.world import WorldError, is_one_of_several, joined
 
@@ -97,7 +97,7 @@ def _train(what: Run) -> Checkpoint | None:
                 step,
                 what.recipe.steps,
                 "steps",
-                note=lambda: f"D {losses.discriminator:.3f} G {losses.generator:.3f}",
+                note=lambda: " ".join(f"{name[0].upper()} {loss:.3f}" for name, loss in losses.items()),
             )
 
         return run(what, on_data, on_step)
@@ -106,7 +106,7 @@ def _train(what: Run) -> Checkpoint | None:
 def _plan(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:
     spec = recipe.spec()
     with torch.device("meta"):
-        networks = {"generator": build_generator(spec), "discriminator": recipe.build_discriminator(spec)}
+        networks = {name: build(spec) for name, build in recipe.builders.items()}
     return {
         "checkpoint": str(path),
         "device": str(device),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from training.recipe import Recipe
+from training.settings.base import Recipe
 from training.world import World
 
 
@@ -39,5 +39,6 @@ def _remedy(recipe: Recipe, world: World, what: str) -> str:
     if smaller := recipe.batch_size // 2 // least * least:
         remedies.append(f"batch_size={smaller} (another run: choose another --out)")
     if not remedies:
-        return f"{said}these are the fewest; make the networks narrower (generator.config, discriminator.config)"
+        configs = ", ".join(f"{network}.config" for network in recipe.builders)
+        return f"{said}these are the fewest; make the networks narrower ({configs})"
     return f"{said}set {' or '.join(remedies)}"

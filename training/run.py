@@ -20,9 +20,10 @@ from training.assemble import assemble
 from training.data.source import DataError, DataSource, OnProgress
 from training.evaluation.evaluate import judge, noted
 from training.interrupt import noted_interrupts
-from training.loop import Game, Losses, diverged, train
+from training.loop import Game, Losses, train
 from training.memory import naming_the_remedy
-from training.recipe import Recipe, require_equal_shares
+from training.recipe import require_equal_shares
+from training.settings.base import Recipe
 from training.state import Saved, StateError, StateFolder, restore
 from training.world import World
 
@@ -126,18 +127,10 @@ def _require_writable(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be written to ({problem}); choose another folder with --out") from problem
 
 
-_MAY_CHANGE = {"steps", "save_seconds", "description", "compile", "microbatches"}
-"""On the way: a batch is the same in however many parts it is computed, but for rounding and batch statistics."""
-
-
 def _identity(what: Run, source: DataSource) -> dict[str, Any]:
     """All that decides what a step does; how many ranks share it, and how often it is saved, does not."""
-    recipe = what.recipe
-    settings = recipe.model_dump(mode="json", exclude=_MAY_CHANGE)
-    if recipe.schedule.decay != "none":
-        settings["steps"] = recipe.steps
     return {
-        **settings,
+        **what.recipe.deciding(),
         "recipe": what.name,
         "seed": what.seed,
         "data_size": source.card.size,
@@ -148,7 +141,7 @@ def _identity(what: Run, source: DataSource) -> dict[str, Any]:
 
 def _require_finite(game: Game, steps: int) -> None:
     if not all(value.isfinite().all() for value in game.ema.generator.state_dict().values()):
-        raise diverged(steps, "a weight")
+        raise game.diverged(steps, "a weight")
 
 
 def _write(what: Run, source: DataSource, game: Game, steps: int, wall_seconds: float) -> Checkpoint:
@@ -160,7 +153,7 @@ def _write(what: Run, source: DataSource, game: Game, steps: int, wall_seconds: 
         settings=recipe.model_dump(mode="json"),
         data=source.card,
         steps=steps,
-        images_seen=steps * recipe.discriminator_steps * recipe.batch_size,
+        images_seen=steps * recipe.batches_a_step * recipe.batch_size,
         seed=what.seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_seconds=round(wall_seconds, 1),

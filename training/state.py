@@ -18,7 +18,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn import Module
 from torch.optim import Optimizer
 
 from models.files import replacing
@@ -48,7 +47,7 @@ class Saved:
 def snapshot(game: Game) -> dict[str, Tensor]:
     """Copies of all that a step changes, on the CPU."""
     tensors: dict[str, Tensor] = {}
-    for name, module in _modules(game).items():
+    for name, module in game.modules.items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in _optimizers(game).items():
         for index, parameter_state in optimizer.state_dict()["state"].items():
@@ -58,7 +57,7 @@ def snapshot(game: Game) -> dict[str, Tensor]:
 
 def restore(game: Game, saved: Saved) -> None:
     """Put the players, the average and the optimizers where they were."""
-    for name, module in _modules(game).items():
+    for name, module in game.modules.items():
         module.load_state_dict(_below(name, saved.tensors))
     for name, optimizer in _optimizers(game).items():
         _restore_optimizer(optimizer, _below(name, saved.tensors))
@@ -76,20 +75,8 @@ def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> N
             optimizer.state[parameter] = state
 
 
-def _modules(game: Game) -> dict[str, Module]:
-    modules = {
-        "generator": game.generator.network,
-        "discriminator": game.discriminator.network,
-        "average": game.ema.generator,
-    }
-    return modules if game.augment is None else modules | {"augment": game.augment}
-
-
 def _optimizers(game: Game) -> dict[str, Optimizer]:
-    return {
-        "generator_optimizer": game.generator.optimizer,
-        "discriminator_optimizer": game.discriminator.optimizer,
-    }
+    return {f"{name}_optimizer": player.optimizer for name, player in game.players.items()}
 
 
 def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
 from models.families import build_generator
-from training.recipe import Recipe
+from training.settings.adversarial import AdversarialRecipe
 
 
 def _hinge(real: Tensor, fake: Tensor) -> Tensor:
@@ -26,7 +26,9 @@ _LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], 
 }
 
 
-def bare_loop(recipe: Recipe, batches: Iterator[Tensor], device: torch.device, tuned: bool) -> Callable[[], None]:
+def bare_loop(
+    recipe: AdversarialRecipe, batches: Iterator[Tensor], device: torch.device, tuned: bool
+) -> Callable[[], None]:
     """A function that plays one step; `tuned` takes the fused optimizer, and averages weights all at once."""
     spec = recipe.spec()
     generator = build_generator(spec).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

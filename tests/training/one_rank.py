@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 
 from models.families import build_discriminator, build_generator
 from tests.conftest import points_spec
+from training.adversarial import AdversarialGame
 from training.assemble import draw_latents
 from training.data import Mixture
 from training.data.source import Batch
 from training.ema import Ema
 from training.feed import feed
-from training.loop import Game, Player, train
+from training.loop import Player, train
 from training.objectives import OBJECTIVES
 from training.penalties import PENALTIES, Penalty
 from training.world import World, joined
@@ -38,7 +39,7 @@ def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor
 
     source = Mixture(name="ring").load(None, lambda _: None)
     latents = partial(draw_latents, spec, 0, CPU, world)
-    game = Game(
+    game = AdversarialGame(
         generator=player(generator),  # type: ignore[arg-type]  # a player of its own class
         discriminator=player(discriminator),  # type: ignore[arg-type]
         objective=OBJECTIVES["relativistic"],

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from models.family import Discriminator, Generator
 from models.outputs import PointsOutput
 from tests.conftest import spec_of
+from training.adversarial import AdversarialGame
 from training.data.source import Batch
 from training.ema import Ema
-from training.loop import Game, Losses, Player, TrainingDiverged, train
+from training.loop import Losses, Player, TrainingDiverged, train
 from training.objectives import OBJECTIVES, Objective
 from training.penalties import PENALTIES, Penalty
 
@@ -47,9 +48,9 @@ def player(network: Any, lr: float) -> Player[Any]:
     return Player(network, torch.optim.SGD(network.parameters(), lr=lr), network, lr)
 
 
-def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> Game:
+def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> AdversarialGame:
     generator = Shift()
-    return Game(
+    return AdversarialGame(
         generator=player(generator, lr),
         discriminator=player(Slope(), lr),
         objective=objective,
@@ -61,11 +62,11 @@ def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: A
     )
 
 
-def slope(game: Game) -> float:
+def slope(game: AdversarialGame) -> float:
     return float(game.discriminator.network.slope.item())
 
 
-def shift(game: Game) -> float:
+def shift(game: AdversarialGame) -> float:
     return float(game.generator.network.shift.item())
 
 
@@ -79,7 +80,7 @@ def test_one_round_by_hand() -> None:
     train(game, 1, lambda step, losses: heard.append((step, losses)))
     assert slope(game) == pytest.approx(0.3)
     assert shift(game) == pytest.approx(0.03)
-    assert heard == [(1, Losses(0.0, 0.0))]
+    assert heard == [(1, {"discriminator": 0.0, "generator": 0.0})]
 
 
 def test_discriminator_steps_come_before_each_generator_step() -> None:
@@ -126,7 +127,7 @@ def test_relativistic_losses_are_of_pairs() -> None:
     difference = 0.15 * (0.0 - 3.0)  # D(fake) - D(real)
     share = 1 / (1 + math.exp(difference))
     assert shift(game) == pytest.approx(0.1 * share * 0.15)
-    assert heard[0].generator == pytest.approx(math.log(1 + math.exp(-difference)))
+    assert heard[0]["generator"] == pytest.approx(math.log(1 + math.exp(-difference)))
 
 
 @pytest.mark.parametrize("name", ["non-saturating", "relativistic", "wasserstein"])

@@ -1,0 +1,127 @@
+"""The adversarial game: the algorithm box of the GAN papers, with the objective and all that restrains it as fields.
+
+Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, algorithm 1.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.family import Discriminator, Generator
+from training.augment import Augment
+from training.data.source import Batch
+from training.loop import Game, Player, in_full, in_parts
+from training.objectives import Objective
+from training.packing import pack, unpack
+from training.penalties import Critic, Penalty
+
+
+@dataclass(kw_only=True)
+class AdversarialGame(Game):
+    """The two players and the rules between them."""
+
+    generator: Player[Generator]
+    discriminator: Player[Discriminator]
+    objective: Objective
+    draw_latents: Callable[..., Tensor]
+    """How many, and what they are for (step and update) → this rank's latents [N, dim], on the device."""
+    penalties: Sequence[Penalty] = ()
+    augment: Augment | None = None
+    discriminator_steps: int = 1
+    packing: int = 1
+    precision: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """What networks run in, but for penalties, whose second derivatives want full precision."""
+
+    remedy = "lower the learning rates, or choose a gentler objective such as hinge"
+
+    @property
+    def players(self) -> dict[str, Player[Any]]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        modules = super().modules
+        return modules if self.augment is None else modules | {"augment": self.augment}
+
+    def play(self, step: int) -> dict[str, Tensor]:
+        """What each player lost, the discriminator in the last of its updates."""
+        for turn in range(self.discriminator_steps):
+            batch = next(self.batches)
+            discriminator_loss = self._discriminator_step(batch, step, turn)
+        return {"discriminator": discriminator_loss, "generator": self._generator_step(batch, step)}
+
+    def _discriminator_step(self, batch: Batch, step: int, turn: int) -> Tensor:
+        """Teach the discriminator to tell a batch of real samples from as many fakes."""
+        update = (step - 1) * self.discriminator_steps + turn
+        penalties = [penalty for penalty in self.penalties if penalty.is_due(update)]
+        adapts = self.augment is not None and self.augment.adapts
+        sureness: list[Tensor] = []
+
+        def loss(part: Batch, latents: Tensor) -> Tensor:
+            critic = self._critic(self.discriminator.learner, part.condition)
+            real = pack(part.samples, self.packing)
+            with self.precision():
+                with torch.no_grad():
+                    fake = pack(self.generator.network(latents, part.condition), self.packing)
+                real_logits, fake_logits = in_full(critic(real)), in_full(critic(fake))
+                loss = self.objective.discriminator_loss(real_logits, fake_logits)
+            if adapts:
+                margin = real_logits - fake_logits if self.objective.relative else real_logits
+                sureness.append(margin.detach().sign().mean())
+            for penalty in penalties:
+                loss = loss + penalty(critic, real, in_full(fake))
+            return loss
+
+        latents = self.draw_latents(len(batch.samples), step, f"discriminator {turn}")
+        mean_loss = self.discriminator.descend(in_parts(loss, batch, latents, self.microbatches))
+        if self.objective.clip is not None:
+            with torch.no_grad():
+                for parameter in self.discriminator.parameters:
+                    parameter.clamp_(-self.objective.clip, self.objective.clip)
+        if self.augment is not None and adapts:
+            sure = self.world.mean(torch.stack(sureness).mean())
+            self.augment.hear(sure, len(batch.samples) * self.world.size)
+        return mean_loss
+
+    def _generator_step(self, batch: Batch, step: int) -> Tensor:
+        """Teach the generator to pass for real, with as many samples (of the same classes) as the batch has."""
+
+        def loss(part: Batch, latents: Tensor) -> Tensor:
+            critic = self._critic(self.discriminator.network, part.condition)
+            with self.precision():
+                fake = self.generator.learner(latents, part.condition)
+                logits = in_full(critic(pack(fake, self.packing)))
+                if self.objective.relative:
+                    logits = logits - in_full(critic(pack(part.samples, self.packing)))
+                return self.objective.generator_loss(logits)
+
+        latents = self.draw_latents(len(batch.samples), step, "generator")
+        with _held_still(self.discriminator):
+            return self.generator.descend(in_parts(loss, batch, latents, self.microbatches))
+
+    def _critic(self, discriminator: nn.Module, condition: Tensor | None) -> Critic:
+        """Packed samples → logits, by way of the views through which this game shows them."""
+
+        def critic(packed: Tensor) -> Tensor:
+            if self.augment is not None:
+                packed = pack(self.augment(unpack(in_full(packed), self.packing)), self.packing)
+            logits: Tensor = discriminator(packed, condition)
+            return logits
+
+        return critic
+
+
+@contextlib.contextmanager
+def _held_still(player: Player[Any]) -> Iterator[None]:
+    """Within the block, no gradients of its parameters are computed."""
+    for parameter in player.parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in player.parameters:
+            parameter.requires_grad_(True)
