@@ -70,7 +70,7 @@ class Inception(FeatureNetwork):
         try:
             with replacing(path) as temporary:
                 save_file({"features": features, "probabilities": probabilities}, temporary)
-        except OSError as problem:
+        except (OSError, SafetensorError) as problem:
             logger.warning("features of real images cannot be kept in %s: %s", path.parent, problem)
         return features, probabilities
 
