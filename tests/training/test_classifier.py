@@ -59,7 +59,8 @@ def test_what_is_shipped_knows_garments_that_it_was_not_shown() -> None:
 def yardstick() -> ImageYardstick:
     torch.manual_seed(0)
     reference, others = stripes(600), stripes(900, seed=1)
-    measure = ImageYardstick(Classifier().eval(), reference[0], Judged(*others), knows_classes=True)
+    classifier = Classifier().eval()
+    measure = ImageYardstick(classifier, reference[0], Judged(*others), classifier)
     measure.count = 600
     return measure
 
@@ -87,5 +88,5 @@ def test_collapse_is_seen(yardstick: ImageYardstick) -> None:
 
 def test_digits_are_not_counted_by_garment_classes(tmp_path: Path) -> None:
     assert IdxImages(name="mnist").class_names == tuple("0123456789")
-    measure = ImageYardstick(Classifier().eval(), stripes(50)[0], Judged(*stripes(60)), knows_classes=False)
+    measure = ImageYardstick(Classifier().eval(), stripes(50)[0], Judged(*stripes(60)))
     assert "least_class" not in measure.figures(measure.real(0))

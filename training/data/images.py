@@ -17,11 +17,14 @@ from training.data.idx import IDX_SETS, Split, load_idx_set
 from training.data.pixels import in_range
 from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
 from training.evaluation.classifier import CLASSIFIED, load_classifier
+from training.evaluation.features import LoadNetwork
 from training.evaluation.yardstick import ImageYardstick, Judged, Yardstick
 from training.randomness import generator_for
 
 _SMALL = 2**31
 """Bytes; a set up to this size lives on the device."""
+_FEWEST_JUDGED = 100
+"""Images in each of the halves that are held against each other."""
 
 
 class _Images(DataSettings, ABC):
@@ -50,10 +53,12 @@ class IdxImages(_Images):
         pixels, labels = torch.tensor(loaded.images)[..., None], torch.tensor(loaded.labels, dtype=torch.int64)
         return ImageSource(pixels, labels, self.class_names, card, self.flip)
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
         """The test split is the reference, and training images are the floor."""
         test, train = (self._judged(path, on_progress, split) for split in ("test", "train"))
-        return ImageYardstick(load_classifier(), test.samples, train, knows_classes=self.name == CLASSIFIED)
+        classifier = load_classifier()
+        shown = classifier if network is None else network()
+        return ImageYardstick(shown, test.samples, train, classifier if self.name == CLASSIFIED else None)
 
     def _judged(self, path: Path | None, on_progress: OnProgress, split: Split) -> Judged:
         loaded = load_idx_set(self.name, path, on_progress, split)
@@ -76,7 +81,7 @@ class ImageFolder(_Images):
     def class_names(self) -> None:
         return None
 
-    def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
+    def load(self, path: Path | None, on_progress: OnProgress) -> "ImageSource":
         if path is None:
             raise DataError("this recipe learns from your own images: give their folder, zip or shards by --data PATH")
         decoded = decode_collection(path, self.resolution, self.channels, on_progress)
@@ -91,8 +96,17 @@ class ImageFolder(_Images):
         source.is_at_hand = decoded.images.nbytes <= _SMALL
         return source
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
-        raise DataError("images of your own cannot be judged yet: the embedded features are of grey ones of 28 x 28")
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
+        """A random half is the reference, and the other half is the floor; of either as many as are judged."""
+        if network is None:
+            raise DataError("the embedded features are of grey garments; --features inception judges your own images")
+        source = self.load(path, on_progress)
+        half = min(len(source) // 2, ImageYardstick.count)
+        if half < _FEWEST_JUDGED:
+            raise DataError(f"{path} has {len(source)} images; at least {2 * _FEWEST_JUDGED} are needed to judge by")
+        order = torch.randperm(len(source), generator=generator_for(0, "halves"))
+        reference, others = (source.judged(rows) for rows in (order[:half], order[half : 2 * half]))
+        return ImageYardstick(network(), reference.samples, others)
 
 
 class ImageSource(DataSource):
@@ -106,6 +120,13 @@ class ImageSource(DataSource):
         self._flip = flip
         self.class_names = class_names
         self.card = card
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def judged(self, chosen: Tensor) -> Judged:
+        """Some of the images, as a yardstick is shown them."""
+        return Judged(in_range(self._pixels[chosen].permute(0, 3, 1, 2)))
 
     def keep_on(self, device: torch.device) -> None:
         if self._pixels.nbytes <= _SMALL:

@@ -17,6 +17,7 @@ from torch import Tensor
 from models.checkpoint import DataCard
 from models.outputs import Output, PointsOutput
 from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
+from training.evaluation.features import LoadNetwork
 from training.evaluation.yardstick import MixtureYardstick, Yardstick
 from training.randomness import generator_for
 
@@ -49,7 +50,9 @@ class Mixture(DataSettings):
             raise DataError(f"{self.name} is drawn, not read: leave --data away")
         return MixtureSource(self.name)
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
+        if network is not None:
+            raise DataError(f"{self.name} is judged on its coordinates: leave --features away")
         modes = _MIXTURES[self.name]
         return MixtureYardstick(torch.tensor(modes.centers), modes.sigma)
 

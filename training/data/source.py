@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.checkpoint import DataCard
 from models.outputs import Output
+from training.evaluation.features import LoadNetwork
 from training.evaluation.yardstick import Yardstick
 
 
@@ -100,5 +101,8 @@ class DataSettings(BaseModel, ABC):
         """Find and read the data, at `path` if that is given; DataError where that cannot be done."""
 
     @abstractmethod
-    def yardstick(self, path: Path | None, on_progress: OnProgress) -> Yardstick:
-        """What generated samples of such data are held against; DataError where there is nothing."""
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
+        """What generated samples of such data are held against; DataError where there is nothing.
+
+        On the features of `network`, or on what comes with latentd.
+        """

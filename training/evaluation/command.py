@@ -1,6 +1,7 @@
 """`latentd evaluate`."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from models.checkpoint import Checkpoint, write_checkpoint
 from training.data import DataConfig
 from training.data.source import DataError, DataSettings, Progress
 from training.evaluation.evaluate import Figure, judge, noted
+from training.evaluation.inception import load_inception
 from training.progress import Display
 from training.run import OutputError
 
@@ -21,10 +23,17 @@ _PIPED_WIDTH = 120
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Where the data is.")
+@click.option(
+    "--features",
+    type=click.Choice(["embedded", "inception"]),
+    default="embedded",
+    show_default=True,
+    help="What figures of images are measured on; inception is the published protocol.",
+)
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Sets of samples to judge.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Write the figures into CHECKPOINT's card.")
-def evaluate(checkpoint: Path, data: Path | None, rounds: int, as_json: bool, keep: bool) -> None:
+def evaluate(checkpoint: Path, data: Path | None, features: str, rounds: int, as_json: bool, keep: bool) -> None:
     """Say how well CHECKPOINT's generator covers its data: figures, how far they vary, and the floor of real samples.
 
     The figures go into the card; the version stays, because it names the samples.
@@ -36,7 +45,8 @@ def evaluate(checkpoint: Path, data: Path | None, rounds: int, as_json: bool, ke
         def on_progress(progress: Progress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
 
-        yardstick = settings.yardstick(data, on_progress)
+        network = partial(load_inception, on_progress) if features == "inception" else None
+        yardstick = settings.yardstick(data, on_progress, network)
         figures = judge(read.build(), yardstick, rounds, on_progress)
     if as_json:
         facts = {

@@ -5,7 +5,7 @@ One class a kind of data. A yardstick knows no generator: it is given samples.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -13,14 +13,17 @@ from torch import Tensor
 
 from training.evaluation import metrics
 from training.evaluation.classifier import Classifier
+from training.evaluation.features import FeatureNetwork
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Generated samples [N, *shape] and the classes [N] that they were asked for, where there are any."""
+    """Samples [N, *shape] and the classes [N] that they have or were asked for, where there are any."""
 
     samples: Tensor
     labels: Tensor | None = None
+    is_real: bool = False
+    """Whether these are the data's own, which are judged again and again."""
 
 
 class Yardstick(ABC):
@@ -90,24 +93,28 @@ class MixtureYardstick(Yardstick):
 
 
 class ImageYardstick(Yardstick):
-    """For grey images of 28 x 28 pixels, on the features of the embedded classifier.
+    """For images, on the features of a network; `others` are real ones that `reference` does not hold.
 
-    `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`, `inception_score`; where the
-    classifier knows the classes also the smallest and the largest class's share, and for samples of known classes
-    `label_accuracy`.
+    `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`, `inception_score`; with a
+    `classifier`, which knows the data's classes, also the smallest and the largest class's share, and for samples of
+    known classes `label_accuracy`.
     """
 
-    measured_on = "features of the embedded Fashion-MNIST classifier"
     count = 10_000
 
-    def __init__(self, classifier: Classifier, reference: Tensor, others: Judged, knows_classes: bool) -> None:
+    def __init__(
+        self, network: FeatureNetwork, reference: Tensor, others: Judged, classifier: Classifier | None = None
+    ) -> None:
+        self.measured_on = network.measured_on
+        self.count = min(self.count, len(reference), len(others.samples))
+        self._network = network
         self._classifier = classifier
-        self._reference = classifier.look(reference)[0]
-        self._others = others
-        self._knows_classes = knows_classes
+        self._reference = network.look_at_real(reference)[0]
+        self._others = replace(others, is_real=True)
 
     def figures(self, judged: Judged) -> dict[str, float]:
-        features, probabilities = self._classifier.look(judged.samples)
+        look = self._network.look_at_real if judged.is_real else self._network.look
+        features, probabilities = look(judged.samples)
         precision, recall = metrics.precision_recall(self._reference, features)
         density, coverage = metrics.density_coverage(self._reference, features)
         figures = {
@@ -119,7 +126,9 @@ class ImageYardstick(Yardstick):
             "coverage": coverage,
             "inception_score": metrics.inception_score(probabilities),
         }
-        if self._knows_classes:
+        if self._classifier is not None:
+            if self._classifier is not self._network:
+                probabilities = self._classifier.look(judged.samples)[1]
             classes = probabilities.argmax(dim=1)
             of_each = metrics.shares(classes, probabilities.shape[1])
             figures |= {"least_class": min(of_each), "most_class": max(of_each)}
@@ -128,7 +137,9 @@ class ImageYardstick(Yardstick):
         return figures
 
     def real(self, draw: int) -> Judged:
+        if len(self._others.samples) == self.count:
+            return self._others
         random = torch.Generator().manual_seed(draw)
         chosen = torch.randperm(len(self._others.samples), generator=random)[: self.count]
         labels = self._others.labels
-        return Judged(self._others.samples[chosen], None if labels is None else labels[chosen])
+        return Judged(self._others.samples[chosen], None if labels is None else labels[chosen], is_real=True)
