@@ -47,6 +47,20 @@ class AdversarialGame(Game):
         modules = super().modules
         return modules if self.augment is None else modules | {"augment": self.augment}
 
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor | None:
+        """Of as many as are judged together in training one logit; what does not fill such a group is left out."""
+        network = self.discriminator.network
+        count = len(batch.samples) // (self.packing * network.group) * self.packing * network.group
+        if not count:
+            return None
+        whole = batch[:count]
+        network.eval()
+        try:
+            return in_full(network(pack(whole.samples, self.packing), whole.condition))
+        finally:
+            network.train()
+
     def play(self, step: int) -> dict[str, Tensor]:
         """What each player lost, the discriminator in the last of its updates."""
         for turn in range(self.discriminator_steps):

@@ -15,11 +15,12 @@ from models.checkpoint import SUFFIX, Checkpoint, CheckpointError
 from models.hardware import choose_device
 from models.latents import MAX_SEED
 from training.data.source import DataError, Progress
+from training.keep import OutputError
 from training.loop import Losses, TrainingDiverged
 from training.memory import OutOfMemory
 from training.progress import Display
 from training.recipe import RecipeError, load_recipe
-from training.run import OutputError, Run, StoppedEarly, run
+from training.run import Run, StoppedEarly, run
 from training.settings.base import Recipe
 from training.state import StateError
 from training.world import WorldError, is_one_of_several, joined

@@ -33,10 +33,15 @@ def feed(
         (_pinned(samples, device), labels) for samples, labels in source.draw(batch_size, seed, first, world.share)
     )
     for samples, labels in drawn if source.is_at_hand else ahead(drawn):
-        told = None
-        if isinstance(condition, ClassCondition) and labels is not None:
-            told = send(condition.one_hot(labels), device)
-        yield Batch(_in_range(samples.to(device, non_blocking=True)), told)
+        yield as_batch(samples, labels, condition, device)
+
+
+def as_batch(samples: Tensor, labels: Tensor | None, condition: Condition, device: torch.device) -> Batch:
+    """What a source drew, on the device, as numbers and as `condition` wants its classes told."""
+    told = None
+    if isinstance(condition, ClassCondition) and labels is not None:
+        told = send(condition.one_hot(labels), device)
+    return Batch(_in_range(samples.to(device, non_blocking=True)), told)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

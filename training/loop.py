@@ -90,6 +90,10 @@ class Game(ABC):
     def play(self, step: int) -> dict[str, Tensor]:
         """One round, counted from 1; what was lost in it over this rank's samples: name → scalar."""
 
+    def logits(self, batch: Batch) -> Tensor | None:
+        """What the game's discriminator makes of samples, without learning from them; None where it has none."""
+        return None
+
     @property
     @abstractmethod
     def players(self) -> dict[str, Player[Any]]:

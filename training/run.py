@@ -3,23 +3,22 @@
 import logging
 import platform
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
+from models.checkpoint import Card, Checkpoint
 from models.hardware import describe_device
 from models.spec import GeneratorSpec
 from training.assemble import assemble
 from training.data.source import DataError, DataSource, OnProgress
-from training.evaluation.evaluate import judge, noted
+from training.desk import Desk
 from training.interrupt import noted_interrupts
+from training.keep import Keeper, Moment, OutputError
 from training.loop import Game, Losses, train
 from training.memory import naming_the_remedy
 from training.recipe import require_equal_shares
@@ -28,10 +27,6 @@ from training.state import Saved, StateError, StateFolder, restore
 from training.world import World
 
 logger = logging.getLogger(__name__)
-
-
-class OutputError(Exception):
-    """The run folder cannot be written to."""
 
 
 class StoppedEarly(Exception):
@@ -69,30 +64,30 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
     spec = _spec(recipe, source)
     states = StateFolder(what.checkpoint_path.parent / "state", _identity(what, source), recipe.save_seconds)
     saved = world.from_first(lambda: _last_state(what, states))
-    done = saved.step if saved else 0
+    done = Moment(saved.step, saved.wall_seconds) if saved else Moment(0, 0.0)
     with noted_interrupts() as interrupted, naming_the_remedy(recipe, world):
-        game = assemble(recipe, source, spec, what.seed, what.device, world, done)
-        started = time.monotonic()
+        game = assemble(recipe, source, spec, what.seed, what.device, world, done.step)
         if saved:
             restore(game, saved)
-            started -= saved.wall_seconds
-            logger.info("resumed at step %d", done)
+            logger.info("resumed at step %d", done.step)
+        desk = _desk(what, source, game, states, done) if world.writes else None
 
         def on_step_done(step: int, losses: Losses) -> None:
             on_step(step, losses)
-            if world.writes:
-                states.offer(game, step, time.monotonic() - started)
+            if desk:
+                desk.hear(step, losses)
 
         try:
-            steps = train(game, recipe.steps, on_step_done, interrupted, done)
+            steps = train(game, recipe.steps, on_step_done, interrupted, done.step)
+            if steps:
+                _require_finite(game, steps)
+        except BaseException as problem:
+            if desk:
+                desk.failed(problem)
+            raise
         finally:
             states.wait()
-        checkpoint = None
-        if world.writes and steps:
-            _require_finite(game, steps)
-            if steps > done:
-                states.save_now(game, steps, time.monotonic() - started)
-            checkpoint = _write(what, source, game, steps, time.monotonic() - started)
+        checkpoint = desk.finished(steps) if desk and steps else None
     if steps < recipe.steps:
         raise StoppedEarly(checkpoint, steps)
     return checkpoint
@@ -144,44 +139,29 @@ def _require_finite(game: Game, steps: int) -> None:
         raise game.diverged(steps, "a weight")
 
 
-def _write(what: Run, source: DataSource, game: Game, steps: int, wall_seconds: float) -> Checkpoint:
-    recipe, generator = what.recipe, game.ema.generator
+def _desk(what: Run, source: DataSource, game: Game, states: StateFolder, done: Moment) -> Desk:
+    recipe = what.recipe
     card = Card(
-        spec=generator.spec,
+        spec=game.ema.generator.spec,
         recipe=what.name,
         description=recipe.description,
         settings=recipe.model_dump(mode="json"),
         data=source.card,
-        steps=steps,
-        images_seen=steps * recipe.batches_a_step * recipe.batch_size,
+        steps=0,
+        images_seen=0,
         seed=what.seed,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        wall_seconds=round(wall_seconds, 1),
+        created="",
+        wall_seconds=0.0,
         hardware=_hardware(what),
         versions={name: version(name) for name in ("latentd", "torch", "numpy")}
         | {"python": platform.python_version()},
         metrics={},
         licence=recipe.data.weights_licence,
     )
-    if recipe.data.is_judged_at_once:
-        yardstick = recipe.data.yardstick(what.data_path, lambda _: None)
-        card = noted(card, judge(generator, yardstick, rounds=1), yardstick, rounds=1)
-    try:
-        return write_checkpoint(_free_path(what, steps), card, generator.state_dict())
-    except OSError as problem:
-        raise OutputError(f"{what.checkpoint_path} could not be written: {problem}") from problem
+    keeper = Keeper(what.checkpoint_path, card, recipe.batches_a_step * recipe.batch_size, done.step)
+    return Desk(what.checkpoint_path, card, game, source, states, keeper, done)
 
 
 def _hardware(what: Run) -> str:
     ranks = f"{what.world.size} ranks, each on " if what.world.size > 1 else ""
     return f"{ranks}{describe_device(what.device)}, {torch.get_num_threads()} threads"
-
-
-def _free_path(what: Run, steps: int) -> Path:
-    """Where the checkpoint goes: a run that was stopped early does not take the place of one that went further."""
-    path = what.checkpoint_path
-    try:
-        further = steps < what.recipe.steps and Checkpoint.read(path).card.steps > steps
-    except CheckpointError:  # none there, or none that anybody could use
-        further = False
-    return path.with_stem(f"{path.stem}-step{steps}") if further else path

@@ -10,8 +10,9 @@ from training.data import IdxImages
 from training.data.idx import IDX_SETS, load_idx_set
 from training.data.pixels import in_range
 from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, load_classifier
+from training.evaluation.images import ImageYardstick, RealImages
 from training.evaluation.train_classifier import accuracy, train_classifier
-from training.evaluation.yardstick import ImageYardstick, Judged
+from training.evaluation.yardstick import Judged
 
 needs_fashion = pytest.mark.skipif(
     not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS[CLASSIFIED].folders),
@@ -55,14 +56,16 @@ def test_what_is_shipped_knows_garments_that_it_was_not_shown() -> None:
     assert accuracy(load_classifier(), in_range(torch.tensor(loaded.images)[:, None]), labels) >= 0.92
 
 
+def real(images: torch.Tensor, labels: torch.Tensor) -> RealImages:
+    return RealImages(((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8), labels)
+
+
 @pytest.fixture(scope="module")
 def yardstick() -> ImageYardstick:
     torch.manual_seed(0)
     reference, others = stripes(600), stripes(900, seed=1)
     classifier = Classifier().eval()
-    measure = ImageYardstick(classifier, reference[0], Judged(*others), classifier)
-    measure.count = 600
-    return measure
+    return ImageYardstick(classifier, real(*reference), real(*others), 600, classifier, tuple("0123456789"))
 
 
 def test_real_images_set_the_floor(yardstick: ImageYardstick) -> None:
@@ -88,5 +91,25 @@ def test_collapse_is_seen(yardstick: ImageYardstick) -> None:
 
 def test_digits_are_not_counted_by_garment_classes(tmp_path: Path) -> None:
     assert IdxImages(name="mnist").class_names == tuple("0123456789")
-    measure = ImageYardstick(Classifier().eval(), stripes(50)[0], Judged(*stripes(60)))
+    measure = ImageYardstick(Classifier().eval(), real(*stripes(50)), real(*stripes(60)), 60)
     assert "least_class" not in measure.figures(measure.real(0))
+
+
+def test_memorised_images_are_seen(yardstick: ImageYardstick) -> None:
+    train = yardstick.real(0).samples[:50]
+    noisy = (train + 0.01 * torch.randn(train.shape, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
+    distances, nearest = yardstick.nearest_training(noisy)
+    assert torch.equal(nearest, train)
+    assert distances == pytest.approx((noisy - train).square().mean(dim=(1, 2, 3)).sqrt().double(), rel=1e-4)
+    of_real = yardstick.figures(yardstick.real(0))["nearest_training"]
+    assert yardstick.figures(Judged(noisy))["nearest_training"] < of_real / 10
+
+
+def test_a_class_that_is_missing_is_named(yardstick: ImageYardstick) -> None:
+    real_images = yardstick.real(0)
+    assert real_images.labels is not None
+    without = Judged(real_images.samples[real_images.labels != 3])
+    figures = yardstick.figures(without)
+    coverage = {name: value for name, value in figures.items() if name.startswith("coverage of ")}
+    assert min(coverage, key=lambda name: coverage[name]) == "coverage of 3"
+    assert set(yardstick.glance(without)) < set(figures)

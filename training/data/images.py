@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,18 +13,22 @@ from torch import Tensor
 from models.checkpoint import DataCard
 from models.outputs import ImageOutput, Output
 from training.data.collection import decode_collection
-from training.data.idx import IDX_SETS, Split, load_idx_set
-from training.data.pixels import in_range
+from training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
 from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
 from training.evaluation.classifier import CLASSIFIED, load_classifier
 from training.evaluation.features import LoadNetwork
-from training.evaluation.yardstick import ImageYardstick, Judged, Yardstick
+from training.evaluation.images import ImageYardstick, RealImages
+from training.evaluation.yardstick import Yardstick
 from training.randomness import generator_for
 
+_HELD_OUT = 12
+"""One of so many training images is not learnt from."""
+_JUDGED, _PUBLISHED = 2000, 10_000
+"""Samples that are judged at a time while a generator learns, and in published figures."""
 _SMALL = 2**31
 """Bytes; a set up to this size lives on the device."""
 _FEWEST_JUDGED = 100
-"""Images in each of the halves that are held against each other."""
+"""Images by which anything is judged."""
 
 
 class _Images(DataSettings, ABC):
@@ -33,7 +37,10 @@ class _Images(DataSettings, ABC):
 
 
 class IdxImages(_Images):
-    """The training split of Fashion-MNIST or MNIST: 60,000 grey images of 28 x 28 pixels in 10 classes."""
+    """The training split of Fashion-MNIST or MNIST: 60,000 grey images of 28 x 28 pixels in 10 classes.
+
+    The last twelfth is held out: a generator does not learn from it, but is chosen by it.
+    """
 
     name: Literal["fashion-mnist", "mnist"]
 
@@ -47,22 +54,33 @@ class IdxImages(_Images):
 
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
         loaded = load_idx_set(self.name, path, on_progress)
-        card = DataCard(
-            name=self.name, size=len(loaded.images), sha256=loaded.sha256, licence=IDX_SETS[self.name].licence
-        )
-        pixels, labels = torch.tensor(loaded.images)[..., None], torch.tensor(loaded.labels, dtype=torch.int64)
-        return ImageSource(pixels, labels, self.class_names, card, self.flip)
+        pixels, labels = _tensors(loaded)
+        learnt = len(pixels) - len(pixels) // _HELD_OUT
+        card = DataCard(name=self.name, size=learnt, sha256=loaded.sha256, licence=IDX_SETS[self.name].licence)
+        source = ImageSource(pixels[:learnt].permute(0, 2, 3, 1), labels[:learnt], self.class_names, card, self.flip)
+        held_out, train = RealImages(pixels[learnt:], labels[learnt:]), RealImages(pixels[:learnt], labels[:learnt])
+        if len(held_out) >= _FEWEST_JUDGED:
+            source.make_yardstick = lambda: self._yardstick(held_out, train, _JUDGED)
+        return source
 
     def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
         """The test split is the reference, and training images are the floor."""
-        test, train = (self._judged(path, on_progress, split) for split in ("test", "train"))
+        test = RealImages(*_tensors(load_idx_set(self.name, path, on_progress, "test")))
+        train = RealImages(*_tensors(load_idx_set(self.name, path, on_progress)))
+        return self._yardstick(test, train, _PUBLISHED, network)
+
+    def _yardstick(
+        self, reference: RealImages, train: RealImages, count: int, network: LoadNetwork | None = None
+    ) -> Yardstick:
         classifier = load_classifier()
         shown = classifier if network is None else network()
-        return ImageYardstick(shown, test.samples, train, classifier if self.name == CLASSIFIED else None)
+        known = classifier if self.name == CLASSIFIED else None
+        return ImageYardstick(shown, reference, train, count, known, self.class_names)
 
-    def _judged(self, path: Path | None, on_progress: OnProgress, split: Split) -> Judged:
-        loaded = load_idx_set(self.name, path, on_progress, split)
-        return Judged(in_range(torch.tensor(loaded.images)[:, None]), torch.tensor(loaded.labels, dtype=torch.int64))
+
+def _tensors(loaded: LoadedIdx) -> tuple[Tensor, Tensor]:
+    """Bytes of pixels [N, 1, H, W] and labels [N]."""
+    return torch.tensor(loaded.images)[:, None], torch.tensor(loaded.labels, dtype=torch.int64)
 
 
 class ImageFolder(_Images):
@@ -101,16 +119,18 @@ class ImageFolder(_Images):
         if network is None:
             raise DataError("the embedded features are of grey garments; --features inception judges your own images")
         source = self.load(path, on_progress)
-        half = min(len(source) // 2, ImageYardstick.count)
+        half = min(len(source) // 2, _PUBLISHED)
         if half < _FEWEST_JUDGED:
             raise DataError(f"{path} has {len(source)} images; at least {2 * _FEWEST_JUDGED} are needed to judge by")
         order = torch.randperm(len(source), generator=generator_for(0, "halves"))
-        reference, others = (source.judged(rows) for rows in (order[:half], order[half : 2 * half]))
-        return ImageYardstick(network(), reference.samples, others)
+        reference, others = (source.real(rows) for rows in (order[:half], order[half : 2 * half]))
+        return ImageYardstick(network(), reference, others, half)
 
 
 class ImageSource(DataSource):
     """Bytes of images [N, H, W, C] in memory or mapped from a file, drawn in epochs that are shuffled as a whole."""
+
+    make_yardstick: Callable[[], Yardstick] | None = None
 
     def __init__(
         self, pixels: Tensor, labels: Tensor | None, class_names: tuple[str, ...], card: DataCard, flip: bool
@@ -124,9 +144,12 @@ class ImageSource(DataSource):
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def judged(self, chosen: Tensor) -> Judged:
+    def real(self, chosen: Tensor) -> RealImages:
         """Some of the images, as a yardstick is shown them."""
-        return Judged(in_range(self._pixels[chosen].permute(0, 3, 1, 2)))
+        return RealImages(self._pixels[chosen].permute(0, 3, 1, 2))
+
+    def yardstick(self) -> Yardstick | None:
+        return self.make_yardstick and self.make_yardstick()
 
     def keep_on(self, device: torch.device) -> None:
         if self._pixels.nbytes <= _SMALL:

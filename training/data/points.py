@@ -45,7 +45,7 @@ class Mixture(DataSettings):
     def output(self) -> Output:
         return PointsOutput(dim=2)
 
-    def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
+    def load(self, path: Path | None, on_progress: OnProgress) -> "MixtureSource":
         if path is not None:
             raise DataError(f"{self.name} is drawn, not read: leave --data away")
         return MixtureSource(self.name)
@@ -53,8 +53,7 @@ class Mixture(DataSettings):
     def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
         if network is not None:
             raise DataError(f"{self.name} is judged on its coordinates: leave --features away")
-        modes = _MIXTURES[self.name]
-        return MixtureYardstick(torch.tensor(modes.centers), modes.sigma)
+        return self.load(path, on_progress).yardstick()
 
 
 class MixtureSource(DataSource):
@@ -65,6 +64,9 @@ class MixtureSource(DataSource):
         self.centers = torch.tensor(modes.centers)  # [modes, 2]
         self.sigma = modes.sigma
         self.card = DataCard(name=name, size=None, sha256=None, licence="CC0-1.0")
+
+    def yardstick(self) -> Yardstick:
+        return MixtureYardstick(self.centers, self.sigma)
 
     def draw(
         self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows

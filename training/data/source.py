@@ -27,6 +27,9 @@ class Batch:
     samples: Tensor
     condition: Tensor | None = None
 
+    def __getitem__(self, rows: slice) -> "Batch":
+        return Batch(self.samples[rows], None if self.condition is None else self.condition[rows])
+
     def split(self, parts: int) -> list["Batch"]:
         """In `parts` of equal size."""
         conditions = [None] * parts if self.condition is None else self.condition.chunk(parts)
@@ -70,6 +73,10 @@ class DataSource(ABC):
         Samples are float32, or the bytes of pixels, 0 … 255 for [-1, 1]. Batches begin with number `first`; each
         depends on `seed` and its number alone. `share` picks the wanted ones of a batch's samples.
         """
+
+    def yardstick(self) -> Yardstick | None:
+        """What a generator's samples are held against while it learns: real ones that it is not shown."""
+        return None
 
     def keep_on(self, device: torch.device) -> None:  # noqa: B027  # most data has no such place
         """Move to `device` what is small enough to live there, so that batches need no transfer."""

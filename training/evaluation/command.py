@@ -14,8 +14,8 @@ from training.data import DataConfig
 from training.data.source import DataError, DataSettings, Progress
 from training.evaluation.evaluate import Figure, judge, noted
 from training.evaluation.inception import load_inception
+from training.keep import OutputError
 from training.progress import Display
-from training.run import OutputError
 
 _PIPED_WIDTH = 120
 

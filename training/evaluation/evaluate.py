@@ -31,7 +31,8 @@ def judge(
     """Judge samples of seeds 0 … `rounds` · `yardstick.count` - 1, in as many sets, beside real ones."""
     fakes, reals = [], []
     for number in range(rounds):
-        fakes.append(yardstick.figures(_samples(generator, number, yardstick.count)))
+        seeds = range(number * yardstick.count, (number + 1) * yardstick.count)
+        fakes.append(yardstick.figures(samples_of(generator, seeds)))
         on_progress(Progress("judging", 2 * number + 1, 2 * rounds, "sets"))
         reals.append(yardstick.figures(yardstick.real(number)))
         on_progress(Progress("judging", 2 * number + 2, 2 * rounds, "sets"))
@@ -52,8 +53,9 @@ def noted(card: Card, figures: dict[str, Figure], yardstick: Yardstick, rounds: 
     return card.model_copy(update={"metrics": metrics, "floors": floors, "measured": measured})
 
 
-def _samples(generator: Generator, number: int, count: int) -> Judged:
-    latents, labels = draw_many(generator.spec, range(number * count, (number + 1) * count))
+def samples_of(generator: Generator, seeds: range) -> Judged:
+    """What the generator makes of `seeds`, as it would be served."""
+    latents, labels = draw_many(generator.spec, seeds)
     samples = torch.from_numpy(generate(generator, latents, labels))
     known = [label for label in labels if label is not None]
     return Judged(samples, torch.tensor(known) if known else None)

@@ -4,7 +4,7 @@ Real samples are always the first argument. Every function that compares sets ca
 gives the floor under which no generator can honestly fall.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -55,7 +55,8 @@ def kernel_distance(real: Tensor, fake: Tensor, subsets: int = 100, size: int = 
 
 
 def _cubic(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    linear = (x @ y.T).div_(x.shape[1]).add_(1)
+    return linear.square().mul_(linear)
 
 
 def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[float, float]:
@@ -73,16 +74,16 @@ def _share_within(manifold: Tensor, points: Tensor, neighbours: int) -> float:
     return float(torch.cat(inside).double().mean())
 
 
-def density_coverage(real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[float, float]:
-    """How many real samples' balls a fake lies in, over the expected number; share of real balls that hold a fake.
+def density_coverage(real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[float, Tensor]:
+    """How many real samples' balls a fake lies in, over the expected number; of each real ball [N], if it holds a fake.
 
-    Naeem et al. 2020, https://arxiv.org/abs/2002.09797, eq. 4 and 5.
+    The share of the latter is the coverage. Naeem et al. 2020, https://arxiv.org/abs/2002.09797, eq. 4 and 5.
     """
     radii = _neighbour_distances(real, neighbours)
     balls = torch.zeros(len(real), dtype=torch.float64)
     for distances in _distances(fake, real):
         balls += (distances <= radii).double().sum(dim=0)
-    return float(balls.sum() / (neighbours * len(fake))), float((balls > 0).double().mean())
+    return float(balls.sum() / (neighbours * len(fake))), balls > 0
 
 
 def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +120,7 @@ def shares(classes: Tensor, count: int) -> list[float]:
     return [float(share) for share in torch.bincount(classes, minlength=count).double() / len(classes)]
 
 
-def reverse_kl(found: list[float]) -> float:
-    """KL(found ‖ uniform) of shares of modes, in nats (PacGAN, https://arxiv.org/abs/1712.04086, section 4.1)."""
-    shares_of = torch.tensor(found, dtype=torch.float64)
-    return float(torch.special.xlogy(shares_of, shares_of * len(found)).sum())
+def reverse_kl(found: Sequence[float], expected: Sequence[float]) -> float:
+    """KL(found ‖ expected) of shares, in nats (of modes: PacGAN, https://arxiv.org/abs/1712.04086, section 4.1)."""
+    shares_of, wanted = (torch.tensor(each, dtype=torch.float64) for each in (found, expected))
+    return float(torch.special.xlogy(shares_of, shares_of / wanted).sum())

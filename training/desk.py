@@ -1,0 +1,108 @@
+"""What one process writes of a run: its states, what is seen of it, and its generators."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from models.checkpoint import Card, Checkpoint
+from training.data.source import DataSource
+from training.folder import RunFolder
+from training.keep import Keeper, Moment
+from training.loop import Game, Losses
+from training.state import StateFolder
+from training.watch import Judgement, Watch
+
+logger = logging.getLogger(__name__)
+
+
+class Desk:
+    """Hears of every step of a run that goes on from `done`, and of how it ends.
+
+    A disk that is full costs what is seen of the run, and says so; it does not end the run.
+    """
+
+    def __init__(
+        self, path: Path, card: Card, game: Game, source: DataSource, states: StateFolder, keeper: Keeper, done: Moment
+    ) -> None:
+        self._game = game
+        self._states = states
+        self._keeper = keeper
+        self._began = time.monotonic() - done.seconds
+        self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # of any recipe
+        self._folder: RunFolder | None = RunFolder(path.parent, done.step, _facts(path, card))
+        self._watch = Watch(game, source, self._steps, self._folder, self._on_judged)
+
+    def hear(self, step: int, losses: Losses) -> None:
+        """Of a step that was played."""
+        self._seeing(lambda: self._watch.hear(step, losses, self._seconds()))
+        self._states.offer(self._game, step, self._seconds())
+
+    def finished(self, step: int) -> Checkpoint:
+        """Keep what was learnt in all the steps, or in those until the run was stopped."""
+        now = Moment(step, self._seconds())
+        self._states.save_now(self._game, step, now.seconds)
+        self._seeing(lambda: self._watch.end(step, now.seconds))
+        kept = self._keeper.last(self._game.ema.generator, now, self._steps)
+        best = self._keeper.best
+        self._close(
+            status="finished" if step == self._steps else "stopped",
+            step=step,
+            wall_seconds=round(now.seconds, 1),
+            version=kept.version,
+            best={"name": best.name, "step": best.card.steps, "version": best.version} if best else None,
+        )
+        return kept
+
+    def failed(self, problem: BaseException) -> None:
+        """Note why the run ended."""
+        self._close(status="failed", wall_seconds=round(self._seconds(), 1), error=str(problem) or repr(problem))
+
+    def _on_judged(self, judgement: Judgement) -> None:
+        now = Moment(judgement.step, self._seconds())
+        self._keeper.judged(self._game.ema.generator, judgement, now)
+        if self._folder:
+            self._folder.state(
+                step=now.step,
+                wall_seconds=round(now.seconds, 1),
+                chosen_by=judgement.chosen_by,
+                floors=dict(judgement.floors),
+                measured=judgement.measured,
+            )
+
+    def _close(self, **facts: JsonValue) -> None:
+        folder = self._folder
+        if folder:
+            self._seeing(lambda: folder.close(**facts))
+
+    def _seeing(self, write: Callable[[], None]) -> None:
+        if self._folder is None:
+            return
+        try:
+            write()
+        except OSError as problem:
+            logger.warning("what is seen of this run is no longer kept: %s", problem)
+            self._folder = None
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
+def _facts(path: Path, card: Card) -> dict[str, JsonValue]:
+    told = card.model_dump(
+        mode="json", include={"recipe", "description", "settings", "seed", "data", "hardware", "versions"}
+    )
+    return told | {
+        "name": path.stem,
+        "steps": card.settings["steps"],
+        "status": "running",
+        "step": 0,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }

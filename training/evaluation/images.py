@@ -1,0 +1,138 @@
+"""The figures of images, on the features of a network."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from training.data.pixels import in_range
+from training.evaluation import metrics
+from training.evaluation.classifier import Classifier
+from training.evaluation.features import FeatureNetwork
+from training.evaluation.yardstick import Judged, Yardstick
+
+_ROWS = 10_000
+"""Training images that are numbers at a time."""
+_THE_SAME = 1e-4
+"""Largest distance of two images that are the same but for rounding."""
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Bytes of pixels [N, C, H, W], and their classes [N] where they have any."""
+
+    pixels: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: Tensor | slice) -> "RealImages":
+        return RealImages(self.pixels[rows], None if self.labels is None else self.labels[rows])
+
+    def judged(self) -> Judged:
+        """As a yardstick is shown them."""
+        return Judged(in_range(self.pixels), self.labels, is_real=True)
+
+
+class ImageYardstick(Yardstick):
+    """For images, on the features of a network; `train` is what was learnt from, which `reference` does not hold.
+
+    `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`, `inception_score`;
+    `nearest_training`: the median distance (root of the mean square a pixel, in [-1, 1]) to the nearest training image
+    that is not the very same: where a generator has memorised, far smaller than that of real images. With a
+    `classifier`, which knows the data's classes, also `least_class` and `most_class`, the smallest and the largest
+    class's share, `coverage of …` each class, and for samples of known classes `label_accuracy`.
+    """
+
+    chosen_by = "frechet_distance"
+    _COMPARED: ClassVar[int] = 500
+    """Samples whose nearest training images are looked for."""
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        reference: RealImages,
+        train: RealImages,
+        count: int,
+        classifier: Classifier | None = None,
+        classes: tuple[str, ...] = (),
+    ) -> None:
+        self.measured_on = network.measured_on
+        self.count = min(count, len(reference), len(train))
+        self._network = network
+        self._classifier = classifier
+        self._classes = classes
+        self._reference = network.look_at_real(in_range(reference.pixels))[0]
+        self._reference_labels = reference.labels
+        self._train = train
+
+    def figures(self, judged: Judged) -> dict[str, float]:
+        features, probabilities = self._look(judged)
+        nearest, _ = self.nearest_training(judged.samples[: self._COMPARED])
+        return {
+            **self._glance(judged, features),
+            "kernel_distance": metrics.kernel_distance(self._reference, features),
+            "inception_score": metrics.inception_score(probabilities),
+            "nearest_training": float(nearest.median()),
+        }
+
+    def glance(self, judged: Judged) -> dict[str, float]:
+        return self._glance(judged, self._look(judged)[0])
+
+    def nearest_training(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances are the root of the mean square a pixel, in [-1, 1]."""
+        nearest = torch.full((len(samples),), math.inf, dtype=torch.float64)
+        images = torch.zeros_like(samples)
+        for rows in torch.split(self._train.pixels, _ROWS):
+            candidates = in_range(rows)
+            distances = torch.cdist(samples.flatten(1).double(), candidates.flatten(1).double())  # [N, rows]
+            distances[distances < _THE_SAME] = math.inf
+            found = distances.min(dim=1)
+            nearer = found.values < nearest
+            nearest = torch.where(nearer, found.values, nearest)
+            images[nearer] = candidates[found.indices[nearer]]
+        return nearest / math.sqrt(samples[0].numel()), images
+
+    def real(self, draw: int) -> Judged:
+        if len(self._train) == self.count:
+            return self._train.judged()
+        random = torch.Generator().manual_seed(draw)
+        return self._train[torch.randperm(len(self._train), generator=random)[: self.count]].judged()
+
+    def _look(self, judged: Judged) -> tuple[Tensor, Tensor]:
+        look = self._network.look_at_real if judged.is_real else self._network.look
+        return look(judged.samples)
+
+    def _glance(self, judged: Judged, features: Tensor) -> dict[str, float]:
+        precision, recall = metrics.precision_recall(self._reference, features)
+        density, covered = metrics.density_coverage(self._reference, features)
+        return {
+            "frechet_distance": metrics.frechet_distance(self._reference, features),
+            "precision": precision,
+            "recall": recall,
+            "density": density,
+            "coverage": _share(covered),
+            **self._of_classes(judged, covered),
+        }
+
+    def _of_classes(self, judged: Judged, covered: Tensor) -> dict[str, float]:
+        """What depends on the classes; `covered` [reference] says which real images' balls hold a sample."""
+        if self._classifier is None or self._reference_labels is None:
+            return {}
+        classes = self._classifier.look(judged.samples)[1].argmax(dim=1)
+        of_each = metrics.shares(classes, len(self._classes))
+        figures = {"least_class": min(of_each), "most_class": max(of_each)}
+        for number, name in enumerate(self._classes):
+            of_class = self._reference_labels == number
+            if of_class.any():
+                figures[f"coverage of {name}"] = _share(covered[of_class])
+        if judged.labels is not None:
+            figures["label_accuracy"] = _share(classes == judged.labels)
+        return figures
+
+
+def _share(of: Tensor) -> float:
+    return float(of.double().mean())

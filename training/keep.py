@@ -1,0 +1,101 @@
+"""Which generators of a run are kept: the last one, and beside it the best of those that were judged on the way."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
+from models.family import Generator
+from training.watch import Judgement
+
+
+class OutputError(Exception):
+    """The run folder cannot be written to."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands."""
+
+    step: int
+    seconds: float
+
+
+class Keeper:
+    """Writes checkpoints at `path`, and the best as `NAME-best` beside it for as long as the last one is worse.
+
+    `card` says what is the same for all of them; a run that goes on from step `done` remembers its best by those files.
+    """
+
+    def __init__(self, path: Path, card: Card, images_a_step: int, done: int) -> None:
+        self._path = path
+        self._best_path = path.with_stem(f"{path.stem}-best")
+        self._card = card
+        self._images_a_step = images_a_step
+        self._done = done
+        self._judgement: Judgement | None = None
+        self._best: float | None = None
+
+    def judged(self, generator: Generator, judgement: Judgement, now: Moment) -> None:
+        """Keep `generator` if no better one was judged before; OSError where it cannot be written."""
+        self._judgement = judgement
+        if self._best is None:
+            self._best = self._best_before(judgement.chosen_by)
+        if judgement.value < self._best:
+            self._best = judgement.value
+            self._write(self._best_path, generator, now)
+
+    def last(self, generator: Generator, now: Moment, planned: int) -> Checkpoint:
+        """Keep the generator that a run of `planned` steps ended with, at that step or stopped before.
+
+        Raises OutputError where it cannot be written.
+        """
+        path = self._free_path(now, planned)
+        try:
+            kept = self._write(path, generator, now)
+        except OSError as problem:
+            raise OutputError(f"{path} could not be written: {problem}") from problem
+        if self._judgement and self._judgement.step == now.step and self._judgement.value == self._best:
+            self._best_path.unlink(missing_ok=True)
+        return kept
+
+    @property
+    def best(self) -> Checkpoint | None:
+        """The best, where that is not the last."""
+        return _read(self._best_path)
+
+    def _best_before(self, chosen_by: str) -> float:
+        cards = [read.card for read in map(_read, (self._path, self._best_path)) if read]
+        return min(
+            (card.metrics[chosen_by] for card in cards if card.steps <= self._done and chosen_by in card.metrics),
+            default=float("inf"),
+        )
+
+    def _write(self, path: Path, generator: Generator, now: Moment) -> Checkpoint:
+        facts: dict[str, object] = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "steps": now.step,
+            "images_seen": now.step * self._images_a_step,
+            "wall_seconds": round(now.seconds, 1),
+        }
+        if self._judgement and self._judgement.step == now.step:
+            facts |= {
+                "metrics": self._judgement.figures,
+                "floors": self._judgement.floors,
+                "measured": self._judgement.measured,
+            }
+        return write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
+
+    def _free_path(self, now: Moment, planned: int) -> Path:
+        """A run that was stopped early does not take the place of one that went further."""
+        before = _read(self._path)
+        further = now.step < planned and before is not None and before.card.steps > now.step
+        return self._path.with_stem(f"{self._path.stem}-step{now.step}") if further else self._path
+
+
+def _read(path: Path) -> Checkpoint | None:
+    """None where there is none that anybody could use."""
+    try:
+        return Checkpoint.read(path)
+    except CheckpointError:
+        return None

@@ -1,0 +1,66 @@
+"""How a generator's samples look at one step, as a file: a picture, or points with the discriminator's surface."""
+
+import orjson
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from models.family import Generator
+from models.outputs import ImageOutput
+from training.data.source import Batch
+from training.evaluation.evaluate import samples_of
+from training.evaluation.yardstick import Yardstick
+from training.loop import Game
+
+_PICTURED, _PLOTTED = 64, 512
+"""Seeds from 0."""
+_MESH = 48
+"""Points of the surface in each direction."""
+_NEIGHBOURED = 16
+_DIGITS = 3
+_PLANE = (2,)
+
+
+def snapshot_of(game: Game, reach: float) -> tuple[bytes, str]:
+    """The file's content and its suffix: samples of seeds 0, 1, 2, … of the averaged generator.
+
+    A `png` where samples can be laid out as one picture. Else a `json` with `samples` and, for points of the plane
+    where there is a discriminator, its `surface`: logits on a mesh of [-reach, reach]², rows from below; the `reach`.
+    """
+    generator = game.ema.generator
+    output = generator.spec.output
+    if "png" in output.grid_formats:
+        return output.encode_grid(samples_of(generator, range(_PICTURED)).samples.numpy(), "png"), "png"
+    content: dict[str, object] = {"samples": _short(samples_of(generator, range(_PLOTTED)).samples)}
+    if output.shape == _PLANE:
+        device = next(generator.parameters()).device
+        across = torch.linspace(-reach, reach, _MESH, device=device)
+        mesh = torch.cartesian_prod(across, across).flip(1)  # [MESH², 2], x running first
+        surface = game.logits(Batch(mesh))
+        if surface is not None and len(surface) == len(mesh):
+            content |= {"surface": _short(surface.view(_MESH, _MESH)), "reach": reach}
+    return orjson.dumps(content), "json"
+
+
+def nearest_training(generator: Generator, yardstick: Yardstick) -> tuple[bytes, dict[str, JsonValue]] | None:
+    """A picture of samples, each above the nearest of the training data, and how far they are; None without one."""
+    output = generator.spec.output
+    if not isinstance(output, ImageOutput):
+        return None
+    samples = samples_of(generator, range(_NEIGHBOURED)).samples
+    found = yardstick.nearest_training(samples)
+    if found is None:
+        return None
+    distances, nearest = found
+    pair = output.model_copy(update={"height": 2 * output.height})
+    picture = pair.encode_grid(torch.cat([samples, nearest], dim=2).numpy(), "png")
+    real = yardstick.real(0).samples[:_NEIGHBOURED]
+    of_real = yardstick.nearest_training(real)
+    return picture, {
+        "distances": [round(value, _DIGITS) for value in distances.tolist()],
+        "of_real": of_real and round(float(of_real[0].median()), _DIGITS),
+    }
+
+
+def _short(values: Tensor) -> object:
+    return [[round(value, _DIGITS) for value in row] for row in values.flatten(1).tolist()]

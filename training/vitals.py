@@ -1,0 +1,84 @@
+"""How a game is doing, seen from its samples and from its discriminator: cheap enough to look at again and again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.clusters import Clusters
+from training.data.source import Batch
+
+_CLUSTERS = 32
+_REACHED = 0.25
+"""A cluster is reached where samples have this part of the share that the data has."""
+_SHOWN, _KNOWN = 256, 1024
+"""Real samples that the discriminator is shown beside as many generated ones, and those that clusters are made of."""
+_FEWEST = 50
+
+Critic = Callable[[Batch], Tensor | None]
+"""Samples and their condition → logits; None where there is no discriminator."""
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """One look at a game. Distances are of samples in the space of the data, flattened."""
+
+    diversity: float
+    """Share of the data's clusters that the samples reach, 0 … 1; real samples reach nearly all."""
+    distance: float
+    """How much farther than real samples they lie from the nearest real one, over how far real ones lie apart; ≤ 0 is
+    as near."""
+    movement: float
+    """How far samples of the same latents went since the last look, over how far real ones lie apart; 0 at first."""
+    certainty: float
+    """Share of pairs of a real and a generated sample that the discriminator puts in order; 0.5 is a draw, or none."""
+
+
+class Nurse:
+    """Looks at what a generator makes of always the same latents, beside always the same real samples."""
+
+    def __init__(self, known: Tensor, shown: Batch, random: torch.Generator) -> None:
+        self._known = _flat(known)
+        self._shown = shown
+        self._clusters = Clusters(self._known, min(_CLUSTERS, len(known)), random)
+        self._near = _nearest(_flat(shown.samples), self._known)
+        self._apart = _spread(_flat(shown.samples))
+        self._before: Tensor | None = None
+
+    @torch.no_grad()
+    def look(self, samples: Tensor, critic: Critic) -> Vitals:
+        """At generated samples, of the classes that the shown real ones have."""
+        flat = _flat(samples)
+        moved = 0.0 if self._before is None else float((flat - self._before).norm(dim=1).mean()) / self._apart
+        self._before = flat
+        reached = self._clusters.shares_of(flat) >= _REACHED * self._clusters.shares
+        fake = Batch(samples, self._shown.condition)
+        return Vitals(
+            diversity=float(reached.float().mean()),
+            distance=(_nearest(flat, self._known) - self._near) / self._apart,
+            movement=moved,
+            certainty=_order(critic(self._shown), critic(fake)),
+        )
+
+
+def _flat(samples: Tensor) -> Tensor:
+    return samples.flatten(1).float()
+
+
+def _nearest(samples: Tensor, among: Tensor) -> float:
+    """Mean distance to the nearest."""
+    return float(torch.cdist(samples, among).amin(dim=1).mean())
+
+
+def _spread(samples: Tensor) -> float:
+    """Mean distance of two of them; never 0."""
+    return max(float(torch.pdist(samples).mean()), 1e-12)
+
+
+def _order(real: Tensor | None, fake: Tensor | None) -> float:
+    """Share of pairs with the larger logit on the real side, ties counted half (the area under the ROC curve)."""
+    if real is None or fake is None:
+        return 0.5
+    difference = real[:, None] - fake[None, :]
+    return float(((difference > 0).float() + 0.5 * (difference == 0).float()).mean())

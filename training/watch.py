@@ -1,0 +1,150 @@
+"""What is seen of a run while it goes on: losses, vitals, samples, figures on held-out data, and the alarm."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+import torch
+
+from training.alarm import Alarm
+from training.assemble import draw_latents
+from training.data.source import DataSource
+from training.evaluation.evaluate import samples_of
+from training.feed import as_batch
+from training.folder import RunFolder
+from training.loop import Game, Losses
+from training.randomness import generator_for, seed_for
+from training.snapshots import nearest_training, snapshot_of
+from training.vitals import Nurse, Vitals
+from training.world import World
+
+logger = logging.getLogger(__name__)
+
+_REAL, _ONE_SHOWN_OF = 1280, 5
+"""Real samples that vitals are taken beside; one of so many is shown to the discriminator."""
+_MARGIN = 1.25
+_RECORDS, _SNAPSHOTS, _JUDGEMENTS = 200, 40, 10
+"""How often in a run."""
+_SHARE_OF_TIME = 1 / 60
+"""Of a run's time, spent on looking at its vitals."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Figures of the generator at one step, on data that it does not learn from."""
+
+    step: int
+    figures: Mapping[str, float]
+    floors: Mapping[str, float]
+    """The same of real samples."""
+    chosen_by: str
+    measured: str
+    """How and on what, in words."""
+
+    @property
+    def value(self) -> float:
+        """By which the best generator is chosen; less is better."""
+        return self.figures[self.chosen_by]
+
+
+class Watch:
+    """Hears of every step of a run of `steps`, and keeps what there is to know in its folder.
+
+    `on_judged` is called with every judgement.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        source: DataSource,
+        steps: int,
+        folder: RunFolder,
+        on_judged: Callable[[Judgement], None],
+    ) -> None:
+        self._game = game
+        self._steps = steps
+        self._folder = folder
+        self._on_judged = on_judged
+        self._losses: list[Losses] = []
+        self._yardstick = source.yardstick()
+        self._examined = _Examined(game, source)
+        self._alarm = Alarm(steps)
+        self._look_at = 0.0
+        self._judged_at = 0
+        self._floors: dict[str, float] = {}
+
+    def hear(self, step: int, losses: Losses, seconds: float) -> None:
+        """Of a step that ended `seconds` after the run began."""
+        self._losses.append(losses)
+        if self._is_due(step, _RECORDS):
+            self._folder.note(step, seconds, "losses", _means(self._losses))
+            self._losses.clear()
+        if time.monotonic() >= self._look_at:
+            self._look(step, seconds)
+        if self._is_due(step, _SNAPSHOTS):
+            self._folder.keep_samples(step, *snapshot_of(self._game, self._examined.reach))
+        if self._is_due(step, _JUDGEMENTS):
+            self._judge(step, seconds)
+
+    def end(self, step: int, seconds: float) -> None:
+        """Of the last step: the generator is judged, and held against what it learnt from."""
+        self._judge(step, seconds)
+        generator = self._game.ema.generator
+        if self._yardstick and (picture := nearest_training(generator, self._yardstick)):
+            self._folder.keep_nearest(*picture)
+
+    def _judge(self, step: int, seconds: float) -> None:
+        """The generator as it is, if there is a yardstick and it was not judged at this step."""
+        if self._yardstick is None or self._judged_at == step:
+            return
+        self._judged_at = step
+        judged = samples_of(self._game.ema.generator, range(self._yardstick.count))
+        if not judged.samples.isfinite().all():
+            return  # the run is about to end
+        figures = self._yardstick.glance(judged)
+        self._folder.note(step, seconds, "figures", figures)
+        self._floors = self._floors or self._yardstick.glance(self._yardstick.real(0))
+        measured = f"{self._yardstick.count} samples against held-out data, {self._yardstick.measured_on}"
+        self._on_judged(Judgement(step, figures, self._floors, self._yardstick.chosen_by, measured))
+
+    def _is_due(self, step: int, times: int) -> bool:
+        return step % max(1, self._steps // times) == 0 or step == self._steps
+
+    def _look(self, step: int, seconds: float) -> None:
+        started = time.monotonic()
+        if vitals := self._examined.look():
+            self._folder.note(step, seconds, "vitals", asdict(vitals))
+            if finding := self._alarm.hear(step, vitals):
+                logger.warning("step %d: %s", step, finding.message)
+                self._folder.note(step, seconds, "alarm", asdict(finding))
+        ended = time.monotonic()
+        self._look_at = ended + (ended - started) / _SHARE_OF_TIME
+
+
+class _Examined:
+    """The game as the nurse looks at it: always the same latents, beside always the same real samples."""
+
+    def __init__(self, game: Game, source: DataSource) -> None:
+        self._game = game
+        spec = game.ema.generator.spec
+        device = next(game.ema.generator.parameters()).device
+        count = min(_REAL, source.card.size or _REAL)
+        seed = seed_for(game.seed, "vitals")
+        real = as_batch(*next(source.draw(count, seed)), spec.condition, device)
+        shown, known = real[: count // _ONE_SHOWN_OF], real[count // _ONE_SHOWN_OF :]
+        self._condition = shown.condition
+        self._latents = draw_latents(spec, seed, device, World(), len(shown.samples))
+        self._nurse = Nurse(known.samples, shown, generator_for(seed, "clusters"))
+        self.reach = _MARGIN * float(real.samples.abs().max())
+        """How far the data goes from the origin, and a little more."""
+
+    @torch.no_grad()
+    def look(self) -> Vitals | None:
+        samples = self._game.ema.generator(self._latents, self._condition)
+        return self._nurse.look(samples, self._game.logits) if samples.isfinite().all() else None
+
+
+def _means(losses: Sequence[Losses]) -> dict[str, float]:
+    return {name: fmean(each[name] for each in losses) for name in losses[0]}
