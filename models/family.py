@@ -57,6 +57,22 @@ class TwoStageGenerator(Generator):
         return self.synthesize(self.map(z, condition))
 
 
+class FittedGenerator(Generator):
+    """A generator whose weights follow from the mean and the covariance of what it shall make."""
+
+    @abstractmethod
+    def fit(self, mean: Tensor, covariance: Tensor) -> None:
+        """Take the mean [values] and the covariance [values, values] of flattened samples, on its device."""
+
+
+class Encoder(nn.Module, ABC):
+    """From samples to what a generator could make them of."""
+
+    @abstractmethod
+    def forward(self, samples: Tensor) -> Tensor:
+        """Samples [N, *shape] → so many outputs as it was built with, [N, outputs]."""
+
+
 class Discriminator(nn.Module, ABC):
     """A critic of samples: larger logits mean more real."""
 
@@ -76,9 +92,14 @@ class FamilyConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Family:
-    """Two network classes, called as `generator(spec, config)` and `discriminator(spec, config)`."""
+    """Network classes, called as `generator(spec, config)`; `discriminator` too; an `encoder` also with its outputs.
+
+    A family without a discriminator takes no part in adversarial games, one without an encoder in no autoencoder.
+    """
 
     generator_config: type[FamilyConfig]
     generator: Any
-    discriminator_config: type[FamilyConfig]
-    discriminator: Any
+    discriminator_config: type[FamilyConfig] | None = None
+    discriminator: Any = None
+    encoder_config: type[FamilyConfig] | None = None
+    encoder: Any = None

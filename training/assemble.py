@@ -1,6 +1,7 @@
 """From a recipe to a game that is ready to be played: networks, optimizers and inputs, on their device."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,10 +21,14 @@ from training.data.source import Batch, DataSource
 from training.ema import Ema
 from training.feed import feed, send
 from training.loop import Game, Player
+from training.moments import Moments, MomentsGame
 from training.randomness import generator_for, seed_default, seed_for
+from training.reconstruction import ReconstructionGame
 from training.schedule import schedule
 from training.settings.adversarial import AdversarialRecipe
+from training.settings.autoencoder import EncodedRecipe
 from training.settings.base import LearntRecipe, Recipe
+from training.settings.moments import MomentsRecipe
 from training.world import World
 
 Network = TypeVar("Network", bound=Module)
@@ -83,6 +88,42 @@ def _adversarial(recipe: AdversarialRecipe, setting: Setting) -> Game:
         microbatches=recipe.microbatches,
         packing=recipe.packing,
         precision=_precision(recipe, device),
+        world=setting.world,
+    )
+
+
+@game_of.register
+def _reconstruction(recipe: EncodedRecipe, setting: Setting) -> Game:
+    spec, device = setting.spec, setting.device
+    generator = _place(build_generator(spec), device)
+    encoder = _place(recipe.build_encoder(spec), device)
+    ema = Ema(generator, recipe.ema_decay)
+    if recipe.compile:
+        generator.compile()
+        encoder.compile()
+    autoencoder = recipe.make_autoencoder(encoder, generator, _precision(recipe, device))
+    return ReconstructionGame(
+        autoencoder=_player(recipe, autoencoder, recipe.lr, setting),
+        ema=ema,
+        batches=_batches(recipe, setting),
+        draw_latents=partial(draw_latents, spec, setting.seed, device, setting.world),
+        seed=setting.seed,
+        schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
+        microbatches=recipe.microbatches,
+        world=setting.world,
+    )
+
+
+@game_of.register
+def _moments(recipe: MomentsRecipe, setting: Setting) -> Game:
+    generator = recipe.build_generator(setting.spec).to(setting.device)
+    return MomentsGame(
+        generator=generator,
+        moments=Moments(math.prod(setting.spec.output.shape)).to(setting.device),
+        ema=Ema(generator, decay=0.0),
+        batches=_batches(recipe, setting),
+        seed=setting.seed,
+        microbatches=recipe.microbatches,
         world=setting.world,
     )
 

@@ -14,10 +14,15 @@ from models.checkpoint import CheckpointError, check_model_name
 from models.validation import first_problem
 from training.objectives import OBJECTIVES
 from training.settings.adversarial import AdversarialRecipe
+from training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
 from training.settings.base import Recipe, known
+from training.settings.moments import MomentsRecipe
 
 KINDS: dict[str, type[Recipe]] = {
     **dict.fromkeys(OBJECTIVES, AdversarialRecipe),
+    "reconstruction": AutoencoderRecipe,
+    "evidence": VariationalRecipe,
+    "moments": MomentsRecipe,
 }
 """What a recipe can say, by its objective."""
 
@@ -94,6 +99,12 @@ def require_equal_shares(recipe: Recipe, ranks: int) -> None:
     if recipe.batch_size % math.prod(divisors.values()):
         named = " · ".join(f"{name}={divisor}" for name, divisor in divisors.items() if divisor > 1)
         raise RecipeError(f"batch_size={recipe.batch_size} (of all ranks together) is no multiple of {named}")
+    together = recipe.batch_size // recipe.microbatches // ranks
+    if together < recipe.fewest_together:
+        raise RecipeError(
+            f"batch_size={recipe.batch_size} is computed in parts of {together}, but objective={recipe.objective} with "
+            f"generator.latent.dim={recipe.generator.latent.dim} takes {recipe.fewest_together} at once"
+        )
 
 
 def _apply(tables: dict[str, Any], setting: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models.family import Discriminator, Family, Generator
+from models.family import Discriminator, Encoder, Family, Generator
 from models.spec import GeneratorSpec
 
 
@@ -37,11 +37,25 @@ def build_generator(spec: GeneratorSpec) -> Generator:
 
 
 def build_discriminator(spec: GeneratorSpec, config: dict[str, Any], together: int = 1) -> Discriminator:
-    """The family's discriminator with freshly drawn weights, for samples of `spec`, or for so many `together`."""
+    """The family's discriminator with freshly drawn weights, for samples of `spec`, or for so many `together`.
+
+    ValueError where it has none, or none for such samples.
+    """
     family = family_called(spec.family)
+    if family.discriminator_config is None:
+        raise ValueError(f"family {spec.family} has none")
     judged = spec.model_copy(update={"output": spec.output.stacked(together)})
     discriminator: Discriminator = family.discriminator(judged, family.discriminator_config.model_validate(config))
     return discriminator
+
+
+def build_encoder(spec: GeneratorSpec, config: dict[str, Any], outputs: int) -> Encoder:
+    """The family's encoder with freshly drawn weights, of samples of `spec`; ValueError where it has none for them."""
+    family = family_called(spec.family)
+    if family.encoder_config is None:
+        raise ValueError(f"family {spec.family} has none")
+    encoder: Encoder = family.encoder(spec, family.encoder_config.model_validate(config), outputs)
+    return encoder
 
 
 def generator_shapes(spec: GeneratorSpec) -> dict[str, tuple[torch.Size, torch.dtype]]:

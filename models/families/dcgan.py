@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from models.family import Discriminator, Family, FamilyConfig, Generator
+from models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
 from models.layers import BatchFreeLinear, MinibatchStd, limited
 from models.outputs import ImageOutput
 from models.spec import ClassCondition, GeneratorSpec
@@ -30,15 +30,17 @@ class DcganConfig(FamilyConfig):
     width: int = Field(default=64, ge=4, le=512)
 
 
-class DcganDiscriminatorConfig(FamilyConfig):
-    """`width`: channels after the first halving; `norm` as in the papers: batch (DCGAN), spectral (SNGAN).
-
-    `minibatch_std`: samples that are compared with one another before the logit; 0 for none.
-    """
+class DcganEncoderConfig(FamilyConfig):
+    """`width`: channels after the first halving; `norm` as in the papers: batch (DCGAN), spectral (SNGAN)."""
 
     width: int = Field(default=64, ge=4, le=512)
     norm: Literal["batch", "spectral", "none"] = "batch"
     leaky_slope: float = Field(default=0.2, ge=0.0, lt=1.0)
+
+
+class DcganDiscriminatorConfig(DcganEncoderConfig):
+    """`minibatch_std`: samples that are compared with one another before the logit; 0 for none."""
+
     minibatch_std: int = Field(default=0, ge=0)
 
 
@@ -98,24 +100,13 @@ class DcganDiscriminator(Discriminator):
 
     def __init__(self, spec: GeneratorSpec, config: DcganDiscriminatorConfig) -> None:
         super().__init__()
-        image, base, halvings = _image_stages(spec)
-        if base > _SMALLEST_MAP:  # 28 → 14 → 7 → 3: what is judged is the whole garment, not its parts
-            base, halvings = base // 2, halvings + 1
+        layers, channels, side = _halvings(spec, config)
         classes = _class_count(spec)
-        channels = [min(config.width * 2**stage, _WIDEST) for stage in range(halvings)]
-        layers: list[nn.Module] = []
-        for stage, (inputs, outputs) in enumerate(zip([image.channels, *channels], channels, strict=False)):
-            normed = config.norm == "batch" and stage > 0  # the first layer stays without, as in the DCGAN paper
-            halve = nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not normed)
-            layers.append(limited(halve, config.norm))
-            if normed:
-                layers.append(nn.BatchNorm2d(outputs))
-            layers.append(nn.LeakyReLU(config.leaky_slope))
         if config.minibatch_std:
             self.group = config.minibatch_std
             layers.append(MinibatchStd(config.minibatch_std))
         self.features = nn.Sequential(*layers, nn.Flatten())
-        feature_count = (channels[-1] + bool(config.minibatch_std)) * base * base
+        feature_count = (channels + bool(config.minibatch_std)) * side * side
         self.logit = limited(nn.Linear(feature_count, 1), config.norm)
         self.class_embedding: nn.Module | None = None
         if classes:
@@ -128,6 +119,38 @@ class DcganDiscriminator(Discriminator):
         if self.class_embedding is not None:
             logits = logits + (self.class_embedding(condition) * features).sum(dim=1)
         return logits
+
+
+class DcganEncoder(Encoder):
+    """Image → halvings by strided convolutions → outputs."""
+
+    def __init__(self, spec: GeneratorSpec, config: DcganEncoderConfig, outputs: int) -> None:
+        super().__init__()
+        layers, channels, side = _halvings(spec, config)
+        last = limited(nn.Linear(channels * side * side, outputs), config.norm)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), last)
+        self.apply(_initialise)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(samples)  # [N, outputs]
+        return outputs
+
+
+def _halvings(spec: GeneratorSpec, config: DcganEncoderConfig) -> tuple[list[nn.Module], int, int]:
+    """The layers from an image to a small feature map, and this map's channels and side."""
+    image, base, halvings = _image_stages(spec)
+    if base > _SMALLEST_MAP:  # 28 → 14 → 7 → 3: what is seen is the whole garment, not its parts
+        base, halvings = base // 2, halvings + 1
+    channels = [min(config.width * 2**stage, _WIDEST) for stage in range(halvings)]
+    layers: list[nn.Module] = []
+    for stage, (inputs, outputs) in enumerate(zip([image.channels, *channels], channels, strict=False)):
+        normed = config.norm == "batch" and stage > 0  # the first layer stays without, as in the DCGAN paper
+        halve = nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not normed)
+        layers.append(limited(halve, config.norm))
+        if normed:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.LeakyReLU(config.leaky_slope))
+    return layers, channels[-1], base
 
 
 def _image_stages(spec: GeneratorSpec) -> tuple[ImageOutput, int, int]:
@@ -150,4 +173,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
 
 
-FAMILY = Family(DcganConfig, DcganGenerator, DcganDiscriminatorConfig, DcganDiscriminator)
+FAMILY = Family(
+    DcganConfig, DcganGenerator, DcganDiscriminatorConfig, DcganDiscriminator, DcganEncoderConfig, DcganEncoder
+)

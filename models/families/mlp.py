@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.family import Discriminator, Family, FamilyConfig, Generator
+from models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
 from models.layers import MinibatchStd, limited
 from models.spec import GeneratorSpec, NoCondition
 
@@ -36,6 +36,13 @@ class MlpDiscriminatorConfig(FamilyConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     norm: Literal["spectral", "none"] = "none"
     minibatch_std: int = Field(default=0, ge=0)
+
+
+class MlpEncoderConfig(FamilyConfig):
+    """The encoder's hidden layers."""
+
+    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
+    leaky_slope: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
 class MlpGenerator(Generator):
@@ -79,6 +86,19 @@ class MlpDiscriminator(Discriminator):
         return logits
 
 
+class MlpEncoder(Encoder):
+    """A sample of any fixed shape → hidden layers → outputs."""
+
+    def __init__(self, spec: GeneratorSpec, config: MlpEncoderConfig, outputs: int) -> None:
+        super().__init__()
+        layers = _hidden_layers([math.prod(spec.output.shape), *config.hidden], config.leaky_slope)
+        self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(config.hidden[-1], outputs))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(samples)  # [N, outputs]
+        return outputs
+
+
 def _hidden_layers(sizes: list[int], leaky_slope: float, dropout: float = 0.0, norm: str = "none") -> list[nn.Module]:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
@@ -93,4 +113,4 @@ def _refuse_condition(spec: GeneratorSpec) -> None:
         raise ValueError("family mlp takes no condition; use dcgan for class-conditional images")
 
 
-FAMILY = Family(MlpConfig, MlpGenerator, MlpDiscriminatorConfig, MlpDiscriminator)
+FAMILY = Family(MlpConfig, MlpGenerator, MlpDiscriminatorConfig, MlpDiscriminator, MlpEncoderConfig, MlpEncoder)

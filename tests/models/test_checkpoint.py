@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 from models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from models.families import build_generator
 from models.latents import draw_many
+from models.outputs import ImageOutput
 from models.sampling import REFERENCE_SIZE, generate
-from tests.conftest import card_of, image_spec, points_spec
+from tests.conftest import card_of, image_spec, points_spec, spec_of
 
 Write = Callable[..., Checkpoint]
+LINEAR = spec_of("linear", ImageOutput(channels=1, height=28, width=28))
 
 
 def test_round_trip_gives_the_same_samples(write: Write, tmp_path: Path) -> None:
@@ -165,7 +167,15 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
             Checkpoint.read(tmp_path / f"{name}.safetensors")
 
 
-@pytest.mark.parametrize("spec", [points_spec(), image_spec(), image_spec(conditional=True)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        points_spec(),
+        image_spec(),
+        image_spec(conditional=True),
+        spec_of("linear", ImageOutput(channels=1, height=28, width=28)),
+    ],
+)
 def test_samples_do_not_depend_on_their_batch(write: Write, spec: object) -> None:
     generator = write(spec).build()
     latents, labels = draw_many(generator.spec, range(3 * REFERENCE_SIZE + 5))

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from models.families import build_discriminator, build_generator, families
+from models.families import build_discriminator, build_encoder, build_generator, families
+from models.family import FittedGenerator
 from models.outputs import ImageOutput, PointsOutput
 from models.spec import ClassCondition, GeneratorSpec, LatentInput
 from tests.conftest import CLASSES, image_spec, points_spec, spec_of
@@ -11,21 +12,45 @@ SPECS = [
     spec_of("mlp", ImageOutput(channels=1, height=28, width=28), hidden=(16, 16)),
     *(image_spec(side, channels) for side in (28, 32, 64, 128) for channels in (1, 3)),
     *(image_spec(side, conditional=True) for side in (28, 64)),
+    spec_of("linear", PointsOutput(dim=9)),
+    spec_of("linear", ImageOutput(channels=3, height=5, width=7)),
 ]
+
+
+def part_specs(part: str) -> list[GeneratorSpec]:
+    return [spec for spec in SPECS if getattr(families()[spec.family], part)]
+
+
+def name_of(spec: GeneratorSpec) -> str:
+    return f"{spec.family}-{spec.output.shape}-{spec.condition.kind}"
 
 
 def one_hot(spec: GeneratorSpec, labels: list[int]) -> torch.Tensor | None:
     return spec.condition.one_hot(torch.tensor(labels)) if isinstance(spec.condition, ClassCondition) else None
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.family}-{spec.output.shape}-{spec.condition.kind}")
+@pytest.mark.parametrize("spec", SPECS, ids=name_of)
+def test_samples_are_what_the_spec_says(spec: GeneratorSpec) -> None:
+    samples = build_generator(spec)(3 * torch.randn(3, 8), one_hot(spec, [0, 1, 2]))
+    assert samples.shape == (3, *spec.output.shape)
+    if spec.output.bounded:
+        assert samples.abs().max() <= 1
+
+
+@pytest.mark.parametrize("spec", part_specs("encoder"), ids=name_of)
+def test_generator_and_encoder_fit_each_other(spec: GeneratorSpec) -> None:
+    encoder = build_encoder(spec, {}, outputs=5)
+    outputs = encoder(build_generator(spec)(torch.randn(3, 8), one_hot(spec, [0, 1, 2])))
+    assert outputs.shape == (3, 5)
+    outputs.sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("spec", part_specs("discriminator"), ids=name_of)
 def test_generator_and_discriminator_fit_each_other(spec: GeneratorSpec) -> None:
     z, condition = torch.randn(3, 8), one_hot(spec, [0, 1, 2])
     generator = build_generator(spec)
     samples = generator(z, condition)
-    assert samples.shape == (3, *spec.output.shape)
-    if spec.output.bounded:
-        assert samples.abs().max() <= 1
     logits = build_discriminator(spec, {})(samples, condition)
     assert logits.shape == (3,)
     logits.sum().backward()
@@ -80,11 +105,33 @@ def test_mlp_refuses_classes_and_dcgan_points() -> None:
         build_generator(spec_of("dcgan", PointsOutput(dim=2)))
 
 
+def test_linear_takes_no_more_latents_than_a_sample_has_values() -> None:
+    with pytest.raises(ValueError, match="8 numbers is more than the 2 of a sample"):
+        build_generator(spec_of("linear", PointsOutput(dim=2)))
+    with pytest.raises(ValueError, match="condition"):
+        build_generator(spec_of("linear", PointsOutput(dim=9), ClassCondition(names=CLASSES)))
+
+
+def test_linear_takes_the_largest_principal_components() -> None:
+    """Of a covariance made of known directions, with W Wᵀ worked out from these."""
+    directions = torch.linalg.qr(torch.randn(9, 9, dtype=torch.float64)).Q
+    variances = torch.arange(9, 0, -1, dtype=torch.float64)
+    generator = build_generator(spec_of("linear", PointsOutput(dim=9)))
+    assert isinstance(generator, FittedGenerator)
+    generator.fit(torch.arange(9.0), directions @ variances.diag() @ directions.T)
+    samples = generator(torch.cat([torch.zeros(1, 8), torch.eye(8)]))
+    assert samples[0].tolist() == pytest.approx(list(range(9)))
+    weight = (samples[1:] - samples[0]).T.double()  # [9, 8]
+    largest = directions[:, :8]
+    assert torch.allclose(weight @ weight.T, largest @ variances[:8].diag() @ largest.T, atol=1e-5)
+    assert weight.norm(dim=0).tolist() == pytest.approx(variances[:8].sqrt().tolist(), rel=1e-5)
+
+
 def test_unknown_family_names_the_known() -> None:
     spec = GeneratorSpec(family="nope", config={}, input=LatentInput(dim=2), output=PointsOutput(dim=2))
-    with pytest.raises(ValueError, match="dcgan, mlp"):
+    with pytest.raises(ValueError, match="dcgan, linear, mlp"):
         build_generator(spec)
-    assert list(families()) == ["dcgan", "mlp"]
+    assert list(families()) == ["dcgan", "linear", "mlp"]
 
 
 def test_labels_by_index_and_name() -> None:

@@ -16,7 +16,7 @@ from models.checkpoint import Checkpoint
 from tests.conftest import points_spec
 from tests.training.one_rank import BATCH, play
 from tests.training.test_idx import write_idx
-from tests.training.test_resume import EVERYTHING, IMAGES
+from tests.training.test_resume import ENCODED, EVERYTHING, IMAGES
 from training.assemble import draw_latents
 from training.world import World
 
@@ -92,24 +92,27 @@ def test_a_lost_rank_ends_the_run_which_then_goes_on(tmp_path: Path, torchrun: l
     assert Checkpoint.read(tmp_path / "torn" / "ring-gan.safetensors").card.steps == 410
 
 
-def test_every_regulariser_over_two_ranks_goes_on_to_the_same_bits(tmp_path: Path, torchrun: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fashion-dcgan", (*IMAGES[1:], *EVERYTHING)),
+        ("fashion-autoencoder", ENCODED[1:]),
+        ("fashion-vae", (*ENCODED[1:], "microbatches=2")),
+        ("fashion-gaussian", ("generator.latent.dim=16", "microbatches=2")),
+    ],
+)
+def test_every_kind_of_game_over_two_ranks_goes_on_to_the_same_bits(
+    name: str, settings: tuple[str, ...], tmp_path: Path, torchrun: list[str]
+) -> None:
     write_idx(tmp_path / "data", count=40)
-    settings = [word for setting in (*IMAGES[1:], *EVERYTHING) for word in ("--set", setting)]
-    command = [*torchrun, "training", "train", "fashion-dcgan", "--data", str(tmp_path / "data"), *settings]
-    for name, ends in (("whole", (6,)), ("torn", (3, 6))):
+    command = [*torchrun, "training", "train", name, "--data", str(tmp_path / "data")]
+    steady = () if name == "fashion-gaussian" else ("schedule.decay=none",)
+    for folder, ends in (("whole", (6,)), ("torn", (3, 6))):
         for steps in ends:
-            out = [
-                "--out",
-                str(tmp_path / name),
-                "--set",
-                "batch_size=16",
-                "--set",
-                "schedule.decay=none",
-                "--set",
-                f"steps={steps}",
-            ]
-            subprocess.run([*command, *out], check=True, env=ENVIRONMENT, capture_output=True, timeout=120)
-    versions = [Checkpoint.read(tmp_path / name / "fashion-dcgan.safetensors").version for name in ("whole", "torn")]
+            changes = [f"--set={setting}" for setting in (*settings, *steady, "batch_size=16", f"steps={steps}")]
+            out = ["--out", str(tmp_path / folder)]
+            subprocess.run([*command, *changes, *out], check=True, env=ENVIRONMENT, capture_output=True, timeout=120)
+    versions = [Checkpoint.read(tmp_path / folder / f"{name}.safetensors").version for folder in ("whole", "torn")]
     assert versions[0] == versions[1]
 
 

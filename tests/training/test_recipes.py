@@ -17,6 +17,9 @@ REQUIRED = {
     "fashion-wgan",
     "fashion-wgan-gp",
     "fashion-r3gan",
+    "fashion-autoencoder",
+    "fashion-vae",
+    "fashion-gaussian",
     "image-folder-dcgan",
 }
 
@@ -67,7 +70,7 @@ def test_settings_change_values_and_tables() -> None:
         ('steps="8000"', "steps: "),
         ("objective=hinges", "objective: .*hinge"),
         ("generator_lr=nan", "generator_lr: "),
-        ("generator.family=gan", "generator.family: .*dcgan, mlp"),
+        ("generator.family=gan", "generator.family: .*dcgan, linear, mlp"),
         ("generator.config.widht=3", "generator.config.widht: unknown field"),
         ("discriminator.config.norm=batches", "discriminator.config.norm: "),
         ("data.name=cifar", "data: "),
@@ -81,6 +84,8 @@ def test_settings_change_values_and_tables() -> None:
         ("data.resolution=64", "data.resolution: unknown field"),
         ("batch_size=100000000000000000000000", "batch_size: "),
         ("discriminator.config.minibatch_std=7", "no multiple of discriminator.config.minibatch_std=7"),
+        ("beta=2", "beta: unknown field"),
+        ("objective=7", "objective: "),
         ("steps", "key=value"),
         ("steps.more=1", "steps is a value"),
     ],
@@ -107,6 +112,10 @@ def test_r3gan_is_a_recipe() -> None:
 
 
 def test_impossible_pairs_are_named() -> None:
+    with pytest.raises(RecipeError, match="discriminator: family linear has none"):
+        load_recipe("fashion-gaussian", ["objective=hinge"])
+    with pytest.raises(RecipeError, match="encoder: family linear has none"):
+        load_recipe("fashion-gaussian", ["objective=evidence"])
     with pytest.raises(RecipeError, match="augment: there are views of images alone"):
         load_recipe("ring-gan", ["augment.views=['flip']"])
     with pytest.raises(RecipeError, match=r"penalties\.consistency: there are views of images alone"):
@@ -117,6 +126,29 @@ def test_impossible_pairs_are_named() -> None:
         load_recipe("ring-gan", ["generator.conditional=true"])
     with pytest.raises(RecipeError, match="generator: family dcgan makes square images"):
         load_recipe("image-folder-dcgan", ["data.resolution=100"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "named"),
+    [
+        ("fashion-vae", "discriminator_lr=1e-3", "discriminator_lr: unknown field"),
+        ("fashion-vae", "beta=0", "beta: "),
+        ("fashion-vae", "encoder.config.widht=3", r"encoder\.config\.widht: unknown field"),
+        ("fashion-vae", "generator.latent.distribution=uniform", "distribution: evidence is for normal latents alone"),
+        ("fashion-vae", "generator.family=linear", "generator.config.width: unknown field"),
+        ("fashion-autoencoder", "beta=2", "beta: unknown field"),
+        ("fashion-autoencoder", "generator.conditional=true", "generator.conditional: a plain autoencoder's codes"),
+        ("fashion-autoencoder", "microbatches=32", r"batch_size=128 .* parts of 4, .*latent\.dim=16 takes 32 at once"),
+        ("fashion-gaussian", "generator.family=mlp", "generator: family mlp cannot be fitted to moments; linear can"),
+        ("fashion-gaussian", "generator.latent.dim=785", "generator: a latent of 785 numbers is more than the 784"),
+        ("fashion-gaussian", "generator.conditional=true", "generator: family linear takes no condition"),
+        ("fashion-gaussian", "ema_decay=0.5", "ema_decay: unknown field"),
+        ("fashion-gaussian", "precision=bfloat16", "precision: unknown field"),
+    ],
+)
+def test_what_a_kind_of_game_has_no_use_for_is_named(recipe: str, setting: str, named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        load_recipe(recipe, [setting])
 
 
 def test_your_own_file(tmp_path: Path) -> None:

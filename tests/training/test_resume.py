@@ -41,6 +41,8 @@ EVERYTHING = (
 )
 IMAGES = ("steps=7", "batch_size=8", "generator.config.width=8", "discriminator.config.width=8")
 
+ENCODED = ("steps=7", "batch_size=8", "generator.latent.dim=4", "generator.config.width=8", "encoder.config.width=8")
+
 
 @pytest.mark.parametrize(
     ("name", "settings"),
@@ -49,6 +51,10 @@ IMAGES = ("steps=7", "batch_size=8", "generator.config.width=8", "discriminator.
         ("gaussian-gan", ("steps=40",)),
         *((name, IMAGES) for name in ("fashion-dcgan-conditional", "fashion-wgan", "fashion-wgan-gp", "fashion-r3gan")),
         ("fashion-dcgan", (*IMAGES, *EVERYTHING)),
+        ("fashion-vae", (*ENCODED, "microbatches=2", "precision=bfloat16", "data.flip=true")),
+        ("fashion-vae", (*ENCODED, "generator.conditional=true", "schedule.warmup=2")),
+        ("fashion-autoencoder", (*ENCODED, "precision=bfloat16")),
+        ("fashion-gaussian", ("steps=7", "batch_size=8", "generator.latent.dim=16", "microbatches=2")),
         ("ring-gan", ("steps=40", "packing=2", "schedule.warmup=5", "discriminator.config.norm=spectral")),
     ],
 )

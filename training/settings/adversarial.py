@@ -56,11 +56,6 @@ class AdversarialRecipe(LearntRecipe):
     discriminator_lr: LearningRate = 2e-4
     discriminator: NetworkTable = NetworkTable()
 
-    @field_validator("objective")
-    @classmethod
-    def _objective_exists(cls, name: str) -> str:
-        return known("objective", name, OBJECTIVES)
-
     @field_validator("penalties")
     @classmethod
     def _penalties_exist(cls, tables: dict[str, PenaltyTable]) -> dict[str, PenaltyTable]:

@@ -75,6 +75,11 @@ class Recipe(Table, ABC):
     generator: GeneratorTable
 
     @property
+    def fewest_together(self) -> int:
+        """Samples that must at least be computed at once, on a rank and in a microbatch."""
+        return 1
+
+    @property
     def batches_a_step(self) -> int:
         """How many batches of real samples a step takes."""
         return 1
@@ -117,6 +122,11 @@ class Recipe(Table, ABC):
     def divisors(self, ranks: int) -> dict[str, int]:
         """What `batch_size` must be a multiple of, all taken together: name → number."""
         return {"ranks": ranks, "microbatches": self.microbatches}
+
+    def require_normal_latents(self) -> None:
+        """ValueError where they are not."""
+        if self.generator.latent.distribution != "normal":
+            raise ValueError(f"generator.latent.distribution: {self.objective} is for normal latents alone")
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what a step does: what must not change while a run goes on."""

@@ -1,0 +1,47 @@
+"""`linear`: the mean of the samples and the directions in which they vary; with normal latents, a normal distribution.
+
+Principal components: Pearson 1901, https://doi.org/10.1080/14786440109462720; as a generator, Tipping and Bishop 1999,
+https://doi.org/10.1111/1467-9868.00196, eq. 2, here without noise.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from models.family import Family, FamilyConfig, FittedGenerator
+from models.layers import BatchFreeLinear
+from models.spec import GeneratorSpec, NoCondition
+
+
+class LinearConfig(FamilyConfig):
+    """There is nothing to choose."""
+
+
+class LinearGenerator(FittedGenerator):
+    """x = mean + W z, clipped to [-1, 1] where the output is bounded."""
+
+    def __init__(self, spec: GeneratorSpec, config: LinearConfig) -> None:
+        super().__init__(spec)
+        del config
+        values = math.prod(spec.output.shape)
+        if not isinstance(spec.condition, NoCondition):
+            raise ValueError("family linear takes no condition")
+        if spec.input.dim > values:
+            raise ValueError(f"a latent of {spec.input.dim} numbers is more than the {values} of a sample")
+        self.layer = BatchFreeLinear(spec.input.dim, values)
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        samples: Tensor = self.layer(z).unflatten(1, self.spec.output.shape)  # [N, *shape]
+        return samples.clamp(-1.0, 1.0) if self.spec.output.bounded else samples
+
+    @torch.no_grad()
+    def fit(self, mean: Tensor, covariance: Tensor) -> None:
+        """W's columns are the largest principal components, the largest first, as long as they vary."""
+        variances, directions = torch.linalg.eigh(covariance)  # [values], [values, values], the smallest first
+        components = directions * variances.clamp(min=0.0).sqrt()
+        self.layer.weight.copy_(components[:, -self.spec.input.dim :].flip(1))
+        self.layer.bias.copy_(mean)
+
+
+FAMILY = Family(LinearConfig, LinearGenerator)

@@ -1,0 +1,45 @@
+"""A normal distribution fitted to samples: what the generator makes has their mean and covariance."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.latents import draw_many
+from models.sampling import generate
+from tests.training.runs import run_of, train
+from tests.training.test_idx import write_idx
+from training.data.idx import load_idx_set
+
+RING = """
+description = ""
+objective = "moments"
+steps = 20
+batch_size = 1000
+data = { name = "ring" }
+generator = { family = "linear", latent = { dim = 2 } }
+"""
+SMALL = ("steps=4", "batch_size=10", "generator.latent.dim=30")
+
+
+def test_samples_have_mean_and_covariance_of_the_points(tmp_path: Path) -> None:
+    """Those of the ring in closed form: E[cos²] = E[sin²] = ½, and 0.01² of each point's own."""
+    (tmp_path / "ring.toml").write_text(RING)
+    checkpoint = train(run_of(str(tmp_path / "ring.toml"), tmp_path))
+    samples = generate(checkpoint.build(), *draw_many(checkpoint.card.spec, range(4000)))
+    assert samples.mean(axis=0) == pytest.approx([0.0, 0.0], abs=0.05)
+    assert np.cov(samples.T) == pytest.approx(np.eye(2) / 2, abs=0.05)
+
+
+def test_an_epoch_gives_the_very_moments_of_the_data(tmp_path: Path) -> None:
+    """Mean and the largest components against numpy's, over the whole set, in however many parts and steps."""
+    write_idx(tmp_path / "data", count=40)
+    images = load_idx_set("fashion-mnist", tmp_path / "data", lambda _: None).images
+    values = images.reshape(40, -1) / 127.5 - 1
+    _, spreads, directions = np.linalg.svd((values - values.mean(axis=0)) / np.sqrt(40))
+    expected = (directions[:30].T * spreads[:30] ** 2) @ directions[:30]
+    for folder, *settings in (("a",), ("b", "microbatches=5"), ("c", "batch_size=40", "steps=1")):
+        what = run_of("fashion-gaussian", tmp_path / folder, *SMALL, *settings, data=tmp_path / "data")
+        weights = train(what).tensors
+        assert weights["layer.bias"].numpy() == pytest.approx(values.mean(axis=0), abs=1e-6)
+        assert (weights["layer.weight"] @ weights["layer.weight"].T).numpy() == pytest.approx(expected, abs=1e-5)

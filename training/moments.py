@@ -1,0 +1,65 @@
+"""A normal distribution fitted to the samples' values: the simplest generator there is, and what others must beat."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.family import FittedGenerator
+from training.data.source import Batch
+from training.loop import Game, Player
+
+
+class Moments(nn.Module):
+    """Means of samples and of their products over batches of one size, in float64."""
+
+    mean: Tensor
+    products: Tensor
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(values, dtype=torch.float64))
+        self.register_buffer("products", torch.zeros(values, values, dtype=torch.float64))
+
+    def take(self, mean: Tensor, products: Tensor, number: int) -> None:
+        """Those of batch `number`, counted from 1: E[x], [values], and E[x xᵀ], [values, values]."""
+        self.mean.lerp_(mean, 1 / number)
+        self.products.lerp_(products, 1 / number)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of all samples so far: [values, values]."""
+        return self.products - self.mean.outer(self.mean)
+
+
+@dataclass(kw_only=True)
+class MomentsGame(Game):
+    """In each step the generator is fitted to all batches up to this one."""
+
+    generator: FittedGenerator
+    moments: Moments
+
+    remedy = "look for values in the data that are not finite"
+
+    @property
+    def players(self) -> dict[str, Player[Any]]:
+        return {}
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return super().modules | {"moments": self.moments}
+
+    def play(self, step: int) -> dict[str, Tensor]:
+        """How far the batch moved the mean: root mean square over values."""
+        before = self.moments.mean.clone()
+        parts = [_moments(part) for part in next(self.batches).split(self.microbatches)]
+        mean, products = (self.world.mean(torch.stack(each).mean(dim=0)) for each in zip(*parts, strict=True))
+        self.moments.take(mean, products, step)
+        self.generator.fit(self.moments.mean, self.moments.covariance)
+        return {"change": (self.moments.mean - before).square().mean().sqrt()}
+
+
+def _moments(batch: Batch) -> tuple[Tensor, Tensor]:
+    values = batch.samples.flatten(1).double()  # [N, values]
+    return values.mean(dim=0), values.T @ values / len(values)
