@@ -22,6 +22,25 @@ class BatchFreeLinear(nn.Linear):
         return super().forward(functional.pad(input, (0, 0, 0, missing)))[: len(input)]
 
 
+class FourierFeatures(nn.Module):
+    """Waves of fixed random frequencies beside the inputs, so that a network sees fine detail from the start.
+
+    Tancik et al. 2020, https://arxiv.org/abs/2006.10739, section 4: frequencies are drawn from N(0, bandwidth²), in
+    radians a unit of the input.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, inputs: int, count: int, bandwidth: float) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(inputs, count) * bandwidth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs] → [N, inputs + 2 count]."""
+        turns = x @ self.frequencies  # [N, count]
+        return torch.cat([x, turns.sin(), turns.cos()], dim=1)
+
+
 class MinibatchStd(nn.Module):
     """One more feature: how much the samples of a group differ, so that a discriminator sees when they are all alike.
 

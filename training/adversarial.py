@@ -18,6 +18,7 @@ from training.loop import Game, Player, in_full, in_parts
 from training.objectives import Objective
 from training.packing import pack, unpack
 from training.penalties import Critic, Penalty
+from training.schedule import Schedule
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,12 @@ class AdversarialGame(Game):
     """How many, and what they are for (step and update) → this rank's latents [N, dim], on the device."""
     penalties: Sequence[Penalty] = ()
     augment: Augment | None = None
+    noise: Schedule | None = None
+    """Step → standard deviation of what is added to all that the discriminator sees.
+
+    Sønderby et al. 2016, https://arxiv.org/abs/1610.04490, section 2.3: while it is strong, distributions that lie
+    apart still overlap, and the discriminator can say how much is missing where.
+    """
     discriminator_steps: int = 1
     packing: int = 1
     precision: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
@@ -76,7 +83,7 @@ class AdversarialGame(Game):
         sureness: list[Tensor] = []
 
         def loss(part: Batch, latents: Tensor) -> Tensor:
-            critic = self._critic(self.discriminator.learner, part.condition)
+            critic = self._critic(self.discriminator.learner, part.condition, step)
             real = pack(part.samples, self.packing)
             with self.precision():
                 with torch.no_grad():
@@ -105,7 +112,7 @@ class AdversarialGame(Game):
         """Teach the generator to pass for real, with as many samples (of the same classes) as the batch has."""
 
         def loss(part: Batch, latents: Tensor) -> Tensor:
-            critic = self._critic(self.discriminator.network, part.condition)
+            critic = self._critic(self.discriminator.network, part.condition, step)
             with self.precision():
                 fake = self.generator.learner(latents, part.condition)
                 logits = in_full(critic(pack(fake, self.packing)))
@@ -117,12 +124,15 @@ class AdversarialGame(Game):
         with _held_still(self.discriminator):
             return self.generator.descend(in_parts(loss, batch, latents, self.microbatches))
 
-    def _critic(self, discriminator: nn.Module, condition: Tensor | None) -> Critic:
-        """Packed samples → logits, by way of the views through which this game shows them."""
+    def _critic(self, discriminator: nn.Module, condition: Tensor | None, step: int) -> Critic:
+        """Packed samples → logits, by way of the views and the noise through which this game shows them."""
+        deviation = self.noise(step) if self.noise else 0.0
 
         def critic(packed: Tensor) -> Tensor:
             if self.augment is not None:
                 packed = pack(self.augment(unpack(in_full(packed), self.packing)), self.packing)
+            if deviation:
+                packed = packed + deviation * torch.randn_like(packed)
             logits: Tensor = discriminator(packed, condition)
             return logits
 

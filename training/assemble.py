@@ -24,7 +24,7 @@ from training.loop import Game, Player
 from training.moments import Moments, MomentsGame
 from training.randomness import generator_for, seed_default, seed_for
 from training.reconstruction import ReconstructionGame
-from training.schedule import schedule
+from training.schedule import fading, schedule
 from training.settings.adversarial import AdversarialRecipe
 from training.settings.autoencoder import EncodedRecipe
 from training.settings.base import LearntRecipe, Recipe
@@ -83,6 +83,7 @@ def _adversarial(recipe: AdversarialRecipe, setting: Setting) -> Game:
         seed=setting.seed,
         penalties=penalties,
         augment=_augment(recipe, device),
+        noise=fading(recipe.steps, **recipe.noise.model_dump()) if recipe.noise else None,
         schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
         discriminator_steps=recipe.discriminator_steps,
         microbatches=recipe.microbatches,

@@ -1,11 +1,11 @@
-"""Learning-rate schedules: a step's factor, from its number alone, so that there is nothing to save."""
+"""What changes with the steps, from a step's number alone, so that there is nothing to save."""
 
 import math
 from collections.abc import Callable
 from typing import Literal
 
 Schedule = Callable[[int], float]
-"""Step, counted from 1 → what the learning rates are multiplied by."""
+"""Step, counted from 1 → a number: what the learning rates are multiplied by, or how strong the noise is."""
 
 Decay = Literal["none", "linear", "cosine"]
 
@@ -26,6 +26,12 @@ def schedule(steps: int, decay: Decay = "none", decay_from: float = 0.0, warmup:
         return rise * curve(min(1.0, past))
 
     return factor
+
+
+def fading(steps: int, start: float, until: float) -> Schedule:
+    """From `start` down to 0 in a straight line, reached after the share `until` of `steps`."""
+    last = until * steps
+    return lambda step: max(0.0, start * (1 - (step - 1) / last))
 
 
 _DECAYS: dict[Decay, Callable[[float], float]] = {

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
-from models.layers import MinibatchStd, limited
+from models.layers import FourierFeatures, MinibatchStd, limited
 from models.spec import GeneratorSpec, NoCondition
 
 HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
@@ -28,7 +28,8 @@ class MlpConfig(FamilyConfig):
 class MlpDiscriminatorConfig(FamilyConfig):
     """The discriminator's hidden layers, each followed by a leaky ReLU and dropout.
 
-    `minibatch_std`: samples that are compared with one another before the logit; 0 for none.
+    `frequencies`: waves beside the values of a sample, of random frequencies up to about `bandwidth` radians a unit;
+    `minibatch_std`: samples that are compared with one another before the logit; 0 for none of either.
     """
 
     hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
@@ -36,6 +37,8 @@ class MlpDiscriminatorConfig(FamilyConfig):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     norm: Literal["spectral", "none"] = "none"
     minibatch_std: int = Field(default=0, ge=0)
+    frequencies: int = Field(default=0, ge=0, le=65536)
+    bandwidth: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
 
 
 class MlpEncoderConfig(FamilyConfig):
@@ -70,11 +73,14 @@ class MlpDiscriminator(Discriminator):
     def __init__(self, spec: GeneratorSpec, config: MlpDiscriminatorConfig) -> None:
         super().__init__()
         _refuse_condition(spec)
-        sizes = [math.prod(spec.output.shape), *config.hidden]
+        values = math.prod(spec.output.shape)
+        waves = [FourierFeatures(values, config.frequencies, config.bandwidth)] if config.frequencies else []
+        sizes = [values + 2 * config.frequencies, *config.hidden]
         self.group = config.minibatch_std or 1
         compare = [MinibatchStd(config.minibatch_std)] if config.minibatch_std else []
         self.layers = nn.Sequential(
             nn.Flatten(),
+            *waves,
             *_hidden_layers(sizes, config.leaky_slope, config.dropout, config.norm),
             *compare,
             limited(nn.Linear(config.hidden[-1] + len(compare), 1), config.norm),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from models.families import build_discriminator
-from models.layers import MinibatchStd, limited
+from models.layers import FourierFeatures, MinibatchStd, limited
 from tests.conftest import image_spec, points_spec
 
 
@@ -42,3 +42,17 @@ def test_discriminators_judge_several_together_and_compare_them(spec: object, co
     first, *rest = spec.output.shape  # type: ignore[attr-defined]
     logits = judge(torch.randn(4, 3 * first, *rest))
     assert logits.shape == (4,)
+
+
+def test_fourier_features_are_waves_beside_the_values() -> None:
+    torch.manual_seed(0)
+    layer = FourierFeatures(2, 3000, bandwidth=5.0)
+    x = torch.tensor([[0.3, -0.7], [0.0, 0.0]])
+    out = layer(x)
+    assert out.shape == (2, 2 + 2 * 3000)
+    assert torch.equal(out[:, :2], x)
+    turns = x[0, 0] * layer.frequencies[0] + x[0, 1] * layer.frequencies[1]
+    assert torch.allclose(out[0, 2:3002], turns.sin(), atol=1e-5)
+    assert torch.allclose(out[0, 3002:], turns.cos(), atol=1e-5)
+    assert layer.frequencies.std().item() == pytest.approx(5.0, rel=0.05)
+    assert "frequencies" in layer.state_dict()  # a run that goes on needs the same ones

@@ -18,6 +18,7 @@ from training.ema import Ema
 from training.loop import Losses, Player, TrainingDiverged, train
 from training.objectives import OBJECTIVES, Objective
 from training.penalties import PENALTIES, Penalty
+from training.schedule import fading
 
 SPEC = spec_of("mlp", PointsOutput(dim=1))
 
@@ -166,6 +167,35 @@ def test_learning_rates_follow_the_schedule() -> None:
     assert slope(game) == pytest.approx(0.15)
     train(game, 2, lambda *_: None, done=1)
     assert slope(game) == pytest.approx(0.15)
+
+
+class Listening(Slope):
+    """Remembers what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Tensor] = []
+
+    def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
+        self.shown.append(samples.detach().clone())
+        return super().forward(samples)
+
+
+def test_noise_blurs_all_that_the_discriminator_sees_and_fades() -> None:
+    game = game_of(OBJECTIVES["non-saturating"], real=0.0, lr=0.0, noise=fading(10, 2.0, 0.5))
+    game.batches = repeat(Batch(torch.zeros(20_000, 1)))
+    critic = Listening()
+    game.discriminator = player(critic, 0.0)
+    deviations = {}
+
+    def note(step: int, _: Losses) -> None:
+        deviations[step] = [float(samples.std()) for samples in critic.shown]
+        critic.shown.clear()
+
+    train(game, 6, note)
+    for step in (1, 2, 3, 4, 5):
+        assert deviations[step] == pytest.approx([2.0 * (1 - (step - 1) / 5)] * 3, rel=0.03)  # real, fake, fake again
+    assert deviations[6] == [0.0] * 3
 
 
 def test_it_stops_after_the_step_in_which_it_is_asked_to() -> None:

@@ -1,7 +1,7 @@
 """Recipes of adversarial games: two networks, the objective between them, and all that restrains a discriminator."""
 
 from collections.abc import Callable
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -40,6 +40,15 @@ class AugmentTable(Table):
         return tuple(known("view", name, VIEWS) for name in names)
 
 
+class NoiseTable(Table):
+    """The `[noise]` table: instance noise, which blurs what the discriminator sees, less and less."""
+
+    start: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    """Its standard deviation at the first step, in the units of the data."""
+    until: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """The share of the steps after which it is gone."""
+
+
 class AdversarialRecipe(LearntRecipe):
     """A generator against a discriminator. The defaults are DCGAN's (Radford et al. 2015), but for the EMA."""
 
@@ -52,6 +61,7 @@ class AdversarialRecipe(LearntRecipe):
     penalties: dict[str, PenaltyTable] = Field(default_factory=dict)
     """On the discriminator, beside those of the objective, or in their place."""
     augment: AugmentTable | None = None
+    noise: NoiseTable | None = None
     generator_lr: LearningRate = 2e-4
     discriminator_lr: LearningRate = 2e-4
     discriminator: NetworkTable = NetworkTable()
@@ -97,6 +107,10 @@ class AdversarialRecipe(LearntRecipe):
     def build_discriminator(self, spec: GeneratorSpec) -> Discriminator:
         """The discriminator for as many samples of `spec` as this recipe shows it together."""
         return build_discriminator(spec, self.discriminator.config, self.packing)
+
+    def deciding(self) -> dict[str, Any]:
+        ends = {"steps": self.steps} if self.noise else {}
+        return super().deciding() | ends
 
     def divisors(self, ranks: int) -> dict[str, int]:
         with torch.device("meta"):

@@ -1,0 +1,200 @@
+"""What a run leaves in its folder, read as a person or a tool would."""
+
+import json
+import logging
+import shutil
+import signal
+import struct
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
+
+from models.checkpoint import Checkpoint
+from models.latents import draw_many
+from models.sampling import generate
+from tests.training.runs import run_of, train
+from training.data.idx import IDX_SETS
+from training.folder import RunFolder, pictures, read_facts, read_moments
+from training.keep import Keeper, Moment
+from training.loop import Losses, TrainingDiverged
+from training.run import StoppedEarly, run
+from training.watch import Judgement
+
+GENTLE = ("noise.start=0.5", "noise.until=0.5", "schedule.decay=none")
+
+
+def moments(folder: Path, kind: str) -> dict[int, Any]:
+    return {moment["step"]: moment[kind] for moment in read_moments(folder) if kind in moment}
+
+
+def curves(folder: Path) -> dict[str, list[int]]:
+    """Steps of every scalar in TensorBoard's event files: records of length, its checksum, data, its checksum."""
+    steps = defaultdict(list)
+    for file in folder.glob("events.out.tfevents.*"):
+        content = file.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            for value in event.summary.value:
+                steps[value.tag].append(event.step)
+    return steps
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ring")
+    train(run_of("ring-gan", folder, "steps=100"))
+    return folder
+
+
+def test_run_json_says_what_it_was_and_how_it_ended(ring: Path) -> None:
+    facts = read_facts(ring)
+    assert facts is not None
+    checkpoint = Checkpoint.read(ring / "ring-gan.safetensors")
+    assert (facts["status"], facts["step"], facts["steps"]) == ("finished", 100, 100)
+    assert facts["version"] == checkpoint.version
+    assert facts["settings"] == checkpoint.card.settings
+    assert facts["floors"]["modes"] == 8.0
+    assert facts["chosen_by"] == "divergence"
+
+
+def test_losses_figures_and_samples_through_time(ring: Path) -> None:
+    losses = moments(ring, "losses")
+    assert list(losses) == list(range(1, 101))
+    assert set(losses[7]) == {"generator", "discriminator"}
+    figures = moments(ring, "figures")
+    assert list(figures) == list(range(10, 101, 10))
+    assert figures[100] == Checkpoint.read(ring / "ring-gan.safetensors").card.metrics
+    assert [path.name for path in pictures(ring)][-1] == "00000100.json"
+    assert curves(ring)["losses/generator"] == list(range(1, 101))
+    assert curves(ring)["figures/divergence"] == list(figures)
+
+
+def test_points_lie_over_the_discriminator_s_surface(ring: Path) -> None:
+    shown = json.loads(pictures(ring)[-1].read_text())
+    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
+    samples = generate(generator, *draw_many(generator.spec, range(512)))
+    assert np.allclose(shown["samples"], samples, atol=6e-4)
+    assert np.asarray(shown["surface"]).shape == (48, 48)
+    assert 1.2 < shown["reach"] < 1.4
+
+
+def test_the_best_generator_stands_beside_a_worse_last_one(tmp_path: Path) -> None:
+    """Learning rates that tear apart late what was learnt early."""
+    what = run_of("ring-gan", tmp_path, "steps=100", "schedule.decay=none", "schedule.warmup=1", "noise.start=0.1")
+    train(what)
+    judged = {step: figures["divergence"] for step, figures in moments(tmp_path, "figures").items()}
+    best = min(judged, key=lambda step: judged[step])
+    kept = tmp_path / "ring-gan-best.safetensors"
+    if best == 100:
+        assert not kept.exists()
+    else:
+        card = Checkpoint.read(kept).card
+        assert (card.steps, card.metrics["divergence"]) == (best, judged[best])
+
+
+def judgement(step: int, value: float) -> Judgement:
+    return Judgement(step, {"divergence": value}, {"divergence": 0.1}, "divergence", "by hand")
+
+
+def test_the_best_is_remembered_when_a_run_goes_on(ring: Path, tmp_path: Path) -> None:
+    last = Checkpoint.read(ring / "ring-gan.safetensors")
+    generator, card = last.build(), last.card.model_copy(update={"metrics": {}})
+    path = tmp_path / "ring-gan.safetensors"
+    keeper = Keeper(path, card, 256, done=0)
+    keeper.judged(generator, judgement(10, 0.5), Moment(10, 1.0))
+    keeper.judged(generator, judgement(20, 0.7), Moment(20, 2.0))
+    keeper.last(generator, Moment(20, 2.0), planned=20)
+    assert keeper.best is not None
+    assert keeper.best.card.steps == 10
+    again = Keeper(path, card, 256, done=20)
+    again.judged(generator, judgement(30, 0.6), Moment(30, 3.0))
+    assert again.best is not None
+    assert again.best.card.steps == 10
+    again.judged(generator, judgement(40, 0.4), Moment(40, 4.0))
+    assert again.last(generator, Moment(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
+    assert again.best is None  # the last one is
+
+
+def test_a_run_that_goes_on_tells_one_story(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=40")
+
+    def press(step: int, _: Losses) -> None:
+        if step == 15:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedEarly):
+        run(what, lambda _: None, press)
+    facts = read_facts(tmp_path)
+    assert facts is not None
+    assert (facts["status"], facts["step"]) == ("stopped", 15)
+    state = tmp_path / "before"
+    shutil.copytree(tmp_path / "state", state)
+    train(what)
+    shutil.rmtree(tmp_path / "state")
+    shutil.copytree(state, tmp_path / "state")  # as if all after step 15 had been lost with the machine
+    train(what)
+    assert list(moments(tmp_path, "losses")) == list(range(1, 41))
+    assert [int(path.stem) for path in pictures(tmp_path)] == list(range(1, 41))
+
+
+def test_a_run_that_begins_anew_forgets_the_old_one(ring: Path, tmp_path: Path) -> None:
+    shutil.copytree(ring, tmp_path, dirs_exist_ok=True)
+    RunFolder(tmp_path, 0, {"name": "new"}).close()
+    assert list(read_moments(tmp_path)) == []
+    assert pictures(tmp_path) == []
+    assert set(curves(tmp_path)) == set()
+
+
+def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
+    what = run_of("ring-gan", tmp_path, "steps=10")
+
+    def fail(step: int, _: Losses) -> None:
+        raise TrainingDiverged(f"a loss is not finite at step {step}")
+
+    with pytest.raises(TrainingDiverged):
+        run(what, lambda _: None, fail)
+    facts = read_facts(tmp_path)
+    assert facts is not None
+    assert (facts["status"], facts["error"]) == ("failed", "a loss is not finite at step 1")
+
+
+def test_a_full_disk_costs_what_is_seen_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "keep_samples", full)
+    with caplog.at_level(logging.WARNING):
+        checkpoint = train(run_of("ring-gan", tmp_path, "steps=40"))
+    assert checkpoint.card.steps == 40
+    assert caplog.text.count("what is seen of this run is no longer kept: [Errno 28] No space left on device") == 1
+
+
+needs_fashion = pytest.mark.skipif(
+    not all((folder / "train-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS["fashion-mnist"].folders),
+    reason="Fashion-MNIST is not installed (Debian: apt install dataset-fashion-mnist)",
+)
+
+
+@needs_fashion
+def test_images_are_shown_judged_and_held_against_what_was_learnt(tmp_path: Path) -> None:
+    small = ("generator.config.width=8", "discriminator.config.width=8", "batch_size=8", "steps=2")
+    checkpoint = train(run_of("fashion-dcgan", tmp_path, *small))
+    assert checkpoint.card.data.size == 55_000
+    assert checkpoint.card.measured.startswith("2000 samples against held-out data, features of the embedded")
+    assert checkpoint.card.metrics["frechet_distance"] > 10 * checkpoint.card.floors["frechet_distance"]
+    with Image.open(pictures(tmp_path)[-1]) as grid:
+        assert grid.size == (8 * 28, 8 * 28)
+    with Image.open(tmp_path / "nearest.png") as pairs:
+        assert pairs.size == (4 * 28, 4 * 56)
+    distances = json.loads((tmp_path / "nearest.json").read_text())
+    assert len(distances["distances"]) == 16
+    assert 0.05 < distances["of_real"] < 0.5
