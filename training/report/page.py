@@ -1,0 +1,139 @@
+"""From a run folder to `report.html`: what the page needs as one JSON, in a template that asks no network."""
+
+import base64
+import hashlib
+import html
+import json
+import mimetypes
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from PIL import Image
+
+from models.files import printable, replacing
+from training.folder import pictures, read_facts, read_moments, step_of
+from training.report.words import words_for
+
+_REPORT = "report.html"
+_FILES = Path(__file__).parent
+_SCRIPTS = ("dom.js", "curves.js", "samples.js", "report.js")
+_CURVES = ("losses", "vitals", "figures")
+_MOST_DRAWN = 2000
+"""Moments a curve is drawn from; of more, every second, third, … and the last."""
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a run folder, of a run that goes on or has ended, and return its path.
+
+    Raises ValueError where the folder has no `run.json` that can be read, and OSError where the page cannot be written.
+    """
+    facts = read_facts(folder)
+    if facts is None:
+        raise ValueError(f"{folder} is no run folder: it has no run.json that can be read")
+    content = (
+        {"folder": printable(folder.name), "facts": facts}
+        | _curves(folder)
+        | _frames(folder)
+        | {"nearest": _nearest(folder)}
+    )
+    title = printable(str(facts.get("name", folder.name)))
+    report = folder / _REPORT
+    with replacing(report) as temporary:
+        temporary.write_text(_page(title, content), encoding="utf-8")
+    return report
+
+
+def _page(title: str, content: dict[str, Any]) -> str:
+    style, script, template = _parts()
+    return template.substitute(
+        title=html.escape(title),
+        style=style,
+        style_hash=_hash(style),
+        script=script,
+        script_hash=_hash(script),
+        content=_embedded(content),
+    )
+
+
+@cache
+def _parts() -> tuple[str, str, Template]:
+    """Style, script and the page that they go into."""
+    script = "".join((_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    return (
+        (_FILES / "report.css").read_text(encoding="utf-8"),
+        script,
+        Template((_FILES / "page.html").read_text(encoding="utf-8")),
+    )
+
+
+def _hash(source: str) -> str:
+    """As a Content-Security-Policy names what may be inline (https://www.w3.org/TR/CSP3/, 2.3.1)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def _embedded(content: dict[str, Any]) -> str:
+    """JSON that a browser reads, and that cannot end the element it stands in; a number that is none is null."""
+    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    return json.dumps(finite, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _curves(folder: Path) -> dict[str, Any]:
+    moments = list(read_moments(folder))
+    curves = {kind: [_point(each, kind) for each in moments if kind in each] for kind in _CURVES}
+    names = dict.fromkeys(name for points in curves.values() for point in points for name in point["values"])
+    return {
+        **{kind: _thinned(points) for kind, points in curves.items()},
+        "alarms": [{"step": each["step"], **each["alarm"]} for each in moments if "alarm" in each],
+        "words": {name: asdict(words_for(name)) for name in names},
+    }
+
+
+def _point(moment: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {"step": moment["step"], "values": moment[kind]}
+
+
+def _thinned(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    every = -(-len(points) // _MOST_DRAWN) or 1
+    last = len(points) - 1
+    return [point for index, point in enumerate(points) if (last - index) % every == 0]
+
+
+def _frames(folder: Path) -> dict[str, Any]:
+    """Samples through time, and the names of files that are none, or were torn."""
+    frames, unreadable = [], []
+    for path in pictures(folder):
+        try:
+            frames.append({"step": step_of(path), **_frame(path)})
+        except (OSError, ValueError, SyntaxError):  # the last is Pillow's word for a broken PNG
+            unreadable.append(printable(path.name))
+    return {"frames": frames, "unreadable": unreadable}
+
+
+def _frame(path: Path) -> dict[str, Any]:
+    if path.suffix == ".json":
+        return {"points": json.loads(path.read_text(encoding="utf-8"))}
+    return {"picture": _picture(path)}
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    with Image.open(path) as picture:
+        width, height = picture.size
+        picture.verify()
+    kind = mimetypes.guess_type(path.name)[0]
+    content = base64.b64encode(path.read_bytes()).decode()
+    return {"source": f"data:{kind};base64,{content}", "width": width, "height": height}
+
+
+def _nearest(folder: Path) -> dict[str, Any] | None:
+    """Samples beside the training images nearest to them, where the run has been asked for them."""
+    try:
+        return {
+            "picture": _picture(folder / "nearest.png"),
+            "facts": json.loads((folder / "nearest.json").read_text(encoding="utf-8")),
+        }
+    except (OSError, ValueError, SyntaxError):
+        return None
