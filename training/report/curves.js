@@ -11,8 +11,8 @@ const WIDEST = 20; // from where it is what a figure starts out with
 const charts = [];
 const lastStep = Math.max(
   1,
-  isNumber(run.facts.step) ? run.facts.step : 0,
-  ...[run.losses, run.vitals, run.figures, run.frames].map((items) => (items.length ? items[items.length - 1].step : 0)),
+  isNumber(run.reached.step) ? run.reached.step : 0,
+  ...run.frames.map((frame) => frame.step),
 );
 
 const pointAt = (step) => charts.forEach((chart) => chart.pointAt(step));
@@ -112,8 +112,9 @@ class Chart {
     this.svg.replaceChildren(
       ...this.grid(),
       ...run.alarms.map((alarm) => this.alarmAt(alarm)),
-      ...(this.mark ? this.markLine() : []),
+      ...(this.mark ? [this.markLine()] : []),
       ...this.names.map((name, number) => this.curve(name, number)),
+      ...(this.mark ? [this.markLabel()] : []),
       this.cursor,
     );
     this.redrawCursor();
@@ -160,13 +161,15 @@ class Chart {
   }
 
   markLine() {
+    const y = this.y(this.mark[0]);
+    return draw("line", { class: "mark", x1: LEFT, x2: this.right, y1: y, y2: y });
+  }
+
+  markLabel() {
     const [value, label] = this.mark;
     const y = this.y(value);
-    const above = y > TOP + 14;
-    return [
-      draw("line", { class: "mark", x1: LEFT, x2: this.right, y1: y, y2: y }),
-      draw("text", { class: "mark-label", x: this.right, y: above ? y - 5 : y + 14, "text-anchor": "end" }, label),
-    ];
+    const beside = y > TOP + 14 ? y - 5 : y + 14;
+    return draw("text", { class: "mark-label", x: this.right, y: beside, "text-anchor": "end" }, label);
   }
 
   curve(name, number) {

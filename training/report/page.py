@@ -5,7 +5,7 @@ import hashlib
 import html
 import json
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -34,12 +34,15 @@ def write_report(folder: Path) -> Path:
     facts = read_facts(folder)
     if facts is None:
         raise ValueError(f"{folder} is no run folder: it has no run.json that can be read")
-    content = (
-        {"folder": printable(folder.name), "facts": facts}
-        | _curves(folder)
-        | _frames(folder)
-        | {"nearest": _nearest(folder)}
-    )
+    moments = list(read_moments(folder))
+    content = {
+        "folder": printable(folder.name),
+        "facts": facts,
+        "reached": _reached(facts, moments),
+        "nearest": _nearest(folder),
+        **_curves(moments),
+        **_frames(folder),
+    }
     title = printable(str(facts.get("name", folder.name)))
     report = folder / _REPORT
     with replacing(report) as temporary:
@@ -81,8 +84,16 @@ def _embedded(content: dict[str, Any]) -> str:
     return json.dumps(finite, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _curves(folder: Path) -> dict[str, Any]:
-    moments = list(read_moments(folder))
+def _reached(facts: Mapping[str, Any], moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How far the run has come: of one that goes on, `run.json` knows less than its last moment."""
+    last = moments[-1] if moments else {}
+    return {
+        "step": max(facts.get("step", 0), last.get("step", 0)),
+        "seconds": facts.get("wall_seconds", last.get("seconds")),
+    }
+
+
+def _curves(moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     curves = {kind: [_point(each, kind) for each in moments if kind in each] for kind in _CURVES}
     names = dict.fromkeys(name for points in curves.values() for point in points for name in point["values"])
     return {
@@ -92,7 +103,7 @@ def _curves(folder: Path) -> dict[str, Any]:
     }
 
 
-def _point(moment: dict[str, Any], kind: str) -> dict[str, Any]:
+def _point(moment: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {"step": moment["step"], "values": moment[kind]}
 
 

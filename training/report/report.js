@@ -4,7 +4,7 @@ const facts = run.facts;
 const floors = facts.floors || {};
 const BETTER = { less: "less is better", more: "more is better", "near real": "like real samples is best" };
 const NO_SETTING = "–";
-const NEAREST_WIDTH = 900;
+const NEAREST_WIDTH = 600;
 
 const reveal = (id) => {
   byId(id).hidden = false;
@@ -18,8 +18,9 @@ function showHead() {
   byId("status").textContent = status;
   byId("status").dataset.status = status;
   const entries = [
-    ["Steps", isNumber(facts.step) && isNumber(facts.steps) ? `${count(facts.step)} of ${count(facts.steps)}` : count(facts.step ?? facts.steps ?? "")],
-    ["Time", isNumber(facts.wall_seconds) ? duration(facts.wall_seconds) : ""],
+    ["Steps", stepsInWords(run.reached.step, facts.steps)],
+    ["Started", facts.started ? dateInWords(facts.started) : ""],
+    ["Time", isNumber(run.reached.seconds) ? duration(run.reached.seconds) : ""],
     ["Seed", facts.seed ?? ""],
     ["Data", dataInWords(facts.data)],
     ["Device", [facts.device, facts.hardware].filter(Boolean).join(" · ")],
@@ -30,6 +31,16 @@ function showHead() {
     ...entries
       .filter(([, value]) => value !== "")
       .map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value instanceof Node ? value : plain(value)))));
+}
+
+function stepsInWords(done, planned) {
+  if (isNumber(done) && isNumber(planned)) return `${count(done)} of ${count(planned)}`;
+  return count(done ?? planned ?? "");
+}
+
+function dateInWords(text) {
+  const date = new Date(text);
+  return Number.isNaN(date.getTime()) ? plain(text) : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }
 
 function dataInWords(data) {
@@ -46,7 +57,7 @@ function bestInWords(best) {
 
 function showAlarm() {
   const section = byId("alarm");
-  if (facts.error) section.append(warning("Failed", isNumber(facts.step) ? facts.step : null, plain(facts.error)));
+  if (facts.error) section.append(warning("Failed", isNumber(run.reached.step) ? run.reached.step : null, plain(facts.error)));
   section.append(...run.alarms.map(({ step, kind, message }) => warning(kind, step, withoutKind(message, kind))));
   if (section.childElementCount) return;
   const calmLine = run.vitals.length
@@ -156,16 +167,15 @@ function showNearest() {
   const section = reveal("nearest");
   const image = make("img", {
     src: picture.source, width: picture.width, height: picture.height,
-    alt: "Samples, each beside the training image that is nearest to it",
+    alt: "Samples, each above the training image that is nearest to it",
   });
   image.style.width = `${picture.width * Math.max(1, Math.round(NEAREST_WIDTH / picture.width))}px`;
   section.querySelector(".scrolls").append(image);
-  const distances = (Array.isArray(about?.distances) ? about.distances : []).filter(isNumber);
-  const said = distances.length
-    ? ` Distances from ${figure(Math.min(...distances))} to ${figure(Math.max(...distances))}, median ${figure(quantile(distances, 0.5))}.`
-    : "";
+  const distances = (Array.isArray(about.distances) ? about.distances : []).filter(isNumber);
+  const median = distances.length ? ` Median distance ${figure(quantile(distances, 0.5))}` : "";
+  const ofReal = median && isNumber(about.of_real) ? `; of as many real images ${figure(about.of_real)}` : "";
   section.querySelector("figcaption").textContent =
-    (typeof about?.caption === "string" ? about.caption : "Each sample, and right of it the training image nearest to it.") + said;
+    `Samples, and below each the training image that is nearest to it.${median}${ofReal}${median && "."}`;
 }
 
 function showSettings() {

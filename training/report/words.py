@@ -37,9 +37,12 @@ _WORDS = {
     # vitals
     "diversity": Words("Diversity", "Share of what the data gathers around that samples reach", "more", _SHARE),
     "distance": Words(
-        "Distance", "How far samples lie from the data, beside other real ones", "near real", mark=(1.0, "real samples")
+        "Distance",
+        "How much farther from the data samples lie than real ones, over how far these lie apart",
+        "less",
+        mark=(0.0, "as near as real samples"),
     ),
-    "movement": Words("Movement", "How far samples went since the last look, over how far they lie apart"),
+    "movement": Words("Movement", "How far samples went since the last look, over how far real ones lie apart"),
     "certainty": Words(
         "Certainty",
         "Share of pairs, real and generated, that the discriminator tells apart",
