@@ -32,11 +32,12 @@ def _remove_what_the_dead_left(path: Path) -> None:
     """Temporary files of processes of this machine that were killed while they wrote to `path`."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}.*.tmp"):
         pid = left.name.rsplit(".", 2)[1]
-        if pid.isdecimal() and not _runs(int(pid)):
+        if pid.isdecimal() and not is_running(int(pid)):
             left.unlink(missing_ok=True)
 
 
-def _runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether this machine has such a process."""
     try:
         os.kill(pid, 0)  # asks, and sends nothing
     except ProcessLookupError:

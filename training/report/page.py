@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 
 from models.files import printable, replacing
-from training.folder import pictures, read_facts, read_moments, step_of
+from training.folder import pictures, step_of
+from training.report.record import Record, finite
 from training.report.words import words_for
 
 _REPORT = "report.html"
@@ -29,21 +30,19 @@ _MOST_DRAWN = 2000
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a run folder, of a run that goes on or has ended, and return its path.
 
-    Raises ValueError where the folder has no `run.json` that can be read, and OSError where the page cannot be written.
+    Raises NoRun where the folder has no `run.json` that can be read, and OSError where the page cannot be written.
     """
-    facts = read_facts(folder)
-    if facts is None:
-        raise ValueError(f"{folder} is no run folder: it has no run.json that can be read")
-    moments = list(read_moments(folder))
+    record = Record.read(folder)
     content = {
         "folder": printable(folder.name),
-        "facts": facts,
-        "reached": _reached(facts, moments),
+        "facts": record.facts,
+        "reached": {"step": record.step, "seconds": record.seconds},
+        "alarms": record.alarms,
         "nearest": _nearest(folder),
-        **_curves(moments),
+        **_curves(record.moments),
         **_frames(folder),
     }
-    title = printable(str(facts.get("name", folder.name)))
+    title = printable(str(record.facts.get("name", folder.name)))
     report = folder / _REPORT
     with replacing(report) as temporary:
         temporary.write_text(_page(title, content), encoding="utf-8")
@@ -79,18 +78,8 @@ def _hash(source: str) -> str:
 
 
 def _embedded(content: dict[str, Any]) -> str:
-    """JSON that a browser reads, and that cannot end the element it stands in; a number that is none is null."""
-    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
-    return json.dumps(finite, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _reached(facts: Mapping[str, Any], moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How far the run has come: of one that goes on, `run.json` knows less than its last moment."""
-    last = moments[-1] if moments else {}
-    return {
-        "step": max(facts.get("step", 0), last.get("step", 0)),
-        "seconds": facts.get("wall_seconds", last.get("seconds")),
-    }
+    """JSON that a browser reads, and that cannot end the element it stands in."""
+    return json.dumps(finite(content), separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _curves(moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -98,7 +87,6 @@ def _curves(moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = dict.fromkeys(name for points in curves.values() for point in points for name in point["values"])
     return {
         **{kind: _thinned(points) for kind, points in curves.items()},
-        "alarms": [{"step": each["step"], **each["alarm"]} for each in moments if "alarm" in each],
         "words": {name: asdict(words_for(name)) for name in names},
     }
 

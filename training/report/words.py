@@ -40,7 +40,7 @@ _WORDS = {
         "Distance",
         "How much farther from the data samples lie than real ones, over how far these lie apart",
         "less",
-        mark=(0.0, "as near as real samples"),
+        mark=(0.0, "real samples"),
     ),
     "movement": Words("Movement", "How far samples went since the last look, over how far real ones lie apart"),
     "certainty": Words(

@@ -1,0 +1,228 @@
+"""The report as a reader has it: what stands in the file, and what a browser makes of it."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.run_folders import keep_pictures, keep_points, write_run
+from training.folder import read_moments
+from training.report import NoRun, write_report
+
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+
+class Page(HTMLParser):
+    """The elements of a report, and the text of its scripts and styles."""
+
+    def __init__(self, report: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self._in = ""
+        self.feed(report.read_text(encoding="utf-8"))
+        self.content: dict[str, Any] = json.loads(self.texts["script#content"], parse_constant=pytest.fail)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        self._in = f"{tag}#{attributes['id']}" if "id" in attributes else tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        self.texts[self._in] = self.texts.get(self._in, "") + data
+
+
+def test_it_holds_what_the_folder_holds(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    kept = keep_pictures(folder, {100: 10, 200: 20})
+    content = Page(write_report(folder)).content
+    assert content["facts"]["description"] == "Eight Gaussians on a circle"
+    assert content["reached"] == {"step": 400, "seconds": 71.5}
+    assert content["losses"] == [{"step": 100, "values": {"generator": 0.9, "discriminator": 1.2}}]
+    assert content["alarms"] == [{"step": 200, "kind": "modes lost", "message": "modes lost: few; try to restrain it"}]
+    assert content["words"]["divergence"]["better"] == "less"
+    found = {frame["step"]: frame["picture"] for frame in content["frames"]}
+    for step, file in kept.items():
+        kind, _, data = found[step]["source"].partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data) == file
+        assert (found[step]["width"], found[step]["height"]) == (16, 8)
+
+
+def test_nothing_in_it_is_fetched(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    keep_pictures(folder, {100: 10})
+    page = Page(write_report(folder))
+    addresses = [attributes.get(name) for _, attributes in page.tags for name in ("src", "href")]
+    assert [address for address in addresses if address] == ["data:,"]
+    assert "url(" not in page.texts["style"]
+    assert "@import" not in page.texts["style"]
+    policy = next(attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    for kind in ("style", "script"):
+        digest = base64.b64encode(hashlib.sha256(page.texts[kind].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+def test_what_a_run_says_is_text(tmp_path: Path) -> None:
+    plain = Page(write_report(write_run(tmp_path / "plain")))
+    folder = write_run(
+        tmp_path / "hostile",
+        [
+            {"step": 1, "seconds": 0.1, "losses": {HOSTILE: 1.0}},
+            {"step": 2, "seconds": 0.2, "alarm": {"kind": HOSTILE, "message": HOSTILE}},
+        ],
+        name=f"{HOSTILE}\ud800 $style",
+        error=f"<!-- <script> {HOSTILE}",
+        status="failed",
+    )
+    page = Page(write_report(folder))
+    assert page.tags == plain.tags
+    assert page.content["facts"]["error"] == f"<!-- <script> {HOSTILE}"
+    assert page.texts["title"].startswith(HOSTILE)
+    assert "$style" in page.texts["title"]
+
+
+def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    content = Page(write_report(tmp_path)).content
+    assert content["folder"] == tmp_path.name
+    assert (content["facts"], content["losses"], content["frames"], content["nearest"]) == ({}, [], [], None)
+
+
+def test_torn_files_are_named_and_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, status="running", step=0)
+    kept = keep_pictures(folder, {100: 10, 200: 20, 300: 30})
+    (folder / "samples" / "00000300.png").write_bytes(kept[300][:40])
+    with (folder / "metrics.jsonl").open("a") as moments:
+        moments.write('{"step": 500, "seconds": 5.0, "los')
+    content = Page(write_report(folder)).content
+    assert content["reached"]["step"] == 400
+    assert [frame["step"] for frame in content["frames"]] == [100, 200]
+    assert content["unreadable"] == ["00000300.png"]
+
+
+def test_numbers_that_are_none_are_gaps(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path, [{"step": 1, "seconds": 0.1, "losses": {"generator": float("nan"), "discriminator": 1.0}}]
+    )
+    assert Page(write_report(folder)).content["losses"][0]["values"] == {"generator": None, "discriminator": 1.0}
+
+
+def test_long_runs_are_drawn_from_fewer_moments_and_their_last(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path, ({"step": step, "seconds": 1.0, "losses": {"generator": 1.0}} for step in range(1, 9002))
+    )
+    losses = Page(write_report(folder)).content["losses"]
+    assert len(losses) <= 2000 < len(list(read_moments(folder)))
+    assert losses[-1]["step"] == 9001
+
+
+def test_neighbours_are_shown_where_they_were_looked_for(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    keep_pictures(folder, {100: 10})
+    (folder / "samples" / "00000100.png").rename(folder / "nearest.png")
+    assert Page(write_report(folder)).content["nearest"] is None
+    (folder / "nearest.json").write_text(json.dumps({"distances": [0.1, 0.2], "of_real": 0.15}))
+    nearest = Page(write_report(folder)).content["nearest"]
+    assert nearest["facts"]["distances"] == [0.1, 0.2]
+    assert nearest["picture"]["source"].startswith("data:image/png;base64,")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NoRun, match=r"no run\.json"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no chromium on this machine")
+    with playwright.sync_playwright() as session:
+        browser = session.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium: Any) -> Iterator[Any]:
+    """An empty page, that must have had no error and asked for nothing when the test ends."""
+    said: list[str] = []
+    tab = chromium.new_page(viewport={"width": 390, "height": 844})
+    tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else said.append(request.url))
+    yield tab
+    tab.close()
+    assert said == []
+
+
+def test_arrow_keys_go_through_the_pictures(tmp_path: Path, tab: Any) -> None:
+    folder = write_run(tmp_path, status="failed", error=HOSTILE, name=HOSTILE)
+    keep_pictures(folder, {100: 0, 200: 90, 400: 255})
+    tab.goto(write_report(folder).as_uri())
+    assert tab.inner_text("#name") == HOSTILE
+    assert tab.title() == f"{HOSTILE} · latentd"
+    assert tab.inner_text("#shown") == "step 400"
+    before = tab.get_attribute("#stage img", "src")
+    tab.focus("#slider")
+    tab.keyboard.press("ArrowLeft")
+    assert tab.inner_text("#shown") == "step 200"
+    assert tab.get_attribute("#slider", "aria-valuetext") == "step 200"
+    assert tab.get_attribute("#stage img", "src") != before
+    tab.keyboard.press("Home")
+    assert tab.get_attribute("#stage img", "alt") == "Samples at step 100"
+    tab.focus("#play")
+    tab.keyboard.press("Space")
+    tab.wait_for_selector("#stage img[alt='Samples at step 400']")
+    tab.wait_for_selector("#play[aria-label=Play]")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_points_move_over_the_surface(tmp_path: Path, tab: Any) -> None:
+    folder = write_run(tmp_path)
+    for step, place in ((100, -0.5), (400, 0.5)):
+        keep_points(folder, step, {"samples": [[place, place]], "surface": [[0.0, 0.0], [1.0, 3.0]], "reach": 1.0})
+    tab.goto(write_report(folder).as_uri())
+    pixel = "(([x, y]) => [...document.querySelector('canvas').getContext('2d').getImageData(x, y, 1, 1).data])"
+    side = tab.evaluate("document.querySelector('canvas').width")
+    above, below = [3 * side // 4, side // 4], [side // 4, 3 * side // 4]  # where the points are at 400, and at 100
+    ink = tab.evaluate(pixel, above)
+    assert tab.evaluate(pixel, below) != ink
+    red, _, blue, _ = tab.evaluate(pixel, [side - 2, 1])  # the largest logit is at the top right
+    assert red > blue
+    tab.focus("#slider")
+    tab.keyboard.press("ArrowLeft")
+    assert tab.evaluate(pixel, below) == ink
+    assert tab.evaluate(pixel, above) != ink
+
+
+def test_curves_are_read_by_keyboard(tmp_path: Path, tab: Any) -> None:
+    moments = [{"step": step, "seconds": 1.0, "losses": {"generator": 1.0 / step}} for step in (1, 10, 100)]
+    tab.goto(write_report(write_run(tmp_path, moments)).as_uri())
+    plot = "#main-curves svg"
+    tab.focus(plot)
+    tab.keyboard.press("ArrowLeft")
+    assert tab.get_attribute(plot, "aria-valuetext") == "step 10: Generator 0.1"
+    line = tab.get_attribute(f"{plot} .curve path", "d")
+    tab.check("#main-curves input[type=checkbox]")
+    assert tab.get_attribute(f"{plot} .curve path", "d") != line
+    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", tab.get_attribute(f"{plot} .curve path", "d"))]
+    assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=0.2)

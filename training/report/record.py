@@ -1,0 +1,78 @@
+"""What a run folder says of its run, whether that goes on, has ended or was killed."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from models.files import is_running
+from training.folder import read_facts, read_moments
+
+
+class NoRun(Exception):
+    """A folder that is no run's; the message names it."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """`run.json`, of which any key may be missing, and the lines of `metrics.jsonl`."""
+
+    facts: Mapping[str, Any]
+    moments: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Of a run folder; NoRun where there is no `run.json` that can be read."""
+        facts = read_facts(folder)
+        if not isinstance(facts, dict):
+            raise NoRun(f"{folder} is no run folder: it has no run.json that can be read")
+        return cls(facts, list(read_moments(folder)))
+
+    @property
+    def status(self) -> str:
+        """As it was written; of a run that says it goes on, `killed` where its process is gone.
+
+        `running?` where that cannot be seen from this machine.
+        """
+        status = str(self.facts.get("status", "unknown"))
+        if status != "running":
+            return status
+        if self.facts.get("host") != platform.node() or "pid" not in self.facts:
+            return "running?"
+        return "running" if is_running(self.facts["pid"]) else "killed"
+
+    @property
+    def step(self) -> int:
+        """The last one known: while a run goes on, `run.json` lags behind its last moment."""
+        step: int = max(self.facts.get("step", 0), self._last.get("step", 0))
+        return step
+
+    @property
+    def seconds(self) -> float | None:
+        """Spent on the run so far; None where nothing says."""
+        seconds: float | None = self.facts.get("wall_seconds", self._last.get("seconds"))
+        return seconds
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Of the last judgement; empty before there was one."""
+        judged: Mapping[str, float] = next(
+            (each["figures"] for each in reversed(self.moments) if "figures" in each), {}
+        )
+        return judged
+
+    @property
+    def alarms(self) -> list[dict[str, Any]]:
+        """All that were raised, each with its step."""
+        return [{"step": each["step"], **each["alarm"]} for each in self.moments if "alarm" in each]
+
+    @property
+    def _last(self) -> Mapping[str, Any]:
+        return self.moments[-1] if self.moments else {}
+
+
+def finite(content: Any) -> Any:
+    """What JSON can say of `content`: null for a number that is none, which browsers could not read."""
+    return json.loads(json.dumps(content), parse_constant=lambda _: None)
