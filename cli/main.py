@@ -6,6 +6,7 @@ import click
 
 from cli.recipes import recipes
 from cli.reproduce import reproduce
+from cli.runs import runs
 from cli.sample import sample
 from cli.show import show
 from training.command import run_command, train
@@ -15,10 +16,10 @@ from training.evaluation.command import evaluate
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="latentd")
 def latentd() -> None:
-    """Train generators, judge them, sample from them, look into their checkpoints, and make samples again."""
+    """Train generators, compare and judge them, sample from them, look into checkpoints, and make samples again."""
 
 
-for command in (recipes, train, evaluate, sample, show, reproduce):
+for command in (recipes, train, runs, evaluate, sample, show, reproduce):
     latentd.add_command(command)
 
 

@@ -1,0 +1,165 @@
+"""`latentd runs`."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from models.files import printable
+from training.report import NoRun, Record, finite
+
+_DEFAULT = Path("runs")
+_PIPED_WIDTH = 160
+_NONE = "–"
+
+
+@click.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER ...]", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print all that is known of them as JSON.")
+def runs(folders: tuple[Path, ...], as_json: bool) -> None:
+    """List the runs in runs/, or those in the given run FOLDERs, newest first. Several FOLDERs are compared."""
+    try:
+        records = {folder: Record.read(folder) for folder in folders or _run_folders(_DEFAULT)}
+    except NoRun as problem:
+        raise click.ClickException(str(problem)) from problem
+    if len(folders) < 2:
+        by_age = sorted(records.items(), key=lambda entry: str(entry[1].facts.get("started", "")), reverse=True)
+        records = dict(by_age)
+    if as_json:
+        click.echo(json.dumps(finite([_as_json(folder, record) for folder, record in records.items()]), indent=2))
+    elif not records:
+        click.echo(f"there are no runs in {_DEFAULT}; `latentd train RECIPE` begins one")
+    else:
+        _print(_comparison(records) if len(records) > 1 and folders else _list(records))
+
+
+def _run_folders(parent: Path) -> list[Path]:
+    return [path.parent for path in sorted(parent.glob("*/run.json"))]
+
+
+def _as_json(folder: Path, record: Record) -> dict[str, Any]:
+    name, value, floor = _chosen(record)
+    return {
+        **record.facts,
+        "folder": str(folder),
+        "status": record.status,
+        "step": record.step,
+        "wall_seconds": record.seconds,
+        "chosen_by": name,
+        "value": value,
+        "floor": floor,
+        "figures": record.figures,
+        "alarms": record.alarms,
+    }
+
+
+def _chosen(record: Record) -> tuple[str | None, float | None, float | None]:
+    """The figure that the best generator is chosen by: its name, its value of the best, and its floor."""
+    name = record.facts.get("chosen_by")
+    if name is None:
+        return None, None, None
+    best = record.facts.get("best") or {}
+    return name, best.get("value", record.figures.get(name)), record.facts.get("floors", {}).get(name)
+
+
+def _list(records: Mapping[Path, Record]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "name", "status"):
+        table.add_column(heading)
+    for heading in ("steps", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("chosen by")
+    for heading in ("value", "× floor"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("alarms")
+    for folder, record in records.items():
+        name, value, floor = _chosen(record)
+        times = value / floor if value is not None and floor and floor > 0 else None
+        table.add_row(
+            _text(folder),
+            _text(record.facts.get("name", _NONE)),
+            _text(record.status),
+            _steps(record),
+            _time(record),
+            _text(name or _NONE),
+            _number(value),
+            _number(times),
+            _alarms(record),
+        )
+    return table
+
+
+def _comparison(records: Mapping[Path, Record]) -> Table:
+    """A column a run."""
+    table = Table(box=None, pad_edge=False, caption="In brackets: real samples, the floor.", caption_justify="left")
+    table.add_column("")
+    for folder in records:
+        table.add_column(_text(folder))
+    columns = list(records.values())
+    table.add_row("status", *(_text(record.status) for record in columns))
+    table.add_row("steps", *map(_steps, columns))
+    table.add_row("time", *map(_time, columns))
+    table.add_row("alarms", *map(_alarms, columns))
+    table.add_row()
+    for name in dict.fromkeys(name for record in columns for name in record.figures):
+        table.add_row(_text(name), *(_figure(record, name) for record in columns))
+    table.add_row()
+    settings = [_settings(record) for record in columns]
+    for name in dict.fromkeys(name for each in settings for name in each):
+        values = [each.get(name, _NONE) for each in settings]
+        if len(set(values)) > 1:
+            table.add_row(_text(name), *map(_text, values))
+    return table
+
+
+def _settings(record: Record) -> dict[str, str]:
+    """What a run depends on: `--set`'s key → value, as JSON."""
+    settings = {"seed": record.facts.get("seed"), **record.facts.get("settings", {})}
+    return _flat({name: value for name, value in settings.items() if name != "description"})
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in table.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: json.dumps(value)}
+    return flat
+
+
+def _figure(record: Record, name: str) -> Text:
+    value, floor = record.figures.get(name), record.facts.get("floors", {}).get(name)
+    beside = "" if value is None or floor is None else f" ({floor:.4g})"
+    return Text.assemble(_number(value), (beside, "dim"))
+
+
+def _steps(record: Record) -> str:
+    return f"{record.step:,} / {record.facts['steps']:,}" if "steps" in record.facts else f"{record.step:,}"
+
+
+def _time(record: Record) -> str:
+    return _NONE if record.seconds is None else str(timedelta(seconds=round(record.seconds)))
+
+
+def _alarms(record: Record) -> Text:
+    return _text(", ".join(f"{alarm['kind']} ({alarm['step']:,})" for alarm in record.alarms) or _NONE)
+
+
+def _number(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.4g}"
+
+
+def _text(value: object) -> Text:
+    """As it is, whatever it holds."""
+    return Text(printable(str(value)))
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)

@@ -1,0 +1,121 @@
+"""`latentd runs`, as it is typed."""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import latentd
+from tests.training.run_folders import write_run
+
+
+def runs(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(latentd, ["runs", *map(str, arguments)])
+
+
+def rows(result: Result) -> dict[str, list[str]]:
+    """First word of a line → the others."""
+    assert result.exit_code == 0, result.output
+    return {words[0]: words[1:] for line in result.output.splitlines() if (words := line.split())}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_runs_are_listed_newest_first(here: Path) -> None:
+    write_run(here / "runs" / "first", started="2026-01-01T00:00:00+00:00")
+    write_run(here / "runs" / "second", started="2026-01-02T00:00:00+00:00", floors={}, best=None, status="stopped")
+    best = {"name": "ring-gan-best", "step": 300, "value": 0.02}
+    write_run(here / "runs" / "third", [], started="2026-01-03T00:00:00+00:00", best=best, step=0)
+    (here / "runs" / "notes").mkdir()
+    listed = rows(runs())
+    assert list(listed) == ["run", "runs/third", "runs/second", "runs/first"]
+    assert listed["runs/first"] == [
+        "ring-gan",
+        "finished",
+        "400",
+        "/",
+        "400",
+        "0:01:12",
+        "divergence",
+        "0.03",
+        "3",
+        "modes",
+        "lost",
+        "(200)",
+    ]
+    assert listed["runs/second"][1] == "stopped"
+    assert listed["runs/second"][-6:] == ["divergence", "0.03", "–", "modes", "lost", "(200)"]
+    assert listed["runs/third"][2:] == ["0", "/", "400", "0:01:12", "divergence", "0.02", "2", "–"]
+
+
+def test_no_runs_is_no_error(here: Path) -> None:
+    assert "latentd train" in runs().output
+    assert json.loads(runs("--json").output) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({"host": platform.node(), "pid": os.getpid()}, "running"),
+        ({"host": platform.node(), "pid": 2**22 + 1}, "killed"),  # Linux has none above 2²²
+        ({"host": "elsewhere", "pid": os.getpid()}, "running?"),
+        ({}, "running?"),
+    ],
+)
+def test_runs_that_were_killed_are_told_apart(facts: dict[str, object], status: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path, status="running", step=0, **facts)
+    (run,) = json.loads(runs(folder, "--json").output)
+    assert (run["status"], run["step"]) == (status, 400)
+
+
+def test_runs_are_compared(here: Path) -> None:
+    write_run(here / "one")
+    other = {"steps": 400, "generator": {"latent": {"dim": 64}}}
+    write_run(here / "other", [{"step": 400, "seconds": 4.0, "figures": {"divergence": 0.5}}], settings=other, seed=7)
+    compared = rows(runs("one", "other"))
+    assert compared["one"] == ["other"]
+    assert compared["divergence"] == ["0.03", "(0.01)", "0.5", "(0.01)"]
+    assert compared["modes"] == ["8", "–"]
+    assert compared["generator.latent.dim"] == ["2", "64"]
+    assert compared["seed"] == ["0", "7"]
+    assert compared["steps"] == ["400", "/", "400", "400", "/", "400"]  # of the runs, for the setting is the same
+    assert list(compared) == [
+        "one",
+        "status",
+        "steps",
+        "time",
+        "alarms",
+        "divergence",
+        "modes",
+        "seed",
+        "generator.latent.dim",
+        "In",
+    ]
+
+
+def test_json_has_all_there_is(tmp_path: Path) -> None:
+    moments = [{"step": 1, "seconds": 0.1, "figures": {"divergence": float("nan")}}]
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", moments)
+    first, second = json.loads(runs(one, other, "--json").output, parse_constant=pytest.fail)
+    assert (first["folder"], first["value"], first["floor"]) == (str(one), 0.03, 0.01)
+    assert first["alarms"][0]["kind"] == "modes lost"
+    assert first["settings"]["generator"] == {"latent": {"dim": 2}}
+    assert second["figures"] == {"divergence": None}
+
+
+def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, name="[red]x[/]\x1b[31m")
+    assert r"[red]x[/]\x1b[31m" in runs(folder).output
+
+
+def test_a_folder_without_a_run_is_named_in_one_line(tmp_path: Path) -> None:
+    result = runs(write_run(tmp_path / "one"), tmp_path / "none")
+    assert result.exit_code == 1
+    assert result.output == f"Error: {tmp_path / 'none'} is no run folder: it has no run.json that can be read\n"
