@@ -196,6 +196,14 @@ def test_arrow_keys_go_through_the_pictures(tmp_path: Path, tab: Any) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_a_run_that_diverged_at_once_can_be_looked_at(tmp_path: Path, tab: Any) -> None:
+    moments = [{"step": 1, "seconds": 0.1, "losses": {"generator": float("nan"), "discriminator": 1.0}}]
+    tab.goto(write_report(write_run(tmp_path, moments, status="failed", error="the loss is nan")).as_uri())
+    assert tab.inner_text("#alarm p") == "The loss is nan."
+    tab.hover("#main-curves svg")
+    assert tab.locator("#main-curves .entry").all_inner_texts() == ["1"]
+
+
 def test_points_move_over_the_surface(tmp_path: Path, tab: Any) -> None:
     folder = write_run(tmp_path)
     for step, place in ((100, -0.5), (400, 0.5)):

@@ -4,7 +4,7 @@ const facts = run.facts;
 const floors = facts.floors || {};
 const BETTER = { less: "less is better", more: "more is better", "near real": "like real samples is best" };
 const NO_SETTING = "–";
-const NEAREST_WIDTH = 600;
+const NEAREST_WIDTH = 336;
 
 const reveal = (id) => {
   byId(id).hidden = false;
@@ -92,7 +92,10 @@ function showSamples() {
   byId("samples-note").textContent = note + missing;
 }
 
-const namesIn = (moments) => [...new Set(moments.flatMap((moment) => Object.keys(moment.values)))];
+/** Names that have a number at least once: of the others there is nothing to draw. */
+const namesIn = (moments) => [
+  ...new Set(moments.flatMap(({ values }) => Object.keys(values).filter((name) => isNumber(values[name])))),
+];
 const floorOf = (name) => (isNumber(floors[name]) ? [floors[name], "real samples"] : null);
 
 function chartOf(name, moments) {
@@ -102,9 +105,8 @@ function chartOf(name, moments) {
 
 function showCurves() {
   const main = byId("main-curves");
-  if (run.losses.length) {
-    main.append(new Chart({ title: "Losses", moments: run.losses, names: namesIn(run.losses) }).element);
-  }
+  const losses = namesIn(run.losses);
+  if (losses.length) main.append(new Chart({ title: "Losses", moments: run.losses, names: losses }).element);
   const figures = namesIn(run.figures).filter((name) => !wordsFor(name).part_of);
   if (figures.includes(facts.chosen_by)) main.append(chartOf(facts.chosen_by, run.figures));
   main.hidden = !main.childElementCount;
@@ -170,7 +172,7 @@ function showNearest() {
     alt: "Samples, each above the training image that is nearest to it",
   });
   image.style.width = `${picture.width * Math.max(1, Math.round(NEAREST_WIDTH / picture.width))}px`;
-  section.querySelector(".scrolls").append(image);
+  section.querySelector("figure").prepend(image);
   const distances = (Array.isArray(about.distances) ? about.distances : []).filter(isNumber);
   const median = distances.length ? ` Median distance ${figure(quantile(distances, 0.5))}` : "";
   const ofReal = median && isNumber(about.of_real) ? `; of as many real images ${figure(about.of_real)}` : "";
