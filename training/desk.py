@@ -15,6 +15,7 @@ from training.data.source import DataSource
 from training.folder import RunFolder
 from training.keep import Keeper, Moment
 from training.loop import Game, Losses
+from training.report.page import write_report
 from training.state import StateFolder
 from training.watch import Judgement, Watch
 
@@ -30,12 +31,13 @@ class Desk:
     def __init__(
         self, path: Path, card: Card, game: Game, source: DataSource, states: StateFolder, keeper: Keeper, done: Moment
     ) -> None:
+        self._path = path.parent
         self._game = game
         self._states = states
         self._keeper = keeper
         self._began = time.monotonic() - done.seconds
         self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # of any recipe
-        self._folder: RunFolder | None = RunFolder(path.parent, done.step, _facts(path, card))
+        self._folder: RunFolder | None = RunFolder(self._path, done.step, _facts(path, card))
         self._watch = Watch(game, source, self._steps, self._folder, self._on_judged)
 
     def hear(self, step: int, losses: Losses) -> None:
@@ -74,13 +76,15 @@ class Desk:
                 floors=dict(judgement.floors),
                 measured=judgement.measured,
             )
+            write_report(self._path)
 
     def _close(self, **facts: JsonValue) -> None:
         folder = self._folder
         if folder:
             self._seeing(lambda: folder.close(**facts))
+            self._seeing(lambda: write_report(self._path))
 
-    def _seeing(self, write: Callable[[], None]) -> None:
+    def _seeing(self, write: Callable[[], object]) -> None:
         if self._folder is None:
             return
         try:

@@ -62,7 +62,7 @@ class RunFolder:
         (self._path / f"{NEAREST}.json").write_text(json.dumps(distances) + "\n")
 
     def close(self, **facts: JsonValue) -> None:
-        """Put all on the disk, with these last facts, and make the report."""
+        """Put all on the disk, with these last facts."""
         self._moments.close()
         self._events.close()
         self.state(**facts)

@@ -27,6 +27,8 @@ _REAL, _ONE_SHOWN_OF = 1280, 5
 _MARGIN = 1.25
 _RECORDS, _SNAPSHOTS, _JUDGEMENTS = 200, 40, 10
 """How often in a run."""
+_BETWEEN_JUDGEMENTS = 500
+"""Steps at least, because they take long."""
 _SHARE_OF_TIME = 1 / 60
 """Of a run's time, spent on looking at its vitals."""
 
@@ -85,7 +87,7 @@ class Watch:
             self._look(step, seconds)
         if self._is_due(step, _SNAPSHOTS):
             self._folder.keep_samples(step, *snapshot_of(self._game, self._examined.reach))
-        if self._is_due(step, _JUDGEMENTS):
+        if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS):
             self._judge(step, seconds)
 
     def end(self, step: int, seconds: float) -> None:
@@ -109,8 +111,9 @@ class Watch:
         measured = f"{self._yardstick.count} samples against held-out data, {self._yardstick.measured_on}"
         self._on_judged(Judgement(step, figures, self._floors, self._yardstick.chosen_by, measured))
 
-    def _is_due(self, step: int, times: int) -> bool:
-        return step % max(1, self._steps // times) == 0 or step == self._steps
+    def _is_due(self, step: int, times: int, apart: int = 1) -> bool:
+        """So many times in a run, but no oftener than every so many steps; and at the last."""
+        return step % max(apart, self._steps // times) == 0 or step == self._steps
 
     def _look(self, step: int, seconds: float) -> None:
         started = time.monotonic()

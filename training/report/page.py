@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from models.files import printable, replacing
-from training.folder import pictures, step_of
+from training.folder import NEAREST, pictures, step_of
 from training.report.record import Record, finite
 from training.report.words import words_for
 
@@ -131,8 +131,8 @@ def _nearest(folder: Path) -> dict[str, Any] | None:
     """Samples beside the training images nearest to them, where the run has been asked for them."""
     try:
         return {
-            "picture": _picture(folder / "nearest.png"),
-            "facts": json.loads((folder / "nearest.json").read_text(encoding="utf-8")),
+            "picture": _picture(folder / f"{NEAREST}.png"),
+            "facts": json.loads((folder / f"{NEAREST}.json").read_text(encoding="utf-8")),
         }
     except (OSError, ValueError, SyntaxError):
         return None
