@@ -26,7 +26,7 @@ class LinearGenerator(FittedGenerator):
         del config
         values = math.prod(spec.output.shape)
         if not isinstance(spec.condition, NoCondition):
-            raise ValueError("family linear takes no condition")
+            raise ValueError("family linear takes no condition; leave conditional away")
         if spec.input.dim > values:
             raise ValueError(f"a latent of {spec.input.dim} numbers is more than the {values} of a sample")
         self.layer = BatchFreeLinear(spec.input.dim, values)

@@ -167,15 +167,7 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
             Checkpoint.read(tmp_path / f"{name}.safetensors")
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        points_spec(),
-        image_spec(),
-        image_spec(conditional=True),
-        spec_of("linear", ImageOutput(channels=1, height=28, width=28)),
-    ],
-)
+@pytest.mark.parametrize("spec", [points_spec(), image_spec(), image_spec(conditional=True), LINEAR])
 def test_samples_do_not_depend_on_their_batch(write: Write, spec: object) -> None:
     generator = write(spec).build()
     latents, labels = draw_many(generator.spec, range(3 * REFERENCE_SIZE + 5))

@@ -28,5 +28,5 @@ class MomentsRecipe(Recipe):
         """The generator of `spec`; ValueError where it cannot be fitted."""
         generator = build_generator(spec)
         if not isinstance(generator, FittedGenerator):
-            raise ValueError(f"family {spec.family} cannot be fitted to moments; linear can")
+            raise ValueError(f"family {spec.family} has nothing to fit: moments is for families such as linear")
         return generator
