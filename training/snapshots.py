@@ -43,7 +43,7 @@ def snapshot_of(game: Game, reach: float) -> tuple[bytes, str]:
 
 
 def nearest_training(generator: Generator, yardstick: Yardstick) -> tuple[bytes, dict[str, JsonValue]] | None:
-    """A picture of samples, each above the nearest of the training data, and how far they are; None without one."""
+    """A picture of samples, to the right of each the nearest of the training data, and how far they are; None without one."""
     output = generator.spec.output
     if not isinstance(output, ImageOutput):
         return None
@@ -52,8 +52,8 @@ def nearest_training(generator: Generator, yardstick: Yardstick) -> tuple[bytes,
     if found is None:
         return None
     distances, nearest = found
-    pair = output.model_copy(update={"height": 2 * output.height})
-    picture = pair.encode_grid(torch.cat([samples, nearest], dim=2).numpy(), "png")
+    pair = output.model_copy(update={"width": 2 * output.width})
+    picture = pair.encode_grid(torch.cat([samples, nearest], dim=3).numpy(), "png")
     real = yardstick.real(0).samples[:_NEIGHBOURED]
     of_real = yardstick.nearest_training(real)
     return picture, {

@@ -60,14 +60,14 @@ def test_two_ranks_are_one_with_twice_the_batch(
 
 def train_command(torchrun: list[str], out: Path, *settings: str) -> list[str]:
     changes = [word for setting in settings for word in ("--set", setting)]
-    return [*torchrun, "training", "train", "ring-gan", "--out", str(out), *changes]
+    return [*torchrun, "training", "train", "gaussian-gan", "--out", str(out), *changes]
 
 
 def test_a_lost_rank_ends_the_run_which_then_goes_on(tmp_path: Path, torchrun: list[str]) -> None:
     whole = train_command(torchrun, tmp_path / "whole", "steps=400")
     done = subprocess.run(whole, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.count("ring-gan.safetensors: version") == 1  # one rank writes and speaks
-    assert [path.name for path in (tmp_path / "whole").glob("*.*")] == ["ring-gan.safetensors"]
+    assert done.stdout.count("gaussian-gan.safetensors: version") == 1  # one rank writes and speaks
+    assert [path.name for path in (tmp_path / "whole").glob("*.safetensors")] == ["gaussian-gan.safetensors"]
 
     torn = train_command(torchrun, tmp_path / "torn", "steps=400", "save_seconds=0.05")
     process = subprocess.Popen(torn, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
@@ -79,17 +79,17 @@ def test_a_lost_rank_ends_the_run_which_then_goes_on(tmp_path: Path, torchrun: l
     assert "rank 0 lost another of the 2 processes" in process.communicate(timeout=60)[1]
     assert process.returncode != 0
     assert not any(rank.is_running() for rank in ranks)
-    assert not (tmp_path / "torn" / "ring-gan.safetensors").exists()
+    assert not (tmp_path / "torn" / "gaussian-gan.safetensors").exists()
 
     again = subprocess.run(torn, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert again.stderr.count("resumed at step") == 1
-    versions = [Checkpoint.read(tmp_path / name / "ring-gan.safetensors").version for name in ("whole", "torn")]
+    versions = [Checkpoint.read(tmp_path / name / "gaussian-gan.safetensors").version for name in ("whole", "torn")]
     assert versions[0] == versions[1]
 
     alone = [sys.executable, *train_command(["-m"], tmp_path / "torn", "steps=410", "save_seconds=0.05")]
     other_size = subprocess.run(alone, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert "resumed at step 400" in other_size.stderr
-    assert Checkpoint.read(tmp_path / "torn" / "ring-gan.safetensors").card.steps == 410
+    assert Checkpoint.read(tmp_path / "torn" / "gaussian-gan.safetensors").card.steps == 410
 
 
 @pytest.mark.parametrize(

@@ -77,11 +77,11 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(
 
 
 def test_more_steps_go_on_from_where_a_run_ended(tmp_path: Path) -> None:
-    train(run_of("ring-gan", tmp_path / "a", "steps=10"))
-    longer = train(run_of("ring-gan", tmp_path / "a", "steps=25"))
-    assert longer.version == train(run_of("ring-gan", tmp_path / "b", "steps=25")).version
+    train(run_of("gaussian-gan", tmp_path / "a", "steps=10"))
+    longer = train(run_of("gaussian-gan", tmp_path / "a", "steps=25"))
+    assert longer.version == train(run_of("gaussian-gan", tmp_path / "b", "steps=25")).version
     with pytest.raises(StateError, match=r"at step 25 already, past steps=10"):
-        train(run_of("ring-gan", tmp_path / "a", "steps=10"))
+        train(run_of("gaussian-gan", tmp_path / "a", "steps=10"))
 
 
 def test_a_schedule_that_ends_elsewhere_is_another_run(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_images_are_shown_judged_and_held_against_what_was_learnt(tmp_path: Path
     with Image.open(pictures(tmp_path)[-1]) as grid:
         assert grid.size == (8 * 28, 8 * 28)
     with Image.open(tmp_path / "nearest.png") as pairs:
-        assert pairs.size == (4 * 28, 4 * 56)
+        assert pairs.size == (4 * 56, 4 * 28)
     distances = json.loads((tmp_path / "nearest.json").read_text())
     assert len(distances["distances"]) == 16
     assert 0.05 < distances["of_real"] < 0.5

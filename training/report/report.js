@@ -169,7 +169,7 @@ function showNearest() {
   const section = reveal("nearest");
   const image = make("img", {
     src: picture.source, width: picture.width, height: picture.height,
-    alt: "Samples, each above the training image that is nearest to it",
+    alt: "Samples, each beside the training image that is nearest to it",
   });
   image.style.width = `${picture.width * Math.max(1, Math.round(NEAREST_WIDTH / picture.width))}px`;
   section.querySelector("figure").prepend(image);
@@ -177,7 +177,7 @@ function showNearest() {
   const median = distances.length ? ` Median distance ${figure(quantile(distances, 0.5))}` : "";
   const ofReal = median && isNumber(about.of_real) ? `; of as many real images ${figure(about.of_real)}` : "";
   section.querySelector("figcaption").textContent =
-    `Samples, and below each the training image that is nearest to it.${median}${ofReal}${median && "."}`;
+    `Samples, and to the right of each the training image that is nearest to it.${median}${ofReal}${median && "."}`;
 }
 
 function showSettings() {
