@@ -25,6 +25,7 @@ class RunFolder:
         self._path = path
         self._facts = dict(facts)
         kept = [moment for moment in read_moments(path) if moment["step"] <= at_step]
+        kept = [moment for moment in kept if moment["step"] < at_step or "figures" not in moment]  # it is judged again
         with replacing(path / _MOMENTS) as temporary:
             temporary.write_text("".join(_line(moment) for moment in kept))
         for picture in pictures(path):

@@ -81,13 +81,13 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
             steps = train(game, recipe.steps, on_step_done, interrupted, done.step)
             if steps:
                 _require_finite(game, steps)
+            checkpoint = desk.finished(steps) if desk and steps else None
         except BaseException as problem:
             if desk:
                 desk.failed(problem)
             raise
         finally:
             states.wait()
-        checkpoint = desk.finished(steps) if desk and steps else None
     if steps < recipe.steps:
         raise StoppedEarly(checkpoint, steps)
     return checkpoint
