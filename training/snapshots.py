@@ -43,7 +43,7 @@ def snapshot_of(game: Game, reach: float) -> tuple[bytes, str]:
 
 
 def nearest_training(generator: Generator, yardstick: Yardstick) -> tuple[bytes, dict[str, JsonValue]] | None:
-    """A picture of samples, to the right of each the nearest of the training data, and how far they are; None without one."""
+    """A picture of samples, each with the nearest of the training data to its right, and how far these are."""
     output = generator.spec.output
     if not isinstance(output, ImageOutput):
         return None
