@@ -25,7 +25,7 @@ _NONE = "–"
 def runs(folders: tuple[Path, ...], as_json: bool) -> None:
     """List the runs in runs/, or those in the given run FOLDERs, newest first. Several FOLDERs are compared."""
     try:
-        records = {folder: Record.read(folder) for folder in folders or _run_folders(_DEFAULT)}
+        records = {folder: Record.read(folder) for folder in folders} if folders else _found(_DEFAULT)
     except NoRun as problem:
         raise click.ClickException(str(problem)) from problem
     if len(folders) < 2:
@@ -39,8 +39,15 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
         _print(_comparison(records) if len(records) > 1 and folders else _list(records))
 
 
-def _run_folders(parent: Path) -> list[Path]:
-    return [path.parent for path in sorted(parent.glob("*/run.json"))]
+def _found(parent: Path) -> dict[Path, Record]:
+    """The runs in a folder; what cannot be read is named and left out."""
+    records = {}
+    for path in sorted(parent.glob("*/run.json")):
+        try:
+            records[path.parent] = Record.read(path.parent)
+        except NoRun as problem:
+            click.echo(str(problem), err=True)
+    return records
 
 
 def _as_json(folder: Path, record: Record) -> dict[str, Any]:

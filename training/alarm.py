@@ -7,9 +7,9 @@ from typing import Literal
 
 from training.vitals import Vitals
 
-Kind = Literal["modes lost", "frozen generator", "discriminator won", "oscillation"]
+Kind = Literal["modes lost", "frozen generator", "discriminator won", "oscillation", "far from the data"]
 
-_GRACE = 0.25
+_GRACE = 0.4
 """Share of a run's steps in which nothing is said: every generator begins with few modes."""
 _MOST_GRACE = 3000
 """Steps."""
@@ -30,6 +30,7 @@ REMEDIES: dict[Kind, str] = {
     "frozen generator": "raise generator_lr, or take one whose gradient stays (objective=hinge)",
     "discriminator won": "restrain it (discriminator.config.norm=spectral, penalties.r1.weight=1.0), lower "
     "discriminator_lr, and look for something in the data that gives real samples away",
+    "far from the data": "raise generator_lr, or give it more steps if distance is falling",
     "oscillation": "lower both learning rates, set betas=[0.0, 0.9], or let the schedule decay",
 }
 
@@ -43,7 +44,10 @@ class Finding:
 
 
 class Alarm:
-    """Hears the vitals of a run of `steps`, and speaks when a collapse begins or changes its kind."""
+    """Hears the vitals of a run of `steps`, and speaks when a collapse begins or changes its kind.
+
+    Of a game without a discriminator it says nothing: what it says to try is for games that have one.
+    """
 
     def __init__(self, steps: int) -> None:
         self._grace = min(_GRACE * steps, _MOST_GRACE)
@@ -52,13 +56,15 @@ class Alarm:
 
     def hear(self, step: int, vitals: Vitals) -> Finding | None:
         """A finding where there is a new one."""
+        if vitals.certainty is None:
+            return None
         self._last.append(vitals)
         if step < self._grace or len(self._last) < _LOOKS:
             return None
-        kind = self._kind()
-        if kind is None or kind == self._said:
-            return None
+        kind, before = self._kind(), self._said
         self._said = kind
+        if kind is None or kind == before:
+            return None
         return Finding(kind, f"{kind}: {self._evidence()}; try to {REMEDIES[kind]}")
 
     def _kind(self) -> Kind | None:
@@ -66,17 +72,21 @@ class Alarm:
         far = median(each.distance for each in self._last) > _FAR
         if not (few or far):
             return None
-        if all(each.certainty > _CERTAIN for each in self._last):
+        if all(_certainty(each) > _CERTAIN for each in self._last):
             return "discriminator won"
         if all(each.movement < _STILL for each in self._last):
             return "frozen generator"
         if all(each.movement > _RESTLESS for each in self._last):
             return "oscillation"
-        return "modes lost"
+        return "modes lost" if few else "far from the data"
 
     def _evidence(self) -> str:
         now = self._last[-1]
         return (
             f"samples reach {now.diversity:.0%} of the data's clusters and lie {now.distance:+.0%} farther from it "
-            f"than real ones; the discriminator tells {now.certainty:.0%} of pairs apart"
+            f"than real ones; the discriminator tells {_certainty(now):.0%} of pairs apart"
         )
+
+
+def _certainty(vitals: Vitals) -> float:
+    return 0.5 if vitals.certainty is None else vitals.certainty

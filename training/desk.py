@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from models.checkpoint import Card, Checkpoint
 from training.data.source import DataSource
 from training.folder import RunFolder
-from training.keep import Keeper, Moment
+from training.keep import Keeper, Reached
 from training.loop import Game, Losses
 from training.report.page import write_report
 from training.state import StateFolder
@@ -29,7 +29,7 @@ class Desk:
     """
 
     def __init__(
-        self, path: Path, card: Card, game: Game, source: DataSource, states: StateFolder, keeper: Keeper, done: Moment
+        self, path: Path, card: Card, game: Game, source: DataSource, states: StateFolder, keeper: Keeper, done: Reached
     ) -> None:
         self._path = path.parent
         self._game = game
@@ -37,7 +37,8 @@ class Desk:
         self._keeper = keeper
         self._began = time.monotonic() - done.seconds
         self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # of any recipe
-        self._folder: RunFolder | None = RunFolder(self._path, done.step, _facts(path, card))
+        self._folder = RunFolder(self._path, done.step, _facts(path, card))
+        self._disk_was_full = False
         self._watch = Watch(game, source, self._steps, self._folder, self._on_judged)
 
     def hear(self, step: int, losses: Losses) -> None:
@@ -45,53 +46,53 @@ class Desk:
         self._seeing(lambda: self._watch.hear(step, losses, self._seconds()))
         self._states.offer(self._game, step, self._seconds())
 
-    def finished(self, step: int) -> Checkpoint:
-        """Keep what was learnt in all the steps, or in those until the run was stopped."""
-        now = Moment(step, self._seconds())
+    def finished(self, step: int) -> Checkpoint | None:
+        """Keep what was learnt in all the steps, or in those until the run was stopped (None: in not a single one)."""
+        if not step:
+            self._close(status="stopped")
+            return None
+        now = Reached(step, self._seconds())
         self._states.save_now(self._game, step, now.seconds)
         self._seeing(lambda: self._watch.end(step, now.seconds))
         kept = self._keeper.last(self._game.ema.generator, now, self._steps)
-        best = self._keeper.best
         self._close(
             status="finished" if step == self._steps else "stopped",
             step=step,
             wall_seconds=round(now.seconds, 1),
             version=kept.version,
-            best={"name": best.name, "step": best.card.steps, "version": best.version} if best else None,
+            best=self._keeper.best,
         )
         return kept
 
     def failed(self, problem: BaseException) -> None:
         """Note why the run ended."""
+        self._seeing(self._watch.note_losses)
         self._close(status="failed", wall_seconds=round(self._seconds(), 1), error=str(problem) or repr(problem))
 
     def _on_judged(self, judgement: Judgement) -> None:
-        now = Moment(judgement.step, self._seconds())
+        now = Reached(judgement.step, self._seconds())
         self._keeper.judged(self._game.ema.generator, judgement, now)
-        if self._folder:
-            self._folder.state(
-                step=now.step,
-                wall_seconds=round(now.seconds, 1),
-                chosen_by=judgement.chosen_by,
-                floors=dict(judgement.floors),
-                measured=judgement.measured,
-            )
-            write_report(self._path)
+        self._folder.state(
+            step=now.step,
+            wall_seconds=round(now.seconds, 1),
+            chosen_by=judgement.chosen_by,
+            floors=dict(judgement.floors),
+            measured=judgement.measured,
+            best=self._keeper.best,
+        )
+        write_report(self._path)
 
     def _close(self, **facts: JsonValue) -> None:
-        folder = self._folder
-        if folder:
-            self._seeing(lambda: folder.close(**facts))
-            self._seeing(lambda: write_report(self._path))
+        self._seeing(lambda: self._folder.close(**facts))
+        self._seeing(lambda: write_report(self._path))
 
     def _seeing(self, write: Callable[[], object]) -> None:
-        if self._folder is None:
-            return
         try:
             write()
         except OSError as problem:
-            logger.warning("what is seen of this run is no longer kept: %s", problem)
-            self._folder = None
+            if not self._disk_was_full:
+                logger.warning("not all that is seen of this run can be kept: %s", problem)
+            self._disk_was_full = True
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began

@@ -4,18 +4,25 @@ Each can be read while the run goes on. A run that goes on from a state drops wh
 """
 
 import json
+import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from models.files import replacing
 
 _FACTS, _MOMENTS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
 NEAREST = "nearest"
 _EVENTS = "events.out.tfevents.*"
+_PICTURE = re.compile(r"\d+\.(png|json)")
+_LASTING = {"started", "best", "chosen_by", "floors", "measured"}
+"""What `run.json` goes on saying when a run goes on."""
 
 
 class RunFolder:
@@ -25,22 +32,28 @@ class RunFolder:
         self._path = path
         self._facts = dict(facts)
         kept = [moment for moment in read_moments(path) if moment["step"] <= at_step]
-        kept = [moment for moment in kept if moment["step"] < at_step or "figures" not in moment]  # it is judged again
         with replacing(path / _MOMENTS) as temporary:
             temporary.write_text("".join(_line(moment) for moment in kept))
         for picture in pictures(path):
             if step_of(picture) > at_step:
                 picture.unlink()
-        if not at_step:
-            for events in path.glob(_EVENTS):
-                events.unlink()
+        if at_step:
+            before = read_facts(path) or {}
+            self._facts |= {name: before[name] for name in _LASTING & before.keys()} | {"step": at_step}
+        else:
+            for left in (*path.glob(_EVENTS), *path.glob(f"{NEAREST}.*")):
+                left.unlink()
         self._moments = (path / _MOMENTS).open("a", buffering=1)
-        self._events = SummaryWriter(str(path), purge_step=at_step + 1 if at_step else None)
+        self._events = EventsWriter(str(path / "events"))  # itself: tensorboardX's threads hang when a disk is full
+        if at_step:
+            log = SessionLog(status=SessionLog.START)  # curves drop what had been written past it
+            self._events.write_event(Event(wall_time=time.time(), step=at_step + 1, session_log=log))
         self.state()
 
     def state(self, **facts: JsonValue) -> None:
         """Write `run.json` with these facts in the place of what it said of them."""
         self._facts |= facts
+        self._events.flush()
         with replacing(self._path / _FACTS) as temporary:
             temporary.write_text(json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
 
@@ -49,13 +62,13 @@ class RunFolder:
         self._moments.write(_line({"step": step, "seconds": round(seconds, 2), kind: dict(values)}))
         for name, value in values.items():
             if isinstance(value, float):
-                self._events.add_scalar(f"{kind}/{name}", value, step)
+                curve = scalar(f"{kind}/{name}".replace(" ", "_"), value)
+                self._events.write_event(Event(wall_time=time.time(), step=step, summary=curve))
 
     def keep_samples(self, step: int, content: bytes, suffix: str) -> None:
         """Keep how samples of always the same latents look at this step."""
-        path = self._path / _SAMPLES / f"{step:08d}.{suffix}"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+        with replacing(self._path / _SAMPLES / f"{step:08d}.{suffix}") as temporary:
+            temporary.write_bytes(content)
 
     def keep_nearest(self, picture: bytes, distances: Mapping[str, JsonValue]) -> None:
         """Keep samples beside the nearest of what they were learnt from."""
@@ -64,9 +77,9 @@ class RunFolder:
 
     def close(self, **facts: JsonValue) -> None:
         """Put all on the disk, with these last facts."""
+        self.state(**facts)
         self._moments.close()
         self._events.close()
-        self.state(**facts)
 
 
 def _line(moment: Mapping[str, Any]) -> str:
@@ -83,7 +96,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
 
 
 def read_moments(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, in order; a last one that was torn is left out."""
+    """The lines of `metrics.jsonl`, in order; what was torn is left out."""
     try:
         lines = (path / _MOMENTS).read_text().splitlines()
     except FileNotFoundError:
@@ -97,7 +110,7 @@ def read_moments(path: Path) -> Iterator[dict[str, Any]]:
 
 def pictures(path: Path) -> list[Path]:
     """Files of samples, in the order of their steps."""
-    return sorted((path / _SAMPLES).glob("[0-9]*.*"))
+    return sorted(file for file in (path / _SAMPLES).glob("*.*") if _PICTURE.fullmatch(file.name))
 
 
 def step_of(picture: Path) -> int:

@@ -1,8 +1,10 @@
 """Which generators of a run are kept: the last one, and beside it the best of those that were judged on the way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
 from models.family import Generator
@@ -14,8 +16,8 @@ class OutputError(Exception):
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Where a run stands."""
+class Reached:
+    """How far a run has come."""
 
     step: int
     seconds: float
@@ -34,18 +36,19 @@ class Keeper:
         self._images_a_step = images_a_step
         self._done = done
         self._judgement: Judgement | None = None
-        self._best: float | None = None
+        self._best: Judgement | None = None
+        self._version = ""
 
-    def judged(self, generator: Generator, judgement: Judgement, now: Moment) -> None:
+    def judged(self, generator: Generator, judgement: Judgement, now: Reached) -> None:
         """Keep `generator` if no better one was judged before; OSError where it cannot be written."""
+        if self._judgement is None:
+            self._recall(judgement)
         self._judgement = judgement
-        if self._best is None:
-            self._best = self._best_before(judgement.chosen_by)
-        if judgement.value < self._best:
-            self._best = judgement.value
-            self._write(self._best_path, generator, now)
+        if self._best is None or judgement.value < self._best.value:
+            self._version = self._write(self._best_path, generator, now).version
+            self._best = judgement
 
-    def last(self, generator: Generator, now: Moment, planned: int) -> Checkpoint:
+    def last(self, generator: Generator, now: Reached, planned: int) -> Checkpoint:
         """Keep the generator that a run of `planned` steps ended with, at that step or stopped before.
 
         Raises OutputError where it cannot be written.
@@ -55,23 +58,40 @@ class Keeper:
             kept = self._write(path, generator, now)
         except OSError as problem:
             raise OutputError(f"{path} could not be written: {problem}") from problem
-        if self._judgement and self._judgement.step == now.step and self._judgement.value == self._best:
+        if self._best and self._best.step == now.step and path == self._path:
+            self._best = None
             self._best_path.unlink(missing_ok=True)
         return kept
 
     @property
-    def best(self) -> Checkpoint | None:
-        """The best, where that is not the last."""
-        return _read(self._best_path)
+    def best(self) -> dict[str, JsonValue] | None:
+        """What is known of the best, where that stands beside the last."""
+        if self._best is None:
+            return None
+        return {
+            "name": self._best_path.stem,
+            "step": self._best.step,
+            "value": self._best.value,
+            "version": self._version,
+        }
 
-    def _best_before(self, chosen_by: str) -> float:
-        cards = [read.card for read in map(_read, (self._path, self._best_path)) if read]
-        return min(
-            (card.metrics[chosen_by] for card in cards if card.steps <= self._done and chosen_by in card.metrics),
-            default=float("inf"),
-        )
+    def _recall(self, like: Judgement) -> None:
+        """The best of the steps before `done`; where that is the last one, it is put aside for what will follow.
 
-    def _write(self, path: Path, generator: Generator, now: Moment) -> Checkpoint:
+        Figures that were measured otherwise, by `latentd evaluate`, do not count.
+        """
+        for path in (self._path, self._best_path):
+            read = _read(path)
+            if read is None or read.card.steps > self._done or read.card.measured != like.measured:
+                continue
+            card = read.card
+            before = replace(like, step=card.steps, figures=card.metrics, floors=card.floors)
+            if self._best is None or before.value < self._best.value:
+                self._best, self._version = before, read.version
+                if path != self._best_path:
+                    write_checkpoint(self._best_path, card, read.tensors)
+
+    def _write(self, path: Path, generator: Generator, now: Reached) -> Checkpoint:
         facts: dict[str, object] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "steps": now.step,
@@ -86,7 +106,7 @@ class Keeper:
             }
         return write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
 
-    def _free_path(self, now: Moment, planned: int) -> Path:
+    def _free_path(self, now: Reached, planned: int) -> Path:
         """A run that was stopped early does not take the place of one that went further."""
         before = _read(self._path)
         further = now.step < planned and before is not None and before.card.steps > now.step

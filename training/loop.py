@@ -1,6 +1,6 @@
 """The training loop: rounds of a game, whatever the game is; a game says what is learnt, and from what.
 
-The games: training/adversarial.py.
+The games: training/adversarial.py, training/reconstruction.py, training/moments.py.
 """
 
 import contextlib

@@ -18,7 +18,7 @@ from training.assemble import assemble
 from training.data.source import DataError, DataSource, OnProgress
 from training.desk import Desk
 from training.interrupt import noted_interrupts
-from training.keep import Keeper, Moment, OutputError
+from training.keep import Keeper, OutputError, Reached
 from training.loop import Game, Losses, train
 from training.memory import naming_the_remedy
 from training.recipe import require_equal_shares
@@ -64,7 +64,7 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
     spec = _spec(recipe, source)
     states = StateFolder(what.checkpoint_path.parent / "state", _identity(what, source), recipe.save_seconds)
     saved = world.from_first(lambda: _last_state(what, states))
-    done = Moment(saved.step, saved.wall_seconds) if saved else Moment(0, 0.0)
+    done = Reached(saved.step, saved.wall_seconds) if saved else Reached(0, 0.0)
     with noted_interrupts() as interrupted, naming_the_remedy(recipe, world):
         game = assemble(recipe, source, spec, what.seed, what.device, world, done.step)
         if saved:
@@ -81,7 +81,7 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
             steps = train(game, recipe.steps, on_step_done, interrupted, done.step)
             if steps:
                 _require_finite(game, steps)
-            checkpoint = desk.finished(steps) if desk and steps else None
+            checkpoint = desk.finished(steps) if desk else None
         except BaseException as problem:
             if desk:
                 desk.failed(problem)
@@ -139,7 +139,7 @@ def _require_finite(game: Game, steps: int) -> None:
         raise game.diverged(steps, "a weight")
 
 
-def _desk(what: Run, source: DataSource, game: Game, states: StateFolder, done: Moment) -> Desk:
+def _desk(what: Run, source: DataSource, game: Game, states: StateFolder, done: Reached) -> Desk:
     recipe = what.recipe
     card = Card(
         spec=game.ema.generator.spec,
@@ -159,7 +159,10 @@ def _desk(what: Run, source: DataSource, game: Game, states: StateFolder, done: 
         licence=recipe.data.weights_licence,
     )
     keeper = Keeper(what.checkpoint_path, card, recipe.batches_a_step * recipe.batch_size, done.step)
-    return Desk(what.checkpoint_path, card, game, source, states, keeper, done)
+    try:
+        return Desk(what.checkpoint_path, card, game, source, states, keeper, done)
+    except OSError as problem:
+        raise OutputError(f"{what.checkpoint_path.parent} cannot be written to ({problem})") from problem
 
 
 def _hardware(what: Run) -> str:

@@ -10,11 +10,9 @@ from training.clusters import Clusters
 from training.data.source import Batch
 
 _CLUSTERS = 32
+_FEWEST_IN_A_CLUSTER = 4
 _REACHED = 0.25
 """A cluster is reached where samples have this part of the share that the data has."""
-_SHOWN, _KNOWN = 256, 1024
-"""Real samples that the discriminator is shown beside as many generated ones, and those that clusters are made of."""
-_FEWEST = 50
 
 Critic = Callable[[Batch], Tensor | None]
 """Samples and their condition → logits; None where there is no discriminator."""
@@ -31,29 +29,34 @@ class Vitals:
     as near."""
     movement: float
     """How far samples of the same latents went since the last look, over how far real ones lie apart; 0 at first."""
-    certainty: float
-    """Share of pairs of a real and a generated sample that the discriminator puts in order; 0.5 is a draw, or none."""
+    certainty: float | None
+    """Share of pairs of a real and a generated sample that the discriminator puts in order; 0.5 is a draw.
+
+    None where there is no discriminator.
+    """
 
 
 class Nurse:
-    """Looks at what a generator makes of always the same latents, beside always the same real samples."""
+    """Looks at what a generator makes of always the same latents, beside always the same real samples.
+
+    It looks on the CPU, wherever the samples are.
+    """
 
     def __init__(self, known: Tensor, shown: Batch, random: torch.Generator) -> None:
         self._known = _flat(known)
         self._shown = shown
-        self._clusters = Clusters(self._known, min(_CLUSTERS, len(known)), random)
+        self._clusters = Clusters(self._known, min(_CLUSTERS, len(known) // _FEWEST_IN_A_CLUSTER), random)
         self._near = _nearest(_flat(shown.samples), self._known)
         self._apart = _spread(_flat(shown.samples))
         self._before: Tensor | None = None
 
     @torch.no_grad()
-    def look(self, samples: Tensor, critic: Critic) -> Vitals:
-        """At generated samples, of the classes that the shown real ones have."""
-        flat = _flat(samples)
+    def look(self, fake: Batch, critic: Critic) -> Vitals:
+        """At generated samples."""
+        flat = _flat(fake.samples)
         moved = 0.0 if self._before is None else float((flat - self._before).norm(dim=1).mean()) / self._apart
         self._before = flat
         reached = self._clusters.shares_of(flat) >= _REACHED * self._clusters.shares
-        fake = Batch(samples, self._shown.condition)
         return Vitals(
             diversity=float(reached.float().mean()),
             distance=(_nearest(flat, self._known) - self._near) / self._apart,
@@ -63,7 +66,7 @@ class Nurse:
 
 
 def _flat(samples: Tensor) -> Tensor:
-    return samples.flatten(1).float()
+    return samples.flatten(1).float().cpu()
 
 
 def _nearest(samples: Tensor, among: Tensor) -> float:
@@ -76,9 +79,9 @@ def _spread(samples: Tensor) -> float:
     return max(float(torch.pdist(samples).mean()), 1e-12)
 
 
-def _order(real: Tensor | None, fake: Tensor | None) -> float:
+def _order(real: Tensor | None, fake: Tensor | None) -> float | None:
     """Share of pairs with the larger logit on the real side, ties counted half (the area under the ROC curve)."""
     if real is None or fake is None:
-        return 0.5
+        return None
     difference = real[:, None] - fake[None, :]
     return float(((difference > 0).float() + 0.5 * (difference == 0).float()).mean())

@@ -10,7 +10,7 @@ import torch
 
 from training.alarm import Alarm
 from training.assemble import draw_latents
-from training.data.source import DataSource
+from training.data.source import Batch, DataSource
 from training.evaluation.evaluate import samples_of
 from training.feed import as_batch
 from training.folder import RunFolder
@@ -22,8 +22,10 @@ from training.world import World
 
 logger = logging.getLogger(__name__)
 
-_REAL, _ONE_SHOWN_OF = 1280, 5
-"""Real samples that vitals are taken beside; one of so many is shown to the discriminator."""
+_REAL, _FEWEST_REAL, _ONE_SHOWN_OF = 1280, 50, 5
+"""Real samples that vitals are taken beside, at most and at least; one of so many is shown to the discriminator."""
+_LOOKED_AT = 256
+"""Generated samples a look."""
 _MARGIN = 1.25
 _RECORDS, _SNAPSHOTS, _JUDGEMENTS = 200, 40, 10
 """How often in a run."""
@@ -74,15 +76,17 @@ class Watch:
         self._examined = _Examined(game, source)
         self._alarm = Alarm(steps)
         self._look_at = 0.0
+        self._looked = False
+        self._heard = (0, 0.0)
         self._judged_at = 0
         self._floors: dict[str, float] = {}
 
     def hear(self, step: int, losses: Losses, seconds: float) -> None:
         """Of a step that ended `seconds` after the run began."""
+        self._heard = (step, seconds)
         self._losses.append(losses)
         if self._is_due(step, _RECORDS):
-            self._folder.note(step, seconds, "losses", _means(self._losses))
-            self._losses.clear()
+            self.note_losses()
         if time.monotonic() >= self._look_at:
             self._look(step, seconds)
         if self._is_due(step, _SNAPSHOTS):
@@ -90,8 +94,15 @@ class Watch:
         if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS):
             self._judge(step, seconds)
 
+    def note_losses(self) -> None:
+        """Of the steps since they were last noted, if there were any."""
+        if self._losses:
+            self._folder.note(*self._heard, "losses", _means(self._losses))
+            self._losses.clear()
+
     def end(self, step: int, seconds: float) -> None:
         """Of the last step: the generator is judged, and held against what it learnt from."""
+        self.note_losses()
         self._judge(step, seconds)
         generator = self._game.ema.generator
         if self._yardstick and (picture := nearest_training(generator, self._yardstick)):
@@ -118,12 +129,15 @@ class Watch:
     def _look(self, step: int, seconds: float) -> None:
         started = time.monotonic()
         if vitals := self._examined.look():
-            self._folder.note(step, seconds, "vitals", asdict(vitals))
+            known = {name: value for name, value in asdict(vitals).items() if value is not None}
+            self._folder.note(step, seconds, "vitals", known)
             if finding := self._alarm.hear(step, vitals):
                 logger.warning("step %d: %s", step, finding.message)
                 self._folder.note(step, seconds, "alarm", asdict(finding))
         ended = time.monotonic()
-        self._look_at = ended + (ended - started) / _SHARE_OF_TIME
+        if self._looked:  # the first look, which warms up, is no measure
+            self._look_at = ended + (ended - started) / _SHARE_OF_TIME
+        self._looked = True
 
 
 class _Examined:
@@ -136,17 +150,26 @@ class _Examined:
         count = min(_REAL, source.card.size or _REAL)
         seed = seed_for(game.seed, "vitals")
         real = as_batch(*next(source.draw(count, seed)), spec.condition, device)
-        shown, known = real[: count // _ONE_SHOWN_OF], real[count // _ONE_SHOWN_OF :]
-        self._condition = shown.condition
-        self._latents = draw_latents(spec, seed, device, World(), len(shown.samples))
-        self._nurse = Nurse(known.samples, shown, generator_for(seed, "clusters"))
         self.reach = _MARGIN * float(real.samples.abs().max())
         """How far the data goes from the origin, and a little more."""
+        self._nurse: Nurse | None = None
+        if count < _FEWEST_REAL:
+            return  # too few to tell anything by
+        shown, known = real[: count // _ONE_SHOWN_OF], real[count // _ONE_SHOWN_OF :]
+        rows = torch.arange(_LOOKED_AT, device=device) % len(shown.samples)
+        self._condition = None if shown.condition is None else shown.condition[rows]
+        self._latents = draw_latents(spec, seed, device, World(), _LOOKED_AT)
+        self._nurse = Nurse(known.samples, shown, generator_for(seed, "clusters"))
 
     @torch.no_grad()
     def look(self) -> Vitals | None:
+        """None where there is too little to look at, or where it is not finite."""
+        if self._nurse is None:
+            return None
         samples = self._game.ema.generator(self._latents, self._condition)
-        return self._nurse.look(samples, self._game.logits) if samples.isfinite().all() else None
+        if not samples.isfinite().all():
+            return None
+        return self._nurse.look(Batch(samples, self._condition), self._game.logits)
 
 
 def _means(losses: Sequence[Losses]) -> dict[str, float]:

@@ -34,7 +34,7 @@ def test_clusters_are_where_the_data_is() -> None:
 
 
 def test_real_samples_are_healthy() -> None:
-    vitals = nurse().look(draw(256, 2), undecided)
+    vitals = nurse().look(Batch(draw(256, 2)), undecided)
     assert vitals.diversity > 0.95
     assert abs(vitals.distance) < 0.01
     assert vitals.certainty == 0.5
@@ -44,27 +44,27 @@ def test_lost_modes_cost_their_share_of_diversity() -> None:
     samples = draw(4000, 2)
     angles = torch.atan2(samples[:, 1], samples[:, 0])
     half = samples[(angles > -0.1) & (angles < math.pi - 0.1)][:256]
-    assert nurse().look(half, undecided).diversity == pytest.approx(0.5, abs=0.1)
-    assert nurse().look(samples[:1].expand(256, 2), undecided).diversity <= 1 / 32
+    assert nurse().look(Batch(half), undecided).diversity == pytest.approx(0.5, abs=0.1)
+    assert nurse().look(Batch(samples[:1].expand(256, 2)), undecided).diversity <= 1 / 32
 
 
 def test_samples_far_from_the_data_are_far() -> None:
     """A real one lies about 1.3 from another; these are 2 farther away than they should be."""
-    vitals = nurse().look(3.0 * draw(256, 2), undecided)
+    vitals = nurse().look(Batch(3.0 * draw(256, 2)), undecided)
     assert vitals.distance == pytest.approx(2.0 / 1.27, rel=0.05)
 
 
 def test_movement_is_of_the_same_latents() -> None:
     watching = nurse()
     samples = draw(256, 2)
-    assert watching.look(samples, undecided).movement == 0.0
-    assert watching.look(samples, undecided).movement == 0.0
-    assert watching.look(-samples, undecided).movement == pytest.approx(2.0 / 1.27, rel=0.05)
+    assert watching.look(Batch(samples), undecided).movement == 0.0
+    assert watching.look(Batch(samples), undecided).movement == 0.0
+    assert watching.look(Batch(-samples), undecided).movement == pytest.approx(2.0 / 1.27, rel=0.05)
 
 
 def test_certainty_is_the_share_of_pairs_in_order() -> None:
-    watching = nurse()
-    fake = draw(256, 2)
-    assert watching.look(fake, lambda batch: torch.full((256,), float(batch.samples is not fake))).certainty == 1.0
-    assert watching.look(fake, lambda batch: torch.full((256,), float(batch.samples is fake))).certainty == 0.0
-    assert watching.look(fake, lambda batch: None).certainty == 0.5
+    watching, fake = nurse(), Batch(draw(256, 2))
+    for logit_of_fakes, certainty in ((-1.0, 1.0), (1.0, 0.0), (0.0, 0.5)):
+        vitals = watching.look(fake, lambda batch, logit=logit_of_fakes: torch.full((256,), logit * (batch is fake)))
+        assert vitals.certainty == certainty
+    assert watching.look(fake, lambda batch: None).certainty is None

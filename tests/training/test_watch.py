@@ -6,6 +6,7 @@ import shutil
 import signal
 import struct
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, write_checkpoint
 from models.latents import draw_many
 from models.sampling import generate
 from tests.training.runs import run_of, train
+from tests.training.test_idx import write_idx
+from training.assemble import assemble
 from training.data.idx import IDX_SETS
 from training.folder import RunFolder, pictures, read_facts, read_moments
-from training.keep import Keeper, Moment
-from training.loop import Losses, TrainingDiverged
+from training.keep import Keeper, Reached
+from training.loop import Game, Losses, TrainingDiverged
 from training.run import StoppedEarly, run
-from training.watch import Judgement
+from training.watch import Judgement, Watch
 
 
 def moments(folder: Path, kind: str) -> dict[int, Any]:
@@ -100,23 +103,58 @@ def judgement(step: int, value: float) -> Judgement:
     return Judgement(step, {"divergence": value}, {"divergence": 0.1}, "divergence", "by hand")
 
 
-def test_the_best_is_remembered_when_a_run_goes_on(ring: Path, tmp_path: Path) -> None:
-    last = Checkpoint.read(ring / "ring-gan.safetensors")
-    generator, card = last.build(), last.card.model_copy(update={"metrics": {}})
-    path = tmp_path / "ring-gan.safetensors"
-    keeper = Keeper(path, card, 256, done=0)
-    keeper.judged(generator, judgement(10, 0.5), Moment(10, 1.0))
-    keeper.judged(generator, judgement(20, 0.7), Moment(20, 2.0))
-    keeper.last(generator, Moment(20, 2.0), planned=20)
-    assert keeper.best is not None
-    assert keeper.best.card.steps == 10
-    again = Keeper(path, card, 256, done=20)
-    again.judged(generator, judgement(30, 0.6), Moment(30, 3.0))
-    assert again.best is not None
-    assert again.best.card.steps == 10
-    again.judged(generator, judgement(40, 0.4), Moment(40, 4.0))
-    assert again.last(generator, Moment(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
+@pytest.fixture
+def keeper(ring: Path, tmp_path: Path) -> Callable[[int], Keeper]:
+    """Of a run that goes on from that step."""
+    card = Checkpoint.read(ring / "ring-gan.safetensors").card
+    fresh = card.model_copy(update={"metrics": {}, "floors": {}, "measured": ""})
+    return lambda done: Keeper(tmp_path / "ring-gan.safetensors", fresh, 256, done)
+
+
+def test_the_best_is_remembered_when_a_run_goes_on(ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]) -> None:
+    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
+    best = tmp_path / "ring-gan-best.safetensors"
+    first = keeper(0)
+    first.judged(generator, judgement(10, 0.5), Reached(10, 1.0))
+    first.judged(generator, judgement(20, 0.7), Reached(20, 2.0))
+    first.last(generator, Reached(20, 2.0), planned=20)
+    assert first.best == {"name": best.stem, "step": 10, "value": 0.5, "version": Checkpoint.read(best).version}
+    again = keeper(20)
+    again.judged(generator, judgement(30, 0.6), Reached(30, 3.0))
+    assert Checkpoint.read(best).card.steps == 10
+    again.judged(generator, judgement(40, 0.4), Reached(40, 4.0))
+    assert again.last(generator, Reached(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
     assert again.best is None  # the last one is
+    assert not best.exists()
+
+
+def test_a_best_that_was_the_last_is_put_aside_when_the_run_goes_on(
+    ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]
+) -> None:
+    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
+    first = keeper(0)
+    first.judged(generator, judgement(10, 0.2), Reached(10, 1.0))
+    first.last(generator, Reached(10, 1.0), planned=40)
+    again = keeper(10)
+    again.judged(generator, judgement(40, 0.9), Reached(40, 4.0))
+    again.last(generator, Reached(40, 4.0), planned=40)
+    assert Checkpoint.read(tmp_path / "ring-gan.safetensors").card.metrics == {"divergence": 0.9}
+    assert Checkpoint.read(tmp_path / "ring-gan-best.safetensors").card.metrics == {"divergence": 0.2}
+
+
+def test_figures_of_another_measure_choose_nothing(ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]) -> None:
+    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
+    first = keeper(0)
+    first.judged(generator, judgement(10, 0.5), Reached(10, 1.0))
+    first.last(generator, Reached(10, 1.0), planned=40)
+    path = tmp_path / "ring-gan.safetensors"
+    read = Checkpoint.read(path)
+    judged = read.card.model_copy(update={"metrics": {"divergence": 0.01}, "measured": "on the test split"})
+    write_checkpoint(path, judged, read.tensors)  # as `latentd evaluate` does
+    again = keeper(10)
+    again.judged(generator, judgement(30, 0.6), Reached(30, 3.0))
+    assert again.best is not None
+    assert again.best["step"] == 30
 
 
 def test_a_run_that_goes_on_tells_one_story(tmp_path: Path) -> None:
@@ -162,7 +200,7 @@ def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
     assert (facts["status"], facts["error"]) == ("failed", "a loss is not finite at step 1")
 
 
-def test_a_full_disk_costs_what_is_seen_and_not_the_run(
+def test_a_full_disk_costs_what_does_not_fit_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
@@ -172,7 +210,42 @@ def test_a_full_disk_costs_what_is_seen_and_not_the_run(
     with caplog.at_level(logging.WARNING):
         checkpoint = train(run_of("ring-gan", tmp_path, "steps=40"))
     assert checkpoint.card.steps == 40
-    assert caplog.text.count("what is seen of this run is no longer kept: [Errno 28] No space left on device") == 1
+    assert checkpoint.card.metrics == moments(tmp_path, "figures")[40]
+    assert caplog.text.count("not all that is seen of this run can be kept: [Errno 28] No space left on device") == 1
+    facts = read_facts(tmp_path)
+    assert facts is not None
+    assert facts["status"] == "finished"
+
+
+def test_a_run_that_is_stopped_before_its_first_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def assemble_and_press(*parts: Any) -> Game:
+        signal.raise_signal(signal.SIGINT)
+        return assemble(*parts)
+
+    monkeypatch.setattr("training.run.assemble", assemble_and_press)
+    with pytest.raises(StoppedEarly):
+        run(run_of("ring-gan", tmp_path, "steps=40"), lambda _: None, lambda *_: None)
+    facts = read_facts(tmp_path)
+    assert facts is not None
+    assert facts["status"] == "stopped"
+
+
+def test_watching_leaves_a_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is looked at or not, the same weights come of it."""
+    settings = ("steps=30", "batch_size=16", "discriminator.config.norm=spectral", "discriminator.config.dropout=0.2")
+    seen = train(run_of("ring-gan", tmp_path / "seen", *settings))
+    monkeypatch.setattr(Watch, "hear", lambda *_: None)
+    monkeypatch.setattr(Watch, "end", lambda *_: None)
+    assert train(run_of("ring-gan", tmp_path / "unseen", *settings)).version == seen.version
+
+
+def test_a_small_set_is_enough_for_vitals_or_is_left_alone(tmp_path: Path) -> None:
+    for count, looked_at in ((40, False), (110, True)):
+        write_idx(tmp_path / f"data{count}", count=count)
+        small = ("generator.config.width=8", "discriminator.config.width=8", "batch_size=8", "steps=2")
+        folder = tmp_path / f"run{count}"
+        train(run_of("fashion-dcgan-conditional", folder, *small, data=tmp_path / f"data{count}"))
+        assert bool(moments(folder, "vitals")) is looked_at
 
 
 needs_fashion = pytest.mark.skipif(

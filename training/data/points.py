@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -39,7 +39,6 @@ class Mixture(DataSettings):
     """`gaussian`: one, at (2, -1), σ 0.5. `ring`: 8 on a circle of radius 1, σ 0.01. `grid`: 25 at -4 … 4, σ 0.05."""
 
     name: Literal["gaussian", "ring", "grid"]
-    is_judged_at_once: ClassVar[bool] = True
 
     @property
     def output(self) -> Output:

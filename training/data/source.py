@@ -88,8 +88,6 @@ class DataSettings(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    is_judged_at_once: ClassVar[bool] = False
-    """Whether figures are had so quickly that every run ends with them."""
     weights_licence: ClassVar[str] = "Apache-2.0"
     """Of what is learnt from this data, as an SPDX expression; `unknown` where only its owner can say."""
 

@@ -73,14 +73,14 @@ class ImageYardstick(Yardstick):
         features, probabilities = self._look(judged)
         nearest, _ = self.nearest_training(judged.samples[: self._COMPARED])
         return {
-            **self._glance(judged, features),
+            **self._glance(judged, features, probabilities),
             "kernel_distance": metrics.kernel_distance(self._reference, features),
             "inception_score": metrics.inception_score(probabilities),
             "nearest_training": float(nearest.median()),
         }
 
     def glance(self, judged: Judged) -> dict[str, float]:
-        return self._glance(judged, self._look(judged)[0])
+        return self._glance(judged, *self._look(judged))
 
     def nearest_training(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Distances are the root of the mean square a pixel, in [-1, 1]."""
@@ -106,7 +106,7 @@ class ImageYardstick(Yardstick):
         look = self._network.look_at_real if judged.is_real else self._network.look
         return look(judged.samples)
 
-    def _glance(self, judged: Judged, features: Tensor) -> dict[str, float]:
+    def _glance(self, judged: Judged, features: Tensor, probabilities: Tensor) -> dict[str, float]:
         precision, recall = metrics.precision_recall(self._reference, features)
         density, covered = metrics.density_coverage(self._reference, features)
         return {
@@ -115,14 +115,16 @@ class ImageYardstick(Yardstick):
             "recall": recall,
             "density": density,
             "coverage": _share(covered),
-            **self._of_classes(judged, covered),
+            **self._of_classes(judged, covered, probabilities),
         }
 
-    def _of_classes(self, judged: Judged, covered: Tensor) -> dict[str, float]:
+    def _of_classes(self, judged: Judged, covered: Tensor, probabilities: Tensor) -> dict[str, float]:
         """What depends on the classes; `covered` [reference] says which real images' balls hold a sample."""
         if self._classifier is None or self._reference_labels is None:
             return {}
-        classes = self._classifier.look(judged.samples)[1].argmax(dim=1)
+        if self._classifier is not self._network:
+            probabilities = self._classifier.look(judged.samples)[1]
+        classes = probabilities.argmax(dim=1)
         of_each = metrics.shares(classes, len(self._classes))
         figures = {"least_class": min(of_each), "most_class": max(of_each)}
         for number, name in enumerate(self._classes):

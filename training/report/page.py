@@ -23,6 +23,8 @@ _REPORT = "report.html"
 _FILES = Path(__file__).parent
 _SCRIPTS = ("dom.js", "curves.js", "samples.js", "report.js")
 _CURVES = ("losses", "vitals", "figures")
+_MOST_BYTES = 8 * 2**20
+"""Of files of samples that go into a page."""
 _MOST_DRAWN = 2000
 """Moments a curve is drawn from; of more, every second, third, … and the last."""
 
@@ -104,12 +106,18 @@ def _thinned(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _frames(folder: Path) -> dict[str, Any]:
     """Samples through time, and the names of files that are none, or were torn."""
     frames, unreadable = [], []
-    for path in pictures(folder):
+    for path in _as_many_as_fit(pictures(folder)):
         try:
             frames.append({"step": step_of(path), **_frame(path)})
         except (OSError, ValueError, SyntaxError):  # the last is Pillow's word for a broken PNG
             unreadable.append(printable(path.name))
     return {"frames": frames, "unreadable": unreadable}
+
+
+def _as_many_as_fit(files: Sequence[Path]) -> Sequence[Path]:
+    """Every one, every second, third, … and the last, so that the page stays small enough to be sent."""
+    every = -(-sum(file.stat().st_size for file in files) // _MOST_BYTES) or 1
+    return files[::-1][::every][::-1]
 
 
 def _frame(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ function showHead() {
     ["Time", isNumber(run.reached.seconds) ? duration(run.reached.seconds) : ""],
     ["Seed", facts.seed ?? ""],
     ["Data", dataInWords(facts.data)],
-    ["Device", [facts.device, facts.hardware].filter(Boolean).join(" · ")],
+    ["Device", facts.hardware],
     ["Generator kept", facts.version ? make("code", {}, plain(facts.version)) : ""],
     ["Best", bestInWords(facts.best)],
   ];
