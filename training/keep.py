@@ -80,16 +80,17 @@ class Keeper:
 
         Figures that were measured otherwise, by `latentd evaluate`, do not count.
         """
-        for path in (self._path, self._best_path):
-            read = _read(path)
-            if read is None or read.card.steps > self._done or read.card.measured != like.measured:
-                continue
-            card = read.card
-            before = replace(like, step=card.steps, figures=card.metrics, floors=card.floors)
-            if self._best is None or before.value < self._best.value:
-                self._best, self._version = before, read.version
-                if path != self._best_path:
-                    write_checkpoint(self._best_path, card, read.tensors)
+        candidates = [read for read in map(_read, (self._best_path, self._path)) if read]
+        candidates = [
+            read for read in candidates if read.card.steps <= self._done and read.card.measured == like.measured
+        ]
+        if not candidates:
+            return
+        best = min(candidates, key=lambda read: read.card.metrics[like.chosen_by])
+        self._best = replace(like, step=best.card.steps, figures=best.card.metrics, floors=best.card.floors)
+        self._version = best.version
+        if best.name != self._best_path.stem:
+            write_checkpoint(self._best_path, best.card, best.tensors)
 
     def _write(self, path: Path, generator: Generator, now: Reached) -> Checkpoint:
         facts: dict[str, object] = {
