@@ -27,7 +27,7 @@ _CERTAIN = 0.98
 REMEDIES: dict[Kind, str] = {
     "modes lost": "show the discriminator several samples at once (packing=2, discriminator.config.minibatch_std=4), "
     "blur what it sees at first (noise.start=1.0), or restrain it (penalties.r1.weight=0.1)",
-    "frozen generator": "raise generator_lr, or take one whose gradient stays (objective=hinge)",
+    "frozen generator": "raise generator_lr, or let its gradient stay (objective=hinge)",
     "discriminator won": "restrain it (discriminator.config.norm=spectral, penalties.r1.weight=1.0), lower "
     "discriminator_lr, and look for something in the data that gives real samples away",
     "far from the data": "raise generator_lr, or give it more steps if distance is falling",
