@@ -41,6 +41,8 @@ def test_textbook_settings() -> None:
         "dropout": 0.3,
         "norm": "none",
         "minibatch_std": 0,  # what the recipe leaves open is written out
+        "frequencies": 0,
+        "bandwidth": 1.0,
     }
     assert (mnist.generator_lr, mnist.betas) == (2e-4, (0.5, 0.999))
 
@@ -77,8 +79,8 @@ def test_settings_change_values_and_tables() -> None:
         ("penalties.r3.weight=1", "penalties: .*unknown penalty 'r3'; known are gradient, r1, r2, consistency"),
         ("penalties.r1.weight=-1", "penalties.r1.weight: "),
         ("augment.views=['blur']", "augment.views: .*unknown view 'blur'; known are flip"),
-        ("label_smoothing=0.1", "label_smoothing: hinge: it has no labels"),
-        ("microbatches=3", "batch_size=64 .* is no multiple of microbatches=3$"),
+        ("label_smoothing=0.1", "label_smoothing: relativistic: it has no labels"),
+        ("microbatches=3", "batch_size=64 .* is no multiple of microbatches=3 ·"),
         ("schedule.decay=slow", "schedule.decay: "),
         ("compile=fast", "compile: "),
         ("data.resolution=64", "data.resolution: unknown field"),
