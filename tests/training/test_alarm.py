@@ -64,7 +64,7 @@ def test_a_run_without_discriminator_is_given_no_advice_for_one() -> None:
 
 
 def test_a_second_collapse_is_told_too() -> None:
-    findings = heard([SICK["modes lost"]] * 10 + [HEALTHY] * 10 + [SICK["modes lost"]] * 10)
+    findings = heard([SICK["modes lost"]] * 20 + [HEALTHY] * 10 + [SICK["modes lost"]] * 10)
     assert [finding.kind for _, finding in findings] == ["modes lost"] * 2
 
 
