@@ -96,16 +96,22 @@ def read_facts(path: Path) -> dict[str, Any] | None:
 
 
 def read_moments(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, in order; what was torn is left out."""
+    """The lines of `metrics.jsonl`, in order; what is torn, or no moment, is left out."""
     try:
-        lines = (path / _MOMENTS).read_text().splitlines()
+        lines = (path / _MOMENTS).read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return
     for line in lines:
         try:
-            yield json.loads(line)
+            moment = json.loads(line)
         except ValueError:
             continue
+        if isinstance(moment, dict) and isinstance(moment.get("step"), int) and _is_told(moment):
+            yield moment
+
+
+def _is_told(moment: dict[str, Any]) -> bool:
+    return all(isinstance(value, dict) for name, value in moment.items() if name not in ("step", "seconds"))
 
 
 def pictures(path: Path) -> list[Path]:

@@ -187,6 +187,16 @@ def test_a_run_that_begins_anew_forgets_the_old_one(ring: Path, tmp_path: Path) 
     assert set(curves(tmp_path)) == set()
 
 
+@pytest.mark.parametrize(
+    "line", ["[1, 2]", "5", '{"step": "x", "losses": {}}', '{"step": 3, "alarm": 5}', '{"step": 3, "los', "\udcff"]
+)
+def test_a_line_that_is_no_moment_is_left_out(line: str, tmp_path: Path) -> None:
+    good = '{"step": 1, "seconds": 0.5, "losses": {"generator": 1.0}}'
+    content = f"{good}\n{line}\n{good}\n".encode(errors="surrogateescape")
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    assert list(read_moments(tmp_path)) == [json.loads(good)] * 2
+
+
 def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
     what = run_of("ring-gan", tmp_path, "steps=10")
 

@@ -61,7 +61,7 @@ function showAlarm() {
   section.append(...run.alarms.map(({ step, kind, message }) => warning(kind, step, withoutKind(message, kind))));
   if (section.childElementCount) return;
   const calmLine = run.vitals.length
-    ? "No alarm: at no look did the samples or the discriminator seem to collapse."
+    ? `No alarm in ${run.vitals.length} looks: the samples never lost half of what the data gathers around.`
     : "No alarm: the vitals were not looked at yet.";
   section.append(make("p", { class: run.vitals.length ? "calm looked" : "calm" }, calmLine));
 }
