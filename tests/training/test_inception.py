@@ -214,7 +214,7 @@ def test_what_is_missing_is_said_in_a_line(problem: Exception, monkeypatch: pyte
             raise problem
 
     monkeypatch.setitem(sys.modules, "torch_fidelity", Broken("torch_fidelity"))
-    with pytest.raises(DataError, match=r"pip install 'latentd\[fid\]'") as raised:
+    with pytest.raises(DataError, match=r"pip install torch-fidelity torchvision") as raised:
         load_inception(lambda _: None)
     assert "\n" not in str(raised.value)
 

@@ -93,7 +93,7 @@ def load_inception(on_progress: OnProgress) -> Inception:
         from torch_fidelity import feature_extractor_inceptionv3 as published  # an extra: few need it, and it is large
     except (ImportError, OSError, RuntimeError) as problem:  # a torchvision for another torch raises any of these
         raise DataError(
-            f"Inception's features want torch-fidelity and torchvision ({_line(problem)}): pip install torch-fidelity torchvision"
+            f"Inception needs two more packages ({_line(problem)}): pip install torch-fidelity torchvision"
         ) from problem
     url = published.URL_INCEPTION_V3
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
