@@ -56,14 +56,14 @@ def test_idx_files_are_found(place: str, compress: bool, tmp_path: Path, monkeyp
     monkeypatch.setenv("LATENTD_DATA", str(tmp_path / "env"))
     source = load(path=tmp_path / "given" if place.startswith("given") else None)
     content = gzip.decompress((tmp_path / place / f"{IMAGES}.gz").read_bytes()) if compress else None
-    assert source.card.size == 20
+    assert source.card.size == 19  # of 20 one is held out
     if content:
         assert source.card.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_batches_cover_an_epoch_and_keep_labels_with_their_images(tmp_path: Path) -> None:
-    write_idx(tmp_path)
-    pixels = np.random.RandomState(0).randint(0, 256, (20, 28, 28)).astype(np.uint8)
+    write_idx(tmp_path, count=21)  # of which one is held out
+    pixels = np.random.RandomState(0).randint(0, 256, (21, 28, 28)).astype(np.uint8)
     batches = load(path=tmp_path).draw(5, 0)
     seen = []
     for _ in range(4):
@@ -108,10 +108,10 @@ def test_downloads_are_checked_and_kept(file_server: str, tmp_path: Path, monkey
     }
     monkeypatch.setitem(IDX_SETS, "mnist", dataclasses.replace(IDX_SETS["mnist"], url=file_server, sha256=sums))
     heard: list[Progress] = []
-    assert IdxImages(name="mnist").load(None, heard.append).card.size == 20
+    assert IdxImages(name="mnist").load(None, heard.append).card.size == 19
     assert heard[0].unit == "bytes"
     (tmp_path / "web" / f"{IMAGES}.gz").unlink()
-    assert load().card.size == 20  # from the cache
+    assert load().card.size == 19  # from the cache
 
 
 def test_a_wrong_download_is_not_kept(file_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
