@@ -72,8 +72,9 @@ class RunFolder:
 
     def keep_nearest(self, picture: bytes, distances: Mapping[str, JsonValue]) -> None:
         """Keep samples beside the nearest of what they were learnt from."""
-        (self._path / f"{NEAREST}.png").write_bytes(picture)
-        (self._path / f"{NEAREST}.json").write_text(json.dumps(distances) + "\n")
+        for suffix, content in (("png", picture), ("json", json.dumps(distances).encode())):
+            with replacing(self._path / f"{NEAREST}.{suffix}") as temporary:
+                temporary.write_bytes(content)
 
     def close(self, **facts: JsonValue) -> None:
         """Put all on the disk, with these last facts."""
