@@ -165,6 +165,13 @@ def table(outcomes: list[Outcome]) -> tuple[dict[str, Any], str]:
     return facts, "\n".join(rows)
 
 
+def kept(path: Path | None) -> list[Outcome]:
+    """The runs that the file of `--keep` has from before."""
+    if path is None or not path.is_file():
+        return []
+    return [Outcome(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
 def say(text: str) -> None:
     """At once, also into a pipe."""
     sys.stdout.write(text + "\n")
@@ -175,19 +182,20 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first-seed", type=int, default=_RESULT_SEEDS)
-    parser.add_argument("--runs", type=int, default=4, help="of each way on garments; on the ring there are more")
-    parser.add_argument("--keep", type=Path, help="write every run's vitals into this file, a line a run")
+    parser.add_argument("--runs", type=int, default=5, help="of each way on garments; on the ring there are more")
+    parser.add_argument("--keep", type=Path, help="file of runs, a line each: what it has is not run again")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("training").setLevel(logging.ERROR)
     machine = report.machine()
-    outcomes = []
+    outcomes = kept(options.keep)
     with tempfile.TemporaryDirectory(prefix="latentd-leak-") as folder:
         leaking = leaking_images(Path(folder))
         for way, how in WAYS.items():
             ring = how.recipe == "ring-gan"
             runs = options.runs * (1 if not ring else 2 if how.broken else 2 * _HEALTHY_OF_ONE_BROKEN)
-            for seed in range(options.first_seed, options.first_seed + runs):
+            done = {each.seed for each in outcomes if each.way == way}
+            for seed in sorted({*range(options.first_seed, options.first_seed + runs)} - done):
                 outcome = play(way, seed, leaking)
                 outcomes.append(outcome)
                 kinds = ", ".join(alarm["kind"] for alarm in outcome.alarms) or "no alarm"
@@ -197,7 +205,10 @@ def main() -> None:
                         file.write(json.dumps(outcome.__dict__) + "\n")
     facts, text = table(outcomes)
     if options.first_seed >= _RESULT_SEEDS:
-        report.write("collapse", {"machine": machine, **facts}, text)
+        runs_told = [
+            {"way": each.way, "seed": each.seed, "reached": each.reached, "alarms": each.alarms} for each in outcomes
+        ]
+        report.write("collapse", {"machine": machine, **facts, "runs": runs_told}, text)
     else:
         say(text)
 
