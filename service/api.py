@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Send
 
+from models.outputs.animation import MEDIA_TYPES
 from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
 from service.engine import Engine
@@ -146,6 +147,7 @@ def _describe(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "formats": list(model.card.spec.output.media_types),
+        "films": MEDIA_TYPES if model.card.spec.output.frame_size else {},
         "limits": {"max_samples": settings.max_samples, "max_frames": settings.max_frames},
         "determinism": {
             "mode": model.fingerprint["determinism"],

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import explorer
 from service.api import Handler, Runtime, answering, list_models, show_model
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
@@ -43,6 +44,7 @@ class Gateway:
                 *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
                 Route("/models", _Counted("/models", _Endpoint(list_models, runtime)), methods=["GET"]),
                 Route("/models/{name}", _Counted("/models/{name}", _Endpoint(show_model, runtime)), methods=["GET"]),
+                *explorer.routes(),
             ]
         )
 
