@@ -1,6 +1,7 @@
 """What all tests share: small specs, and checkpoints written from untrained networks."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,16 @@ def write(tmp_path: Path) -> Callable[..., Checkpoint]:
         return write_checkpoint(tmp_path / f"{name}.safetensors", card_of(spec, **changes), tensors)
 
     return write_untrained
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A real browser, where there is one; not for a whole session, because it keeps the main thread's event loop."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no chromium on this machine")
+    with playwright.sync_playwright() as session:
+        browser = session.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

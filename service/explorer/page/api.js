@@ -85,13 +85,29 @@ function askForToken(why) {
   return asking;
 }
 
+/** What `work` gives; `place` is marked as busy while anything works for it. */
+export async function working(place, work) {
+  const count = (by) => { place.dataset.working = String(Number(place.dataset.working ?? 0) + by); };
+  const mark = () => place.setAttribute("aria-busy", String(place.dataset.working !== "0"));
+  count(1);
+  mark();
+  try {
+    return await work;
+  } finally {
+    count(-1);
+    mark();
+  }
+}
+
 /** Work of which only the newest matters: at most one is under way, and what was wanted meanwhile is dropped but the last. */
 export class Newest {
   #wanted = null;
   #running = false;
   #retry = null;
 
-  constructor(work, show, fail) {
+  /** `place` is marked as busy while there is work. */
+  constructor(place, work, show, fail) {
+    this.place = place;
     this.work = work;
     this.show = show;
     this.fail = fail;
@@ -100,7 +116,7 @@ export class Newest {
   want(what) {
     this.#wanted = { what };
     clearTimeout(this.#retry);
-    if (!this.#running) this.#run();
+    if (!this.#running) working(this.place, this.#run());
   }
 
   async #run() {

@@ -1,6 +1,6 @@
 /** The explorer: one state, from which everything on the screen follows. */
 
-import { Newest, Refused, askJson } from "./api.js";
+import { Newest, Refused, askJson, working } from "./api.js";
 import { byId, make } from "./dom.js";
 import { Pulse } from "./pulse.js";
 import { Push } from "./push.js";
@@ -16,23 +16,18 @@ const PICKS_FOR = [0, 2, 3];
 
 let models = [];
 let written = null;
+let failing = false;
 
 const app = {
   state: fromFragment(location.hash),
   model: null,
   view: null,
-  frames: 0,
   change,
   fail,
   fine,
   putBack,
   made: () => stage.made,
   link: () => `${location.href.split("#")[0]}#${toFragment(app.state, app.model?.version)}`,
-  /** A frame was shown: what a test of smoothness counts. */
-  counted() {
-    app.frames += 1;
-    document.documentElement.dataset.frames = String(app.frames);
-  },
 };
 
 const wall = new Wall({ pick, lock });
@@ -40,6 +35,7 @@ const stage = new Stage(app);
 const push = new Push(app);
 const pulse = new Pulse(app);
 const newestWall = new Newest(
+  byId("tiles"),
   async (request) => ({ samples: (await askJson(request.path, request)).samples, model: app.model }),
   ({ samples, model }) => {
     if (model !== app.model) return;
@@ -90,10 +86,10 @@ function pick(sample) {
     say(`${MOST_PICKS} samples are picked, and that is the most. Put one back first.`);
     return;
   }
-  rememberAsItIs([chosen]);
+  working(byId("stage"), rememberAsItIs([chosen]));
   const way = picks.length === 1 && app.state.way === "sample" ? "travel" : app.state.way;
   stage.stop();
-  change({ picks: [...picks, chosen], focus: way === "sample" ? picks.length : app.state.focus, way, at: 0 });
+  change({ picks: [...picks, chosen], focus: picks.length, way, at: 0 });
 }
 
 function putBack(index) {
@@ -128,20 +124,22 @@ function lock(tile, seed) {
   change({ locks });
 }
 
-/** Say in words what is wrong, until something goes well again. */
+/** Say what has failed, in words, until something goes well again. */
 function fail(problem) {
   say(problem.message);
-}
-
-function say(words) {
-  const notice = byId("notice");
-  if (notice.textContent !== words) notice.textContent = words;
-  notice.hidden = false;
+  failing = true;
 }
 
 function fine() {
-  byId("notice").hidden = true;
-  byId("notice").textContent = "";
+  if (failing) say("");
+}
+
+/** Say something until there is something else to say. */
+function say(words) {
+  failing = false;
+  const notice = byId("notice");
+  if (notice.textContent !== words) notice.textContent = words;
+  notice.hidden = !words;
 }
 
 async function choose(model, state) {
@@ -152,7 +150,7 @@ async function choose(model, state) {
   ]);
   app.view = viewOf(model, surface);
   app.state = state;
-  const warnings = settle(state, model, found.directions);
+  say(settle(state, model, found.directions).join(" "));
   byId("model").value = model.name;
   byId("version").textContent = model.version;
   byId("version").title = model.card.description;
@@ -163,8 +161,7 @@ async function choose(model, state) {
   render();
   fetchWall();
   stage.fetch();
-  await rememberAsItIs(state.picks);
-  if (warnings.length) say(warnings.join(" "));
+  await working(byId("stage"), rememberAsItIs(state.picks));
 }
 
 /** Make a state from a link fit the model as it is served; gives what will look otherwise, in words. */
@@ -223,7 +220,7 @@ function listen() {
     event.preventDefault();
     const seed = seedOf(byId("seed").value);
     if (seed === null) say("A seed is a whole number from 0 to 4294967295.");
-    else bySeed(seed).catch(failed);
+    else working(byId("stage"), bySeed(seed)).catch(failed);
   });
   for (const button of document.querySelectorAll(".view")) {
     button.addEventListener("click", () => {

@@ -24,6 +24,7 @@ export class Stage {
     this.app = app;
     this.maker = new Maker(app, () => this.#files());
     this.newest = new Newest(
+      byId("stage"),
       async (request) => ({ request, samples: (await askJson(request.path, request)).samples, model: app.model }),
       (answer) => this.#show(answer),
       (problem) => app.fail(problem),
@@ -118,7 +119,6 @@ export class Stage {
     byId("caption").textContent = words;
     const picks = state.picks.map((pick) => this.#thumbs.get(keyOf(pick))).filter(Boolean);
     view.show(this.#large, sample, words, travelling ? this.#frames : [], picks);
-    this.app.counted();
   }
 
   #caption(sample, at, last) {
