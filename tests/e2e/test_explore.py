@@ -262,7 +262,7 @@ def test_the_keyboard_is_enough(look: Open) -> None:
         page.keyboard.press("Tab")
     page.keyboard.press("ArrowLeft")
     settle(page)
-    assert '"truncation":0.95' in page.inner_text("#request")
+    assert '"truncation":0.99' in page.inner_text("#request")
 
 
 def test_controls_are_there_only_where_the_model_can(look: Open) -> None:

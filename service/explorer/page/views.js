@@ -27,7 +27,8 @@ class PictureView {
   }
 
   show(stage, sample, words) {
-    stage.src = this.source(sample);
+    const source = this.source(sample);
+    if (stage.src !== source) stage.src = source;
     stage.alt = words;
   }
 
