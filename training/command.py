@@ -15,7 +15,7 @@ from models.checkpoint import SUFFIX, Checkpoint, CheckpointError
 from models.hardware import choose_device
 from models.latents import MAX_SEED
 from training.data.source import DataError, Progress
-from training.keep import OutputError
+from training.folder import OutputError
 from training.loop import Losses, TrainingDiverged
 from training.memory import OutOfMemory
 from training.progress import Display

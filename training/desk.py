@@ -1,7 +1,6 @@
 """What one process writes of a run: its states, what is seen of it, and its generators."""
 
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -109,5 +108,4 @@ def _facts(path: Path, card: Card) -> dict[str, JsonValue]:
         "step": 0,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
-        "pid": os.getpid(),
     }

@@ -25,6 +25,10 @@ _LASTING = {"started", "best", "chosen_by", "floors", "measured"}
 """What `run.json` goes on saying when a run goes on."""
 
 
+class OutputError(Exception):
+    """The run folder cannot be written to, or is another run's."""
+
+
 class RunFolder:
     """Writes them. `at_step` is where the run goes on from; what was written of later steps is dropped."""
 

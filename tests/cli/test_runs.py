@@ -63,9 +63,8 @@ def test_no_runs_is_no_error(here: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "status"),
     [
-        ({"host": platform.node(), "pid": os.getpid()}, "running"),
-        ({"host": platform.node(), "pid": 2**22 + 1}, "killed"),  # Linux has none above 2²²
-        ({"host": "elsewhere", "pid": os.getpid()}, "running?"),
+        ({"host": platform.node(), "pid": os.getpid()}, "killed"),  # whoever has got its number since
+        ({"host": "elsewhere"}, "running?"),
         ({}, "running?"),
     ],
 )

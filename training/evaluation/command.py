@@ -14,7 +14,7 @@ from training.data import DataConfig
 from training.data.source import DataError, DataSettings, Progress
 from training.evaluation.evaluate import Figure, judge, noted
 from training.evaluation.inception import load_inception
-from training.keep import OutputError
+from training.folder import OutputError
 from training.progress import Display
 
 _PIPED_WIDTH = 120
