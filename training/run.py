@@ -53,7 +53,7 @@ class Run:
     world: World = field(default_factory=World)
 
 
-def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
+def run(what: Run, on_progress: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
     """Train `what`, write its checkpoint and return it (None on ranks that write nothing).
 
     A run folder that holds a state is gone on from. Raises OutputError, DataError, StateError, OutOfMemory and
@@ -63,13 +63,13 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
     require_equal_shares(what.recipe, what.world.size)
     with ExitStack() as until_the_end:
         what.world.from_first(lambda: until_the_end.enter_context(held(what.checkpoint_path.parent)))
-        return _run(what, on_data, on_step)
+        return _run(what, on_progress, on_step)
 
 
-def _run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
+def _run(what: Run, on_progress: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
     """In a folder that is this run's alone."""
     world, recipe = what.world, what.recipe
-    source = world.in_turn(lambda: recipe.data.load(what.data_path, on_data))
+    source = world.in_turn(lambda: recipe.data.load(what.data_path, on_progress))
     spec = _spec(recipe, source)
     states = StateFolder(what.checkpoint_path.parent / "state", _identity(what, source), recipe.save_seconds)
     saved = world.from_first(lambda: _last_state(what, states))
@@ -90,7 +90,7 @@ def _run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None])
             steps = train(game, recipe.steps, on_step_done, interrupted, done.step)
             if steps:
                 _require_finite(game, steps)
-            checkpoint = desk.finished(steps) if desk else None
+            checkpoint = desk.finished(steps, on_progress) if desk else None
         except BaseException as problem:
             if desk:
                 desk.failed(problem)
