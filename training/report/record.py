@@ -28,8 +28,8 @@ class Record:
     def read(cls, folder: Path) -> Self:
         """Of a run folder; NoRun where there is no `run.json` that can be read."""
         facts = read_facts(folder)
-        if not isinstance(facts, dict):
-            raise NoRun(f"{folder} is no run folder: it has no run.json that can be read")
+        if facts is None:
+            raise NoRun(f"{folder} has no run.json that can be read")
         return cls(facts, list(read_moments(folder)), is_held(folder))
 
     @property
@@ -68,7 +68,7 @@ class Record:
     @property
     def alarms(self) -> list[dict[str, Any]]:
         """All that were raised, each with its step."""
-        return [{"step": each["step"], **each["alarm"]} for each in self.moments if "alarm" in each]
+        return [{**each["alarm"], "step": each["step"]} for each in self.moments if "alarm" in each]
 
     @property
     def _last(self) -> Mapping[str, Any]:
