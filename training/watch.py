@@ -91,7 +91,7 @@ class Watch:
             self._look(step, seconds)
         if self._is_due(step, _SNAPSHOTS):
             self._folder.keep_samples(step, *snapshot_of(self._game, self._examined.reach))
-        if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS):
+        if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS) and step < self._steps:
             self._judge(step, seconds)
 
     def note_losses(self) -> None:
