@@ -48,7 +48,8 @@ def test_figures_as_a_table_leave_the_card_alone_if_asked_to(ring: Path) -> None
     before = ring.read_bytes()
     answer = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep"])
     assert answer.exit_code == 0, answer.output
-    assert "1 set of 2500 samples, judged on coordinates; of a single set there is no deviation" in answer.stdout
+    said = " ".join(answer.stdout.split())
+    assert "1 set of 2500 samples, judged on coordinates; of a single set there is no deviation" in said
     line = next(line for line in answer.stdout.splitlines() if line.startswith("modes"))
     assert [line.split()[column] for column in (2, 4)] == ["–", "–"]
     assert ring.read_bytes() == before

@@ -87,5 +87,6 @@ def test_who_only_looks_refuses_nobody(tmp_path: Path) -> None:
 
 def test_what_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file/below cannot be written to .* --out"), held(tmp_path / "file" / "below"):
+    said = pytest.raises(OutputError, match=r"file/below cannot be written to .* --out")
+    with said, held(tmp_path / "file" / "below"):
         pass
