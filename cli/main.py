@@ -1,16 +1,19 @@
 """The command line: which commands there are, and how an error reaches the person at the terminal."""
 
-import logging
+from training.interrupt import ended_by_ctrl_c
 
-import click
+with ended_by_ctrl_c():  # for some seconds
+    import logging
 
-from cli.recipes import recipes
-from cli.reproduce import reproduce
-from cli.runs import runs
-from cli.sample import sample
-from cli.show import show
-from training.command import run_command, train
-from training.evaluation.command import evaluate
+    import click
+
+    from cli.recipes import recipes
+    from cli.reproduce import reproduce
+    from cli.runs import runs
+    from cli.sample import sample
+    from cli.show import show
+    from training.command import run_command, train
+    from training.evaluation.command import evaluate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,12 +1,10 @@
 """`latentd recipes`."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from training.recipe import load_recipe, recipe_names
-
-_PIPED_WIDTH = 160  # wide enough that no description wraps
+from training.tables import print_table
 
 
 @click.command()
@@ -18,7 +16,4 @@ def recipes() -> None:
     for name in recipe_names():
         _, recipe = load_recipe(name)
         table.add_row(name, recipe.data.name, recipe.objective, str(recipe.steps), recipe.description)
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    console.print(table)
+    print_table(table)

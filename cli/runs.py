@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from models.files import printable
+from training.folder import has_facts
+from training.recipe import by_keys
 from training.report import NoRun, Record, finite
+from training.tables import print_table
 
 _DEFAULT = Path("runs")
-_PIPED_WIDTH = 160
 _NONE = "–"
 
 
@@ -23,12 +24,11 @@ _NONE = "–"
 @click.argument("folders", nargs=-1, metavar="[FOLDER ...]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known of them as JSON.")
 def runs(folders: tuple[Path, ...], as_json: bool) -> None:
-    """List the runs in runs/, or those in the given run FOLDERs, newest first. Several FOLDERs are compared."""
-    try:
-        records = {folder: Record.read(folder) for folder in folders} if folders else _found(_DEFAULT)
-    except NoRun as problem:
-        raise click.ClickException(str(problem)) from problem
-    if len(folders) < 2:
+    """List the runs in runs/, or those in the given FOLDERs, newest first. Several run FOLDERs are compared."""
+    paths = [path for folder in folders for path in _run_folders(folder)] if folders else _within(_DEFAULT)
+    records = {path: _read(path) for path in paths}
+    are_compared = len(records) > 1 and records.keys() == set(folders)
+    if not are_compared:
         by_age = sorted(records.items(), key=lambda entry: str(entry[1].facts.get("started", "")), reverse=True)
         records = dict(by_age)
     if as_json:
@@ -36,18 +36,27 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
     elif not records:
         click.echo(f"there are no runs in {_DEFAULT}; `latentd train RECIPE` begins one")
     else:
-        _print(_comparison(records) if len(records) > 1 and folders else _list(records))
+        print_table(_comparison(records) if are_compared else _list(records))
 
 
-def _found(parent: Path) -> dict[Path, Record]:
-    """The runs in a folder; what cannot be read is named and left out."""
-    records = {}
-    for path in sorted(parent.glob("*/run.json")):
-        try:
-            records[path.parent] = Record.read(path.parent)
-        except NoRun as problem:
-            click.echo(str(problem), err=True)
-    return records
+def _run_folders(folder: Path) -> list[Path]:
+    """Itself, or those within it."""
+    found = [folder] if has_facts(folder) else _within(folder)
+    if not found:
+        raise click.ClickException(f"{folder} is no run folder, and has none in it: there is no run.json")
+    return found
+
+
+def _within(parent: Path) -> list[Path]:
+    return sorted(filter(has_facts, parent.glob("*")))
+
+
+def _read(folder: Path) -> Record:
+    try:
+        return Record.read(folder)
+    except NoRun as problem:
+        click.echo(str(problem), err=True)
+        return Record({"status": "damaged"}, ())
 
 
 def _as_json(folder: Path, record: Record) -> dict[str, Any]:
@@ -128,14 +137,7 @@ def _comparison(records: Mapping[Path, Record]) -> Table:
 def _settings(record: Record) -> dict[str, str]:
     """What a run depends on: `--set`'s key → value, as JSON."""
     settings = {"seed": record.facts.get("seed"), **record.facts.get("settings", {})}
-    return _flat({name: value for name, value in settings.items() if name != "description"})
-
-
-def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in table.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: json.dumps(value)}
-    return flat
+    return {key: json.dumps(value) for key, value in by_keys(settings).items() if key != "description"}
 
 
 def _figure(record: Record, name: str) -> Text:
@@ -163,10 +165,3 @@ def _number(value: float | None) -> str:
 def _text(value: object) -> Text:
     """As it is, whatever it holds."""
     return Text(printable(str(value)))
-
-
-def _print(table: Table) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    console.print(table)

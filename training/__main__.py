@@ -1,9 +1,12 @@
 """`python -m training`: the part of the command `latentd` that torchrun starts, once a device."""
 
-import click
+from training.interrupt import ended_by_ctrl_c
 
-from training.command import run_command, train
-from training.evaluation.command import evaluate
+with ended_by_ctrl_c():  # for some seconds
+    import click
+
+    from training.command import run_command, train
+    from training.evaluation.command import evaluate
 
 
 @click.group()

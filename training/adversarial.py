@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.family import Discriminator, Generator
 from training.augment import Augment
 from training.data.source import Batch
-from training.loop import Game, Player, in_full, in_parts
+from training.loop import Game, Player, Precision, in_full, in_parts
 from training.objectives import Objective
 from training.packing import pack, unpack
 from training.penalties import Critic, Penalty
@@ -40,7 +40,7 @@ class AdversarialGame(Game):
     """
     discriminator_steps: int = 1
     packing: int = 1
-    precision: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    precision: Precision = contextlib.nullcontext
     """What networks run in, but for penalties, whose second derivatives want full precision."""
 
     remedy = "lower the learning rates, or choose a gentler objective such as hinge"

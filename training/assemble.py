@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial, singledispatch
 from typing import TypeVar
@@ -20,7 +20,7 @@ from training.augment import VIEWS, Augment
 from training.data.source import Batch, DataSource
 from training.ema import Ema
 from training.feed import feed, send
-from training.loop import Game, Player
+from training.loop import Game, Player, Precision
 from training.moments import Moments, MomentsGame
 from training.randomness import generator_for, seed_default, seed_for
 from training.reconstruction import ReconstructionGame
@@ -169,7 +169,7 @@ def _augment(recipe: AdversarialRecipe, device: torch.device) -> Augment | None:
     return Augment(views, recipe.augment.target, recipe.augment.speed).to(device)
 
 
-def _precision(recipe: LearntRecipe, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[None]]:
+def _precision(recipe: LearntRecipe, device: torch.device) -> Precision:
     """bfloat16 where CUDA's tensor cores make it pay, or where it is asked for."""
     wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
     return partial(torch.autocast, device.type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext

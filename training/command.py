@@ -15,7 +15,7 @@ from models.checkpoint import SUFFIX, Checkpoint, CheckpointError
 from models.hardware import choose_device
 from models.latents import MAX_SEED
 from training.data.source import DataError, Progress
-from training.keep import OutputError
+from training.folder import OutputError
 from training.loop import Losses, TrainingDiverged
 from training.memory import OutOfMemory
 from training.progress import Display
@@ -89,7 +89,7 @@ def train(
 def _train(what: Run) -> Checkpoint | None:
     with Display(hidden=not what.world.writes) as display:
 
-        def on_data(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
 
         def on_step(step: int, losses: Losses) -> None:
@@ -101,7 +101,7 @@ def _train(what: Run) -> Checkpoint | None:
                 note=lambda: " ".join(f"{name[0].upper()} {loss:.3f}" for name, loss in losses.items()),
             )
 
-        return run(what, on_data, on_step)
+        return run(what, on_progress, on_step)
 
 
 def _plan(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """What one process writes of a run: its states, what is seen of it, and its generators."""
 
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from models.checkpoint import Card, Checkpoint
-from training.data.source import DataSource
+from training.data.source import DataSource, OnProgress
 from training.folder import RunFolder
 from training.keep import Keeper, Reached
 from training.loop import Game, Losses
@@ -46,14 +45,14 @@ class Desk:
         self._seeing(lambda: self._watch.hear(step, losses, self._seconds()))
         self._states.offer(self._game, step, self._seconds())
 
-    def finished(self, step: int) -> Checkpoint | None:
+    def finished(self, step: int, on_progress: OnProgress) -> Checkpoint | None:
         """Keep what was learnt in all the steps, or in those until the run was stopped (None: in not a single one)."""
         if not step:
             self._close(status="stopped")
             return None
         now = Reached(step, self._seconds())
         self._states.save_now(self._game, step, now.seconds)
-        self._seeing(lambda: self._watch.end(step, now.seconds))
+        self._seeing(lambda: self._watch.end(step, now.seconds, on_progress))
         kept = self._keeper.last(self._game.ema.generator, now, self._steps)
         self._close(
             status="finished" if step == self._steps else "stopped",
@@ -109,5 +108,4 @@ def _facts(path: Path, card: Card) -> dict[str, JsonValue]:
         "step": 0,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
-        "pid": os.getpid(),
     }

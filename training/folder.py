@@ -8,9 +8,9 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, Field, JsonValue
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
@@ -23,6 +23,10 @@ _EVENTS = "events.out.tfevents.*"
 _PICTURE = re.compile(r"\d+\.(png|json)")
 _LASTING = {"started", "best", "chosen_by", "floors", "measured"}
 """What `run.json` goes on saying when a run goes on."""
+
+
+class OutputError(Exception):
+    """The run folder cannot be written to, or is another run's."""
 
 
 class RunFolder:
@@ -87,11 +91,51 @@ def _line(moment: Mapping[str, Any]) -> str:
     return json.dumps(moment) + "\n"
 
 
+_Seconds = Annotated[float, Field(ge=0.0, le=1e10)]
+
+
+class _Best(BaseModel):
+    value: float = 0.0
+
+
+class _Facts(BaseModel):
+    """Of `run.json`, what is calculated with."""
+
+    step: int = 0
+    steps: int = 0
+    wall_seconds: _Seconds = 0.0
+    chosen_by: str | None = None
+    floors: dict[str, float] = {}
+    best: _Best | None = None
+    settings: dict[str, Any] = {}
+
+
+class _Alarm(BaseModel):
+    kind: str
+
+
+class _Moment(BaseModel):
+    """Of a line of `metrics.jsonl`, the same."""
+
+    step: int
+    seconds: _Seconds = 0.0
+    losses: dict[str, float] = {}
+    vitals: dict[str, float] = {}
+    figures: dict[str, float] = {}
+    alarm: _Alarm = _Alarm(kind="")
+
+
+def has_facts(path: Path) -> bool:
+    """Whether there is a `run.json`, whatever it says."""
+    return (path / _FACTS).is_file()
+
+
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """What `run.json` says; None where there is none that can be read."""
+    """What `run.json` says; None where there is none that can be read, or where it says what cannot be."""
     try:
         facts: dict[str, Any] = json.loads((path / _FACTS).read_text())
-    except (OSError, ValueError):
+        _Facts.model_validate(facts, strict=True)
+    except (OSError, ValueError, RecursionError):
         return None
     return facts
 
@@ -105,14 +149,10 @@ def read_moments(path: Path) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             moment = json.loads(line)
-        except ValueError:
+            _Moment.model_validate(moment, strict=True)
+        except (ValueError, RecursionError):
             continue
-        if isinstance(moment, dict) and isinstance(moment.get("step"), int) and _is_told(moment):
-            yield moment
-
-
-def _is_told(moment: dict[str, Any]) -> bool:
-    return all(isinstance(value, dict) for name, value in moment.items() if name not in ("step", "seconds"))
+        yield moment
 
 
 def pictures(path: Path) -> list[Path]:

@@ -11,6 +11,22 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Within the block Ctrl-C ends the process at once and without a word: nothing has begun, libraries load.
+
+    Where it is ignored, or somebody else has taken it over, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
 def noted_interrupts() -> Iterator[Callable[[], bool]]:
     """Within the block, both do no more than to turn the yielded function true, and to say so once.
 

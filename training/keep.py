@@ -8,11 +8,8 @@ from pydantic import JsonValue
 
 from models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
 from models.family import Generator
+from training.folder import OutputError
 from training.watch import Judgement
-
-
-class OutputError(Exception):
-    """The run folder cannot be written to."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ Network = TypeVar("Network", bound=nn.Module)
 Losses = Mapping[str, float]
 """What was lost in one step, over all ranks, by the names that the game gives."""
 
+Precision = Callable[[], contextlib.AbstractContextManager[None]]
+"""What networks run in while they learn: autocast, or nothing."""
+
 
 class TrainingDiverged(Exception):
     """A loss was not finite; the message names the step."""

@@ -50,9 +50,14 @@ class Display:
         self._bars.stop()
 
     def update(self, task: str, done: int, total: int | None, unit: str, note: Callable[[], str]) -> None:
-        """Say that `done` of `total` units are done; `note` is called only when it will be shown."""
+        """Say that `done` of `total` units are done; `note` is called only when it will be shown.
+
+        What takes long before its first unit is done says 0 as it begins, and is shown at once.
+        """
         if task not in self._tasks:
             self._tasks[task] = _Task(self._bars.add_task(task, total=total, note="", rate=""), done)
+            if self._lines and not done:
+                logger.info("%s", task)
         shown = self._tasks[task]
         now = time.monotonic()
         finished = done == total

@@ -3,7 +3,7 @@
 import json
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,14 @@ def require_equal_shares(recipe: Recipe, ranks: int) -> None:
             f"batch_size={recipe.batch_size} is computed in parts of {together}, but objective={recipe.objective} with "
             f"generator.latent.dim={recipe.generator.latent.dim} takes {recipe.fewest_together} at once"
         )
+
+
+def by_keys(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """All values of nested tables, by the keys by which `settings` name them."""
+    values: dict[str, Any] = {}
+    for name, value in tables.items():
+        values |= by_keys(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return values
 
 
 def _apply(tables: dict[str, Any], setting: str) -> None:

@@ -3,19 +3,18 @@
 Neither is told what is real by anybody else: they learn by one loss, together. The encoder is left behind.
 """
 
-import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from models.family import Encoder, Generator
 from training.data.source import Batch
-from training.loop import Game, Player, in_full, in_parts
+from training.loop import Game, Player, Precision, in_full, in_parts
 
 _LEAST_VARIANCE = 1e-6
 """Of reconstructions: the likelihood of samples that are made exactly stays finite."""
@@ -26,9 +25,10 @@ _RIDGE = 1e-4
 class Autoencoder(nn.Module, ABC):
     """Encoder and generator as one network: samples → what they lose on them."""
 
-    def __init__(
-        self, encoder: Encoder, generator: Generator, precision: Callable[[], contextlib.AbstractContextManager[None]]
-    ) -> None:
+    draws_codes: ClassVar[bool]
+    """Whether a code is drawn from what the encoder says, by noise."""
+
+    def __init__(self, encoder: Encoder, generator: Generator, precision: Precision) -> None:
         """`precision`: what the two networks, and these alone, run in."""
         super().__init__()
         self.encoder = encoder
@@ -37,7 +37,10 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, samples: Tensor, condition: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
-        """Samples [N, *shape], their classes (for the generator alone), normal noise [N, dim] → name → scalar."""
+        """Samples [N, *shape], their classes (for the generator alone), normal noise [N, dim] → name → scalar.
+
+        The noise is [N, 0] where no codes are drawn.
+        """
 
     def _encode(self, samples: Tensor) -> Tensor:
         with self._precision():
@@ -55,6 +58,8 @@ class PlainAutoencoder(Autoencoder):
     https://doi.org/10.1126/science.1127647.
     """
 
+    draws_codes = False
+
     def forward(self, samples: Tensor, condition: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
         made = self._make(whitened(self._encode(samples)), condition)
         return {"reconstruction": (samples - made).square().mean()}
@@ -68,8 +73,10 @@ class VariationalAutoencoder(Autoencoder):
     divergence (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl, eq. 4).
     """
 
-    def __init__(self, *networks: Any, beta: float = 1.0) -> None:
-        super().__init__(*networks)
+    draws_codes = True
+
+    def __init__(self, encoder: Encoder, generator: Generator, precision: Precision, beta: float = 1.0) -> None:
+        super().__init__(encoder, generator, precision)
         self._beta = beta
 
     def forward(self, samples: Tensor, condition: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
@@ -128,6 +135,8 @@ class ReconstructionGame(Game):
             lost.append({name: value.detach() for name, value in losses.items()})
             return torch.stack(list(losses.values())).sum()
 
-        noise = self.draw_latents(len(batch.samples), step, "encoder")
+        count = len(batch.samples)
+        draws_codes = self.autoencoder.network.draws_codes
+        noise = self.draw_latents(count, step, "encoder") if draws_codes else batch.samples.new_empty(count, 0)
         self.autoencoder.descend(in_parts(loss, batch, noise, self.microbatches))
         return {name: torch.stack([part[name] for part in lost]).mean() for name in lost[0]}

@@ -2,8 +2,8 @@
 
 import logging
 import platform
-import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +17,10 @@ from models.spec import GeneratorSpec
 from training.assemble import assemble
 from training.data.source import DataError, DataSource, OnProgress
 from training.desk import Desk
+from training.folder import OutputError
 from training.interrupt import noted_interrupts
-from training.keep import Keeper, OutputError, Reached
+from training.keep import Keeper, Reached
+from training.lock import held
 from training.loop import Game, Losses, train
 from training.memory import naming_the_remedy
 from training.recipe import require_equal_shares
@@ -51,16 +53,23 @@ class Run:
     world: World = field(default_factory=World)
 
 
-def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
+def run(what: Run, on_progress: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
     """Train `what`, write its checkpoint and return it (None on ranks that write nothing).
 
     A run folder that holds a state is gone on from. Raises OutputError, DataError, StateError, OutOfMemory and
     TrainingDiverged (the last saved state stands), and when it is interrupted StoppedEarly, once what was learnt is
     written.
     """
+    require_equal_shares(what.recipe, what.world.size)
+    with ExitStack() as until_the_end:
+        what.world.from_first(lambda: until_the_end.enter_context(held(what.checkpoint_path.parent)))
+        return _run(what, on_progress, on_step)
+
+
+def _run(what: Run, on_progress: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
+    """In a folder that is this run's alone."""
     world, recipe = what.world, what.recipe
-    require_equal_shares(recipe, world.size)
-    source = world.in_turn(lambda: recipe.data.load(what.data_path, on_data))
+    source = world.in_turn(lambda: recipe.data.load(what.data_path, on_progress))
     spec = _spec(recipe, source)
     states = StateFolder(what.checkpoint_path.parent / "state", _identity(what, source), recipe.save_seconds)
     saved = world.from_first(lambda: _last_state(what, states))
@@ -81,7 +90,7 @@ def run(what: Run, on_data: OnProgress, on_step: Callable[[int, Losses], None]) 
             steps = train(game, recipe.steps, on_step_done, interrupted, done.step)
             if steps:
                 _require_finite(game, steps)
-            checkpoint = desk.finished(steps) if desk else None
+            checkpoint = desk.finished(steps, on_progress) if desk else None
         except BaseException as problem:
             if desk:
                 desk.failed(problem)
@@ -104,7 +113,6 @@ def _spec(recipe: Recipe, source: DataSource) -> GeneratorSpec:
 
 
 def _last_state(what: Run, states: StateFolder) -> Saved | None:
-    _require_writable(what.checkpoint_path.parent)
     saved = states.latest()
     if saved and saved.step > what.recipe.steps:
         raise StateError(
@@ -112,14 +120,6 @@ def _last_state(what: Run, states: StateFolder) -> Saved | None:
             "ask for more steps, or choose another folder with --out"
         )
     return saved
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written to ({problem}); choose another folder with --out") from problem
 
 
 def _identity(what: Run, source: DataSource) -> dict[str, Any]:

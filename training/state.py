@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from models.files import replacing
 from training.loop import Game
+from training.recipe import by_keys
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class StateFolder:
         return "the one before it stands" if stands else "there is none to go on from"
 
     def _require_same(self, before: dict[str, Any]) -> None:
-        old, new = _flat(before), _flat(self._identity)
+        old, new = by_keys(before), by_keys(self._identity)
         for name in sorted(new.keys() | old.keys()):
             was, is_now = old.get(name), new.get(name)
             if was != is_now:
@@ -174,14 +175,6 @@ class StateFolder:
                     f"{self._folder} is of a run with {name}={json.dumps(was)}, this one has {json.dumps(is_now)}; "
                     "choose another folder with --out, or the settings of that run"
                 )
-
-
-def _flat(table: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dots in its keys, as `--set` names them."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return flat
 
 
 def _read(path: Path) -> Saved:

@@ -10,7 +10,7 @@ import torch
 
 from training.alarm import Alarm
 from training.assemble import draw_latents
-from training.data.source import Batch, DataSource
+from training.data.source import Batch, DataSource, OnProgress, Progress
 from training.evaluation.evaluate import samples_of
 from training.feed import as_batch
 from training.folder import RunFolder
@@ -91,7 +91,7 @@ class Watch:
             self._look(step, seconds)
         if self._is_due(step, _SNAPSHOTS):
             self._folder.keep_samples(step, *snapshot_of(self._game, self._examined.reach))
-        if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS):
+        if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS) and step < self._steps:
             self._judge(step, seconds)
 
     def note_losses(self) -> None:
@@ -100,13 +100,16 @@ class Watch:
             self._folder.note(*self._heard, "losses", _means(self._losses))
             self._losses.clear()
 
-    def end(self, step: int, seconds: float) -> None:
+    def end(self, step: int, seconds: float, on_progress: OnProgress) -> None:
         """Of the last step: the generator is judged, and held against what it learnt from."""
         self.note_losses()
+        if self._yardstick is None:
+            return
+        on_progress(Progress("judging what was learnt", 0, 1, "sets"))
         self._judge(step, seconds)
-        generator = self._game.ema.generator
-        if self._yardstick and (picture := nearest_training(generator, self._yardstick)):
+        if picture := nearest_training(self._game.ema.generator, self._yardstick):
             self._folder.keep_nearest(*picture)
+        on_progress(Progress("judging what was learnt", 1, 1, "sets"))
 
     def _judge(self, step: int, seconds: float) -> None:
         """The generator as it is, if there is a yardstick and it was not judged at this step."""

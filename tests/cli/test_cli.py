@@ -51,6 +51,7 @@ def test_train_and_show(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     path = tmp_path / "runs" / "ring-gan" / "ring-gan.safetensors"
     assert "training ring-gan: 20 of 20" in done.stderr
+    assert "\njudging what was learnt\n" in done.stderr
     card = json.loads(latentd("show", path).stdout)
     assert card["version"] in done.stdout
     assert (card["steps"], card["images_seen"], card["seed"]) == (20, 20 * card["settings"]["batch_size"], 0)
@@ -74,6 +75,27 @@ def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
     steps = Checkpoint.read(tmp_path / "ring-gan.safetensors").card.steps
     assert 0 < steps < 1000000
     assert f"stopped after {steps} of 1000000 steps" in rest
+
+
+@pytest.mark.parametrize("command", [[LATENTD], ["-m", "training"]])
+def test_ctrl_c_while_libraries_load_is_quiet(command: list[str | Path]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", *command, "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    imported = ""
+    while imported != "click":  # the first; torch takes seconds
+        line = process.stderr.readline()
+        assert line
+        imported = line.rpartition("|")[2].strip()
+    process.send_signal(signal.SIGINT)
+    shown, rest = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT  # a shell calls it 130
+    assert shown == ""
+    assert all(line.startswith("import time:") for line in rest.splitlines())
 
 
 def test_sample_writes_the_grid_that_the_model_draws(tmp_path: Path, write: Callable[..., Checkpoint]) -> None:
@@ -100,6 +122,10 @@ def test_sample_writes_the_grid_that_the_model_draws(tmp_path: Path, write: Call
     [
         (["train", "nope"], "there is no recipe 'nope'"),
         (["train", "ring-gan", "--set", "stepz=1"], "stepz: unknown field"),
+        (
+            ["train", "ring-gan", "--set", "steps=50", "--set", "schedule.warmup=51"],
+            "schedule.warmup: 51 is more than steps=50",
+        ),
         (["train", "ring-gan", "--data", ".", "--out", "{folder}"], "leave --data away"),
         (["train", "ring-gan", "--seed", "-1"], "--seed"),
         (["train", "image-folder-dcgan", "--out", "{folder}"], "--data PATH"),

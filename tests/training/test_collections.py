@@ -7,6 +7,7 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.training.runs import run_of, train
 from training.data import ImageFolder
 from training.data.collection import decode_collection
 from training.data.source import DataError, DataSource, Progress
@@ -347,3 +349,57 @@ def test_what_a_mac_adds_to_a_tar_is_left_out(tmp_path: Path) -> None:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     assert len(decode_collection(tmp_path / "a.tar", 8, 1, lambda _: None).images) == 1
+
+
+def write_noise(path: Path, count: int) -> Path:
+    """A zip of small images, no two of them alike."""
+    drawn = np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, pixels in enumerate(drawn):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "BMP")
+            archive.writestr(f"{number:05d}.bmp", buffer.getvalue())
+    return path
+
+
+def learnt_from(source: DataSource) -> set[bytes]:
+    assert source.card.size is not None
+    images, _ = next(source.draw(source.card.size, 0))
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_a_twelfth_of_many_small_grey_images_is_held_out(tmp_path: Path) -> None:
+    path = write_noise(tmp_path / "noise.zip", 2400)
+    settings = ImageFolder(name="image-folder", resolution=28, channels=1)
+    source = settings.load(path, lambda _: None)
+    learnt = learnt_from(source)
+    assert len(learnt) == source.card.size == 2200
+    assert learnt_from(settings.load(path, lambda _: None)) == learnt  # always the same
+    yardstick = source.yardstick()
+    assert yardstick is not None
+    assert yardstick.count == 200
+    assert {image.numpy().tobytes() for image in decoded_bytes(path)} > learnt
+
+
+def decoded_bytes(path: Path) -> torch.Tensor:
+    return torch.tensor(decode_collection(path, 28, 1, lambda _: None).images).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(("count", "resolution", "channels"), [(1999, 28, 1), (2400, 28, 3), (2400, 32, 1)])
+def test_nothing_is_held_out_of_few_or_of_what_cannot_be_judged(
+    count: int, resolution: int, channels: Literal[1, 3], tmp_path: Path
+) -> None:
+    path = write_noise(tmp_path / "noise.zip", count)
+    settings = ImageFolder(name="image-folder", resolution=resolution, channels=channels)
+    source = settings.load(path, lambda _: None)
+    assert source.card.size == len(learnt_from(source)) == count
+    assert source.yardstick() is None
+
+
+def test_a_run_on_images_of_your_own_is_judged_on_those_held_out(tmp_path: Path) -> None:
+    path = write_noise(tmp_path / "noise.zip", 2400)
+    small = ("data.resolution=28", "data.channels=1", "generator.config.width=8", "discriminator.config.width=8")
+    checkpoint = train(run_of("image-folder-dcgan", tmp_path / "run", *small, "steps=2", "batch_size=8", data=path))
+    assert checkpoint.card.measured.startswith("200 samples against held-out data, features of the embedded")
+    assert checkpoint.card.metrics["frechet_distance"] > checkpoint.card.floors["frechet_distance"]
+    assert (tmp_path / "run" / "nearest.png").exists()

@@ -48,8 +48,17 @@ def test_figures_as_a_table_leave_the_card_alone_if_asked_to(ring: Path) -> None
     before = ring.read_bytes()
     answer = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep"])
     assert answer.exit_code == 0, answer.output
-    assert "modes" in answer.stdout
+    said = " ".join(answer.stdout.split())
+    assert "1 set of 2500 samples, judged on coordinates; of a single set there is no deviation" in said
+    line = next(line for line in answer.stdout.splitlines() if line.startswith("modes"))
+    assert [line.split()[column] for column in (2, 4)] == ["–", "–"]
     assert ring.read_bytes() == before
+
+
+def test_one_set_has_no_deviation(ring: Path) -> None:
+    answer = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep", "--json"])
+    figures = json.loads(answer.stdout)
+    assert set(figures["deviation"].values()) == set(figures["floor_deviation"].values()) == {None}
 
 
 def test_a_run_on_a_mixture_ends_with_its_figures(ring: Path) -> None:

@@ -129,7 +129,7 @@ def test_what_is_served_is_shown_and_the_figures_are_of_its_features(mnist: Path
     assert "least_class" not in figures  # nobody here knows digits
     assert figures["frechet_distance"] > figures["floor"]
     card = Checkpoint.read(mnist).card
-    assert card.measured == f"1 sets of {TEST} samples, Inception-v3 features (torch-fidelity)"
+    assert card.measured == f"1 set of {TEST} samples, Inception-v3 features (torch-fidelity)"
     assert card.metrics["frechet_distance"] == figures["frechet_distance"]
 
 

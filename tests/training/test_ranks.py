@@ -18,6 +18,7 @@ from tests.training.one_rank import BATCH, play
 from tests.training.test_idx import write_idx
 from tests.training.test_resume import ENCODED, EVERYTHING, IMAGES
 from training.assemble import draw_latents
+from training.lock import held
 from training.world import World
 
 TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
@@ -114,6 +115,20 @@ def test_every_kind_of_game_over_two_ranks_goes_on_to_the_same_bits(
             subprocess.run([*command, *changes, *out], check=True, env=ENVIRONMENT, capture_output=True, timeout=120)
     versions = [Checkpoint.read(tmp_path / folder / f"{name}.safetensors").version for folder in ("whole", "torn")]
     assert versions[0] == versions[1]
+
+
+def test_ranks_are_refused_a_folder_where_a_run_is_at_work(tmp_path: Path, torchrun: list[str]) -> None:
+    with held(tmp_path):
+        refused = subprocess.run(
+            train_command(torchrun, tmp_path),
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert refused.returncode != 0
+    assert refused.stderr.count(f"error: another run is at work in {tmp_path} (process {os.getpid()} on ") == 1
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path, torchrun: list[str]) -> None:

@@ -22,6 +22,7 @@ from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
 from training.assemble import assemble
 from training.data.idx import IDX_SETS
+from training.data.source import Progress
 from training.folder import RunFolder, pictures, read_facts, read_moments
 from training.keep import Keeper, Reached
 from training.loop import Game, Losses, TrainingDiverged
@@ -225,6 +226,16 @@ def test_a_full_disk_costs_what_does_not_fit_and_not_the_run(
     facts = read_facts(tmp_path)
     assert facts is not None
     assert facts["status"] == "finished"
+
+
+def test_it_is_said_that_the_end_is_judged(tmp_path: Path) -> None:
+    told: list[tuple[str, int, bool]] = []
+
+    def on_progress(progress: Progress) -> None:
+        told.append((progress.task, progress.done, bool(moments(tmp_path, "figures"))))
+
+    run(run_of("ring-gan", tmp_path, "steps=10"), on_progress, lambda *_: None)
+    assert told == [("judging what was learnt", 0, False), ("judging what was learnt", 1, True)]
 
 
 def test_a_run_that_is_stopped_before_its_first_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from models.checkpoint import DataCard
 from models.outputs import ImageOutput, Output
-from training.data.collection import decode_collection
+from training.data.collection import DecodedImages, decode_collection
 from training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
 from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
-from training.evaluation.classifier import CLASSIFIED, load_classifier
+from training.evaluation.classifier import CLASSIFIED, SEEN, load_classifier
 from training.evaluation.features import LoadNetwork
 from training.evaluation.images import ImageYardstick, RealImages
 from training.evaluation.yardstick import Yardstick
@@ -29,11 +29,32 @@ _SMALL = 2**31
 """Bytes; a set up to this size lives on the device."""
 _FEWEST_JUDGED = 100
 """Images by which anything is judged."""
+_FEWEST_PARTED = 2000
+"""Images of one's own of which some can be spared."""
 
 
 class _Images(DataSettings, ABC):
     flip: bool = False
     """Mirror every second image left to right, anew whenever it is drawn."""
+
+    def _parted(self, images: RealImages, classes: tuple[str, ...], card: DataCard) -> "ImageSource":
+        """All but the last twelfth to learn from, and that to judge by, if it is enough."""
+        learnt = len(images) - len(images) // _HELD_OUT
+        train, held_out = images[:learnt], images[learnt:]
+        card = card.model_copy(update={"size": learnt})
+        source = ImageSource(train.pixels.permute(0, 2, 3, 1), train.labels, classes, card, self.flip)
+        if len(held_out) >= _FEWEST_JUDGED:
+            source.make_yardstick = lambda: self._yardstick(held_out, train, _JUDGED)
+        return source
+
+    def _yardstick(
+        self, reference: RealImages, train: RealImages, count: int, network: LoadNetwork | None = None
+    ) -> Yardstick:
+        """On the embedded features, or on those of another `network`."""
+        classifier = load_classifier()
+        shown = classifier if network is None else network()
+        known = classifier if self.name == CLASSIFIED else None
+        return ImageYardstick(shown, reference, train, count, known, self.class_names or ())
 
 
 class IdxImages(_Images):
@@ -54,28 +75,14 @@ class IdxImages(_Images):
 
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
         loaded = load_idx_set(self.name, path, on_progress)
-        pixels, labels = _tensors(loaded)
-        learnt = len(pixels) - len(pixels) // _HELD_OUT
-        card = DataCard(name=self.name, size=learnt, sha256=loaded.sha256, licence=IDX_SETS[self.name].licence)
-        source = ImageSource(pixels[:learnt].permute(0, 2, 3, 1), labels[:learnt], self.class_names, card, self.flip)
-        held_out, train = RealImages(pixels[learnt:], labels[learnt:]), RealImages(pixels[:learnt], labels[:learnt])
-        if len(held_out) >= _FEWEST_JUDGED:
-            source.make_yardstick = lambda: self._yardstick(held_out, train, _JUDGED)
-        return source
+        card = DataCard(name=self.name, size=None, sha256=loaded.sha256, licence=IDX_SETS[self.name].licence)
+        return self._parted(RealImages(*_tensors(loaded)), self.class_names, card)
 
     def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
         """The test split is the reference, and training images are the floor."""
         test = RealImages(*_tensors(load_idx_set(self.name, path, on_progress, "test")))
         train = RealImages(*_tensors(load_idx_set(self.name, path, on_progress)))
         return self._yardstick(test, train, _PUBLISHED, network)
-
-    def _yardstick(
-        self, reference: RealImages, train: RealImages, count: int, network: LoadNetwork | None = None
-    ) -> Yardstick:
-        classifier = load_classifier()
-        shown = classifier if network is None else network()
-        known = classifier if self.name == CLASSIFIED else None
-        return ImageYardstick(shown, reference, train, count, known, self.class_names)
 
 
 def _tensors(loaded: LoadedIdx) -> tuple[Tensor, Tensor]:
@@ -84,7 +91,10 @@ def _tensors(loaded: LoadedIdx) -> tuple[Tensor, Tensor]:
 
 
 class ImageFolder(_Images):
-    """A folder, a zip or shards of images, found by `--data`; resized and centre-cropped to a square."""
+    """A folder, a zip or shards of images, found by `--data`; resized and centre-cropped to a square.
+
+    Of enough images that the embedded network can judge, a twelfth is held out, as of the sets that have names.
+    """
 
     name: Literal["image-folder"]
     weights_licence: ClassVar[str] = "unknown"
@@ -100,16 +110,14 @@ class ImageFolder(_Images):
         return None
 
     def load(self, path: Path | None, on_progress: OnProgress) -> "ImageSource":
-        if path is None:
-            raise DataError("this recipe learns from your own images: give their folder, zip or shards by --data PATH")
-        decoded = decode_collection(path, self.resolution, self.channels, on_progress)
+        path, decoded, images = self._decoded(path, on_progress)
         name = path.resolve().name if path.is_dir() else path.stem
         card = DataCard(name=name, size=len(decoded.images), sha256=decoded.sha256, licence="unknown")
-        labels = None if decoded.labels is None else torch.from_numpy(decoded.labels)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes to it
-            pixels = torch.from_numpy(decoded.images)
-        source = ImageSource(pixels, labels, decoded.class_names, card, self.flip)
+        if self._can_be_judged(decoded):
+            order = torch.randperm(len(images), generator=generator_for(0, "held out"))
+            source = self._parted(images[order], decoded.class_names, card)
+        else:
+            source = ImageSource(images.pixels.permute(0, 2, 3, 1), images.labels, decoded.class_names, card, self.flip)
         source.why_no_classes = decoded.why_no_classes
         source.is_at_hand = decoded.images.nbytes <= _SMALL
         return source
@@ -118,13 +126,27 @@ class ImageFolder(_Images):
         """A random half is the reference, and the other half is the floor; of either as many as are judged."""
         if network is None:
             raise DataError("the embedded features are of grey garments; --features inception judges your own images")
-        source = self.load(path, on_progress)
-        half = min(len(source) // 2, _PUBLISHED)
+        path, _, images = self._decoded(path, on_progress)
+        half = min(len(images) // 2, _PUBLISHED)
         if half < _FEWEST_JUDGED:
-            raise DataError(f"{path} has {len(source)} images; at least {2 * _FEWEST_JUDGED} are needed to judge by")
-        order = torch.randperm(len(source), generator=generator_for(0, "halves"))
-        reference, others = (source.real(rows) for rows in (order[:half], order[half : 2 * half]))
-        return ImageYardstick(network(), reference, others, half)
+            raise DataError(f"{path} has {len(images)} images; at least {2 * _FEWEST_JUDGED} are needed to judge by")
+        order = torch.randperm(len(images), generator=generator_for(0, "halves"))
+        return ImageYardstick(network(), images[order[:half]], images[order[half : 2 * half]], half)
+
+    def _decoded(self, path: Path | None, on_progress: OnProgress) -> tuple[Path, DecodedImages, RealImages]:
+        """Where the images are, and all of them, mapped."""
+        if path is None:
+            raise DataError("this recipe learns from your own images: give their folder, zip or shards by --data PATH")
+        decoded = decode_collection(path, self.resolution, self.channels, on_progress)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes to it
+            pixels = torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
+        return path, decoded, RealImages(pixels, None if decoded.labels is None else torch.from_numpy(decoded.labels))
+
+    def _can_be_judged(self, decoded: DecodedImages) -> bool:
+        """By the embedded network, which is shown small grey images, in memory."""
+        count = len(decoded.images)
+        return self.output.shape == SEEN and count >= _FEWEST_PARTED and decoded.images.nbytes <= _SMALL
 
 
 class ImageSource(DataSource):
@@ -140,13 +162,6 @@ class ImageSource(DataSource):
         self._flip = flip
         self.class_names = class_names
         self.card = card
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def real(self, chosen: Tensor) -> RealImages:
-        """Some of the images, as a yardstick is shown them."""
-        return RealImages(self._pixels[chosen].permute(0, 3, 1, 2))
 
     def yardstick(self) -> Yardstick | None:
         return self.make_yardstick and self.make_yardstick()

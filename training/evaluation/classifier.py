@@ -14,6 +14,8 @@ from training.evaluation.features import FeatureNetwork
 
 CLASSIFIED = "fashion-mnist"
 """The data set whose classes it knows."""
+SEEN = (1, 28, 28)
+"""The shape of what it is shown."""
 SHIPPED = f"{CLASSIFIED}.safetensors"
 _CLASSES = 10
 _ROWS = 500

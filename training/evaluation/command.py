@@ -6,18 +6,16 @@ from pathlib import Path
 
 import click
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from models.checkpoint import Checkpoint, write_checkpoint
 from training.data import DataConfig
 from training.data.source import DataError, DataSettings, Progress
-from training.evaluation.evaluate import Figure, judge, noted
+from training.evaluation.evaluate import Figure, judge, noted, sets
 from training.evaluation.inception import load_inception
-from training.keep import OutputError
+from training.folder import OutputError
 from training.progress import Display
-
-_PIPED_WIDTH = 120
+from training.tables import print_table
 
 
 @click.command()
@@ -59,7 +57,8 @@ def evaluate(checkpoint: Path, data: Path | None, features: str, rounds: int, as
         }
         click.echo(json.dumps(facts | _as_json(figures), indent=2))
     else:
-        _print(f"{rounds} sets of {yardstick.count} samples, judged on {yardstick.measured_on}", figures)
+        alone = "; of a single set there is no deviation" if rounds == 1 else ""
+        _print(f"{sets(rounds)} of {yardstick.count} samples, judged on {yardstick.measured_on}{alone}", figures)
     if keep:
         try:
             write_checkpoint(checkpoint, noted(read.card, figures, yardstick, rounds), read.tensors)
@@ -92,8 +91,5 @@ def _print(caption: str, figures: dict[str, Figure]) -> None:
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for name, figure in figures.items():
         values = (figure.value, figure.deviation, figure.floor, figure.floor_deviation)
-        table.add_row(name, *(f"{value:.4g}" for value in values))
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    console.print(table)
+        table.add_row(name, *("–" if value is None else f"{value:.4g}" for value in values))
+    print_table(table)

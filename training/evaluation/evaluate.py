@@ -18,11 +18,11 @@ class Figure:
     """One figure: its mean over several sets of samples, how far these differ, and the same of real samples."""
 
     value: float
-    deviation: float
-    """Standard deviation over the sets; 0 of a single one."""
+    deviation: float | None
+    """Standard deviation over the sets; None of a single one, which has none."""
     floor: float
     """Of as many real samples that the reference does not hold."""
-    floor_deviation: float
+    floor_deviation: float | None
 
 
 def judge(
@@ -49,8 +49,13 @@ def noted(card: Card, figures: dict[str, Figure], yardstick: Yardstick, rounds: 
     """`card` with the figures and their floors in the place of those that it had."""
     metrics = {name: figure.value for name, figure in figures.items()}
     floors = {name: figure.floor for name, figure in figures.items()}
-    measured = f"{rounds} sets of {yardstick.count} samples, {yardstick.measured_on}"
+    measured = f"{sets(rounds)} of {yardstick.count} samples, {yardstick.measured_on}"
     return card.model_copy(update={"metrics": metrics, "floors": floors, "measured": measured})
+
+
+def sets(rounds: int) -> str:
+    """So many, in words."""
+    return "1 set" if rounds == 1 else f"{rounds} sets"
 
 
 def samples_of(generator: Generator, seeds: range) -> Judged:
@@ -61,5 +66,5 @@ def samples_of(generator: Generator, seeds: range) -> Judged:
     return Judged(samples, torch.tensor(known) if known else None)
 
 
-def _mean_and_deviation(values: list[float]) -> tuple[float, float]:
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from models.files import is_running
 from training.folder import read_facts, read_moments
+from training.lock import is_held
 
 
 class NoRun(Exception):
@@ -21,27 +21,29 @@ class Record:
 
     facts: Mapping[str, Any]
     moments: Sequence[Mapping[str, Any]]
+    is_held: bool = False
+    """Whether a process is at work in the folder."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Of a run folder; NoRun where there is no `run.json` that can be read."""
         facts = read_facts(folder)
-        if not isinstance(facts, dict):
-            raise NoRun(f"{folder} is no run folder: it has no run.json that can be read")
-        return cls(facts, list(read_moments(folder)))
+        if facts is None:
+            raise NoRun(f"{folder} has no run.json that can be read")
+        return cls(facts, list(read_moments(folder)), is_held(folder))
 
     @property
     def status(self) -> str:
-        """As it was written; of a run that says it goes on, `killed` where its process is gone.
+        """`running` while a process is at work, and else as it was written; `killed` where that is not how it ended.
 
-        `running?` where that cannot be seen from this machine.
+        `running?` where a process of another machine may be at work, whose lock need not be seen from here.
         """
         status = str(self.facts.get("status", "unknown"))
+        if self.is_held:
+            return "running"
         if status != "running":
             return status
-        if self.facts.get("host") != platform.node() or "pid" not in self.facts:
-            return "running?"
-        return "running" if is_running(self.facts["pid"]) else "killed"
+        return "killed" if self.facts.get("host") == platform.node() else "running?"
 
     @property
     def step(self) -> int:
@@ -66,7 +68,7 @@ class Record:
     @property
     def alarms(self) -> list[dict[str, Any]]:
         """All that were raised, each with its step."""
-        return [{"step": each["step"], **each["alarm"]} for each in self.moments if "alarm" in each]
+        return [{**each["alarm"], "step": each["step"]} for each in self.moments if "alarm" in each]
 
     @property
     def _last(self) -> Mapping[str, Any]:

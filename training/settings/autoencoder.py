@@ -2,14 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 from torch import nn
 
 from models.families import build_encoder
-from models.family import Encoder
+from models.family import Encoder, Generator
 from models.spec import GeneratorSpec
+from training.loop import Precision
 from training.reconstruction import Autoencoder, PlainAutoencoder, VariationalAutoencoder
 from training.settings.base import LearningRate, LearntRecipe, NetworkTable
 
@@ -38,8 +39,8 @@ class EncodedRecipe(LearntRecipe):
         return build_encoder(spec, self.encoder.config, self.outputs_per_latent * spec.input.dim)
 
     @abstractmethod
-    def make_autoencoder(self, *parts: Any) -> Autoencoder:
-        """The network of these `parts`, which are those of any Autoencoder."""
+    def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
+        """Both as the one network that learns."""
 
 
 class AutoencoderRecipe(EncodedRecipe):
@@ -57,8 +58,8 @@ class AutoencoderRecipe(EncodedRecipe):
     def fewest_together(self) -> int:
         return 2 * self.generator.latent.dim
 
-    def make_autoencoder(self, *parts: Any) -> Autoencoder:
-        return PlainAutoencoder(*parts)
+    def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
+        return PlainAutoencoder(encoder, generator, precision)
 
 
 class VariationalRecipe(EncodedRecipe):
@@ -69,5 +70,5 @@ class VariationalRecipe(EncodedRecipe):
 
     outputs_per_latent = 2
 
-    def make_autoencoder(self, *parts: Any) -> Autoencoder:
-        return VariationalAutoencoder(*parts, beta=self.beta)
+    def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
+        return VariationalAutoencoder(encoder, generator, precision, self.beta)

@@ -4,7 +4,7 @@ from abc import ABC
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from torch import nn
 
 from models.families import build_generator, family_called
@@ -52,7 +52,7 @@ class ScheduleTable(Table):
     """The `[schedule]` table: how the learning rates change."""
 
     warmup: NonNegativeInt = 0
-    """Steps until they are reached."""
+    """Steps until they are reached; no more than the run has."""
     decay: Decay = "none"
     decay_from: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """The share of the steps after which they fall, to reach zero after the last."""
@@ -145,6 +145,12 @@ class LearntRecipe(Recipe):
     """Of networks while they learn; `auto` is bfloat16 on CUDA and float32 elsewhere."""
     compile: bool = False
     """Whether networks go through torch.compile."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.schedule.warmup > self.steps:
+            raise ValueError(f"schedule.warmup: {self.schedule.warmup} is more than steps={self.steps}")
+        return self
 
     def deciding(self) -> dict[str, Any]:
         ends = {} if self.schedule.decay == "none" else {"steps": self.steps}
