@@ -27,6 +27,7 @@ from service.engine import engine as engine_module
 from service.gateway import Gateway
 from service.sampling import begin
 from service.settings import Settings
+from service.telemetry import Telemetry
 
 _STAGES = [
     ("parse", "arrived", "planned"),
@@ -78,13 +79,18 @@ def running(marks: Marks) -> Iterator[processes.Server]:
     torch.set_num_threads(1)
     keep_freed_memory()
     settings = Settings()
-    engine = Engine(settings.max_queue, parallel=2, encoders=0)
+    telemetry = Telemetry()
+    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=telemetry)
     catalog = Catalog(
-        settings.catalog_paths, Loader(torch.device("cpu"), engine, deterministic=True), MODEL, settings.max_body_bytes
+        settings.catalog_paths,
+        Loader(torch.device("cpu"), engine, deterministic=True),
+        MODEL,
+        settings.max_body_bytes,
+        telemetry,
     )
     engine.start()
     catalog.start()
-    runtime = Runtime(settings, catalog, engine)
+    runtime = Runtime(settings, catalog, engine, telemetry)
     app = marks.around_request(Gateway(Starlette(), lambda: runtime))
     port = processes.free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="off"))
