@@ -20,5 +20,5 @@ def _unobserved(*settings: Any, observer: object, **more: Any) -> Engine:
 
 
 gateway._Counted.__call__ = _pass_on  # type: ignore[method-assign]
-app.Engine = _unobserved  # type: ignore[attr-defined]  # it is meant for the module itself
+app.Engine = _unobserved  # type: ignore[assignment, attr-defined]  # it is meant for the module itself
 Telemetry.request = Telemetry.batch_done = lambda *_: None  # type: ignore[method-assign, assignment]

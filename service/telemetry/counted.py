@@ -80,7 +80,7 @@ class Telemetry:
         """For prometheus_client."""
         for instrument in vars(self).values():
             if isinstance(instrument, Counter | Histogram):
-                yield instrument.collect()
+                yield from instrument.collect()
 
     def _known(self, model: str) -> str:
         return model if model in self._served else _NO_MODEL

@@ -48,13 +48,13 @@ class Counter(_Series[float]):
         with self._lock:
             self._numbers[labels] = self._numbers.get(labels, 0.0) + amount
 
-    def collect(self) -> Metric:
+    def collect(self) -> list[Metric]:
         """For prometheus_client."""
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)
         with self._lock:
             for labels, number in self._numbers.items():
                 family.add_metric(labels, number)
-        return family
+        return [family]
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Histogram(_Series[_Spread]):
                 spread.counts[bisect_left(self._bounds, value)] += 1
                 spread.sum += value
 
-    def collect(self) -> Metric:
+    def collect(self) -> list[Metric]:
         """For prometheus_client."""
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
         ends = [*map(str, map(float, self._bounds)), "+Inf"]
@@ -89,4 +89,4 @@ class Histogram(_Series[_Spread]):
             for labels, spread in self._numbers.items():
                 buckets = list(zip(ends, accumulate(spread.counts), strict=True))
                 family.add_metric(labels, buckets, sum_value=spread.sum)
-        return family
+        return [family]
