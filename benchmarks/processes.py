@@ -72,11 +72,11 @@ def serving(command: list[str], port: int, probe: str, **environment: str) -> It
             _end(process)
 
 
-def latentd(service: str = "service.app:Latentd", **environment: str) -> Any:
+def latentd(**environment: str) -> Any:
     """latentd as `bentoml serve` runs it, with the shipped models unless LATENTD_MODELS says otherwise."""
     port = free_port()
-    command = [_beside_python("bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(port)]
-    return serving(command, port, "/readyz", **{"LATENTD_MODELS": str(SHIPPED), "PYTHONPATH": str(ROOT)} | environment)
+    command = [_beside_python("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    return serving(command, port, "/readyz", **{"LATENTD_MODELS": str(SHIPPED)} | environment)
 
 
 def litserve(max_batch: int, threads: int) -> Any:
