@@ -253,6 +253,7 @@ class Engine:
         good, failed = _split_finite(batch.slices, computed.samples)
         encoding = time.monotonic()
         results, not_encoded = _encode(good)
+        encode_seconds = time.monotonic() - encoding
         if self._observer is not None:
             self._observer.batch_done(
                 BatchReport(
@@ -263,7 +264,7 @@ class Engine:
                     waited_seconds=[started - part.job.submitted for part in batch.slices],
                     forward_seconds=computed.forward_seconds,
                     copy_seconds=computed.copy_seconds,
-                    encode_seconds=time.monotonic() - encoding,
+                    encode_seconds=encode_seconds,
                 )
             )
         with self._changed:
