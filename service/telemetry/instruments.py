@@ -1,7 +1,6 @@
 """Counters and histograms that cost a microsecond, kept in this process.
 
-prometheus_client's own write every number to a file that BentoML shares between workers, under one lock; two of them
-took a tenth of the event loop's time. The service has one worker, so plain numbers do; prometheus_client puts them
+prometheus_client's own write every number to a file that BentoML shares between workers, under one lock. The service has one worker, so plain numbers do; prometheus_client puts them
 into its text when it is asked for.
 """
 
