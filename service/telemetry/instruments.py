@@ -1,7 +1,7 @@
-"""Counters and histograms that cost a microsecond, kept in this process.
+"""Counters and histograms that cost little, kept in this process.
 
-prometheus_client's own write every number to a file that BentoML shares between workers, under one lock. The service has one worker, so plain numbers do; prometheus_client puts them
-into its text when it is asked for.
+prometheus_client's own write every number to a file that BentoML shares between workers, under one lock. The service
+has one worker, so plain numbers do; prometheus_client puts them into its text when it is asked for.
 """
 
 import threading
