@@ -27,6 +27,7 @@ from service.engine import engine as engine_module
 from service.gateway import Gateway
 from service.sampling import begin
 from service.settings import Settings
+from service.telemetry import Telemetry
 
 _STAGES = [
     ("parse", "arrived", "planned"),
@@ -73,37 +74,49 @@ class Marks:
 
 
 @contextmanager
-def running(marks: Marks) -> Iterator[processes.Server]:
-    """The service's parts in this process, as service/app.py puts them together for a CPU."""
+def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.Server, Runtime]]:
+    """The service's parts in this process, as service/app.py puts them together for a CPU; its app is `around` ours."""
     torch.set_num_threads(1)
     keep_freed_memory()
     settings = Settings()
-    engine = Engine(settings.max_queue, parallel=2, encoders=0)
+    telemetry = Telemetry()
+    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=telemetry)
     catalog = Catalog(
-        settings.catalog_paths, Loader(torch.device("cpu"), engine, deterministic=True), MODEL, settings.max_body_bytes
+        settings.catalog_paths,
+        Loader(torch.device("cpu"), engine, deterministic=True),
+        MODEL,
+        settings.max_body_bytes,
+        telemetry,
     )
     engine.start()
     catalog.start()
-    runtime = Runtime(settings, catalog, engine)
-    app = marks.around_request(Gateway(Starlette(), lambda: runtime))
+    runtime = Runtime(settings, catalog, engine, telemetry)
     port = processes.free_port()
+    app = around(Gateway(Starlette(), lambda: runtime))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.05)
+    yield processes.Server(f"http://127.0.0.1:{port}", 0, report.RESULTS), runtime
+    server.should_exit = True
+    thread.join()
+    catalog.close()
+    engine.close()
+
+
+@contextmanager
+def running(marks: Marks) -> Iterator[processes.Server]:
+    """The same, marked."""
     with (
+        serving_here(marks.around_request) as (server, _),
         mock.patch("service.api.begin", marks.around(begin, "planned", None)),
         mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
         mock.patch.object(Replica, "compute", marks.around(Replica.compute, "computing", "computed")),
         mock.patch.object(Engine, "_finish", marks.around(Engine._finish, None, "encoded")),
         mock.patch.object(engine_module, "_settle", marks.around(engine_module._settle, None, "delivered")),
     ):
-        yield processes.Server(f"http://127.0.0.1:{port}", 0, report.RESULTS)
-    server.should_exit = True
-    thread.join()
-    catalog.close()
-    engine.close()
+        yield server
 
 
 def main() -> None:

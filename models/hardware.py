@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_OWN_PAGES = Path("/proc/self/statm")
+"""Pages of this process: all, and those that are resident."""
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 _LARGEST_REUSED = 2**25
@@ -47,6 +49,16 @@ def memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def used_memory_bytes(device: torch.device) -> int:
+    """What this process has taken of that memory; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_reserved(device))
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * int(_OWN_PAGES.read_text(encoding="ascii").split()[1])
+    except OSError:  # not Linux
+        return 0
 
 
 def core_count() -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from service.negotiate import EVENTS, JSON
 from service.plans.plan import Plan
 from service.sampling import Job, begin, error_event
 from service.settings import Settings
+from service.telemetry import Telemetry
 
 logger = logging.getLogger("latentd.http")
 
@@ -39,6 +40,7 @@ class Runtime:
     settings: Settings
     catalog: Catalog
     engine: Engine
+    telemetry: Telemetry
 
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
@@ -49,6 +51,7 @@ def answering(endpoint: Endpoint) -> Handler:
 
     async def answer(runtime: Runtime, request: Request) -> Response:
         seconds = _seconds_allowed(request, runtime.settings.timeout)
+        samples = 0
         try:
             async with asyncio.timeout(seconds):
                 body = await _read_body(request, runtime.settings.max_body_bytes)
@@ -58,12 +61,18 @@ def answering(endpoint: Endpoint) -> Handler:
                     raise_invalid(problem)
                 accept = ", ".join(request.headers.getlist("accept"))
                 plan = endpoint.plan(asked, accept, runtime.catalog, runtime.settings)
+                request.state.model, samples = plan.model.name, plan.num_samples
                 job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
+            runtime.telemetry.expired_samples.add(amount=samples)
             raise _timed_out(seconds) from problem
+        except ClientDisconnect:
+            runtime.telemetry.abandoned_samples.add(amount=samples)
+            raise
         headers = _headers(job)
         if whole is None:
-            return _EventStream(_in_time(job.events(), seconds), seconds, headers | _STREAM_HEADERS)
+            events = _in_time(job, seconds, runtime.telemetry)
+            return _EventStream(events, seconds, headers | _STREAM_HEADERS)
         return Response(whole, media_type=plan.shape.media_type, headers=headers)
 
     return answer
@@ -101,19 +110,24 @@ class _EventStream(StreamingResponse):
             logger.info("a client took nothing of its stream for %g seconds", self._seconds)
 
 
-async def _in_time(events: AsyncGenerator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """`events`, each of which may take `seconds`; an error is the last of them."""
+async def _in_time(job: Job, seconds: float, telemetry: Telemetry) -> AsyncIterator[bytes]:
+    """The events of `job`, each of which may take `seconds`; an error is the last of them."""
     try:
-        async with aclosing(events):
+        async with aclosing(job.events()) as events:
             while True:
                 async with asyncio.timeout(seconds):
                     event = await anext(events)
                 yield event
     except StopAsyncIteration:
         return
+    except (asyncio.CancelledError, GeneratorExit):
+        telemetry.abandoned_samples.add(amount=job.samples_left)
+        raise
     except TimeoutError:
+        telemetry.expired_samples.add(amount=job.samples_left)
         yield error_event(_timed_out(seconds))
     except ApiError as problem:
+        telemetry.rejections.add(problem.code)
         yield error_event(problem)
     except Exception:
         logger.exception("a stream failed")

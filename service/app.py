@@ -24,6 +24,8 @@ from service.engine import Engine
 from service.gateway import Gateway
 from service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 from service.settings import Settings
+from service.telemetry import Telemetry
+from service.telemetry.exposition import exposition
 
 try:
     settings = Settings()
@@ -60,11 +62,12 @@ class Latentd:
 
     def __init__(self) -> None:
         _prepare(device)
-        engine = Engine(settings.max_queue, **_passes(device))
+        telemetry = Telemetry()
+        engine = Engine(settings.max_queue, **_passes(device), observer=telemetry)
         loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
         memory = settings.model_memory or memory_bytes(device) // 2
-        catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory)
-        self.runtime = Runtime(settings, catalog, engine)
+        catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory, telemetry)
+        self.runtime = Runtime(settings, catalog, engine, telemetry)
         engine.start()
         catalog.start()
         _started.append(self.runtime)
@@ -100,6 +103,9 @@ class Latentd:
 
     def __is_ready__(self) -> bool:
         return bool(self.runtime.catalog.models) and self.runtime.engine.alive
+
+    def __metrics__(self, bentomls_own: str) -> str:
+        return bentomls_own + exposition(self.runtime, device)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # in bentoml
     def close(self) -> None:

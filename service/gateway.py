@@ -8,33 +8,44 @@ from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route, Router
+from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import explorer
 from service.api import Handler, Runtime, answering, list_models, show_model
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
-from service.telemetry import count_request
+from service.explorer import give_part, show_page
 
 logger = logging.getLogger("latentd.http")
 
 _CLIENT_LEFT = 499
 """What is counted where nobody is left to be answered; nginx's number for that."""
+_OTHER = "other"
+"""The endpoint of all that has no route of ours: nobody can make up new ones."""
+_SHOWN: tuple[tuple[str, Handler], ...] = (
+    ("/models", list_models),
+    ("/models/{name}", show_model),
+    ("/explore", show_page),
+    ("/explore/{build}/{name}", give_part),
+)
 
 
 class Gateway:
-    """Answers our routes itself and passes on the rest, whose errors it gives our body.
+    """Answers our routes itself and passes on those of BentoML, whose errors it gives our body.
 
-    It stands in front of BentoML's own middleware, which costs a request more time than the engine does.
+    It stands in front of BentoML's own middleware, which costs a request more time than the engine does, and which
+    would keep metrics of every path that anybody made up.
     """
 
-    def __init__(self, rest: ASGIApp, runtime: Callable[[], Runtime]) -> None:
+    def __init__(self, rest: Starlette, runtime: Callable[[], Runtime]) -> None:
         """`runtime` is asked at every request; it begins with the service, after this."""
         self._rest = rest
+        counted = partial(_Counted, runtime=runtime)
         limited = partial(_Limited, gate=_Gate(runtime))
         self._samples = {
             endpoint.path: limited(endpoint.path, _Endpoint(answering(endpoint), runtime)) for endpoint in ENDPOINTS
@@ -42,15 +53,18 @@ class Gateway:
         self._router = Router(
             routes=[
                 *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
-                Route("/models", _Counted("/models", _Endpoint(list_models, runtime)), methods=["GET"]),
-                Route("/models/{name}", _Counted("/models/{name}", _Endpoint(show_model, runtime)), methods=["GET"]),
-                *explorer.routes(),
+                *(Route(path, counted(path, _Endpoint(handler, runtime)), methods=["GET"]) for path, handler in _SHOWN),
             ]
         )
+        self._other_methods = counted(_OTHER, self._router)
+        self._bentomls_files = counted(_OTHER, ExceptionMiddleware(rest.router))
+        self._nothing = counted(_OTHER, Response(status_code=HTTPStatus.NOT_FOUND))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._rest(scope, receive, send)
+        elif scope["type"] == "websocket":  # nobody here speaks it
+            await send({"type": "websocket.close"})
         elif scope["method"] == "POST" and (app := self._samples.get(scope["path"])):
             await app(scope, receive, send)  # as the router would, but sooner
         else:
@@ -60,9 +74,17 @@ class Gateway:
         matches = {route.matches(scope)[0] for route in self._router.routes}
         if Match.FULL in matches:
             await self._router(scope, receive, send)
-        else:  # our path with another method, or not ours
-            app = self._router if Match.PARTIAL in matches else self._rest
+        else:
+            app = self._other_methods if Match.PARTIAL in matches else self._not_ours(scope)
             await app(scope, receive, _with_our_error_body(scope, receive, send))
+
+    def _not_ours(self, scope: Scope) -> ASGIApp:
+        """What answers a path that is not ours."""
+        for route in self._rest.routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                # a folder matches any name in it: past BentoML's counters, then
+                return self._bentomls_files if isinstance(route, Mount) else self._rest
+        return self._nothing
 
 
 class _Endpoint:
@@ -76,6 +98,8 @@ class _Endpoint:
         try:
             response = await self._handler(self._runtime(), Request(scope, receive))
         except ApiError as problem:
+            if problem.status != HTTPStatus.GATEWAY_TIMEOUT:
+                self._runtime().telemetry.rejections.add(problem.code)
             response = problem.response()
         except HTTPException as problem:
             response = _from_status(problem.status_code, problem.headers).response()
@@ -90,9 +114,10 @@ class _Endpoint:
 class _Counted:
     """Counts and times the requests of one route."""
 
-    def __init__(self, endpoint: str, app: ASGIApp) -> None:
+    def __init__(self, endpoint: str, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
         self._endpoint = endpoint
         self._app = app
+        self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -107,7 +132,8 @@ class _Counted:
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            count_request(self._endpoint, status, time.perf_counter() - started)
+            model = scope.get("state", {}).get("model", "")  # once the handler knows it
+            self._runtime().telemetry.request(self._endpoint, model, status, time.perf_counter() - started)
 
 
 class _Gate:
@@ -118,10 +144,12 @@ class _Gate:
         self.under_way = 0
         """Requests whose bodies are there and whose answers are not."""
 
-    @property
-    def closed(self) -> bool:
+    def closed(self) -> str | None:
+        """Why, where it is."""
         runtime = self.runtime()
-        return self.under_way >= runtime.settings.max_requests or runtime.engine.overfull
+        if self.under_way >= runtime.settings.max_requests:
+            return "too_many_requests"
+        return "queue_full" if runtime.engine.overfull else None
 
     def refusal(self) -> Response:
         engine = self.runtime().engine
@@ -136,14 +164,13 @@ class _Limited:
 
     def __init__(self, endpoint: str, app: ASGIApp, gate: _Gate) -> None:
         self._endpoint = endpoint
-        self._app = _Counted(endpoint, app)
+        self._app = _Counted(endpoint, app, gate.runtime)
         self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate = self._gate
-        if gate.closed:
-            await gate.refusal()(scope, receive, send)
-            count_request(self._endpoint, HTTPStatus.TOO_MANY_REQUESTS, 0.0)
+        if (reason := gate.closed()) is not None:
+            await self._refuse(reason, scope, receive, send)
             return
         read = False
 
@@ -159,6 +186,13 @@ class _Limited:
             await self._app(scope, receive_noting_end, send)
         finally:
             gate.under_way -= read
+
+    async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        await self._gate.refusal()(scope, receive, send)
+        telemetry = self._gate.runtime().telemetry
+        telemetry.rejections.add(reason)
+        telemetry.request(self._endpoint, "", HTTPStatus.TOO_MANY_REQUESTS, time.perf_counter() - started)
 
 
 @cache

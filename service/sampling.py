@@ -22,13 +22,15 @@ _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-fil
 """Films take seconds and memory: so many at a time, and nothing else waits behind them."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
     """A plan whose samples are placed, on a model that is ready."""
 
     points: Points
     replica: Replica
     engine: Engine
+    samples_left: int
+    """Those that `events` has not given yet."""
 
     async def whole(self) -> bytes:
         """The answer's body."""
@@ -69,6 +71,7 @@ class Job:
         async with aclosing(self._in_order(encoded)) as pieces:
             async for piece in pieces:
                 for frame in piece:
+                    self.samples_left -= 1
                     yield frame
 
     async def _sketched(self) -> AsyncGenerator[bytes]:
@@ -77,7 +80,9 @@ class Job:
             async for piece in pieces:
                 sketches += piece
                 yield _event("progress", {"done": len(sketches), "total": total})
-        yield await _film(_animation_event, self.points, sketches)
+        film = await _film(_animation_event, self.points, sketches)
+        self.samples_left = 0
+        yield film
 
     async def _in_order(self, finish: Finish) -> AsyncGenerator[Any]:
         plan = self.points.plan
@@ -98,7 +103,7 @@ async def begin(plan: Plan, catalog: Catalog, engine: Engine) -> Job:
         engine.require_room(min(plan.num_samples, PIECE) if plan.gradual else plan.num_samples)
         deployment = await catalog.ready(plan.model)
         points = await lay_out(plan, deployment, engine)
-        return Job(points, deployment.synthesis, engine)
+        return Job(points, deployment.synthesis, engine, plan.num_samples)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from service.catalog.loader import Loader
 from service.catalog.served import Deployment, Failure, ServedModel
 from service.engine import EngineClosedError
 from service.errors import ApiError
+from service.telemetry import Telemetry
 
 logger = logging.getLogger("latentd.catalog")
 
@@ -40,8 +41,10 @@ class Catalog:
         loader: Loader,
         default_name: str,
         memory: int,
+        telemetry: Telemetry,
     ) -> None:
         """`memory`: bytes of weights that may be on the device; the model in use may exceed it alone."""
+        self._telemetry = telemetry
         self.models: Mapping[str, ServedModel] = MappingProxyType({})
         self.failures: list[Failure] = []
         self._changes = Changes(places)
@@ -106,8 +109,10 @@ class Catalog:
                 try:
                     model.deployed = self._loader.load_again(model)
                 except CheckpointError as problem:
+                    self._telemetry.model_load_failures.add()
                     message = f"{model.name} left the device to make room, and cannot be loaded again: {problem}"
                     raise ApiError(503, "model_unavailable", message, "model") from problem
+                self._telemetry.model_loads.add()
                 logger.info("%s@%s is on the device again", model.name, model.version)
             deployed = model.deployed
             assert deployed is not None  # noqa: S101  # for mypy
@@ -148,15 +153,18 @@ class Catalog:
             try:
                 model = self._loader.load(file, self._by_file.get(file))
             except CheckpointError as problem:
+                self._telemetry.model_load_failures.add()
                 self._report(file, str(problem))
                 return
             except EngineClosedError:
                 raise
             except Exception as problem:
                 logger.exception("loading %s failed", printable(str(file)))
+                self._telemetry.model_load_failures.add()
                 self._report(file, f"loading it failed: {problem}")
                 return
             model.last_used = time.monotonic()
+            self._telemetry.model_loads.add()
             self._by_file[file] = model
             self._failed.pop(file, None)
             logger.info("serving %s@%s from %s", model.name, model.version, printable(str(file)))
@@ -172,6 +180,10 @@ class Catalog:
             models[model.name] = model
         for name in set(self.models) - set(models):
             logger.info("%s is not served any more: its file is gone", name)
+        for name in set(self.models) & set(models):
+            if self.models[name].version != models[name].version:
+                self._telemetry.model_swaps.add()
+        self._telemetry.serve(models.keys())
         self.models = MappingProxyType(models)
         self.failures = list(self._failed.values())
 
@@ -187,6 +199,7 @@ class Catalog:
                 model.calibrations = [replica.calibration for replica in model.deployed.replicas]
                 model.deployed = None
                 used -= model.weight_bytes
+                self._telemetry.model_evictions.add()
                 logger.info("%s@%s leaves the device to make room", model.name, model.version)
 
     def _report(self, file: Path, error: str) -> None:

@@ -78,14 +78,23 @@ class Loader:
             generator = checkpoint.build(self._device)
             probes = draw_probes(checkpoint.card.spec)
             replicas: list[Replica] = []
-            for index, stage in enumerate(stages(generator)):
+            parts = stages(generator)
+            for index, stage in enumerate(parts):
                 if replicas:
-                    probes = Rows(replicas[-1].compute(probes), None)
+                    probes = Rows(replicas[-1].compute(probes).samples, None)
                 runner: Runner = (
                     CudaRunner(self._cuda, stage) if self._cuda else CpuRunner(stage, f"{checkpoint.spec_json} {index}")
                 )
                 calibration = known[index] if known else self._calibrate(probes, runner)
-                replicas.append(Replica(f"{checkpoint.name}@{checkpoint.version}", runner, calibration))
+                replicas.append(
+                    Replica(
+                        checkpoint.name,
+                        runner,
+                        calibration,
+                        checkpoint.version,
+                        "synthesis" if stage is parts[-1] else "mapping",
+                    )
+                )
         except (RuntimeError, MemoryError, OutOfMemoryError) as problem:  # torch's own is a RuntimeError
             raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
         if isinstance(generator, TwoStageGenerator):
@@ -101,7 +110,7 @@ class Loader:
             parts, fastest = [], float("inf")
             for first in range(0, len(rows), size):
                 started = time.perf_counter()
-                parts.append(runner.run(rows[first : first + size], size))
+                parts.append(runner.run(rows[first : first + size], size).samples)
                 fastest = min(fastest, time.perf_counter() - started)
             return np.concatenate(parts), fastest
 

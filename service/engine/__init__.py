@@ -2,14 +2,18 @@
 
 from service.engine.calibration import Calibration, calibrate, draw_probes
 from service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
-from service.engine.replica import NotFiniteError, OutOfMemoryError, Replica, Runner
+from service.engine.observer import BatchReport, Observer
+from service.engine.replica import Computed, NotFiniteError, OutOfMemoryError, Replica, Runner
 
 __all__ = [
     "BatchFailedError",
+    "BatchReport",
     "Calibration",
+    "Computed",
     "Engine",
     "EngineClosedError",
     "NotFiniteError",
+    "Observer",
     "OutOfMemoryError",
     "QueueFullError",
     "Replica",

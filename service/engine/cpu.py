@@ -6,18 +6,17 @@ A pass that Python leads gives Python's lock up and takes it back at every layer
 import copy
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
 from models.sampling import Rows, forward
-from service.engine.replica import OutOfMemoryError
+from service.engine.replica import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 
@@ -37,12 +36,14 @@ class CpuRunner:
         self._architecture = architecture
         self._passes: dict[int, nn.Module] = {}
 
-    def run(self, rows: Rows, size: int) -> NDArray[np.float32]:
+    def run(self, rows: Rows, size: int) -> Computed:
         try:
             with optimized_execution(False):  # it might round differently from the second call on
                 if size not in self._passes:
                     self._passes[size] = self._prepare(rows, size)
-                return forward(self._passes[size], rows, size)
+                started = time.perf_counter()
+                samples = forward(self._passes[size], rows, size)
+                return Computed(samples, size, time.perf_counter() - started)
         except RuntimeError as problem:
             if "DefaultCPUAllocator" in str(problem):  # torch has no type of its own for this
                 raise OutOfMemoryError(str(problem)) from problem

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.outputs.base import Samples
 from models.sampling import Rows
-from service.engine.replica import OutOfMemoryError
+from service.engine.replica import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 
@@ -46,10 +46,10 @@ class CudaRunner:
         self._passes: dict[int, _Pass] = {}
         device.compute.wait_stream(torch.cuda.current_stream(device.device))  # where the weights are still being made
 
-    def run(self, rows: Rows, size: int) -> Samples:
+    def run(self, rows: Rows, size: int) -> Computed:
         try:
             with self._device.launching, torch.inference_mode():
-                host, copied = self._launch(rows, size)
+                host, begun, computed, copied = self._launch(rows, size)
         except RuntimeError as problem:
             if not _is_out_of_memory(problem):
                 raise
@@ -58,24 +58,36 @@ class CudaRunner:
             raise OutOfMemoryError(str(problem)) from problem
         copied.synchronize()
         samples: Samples = host.numpy()[: len(rows)].copy()  # pinned memory is scarce, and goes back at once
-        return samples
+        forward, copy = begun.elapsed_time(computed), computed.elapsed_time(copied)  # milliseconds
+        return Computed(samples, size, forward / 1e3, copy / 1e3)
 
-    def _launch(self, rows: Rows, size: int) -> tuple[Tensor, torch.cuda.Event]:
-        """Start one pass and the copy of its samples; gives pinned memory, and what says that they have arrived."""
+    def _launch(self, rows: Rows, size: int) -> tuple[Tensor, torch.cuda.Event, torch.cuda.Event, torch.cuda.Event]:
+        """Start one pass and the copy of its samples.
+
+        Gives pinned memory, and what says that the pass was begun, that it is done, and that its samples have arrived.
+        """
         device = self._device
         inputs = [torch.from_numpy(each).pin_memory() for each in rows.padded(size)]
         with torch.cuda.stream(device.compute):
             if size not in self._passes:
                 self._passes[size] = _Pass(device, self._stage, inputs)
+            begun = _mark(device.compute)
             samples = self._passes[size](inputs)  # [size, *shape]
+            computed = _mark(device.compute)
         device.copies.wait_stream(device.compute)
         with torch.cuda.stream(device.copies):
             host = torch.empty(samples.shape, pin_memory=True)
             host.copy_(samples, non_blocking=True)
             samples.record_stream(device.copies)
-            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # in torch
-            copied.record(device.copies)
-        return host, copied
+            copied = _mark(device.copies)
+        return host, begun, computed, copied
+
+
+def _mark(stream: torch.cuda.Stream) -> torch.cuda.Event:
+    """What tells when `stream` came here."""
+    event = torch.cuda.Event(enable_timing=True, blocking=True)  # type: ignore[no-untyped-call]  # in torch
+    event.record(stream)
+    return event
 
 
 class _Pass:

@@ -22,8 +22,9 @@ import numpy as np
 from models.outputs.base import Samples
 from models.sampling import Rows
 from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
+from service.engine.observer import BatchReport, Observer
 from service.engine.rate import RateMeter
-from service.engine.replica import NotFiniteError, Replica
+from service.engine.replica import Computed, NotFiniteError, Replica
 
 logger = logging.getLogger("latentd.engine")
 
@@ -58,9 +59,13 @@ class BatchFailedError(Exception):
 class Engine:
     """Takes rows from event loops and computes them on threads of its own."""
 
-    def __init__(self, max_queue: int, parallel: int, ahead: int = 0, encoders: int = 1) -> None:
+    def __init__(
+        self, max_queue: int, parallel: int, ahead: int = 0, encoders: int = 1, observer: Observer | None = None
+    ) -> None:
         """`parallel`: forward passes that the device computes side by side; `ahead`: passes that it may be given beyond
-        these, to begin without a pause; `encoders`: batches that may be encoded while all of these compute."""
+        these, to begin without a pause; `encoders`: batches that may be encoded while all of these compute; `observer`
+        is told of each batch."""
+        self._observer = observer
         self._max_queue = max_queue
         self._ahead = ahead
         self._free_slots = parallel + ahead
@@ -221,14 +226,14 @@ class Engine:
         """From rows to answers; whatever goes wrong fails this batch, not the engine."""
         started = time.monotonic()
         try:
-            samples = batch.replica.compute(batch.rows)
+            computed = batch.replica.compute(batch.rows)
         except Exception as problem:  # noqa: BLE001  # whatever a model raises
             self._fail(batch, problem)  # before the slot is free: what these requests still wait for is not computed
             return
         finally:
             self._free_slot()
         try:
-            self._conclude(self._finish(batch, samples, started))
+            self._conclude(self._finish(batch, computed, started))
         except Exception as problem:  # noqa: BLE001  # fails those who wait for it, and is logged
             self._fail(batch, problem)
 
@@ -243,12 +248,27 @@ class Engine:
                 self._drop(job)
         _deliver(done)
 
-    def _finish(self, batch: Batch, samples: Samples, started: float) -> list[_Outcome]:
+    def _finish(self, batch: Batch, computed: Computed, started: float) -> list[_Outcome]:
         """Encode each job's samples; gives the jobs that are done, with their outcomes."""
-        good, failed = _split_finite(batch.slices, samples)
+        good, failed = _split_finite(batch.slices, computed.samples)
+        encoding = time.monotonic()
         results, not_encoded = _encode(good)
+        encode_seconds = time.monotonic() - encoding
+        if self._observer is not None:
+            self._observer.batch_done(
+                BatchReport(
+                    replica=batch.replica,
+                    samples=len(computed.samples),
+                    encoded=sum(len(part) for part, _ in results),
+                    room=computed.room,
+                    waited_seconds=[started - part.job.submitted for part in batch.slices],
+                    forward_seconds=computed.forward_seconds,
+                    copy_seconds=computed.copy_seconds,
+                    encode_seconds=encode_seconds,
+                )
+            )
         with self._changed:
-            self._rate.add(len(samples), started)
+            self._rate.add(len(computed.samples), started)
             for part, encoded in results:
                 part.job.results[part.start : part.stop] = encoded
                 part.job.unfinished -= len(part)

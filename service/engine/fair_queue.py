@@ -7,6 +7,7 @@ large one of n rows waits for at most _PATIENCE · n rows of smaller ones that c
 
 import asyncio
 import heapq
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Job:
     """Rows that are in a batch or done: the first so many."""
     results: list[Any] = field(default_factory=list)
     unfinished: int = 0
+    submitted: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.unfinished = len(self.rows)

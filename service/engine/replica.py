@@ -1,7 +1,8 @@
 """A generator on its device, and the sizes of forward pass that it may run in."""
 
 import logging
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from service.engine.calibration import Calibration
 logger = logging.getLogger("latentd.engine")
 
 
+Stage = Literal["mapping", "synthesis"]
+"""What is computed: w, or samples."""
+
+
 class NotFiniteError(ArithmeticError):
     """A sample holds an infinity or no number at all."""
 
@@ -20,10 +25,35 @@ class OutOfMemoryError(Exception):
     """The device has not the memory for a forward pass of this size."""
 
 
+class Computed(NamedTuple):
+    """What forward passes gave, and what they took."""
+
+    samples: Samples
+    """[N, *shape]."""
+    room: int
+    """Rows that the passes could have had: ≥ N."""
+    forward_seconds: float
+    copy_seconds: float | None = None
+    """From the device to the host; None where they are the same."""
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """All samples in order; the rest is added up."""
+        if len(parts) == 1:
+            return parts[0]
+        copies = [part.copy_seconds for part in parts if part.copy_seconds is not None]
+        return cls(
+            np.concatenate([part.samples for part in parts]),
+            sum(part.room for part in parts),
+            sum(part.forward_seconds for part in parts),
+            sum(copies) if copies else None,
+        )
+
+
 class Runner(Protocol):
     """Runs forward passes on a device, from any thread and without holding Python's lock while it waits."""
 
-    def run(self, rows: Rows, size: int) -> Samples:
+    def run(self, rows: Rows, size: int) -> Computed:
         """One forward pass of `size` rows, of which `rows` are wanted. Raises OutOfMemoryError."""
         ...
 
@@ -31,18 +61,23 @@ class Runner(Protocol):
 class Replica:
     """What the engine queues for: a model that is ready to run."""
 
-    def __init__(self, name: str, runner: Runner, calibration: Calibration) -> None:
-        self.name = name
+    def __init__(
+        self, model: str, runner: Runner, calibration: Calibration, version: str = "", stage: Stage = "synthesis"
+    ) -> None:
+        """A stage of `version` of a model."""
+        self.model = model
+        self.stage = stage
+        self.name = f"{model}@{version}" if version else model
         self.calibration = calibration
         self._runner = runner
 
-    def compute(self, rows: Rows) -> Samples:
-        """Samples [N, *shape] of N rows, in as many passes as they take.
+    def compute(self, rows: Rows) -> Computed:
+        """Samples of N rows, in as many passes as they take.
 
         Where the device has not the memory for the largest size, sizes above its half are given up for good.
         Raises OutOfMemoryError where the smallest size does not fit either, and whatever the generator raises.
         """
-        parts: list[Samples] = []
+        parts: list[Computed] = []
         done = 0
         while done < len(rows):
             size = self.calibration.choose(len(rows) - done)
@@ -59,4 +94,4 @@ class Replica:
                 )
             else:
                 done += len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return Computed.join(parts)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.errors import ApiError
 
 _PAGE = Path(__file__).parent / "page"
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PARTS = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if path.suffix in _MEDIA_TYPES}
+_BUILD = hashlib.sha256(b"".join(name.encode() + content for name, content in _PARTS.items())).hexdigest()[:12]
+_HTML = (_PAGE / "index.html").read_text(encoding="utf-8").replace("{build}", _BUILD)
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -24,24 +26,19 @@ _POLICY = "; ".join(
     )
 )
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-_FOREVER = "public, max-age=31536000, immutable"
 
 
-def routes() -> list[Route]:
-    """The page, and its modules under a path that names their content: whoever has them need not ask again."""
-    parts = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if path.suffix in _MEDIA_TYPES}
-    build = hashlib.sha256(b"".join(name.encode() + content for name, content in parts.items())).hexdigest()[:12]
-    page = (_PAGE / "index.html").read_text(encoding="utf-8").replace("{build}", build)
+async def show_page(_: object, request: Request) -> Response:
+    """The page itself, asked for anew each time."""
+    del request
+    headers = _SAFE | {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
+    return Response(_HTML, media_type="text/html", headers=headers)
 
-    async def show(_: object) -> Response:
-        headers = _SAFE | {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
-        return Response(page, media_type="text/html", headers=headers)
 
-    async def give(request: Request) -> Response:
-        name = request.path_params["name"]
-        if request.path_params["build"] != build or name not in parts:
-            return ApiError(404, "not_found", "the page has no such part; load /explore again").response()
-        headers = _SAFE | {"Cache-Control": _FOREVER}
-        return Response(parts[name], media_type=_MEDIA_TYPES[Path(name).suffix], headers=headers)
-
-    return [Route("/explore", show, methods=["GET"]), Route("/explore/{build}/{name}", give, methods=["GET"])]
+async def give_part(_: object, request: Request) -> Response:
+    """One of its modules, under a path that names the content of all: whoever has it need not ask again."""
+    name = request.path_params["name"]
+    if request.path_params["build"] != _BUILD or name not in _PARTS:
+        raise ApiError(404, "not_found", "the page has no such part; load /explore again")
+    headers = _SAFE | {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(_PARTS[name], media_type=_MEDIA_TYPES[Path(name).suffix], headers=headers)

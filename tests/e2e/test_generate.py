@@ -176,10 +176,6 @@ def test_bentomls_own_client(server: Server) -> None:
 def test_pages_and_probes_of_every_bentoml_service(server: Server) -> None:
     for path in ("/livez", "/readyz", "/healthz", "/metrics", "/"):
         assert server.call(path).status == 200
-    server.generate(seed=1)
-    counted = server.call("/metrics").body.decode()
-    assert 'latentd_requests_total{endpoint="/generate",status="200"}' in counted
-    assert 'latentd_request_seconds_bucket{endpoint="/generate",le="1.0"}' in counted
     schema = server.call("/docs.json").json
     fields = json.dumps(schema["components"]["schemas"])
     assert "/generate" in schema["paths"]

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from models.checkpoint import Card
-from models.outputs.base import Samples
 from models.sampling import Rows
 from models.spec import GeneratorSpec
 from service.catalog import Deployment, ServedModel
-from service.engine import Calibration, Replica
+from service.engine import Calibration, Computed, Replica
 from tests.conftest import card_of, points_spec
 
 SIZE = 16
@@ -25,14 +24,14 @@ class HeldRunner:
         self.gate = threading.Semaphore(0)
         self.problem: Exception | None = None
 
-    def run(self, rows: Rows, size: int) -> Samples:
+    def run(self, rows: Rows, size: int) -> Computed:
         assert len(rows) <= size
         self.passes.append(rows.latents[:, 0].tolist())
         self.begun.release()
         assert self.gate.acquire(timeout=10)
         if self.problem is not None:
             raise self.problem
-        return rows.latents[:, :2].copy()
+        return Computed(rows.latents[:, :2].copy(), size, 0.25)
 
     def release(self, count: int = 1000) -> None:
         self.gate.release(count)

@@ -20,6 +20,7 @@ from service.catalog.files import Changes
 from service.engine import Engine
 from service.errors import ApiError
 from service.settings import SHIPPED, Settings
+from service.telemetry import Telemetry
 from tests.conftest import image_spec, points_spec
 
 Write = Callable[..., Checkpoint]
@@ -29,7 +30,9 @@ Write = Callable[..., Checkpoint]
 def catalog_of(*places: Path, default: str = "model", memory: int = 2**30) -> Iterator[Catalog]:
     engine = Engine(max_queue=100, parallel=1)
     engine.start()
-    catalog = Catalog(lambda: places, Loader(torch.device("cpu"), engine, deterministic=True), default, memory)
+    catalog = Catalog(
+        lambda: places, Loader(torch.device("cpu"), engine, deterministic=True), default, memory, Telemetry()
+    )
     catalog.start()
     try:
         yield catalog

@@ -30,6 +30,24 @@ class FakeStream:
         self.log.append(f"{self.name} waits for {other.name}")
 
 
+class FakeEvent:
+    """Tells milliseconds by how much was done before it."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.place = 0
+
+    def record(self, stream: FakeStream) -> None:
+        self.place = len(self.log)
+        self.log.append(f"event on {stream.name}")
+
+    def synchronize(self) -> None:
+        self.log.append("waited for the event")
+
+    def elapsed_time(self, later: "FakeEvent") -> float:
+        return float(later.place - self.place)
+
+
 class FakeCuda:
     """Streams, events and graphs that only tell; a graph replays by calling what was captured."""
 
@@ -69,12 +87,10 @@ class FakeCuda:
         yield
         self.current = before
 
-    def event(self, blocking: bool) -> Any:
+    def event(self, enable_timing: bool, blocking: bool) -> Any:
+        assert enable_timing
         assert blocking
-        return SimpleNamespace(
-            record=lambda stream: self.log.append(f"event on {stream.name}"),
-            synchronize=lambda: self.log.append("waited for the event"),
-        )
+        return FakeEvent(self.log)
 
 
 @pytest.fixture
@@ -122,24 +138,27 @@ def test_a_pass_computes_on_one_stream_and_is_copied_on_another(
     runner.run(rows, 4)
     assert fake.log.count("captured") == 1
     fake.log.clear()
-    runner.run(rows, 4)
+    computed = runner.run(rows, 4)
     assert fake.log == [
+        "event on compute",
         "compute: copy",  # latents into the graph's own memory
         "compute: copy",  # and classes
         "compute: replay",
+        "event on compute",
         "copies waits for compute",
         "copies: copy",
         "memory is kept for copies",
         "event on copies",
         "waited for the event",
     ]
+    assert (computed.room, computed.forward_seconds, computed.copy_seconds) == (4, 0.004, 0.004)
 
 
 def test_each_size_is_captured_once(fake: FakeCuda, write: Callable[..., Checkpoint]) -> None:
     checkpoint = write(image_spec())
     runner = CudaRunner(CudaDevice(torch.device("cpu")), checkpoint.build())
     for size in (4, 8, 4, 8):
-        assert runner.run(rows_of(checkpoint, 3), size).shape == (3, 1, 28, 28)
+        assert runner.run(rows_of(checkpoint, 3), size).samples.shape == (3, 1, 28, 28)
     assert fake.log.count("captured") == 2
 
 
@@ -151,7 +170,7 @@ def test_what_cannot_be_captured_is_called_and_gives_the_same(fake: FakeCuda, wr
     runner = CudaRunner(device, generator)
     for count in (4, 3):
         rows = rows_of(checkpoint, count)
-        assert np.array_equal(runner.run(rows, 4), forward(generator, rows, 4))
+        assert np.array_equal(runner.run(rows, 4).samples, forward(generator, rows, 4))
     assert "compute: replay" not in fake.log
 
 
@@ -170,6 +189,6 @@ def test_a_pass_without_memory_is_forgotten_and_said(fake: FakeCuda) -> None:
     with pytest.raises(OutOfMemoryError):
         runner.run(rows, 2)
     assert "cache is emptied" in fake.log
-    assert runner.run(rows[:1], 1).tolist() == [[1, 1, 1]]
+    assert runner.run(rows[:1], 1).samples.tolist() == [[1, 1, 1]]
     stage.memory = 2
-    assert runner.run(rows, 2).shape == (2, 3)
+    assert runner.run(rows, 2).samples.shape == (2, 3)

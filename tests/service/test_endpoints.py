@@ -26,6 +26,7 @@ from service.catalog import Catalog, Loader
 from service.engine import Engine
 from service.gateway import Gateway
 from service.settings import Settings
+from service.telemetry import Telemetry
 from tests import two_stage
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 
@@ -46,11 +47,12 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         for name, spec in SPECS.items():
             torch.manual_seed(1)
             write_checkpoint(folder / f"{name}.safetensors", card_of(spec), build_generator(spec).state_dict())
-        engine = Engine(max_queue=64, parallel=2)
+        telemetry = Telemetry()
+        engine = Engine(max_queue=64, parallel=2, observer=telemetry)
         engine.start()
-        catalog = Catalog(lambda: [folder], Loader(torch.device("cpu"), engine, True), "grey", 2**30)
+        catalog = Catalog(lambda: [folder], Loader(torch.device("cpu"), engine, True), "grey", 2**30, telemetry)
         catalog.start()
-        yield Runtime(Settings(max_samples=16, max_frames=200, max_queue=64), catalog, engine)
+        yield Runtime(Settings(max_samples=16, max_frames=200, max_queue=64), catalog, engine, telemetry)
         catalog.close()
         engine.close()
 

@@ -16,6 +16,7 @@ from models.sampling import Rows, generate
 from service.engine import (
     BatchFailedError,
     Calibration,
+    Computed,
     Engine,
     EngineClosedError,
     NotFiniteError,
@@ -236,7 +237,7 @@ async def test_a_sample_that_is_not_finite_fails_its_request_alone() -> None:
 @in_loop
 async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     class Small(HeldRunner):
-        def run(self, rows: Rows, size: int) -> Samples:
+        def run(self, rows: Rows, size: int) -> Computed:
             if size > 8:
                 raise OutOfMemoryError("full")
             return super().run(rows, size)

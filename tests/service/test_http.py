@@ -14,20 +14,20 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.testclient import TestClient
 
-from models.outputs.base import Samples
 from models.sampling import Rows
 from service.api import Runtime
 from service.catalog import Catalog, Failure, ServedModel
-from service.engine import Engine
+from service.engine import Computed, Engine
 from service.gateway import Gateway, _Gate, _Limited
 from service.settings import Settings
+from service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, rows, served
 
 
 class Breakable(HeldRunner):
     """Breaks where a row begins with 13."""
 
-    def run(self, rows: Rows, size: int) -> Samples:
+    def run(self, rows: Rows, size: int) -> Computed:
         if 13 in rows.latents[:, 0]:
             raise RuntimeError("the model broke")
         return super().run(rows, size)
@@ -51,10 +51,12 @@ def runner() -> Breakable:
 
 @pytest.fixture
 def client(runner: Breakable) -> Iterator[TestClient]:
-    engine = Engine(max_queue=8, parallel=1)
+    telemetry = Telemetry()
+    telemetry.serve(["m"])
+    engine = Engine(max_queue=8, parallel=1, observer=telemetry)
     engine.start()
     settings = Settings(max_samples=8, max_queue=8, max_requests=8, timeout=20)
-    runtime = Runtime(settings, FixedCatalog(served(replica(runner))), engine)
+    runtime = Runtime(settings, FixedCatalog(served(replica(runner, name="m"))), engine, telemetry)
     client = TestClient(Gateway(Starlette(), lambda: client.runtime), raise_server_exceptions=False)
     client.runtime = runtime
     with client:

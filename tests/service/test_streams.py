@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from service.engine import Engine
 from service.gateway import Gateway
 from service.settings import Settings
+from service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, served
 from tests.service.test_http import FixedCatalog
 
@@ -56,7 +57,10 @@ def held() -> Any:
     engine = Engine(max_queue=256, parallel=1)
     engine.start()
     runtime = SimpleNamespace(
-        settings=Settings(timeout=20), catalog=FixedCatalog(served(replica(runner))), engine=engine
+        settings=Settings(timeout=20),
+        catalog=FixedCatalog(served(replica(runner))),
+        engine=engine,
+        telemetry=Telemetry(),
     )
     yield SimpleNamespace(runner=runner, engine=engine, runtime=runtime, app=Gateway(Starlette(), lambda: runtime))
     runner.release()

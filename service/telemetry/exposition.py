@@ -1,0 +1,67 @@
+"""All metrics in Prometheus's text format: what was counted, and what is looked up when it is asked for."""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import bentoml
+import torch
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from models.hardware import describe_device, memory_bytes, used_memory_bytes
+from service.api import Runtime
+
+
+def exposition(runtime: Runtime, device: torch.device) -> str:
+    """For /metrics."""
+    registry = CollectorRegistry()
+    registry.register(runtime.telemetry)
+    registry.register(_Now(runtime, device))
+    return generate_latest(registry).decode()
+
+
+class _Now:
+    """What is so at this moment."""
+
+    def __init__(self, runtime: Runtime, device: torch.device) -> None:
+        self._runtime = runtime
+        self._device = device
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client."""
+        device, models = self._device, self._runtime.catalog.models.values()
+        yield _gauge("latentd_queued_samples", "Samples that wait for a pass.", self._runtime.engine.queued)
+        yield _gauge(
+            "latentd_device_memory_bytes",
+            "Memory that the service has taken: of the GPU, or of the machine.",
+            used_memory_bytes(device),
+        )
+        yield _gauge("latentd_device_memory_capacity_bytes", "All of that memory.", memory_bytes(device))
+        weights = GaugeMetricFamily(
+            "latentd_model_weights_bytes", "Weights on the device; 0 while a model makes room.", labels=["model"]
+        )
+        facts = GaugeMetricFamily("latentd_model_info", "The models served.", labels=["model", "version", "family"])
+        for model in models:
+            weights.add_metric([model.name], model.weight_bytes if model.deployed else 0)
+            facts.add_metric([model.name, model.version, model.card.spec.family], 1)
+        yield weights
+        yield facts
+        yield _build(device)
+
+
+def _gauge(name: str, help: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, help, value=value)
+
+
+def _build(device: torch.device) -> Metric:
+    facts = {
+        "version": version("latentd"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "bentoml": bentoml.__version__,
+        "device": describe_device(device),
+    }
+    family = GaugeMetricFamily("latentd_build_info", "What runs, and on what.", labels=list(facts))
+    family.add_metric(list(facts.values()), 1)
+    return family

@@ -1,0 +1,194 @@
+"""What is counted, without a server around it."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prometheus_client import CollectorRegistry, generate_latest
+
+from models.checkpoint import Checkpoint
+from models.outputs.base import Samples
+from service.api import Runtime
+from service.catalog import Catalog, Loader
+from service.engine import BatchReport, Engine
+from service.settings import Settings
+from service.telemetry import Telemetry
+from service.telemetry.exposition import exposition
+from service.telemetry.instruments import Counter, Histogram
+from tests.conftest import image_spec, points_spec
+from tests.service.fakes import HeldRunner, replica, rows
+from tests.service.test_catalog import eventually
+
+Write = Callable[..., Checkpoint]
+
+
+def text_of(collector: Any) -> str:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry).decode()
+
+
+def numbers(collector: Any, name: str) -> dict[str, float]:
+    """Label values → number, of one metric as Prometheus reads it."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return {
+        ",".join(sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_a_histogram_counts_what_is_at_most_a_bound() -> None:
+    histogram = Histogram("h_seconds", "Help.", (0.1, 1.0), "kind")
+    histogram.observe(0.1, 0.5, labels=("a",))
+    histogram.observe(1.5, labels=("a",))
+    assert text_of(histogram).splitlines() == [
+        "# HELP h_seconds Help.",
+        "# TYPE h_seconds histogram",
+        'h_seconds_bucket{kind="a",le="0.1"} 1.0',
+        'h_seconds_bucket{kind="a",le="1.0"} 2.0',
+        'h_seconds_bucket{kind="a",le="+Inf"} 3.0',
+        'h_seconds_count{kind="a"} 3.0',
+        'h_seconds_sum{kind="a"} 2.1',
+    ]
+
+
+def test_what_has_no_labels_is_there_before_it_happens() -> None:
+    assert numbers(Counter("c", "Help."), "c_total") == {"": 0.0}
+    assert numbers(Histogram("h", "Help.", (1.0,)), "h_count") == {"": 0.0}
+
+
+def test_nothing_is_lost_between_threads() -> None:
+    counter, histogram = Counter("c", "Help.", "kind"), Histogram("h", "Help.", (1.0,))
+
+    def count() -> None:
+        for _ in range(5000):
+            counter.add("a")
+            histogram.observe(1.0, 2.0)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert numbers(counter, "c_total") == {"a": 20000.0}
+    assert numbers(histogram, "h_bucket") == {"1.0": 20000.0, "+Inf": 40000.0}
+
+
+def test_models_that_are_not_served_share_one_series_and_those_that_were_are_forgotten() -> None:
+    telemetry = Telemetry()
+    for number in range(100):
+        telemetry.serve([f"model-{number}"])
+        for asked in (f"model-{number}", f"random-{number}"):
+            telemetry.request("/generate", asked, 200, 0.1)
+    assert numbers(telemetry, "latentd_requests_total") == {"/generate,,2xx": 100.0, "/generate,model-99,2xx": 1.0}
+    assert numbers(telemetry, "latentd_samples_total") == {"model-99": 0.0}
+
+
+@pytest.mark.parametrize("status", [200, 307, 404, 499, 503])
+def test_requests_are_told_apart_by_the_class_of_their_status(status: int) -> None:
+    telemetry = Telemetry()
+    telemetry.request("/generate", "", status, 0.1)
+    assert numbers(telemetry, "latentd_requests_total") == {f"/generate,,{status // 100}xx": 1.0}
+
+
+def test_a_batch_is_told_of_by_the_engine() -> None:
+    telemetry = Telemetry()
+    telemetry.serve(["held"])
+    runner = HeldRunner()
+
+    async def two_batches() -> None:
+        engine = Engine(max_queue=100, parallel=1, observer=telemetry)
+        engine.start()
+        model = replica(runner)
+        first = engine.submit(model, rows(1), list, len)
+        await asyncio.to_thread(runner.wait_for_pass)
+        later = [engine.submit(model, rows(*range(3)), list, len), engine.submit(model, rows(float("inf")), list, len)]
+        await asyncio.sleep(0.3)
+        runner.release()
+        await asyncio.gather(first, *later, return_exceptions=True)
+        await asyncio.to_thread(engine.close)
+
+    asyncio.run(two_batches())
+    assert numbers(telemetry, "latentd_samples_total") == {"held": 4.0}  # what is not finite is no sample
+    assert numbers(telemetry, "latentd_batch_samples_sum") == {"": 5.0}
+    assert numbers(telemetry, "latentd_batch_samples_count") == {"": 2.0}
+    assert numbers(telemetry, "latentd_batch_fill_ratio_sum") == {"": 1 / 16 + 4 / 16}
+    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"held,synthesis": 0.5}  # as the runner says
+    assert numbers(telemetry, "latentd_queue_wait_seconds_count") == {"": 3.0}
+    assert 0.6 <= numbers(telemetry, "latentd_queue_wait_seconds_sum")[""] < 10
+    assert numbers(telemetry, "latentd_copy_seconds_count") == {"": 0.0}
+    assert numbers(telemetry, "latentd_encode_seconds_count") == {"": 2.0}
+
+
+def test_encoding_is_timed_by_itself() -> None:
+    telemetry = Telemetry()
+    runner = HeldRunner()
+    runner.release()
+
+    def slow(samples: Samples) -> list[Any]:
+        threading.Event().wait(0.1)
+        return list(samples)
+
+    async def one() -> None:
+        engine = Engine(max_queue=100, parallel=1, observer=telemetry)
+        engine.start()
+        await engine.submit(replica(runner), rows(1), slow, len)
+        await asyncio.to_thread(engine.close)
+
+    asyncio.run(one())
+    assert 0.1 <= numbers(telemetry, "latentd_encode_seconds_sum")[""] < 10
+
+
+def test_w_is_no_sample_and_copies_count_where_there_are_any() -> None:
+    telemetry = Telemetry()
+    telemetry.serve(["held"])
+    mapping = replica(HeldRunner())
+    mapping.stage = "mapping"
+    telemetry.batch_done(BatchReport(mapping, 4, 4, 16, [0.1], 0.2, 0.3, 0.4))
+    assert numbers(telemetry, "latentd_samples_total") == {"held": 0.0}
+    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"held,mapping": 0.2}
+    assert numbers(telemetry, "latentd_copy_seconds_sum") == {"": 0.3}
+    assert numbers(telemetry, "latentd_encode_seconds_sum") == {"": 0.4}
+
+
+def test_what_the_catalog_does(write: Write, tmp_path: Path) -> None:
+    telemetry = Telemetry()
+    engine = Engine(max_queue=100, parallel=1)
+    engine.start()
+    first = write(points_spec())
+    write(image_spec(), name="other")
+    loader = Loader(torch.device("cpu"), engine, deterministic=True)
+    catalog = Catalog(lambda: [tmp_path], loader, "model", 1, telemetry)  # one model on the device at a time
+    catalog.start()
+
+    def is_counted(what: str) -> float:
+        return numbers(telemetry, f"latentd_model_{what}_total")[""]
+
+    try:
+        assert (is_counted("loads"), is_counted("evictions"), is_counted("swaps")) == (2, 1, 0)
+        runtime = Runtime(Settings(), catalog, engine, telemetry)
+        text = exposition(runtime, torch.device("cpu"))
+        assert f'latentd_model_info{{family="mlp",model="model",version="{first.version}"}} 1.0' in text
+        assert text.count("latentd_model_weights_bytes{") == 2
+        assert text.count("latentd_build_info{") == 1
+        away = next(model for model in catalog.models.values() if model.deployed is None)
+        asyncio.run(catalog.ready(away))
+        assert (is_counted("loads"), is_counted("evictions")) == (3, 2)
+        second = write(points_spec(), seed=2)
+        eventually(lambda: catalog.models["model"].version == second.version)
+        assert is_counted("swaps") == 1
+        assert first.version not in exposition(runtime, torch.device("cpu"))
+        (tmp_path / "bad.safetensors").write_bytes(b"no checkpoint")
+        eventually(lambda: is_counted("load_failures") == 1)
+        (tmp_path / "other.safetensors").unlink()
+        eventually(lambda: numbers(telemetry, "latentd_samples_total") == {"model": 0.0})
+    finally:
+        catalog.close()
+        engine.close()
