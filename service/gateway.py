@@ -14,13 +14,20 @@ from starlette.responses import Response
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import Handler, Runtime, answering, list_models, show_model
+from service.api import Handler, Runtime, answering, list_directions, list_models, show_model, show_surface
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.telemetry import count_request
 
 logger = logging.getLogger("latentd.http")
 
+_TOLD: dict[str, Handler] = {
+    "/models": list_models,
+    "/models/{name}": show_model,
+    "/models/{name}/directions": list_directions,
+    "/models/{name}/surface": show_surface,
+}
+"""What is told of models, and where."""
 _CLIENT_LEFT = 499
 """What is counted where nobody is left to be answered; nginx's number for that."""
 
@@ -38,11 +45,11 @@ class Gateway:
         self._samples = {
             endpoint.path: limited(endpoint.path, _Endpoint(answering(endpoint), runtime)) for endpoint in ENDPOINTS
         }
+        told = {path: _Counted(path, _Endpoint(handler, runtime)) for path, handler in _TOLD.items()}
         self._router = Router(
             routes=[
                 *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
-                Route("/models", _Counted("/models", _Endpoint(list_models, runtime)), methods=["GET"]),
-                Route("/models/{name}", _Counted("/models/{name}", _Endpoint(show_model, runtime)), methods=["GET"]),
+                *(Route(path, app, methods=["GET"]) for path, app in told.items()),
             ]
         )
 
