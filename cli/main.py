@@ -4,6 +4,7 @@ import logging
 
 import click
 
+from cli.directions import directions
 from cli.recipes import recipes
 from cli.reproduce import reproduce
 from cli.runs import runs
@@ -16,10 +17,10 @@ from training.evaluation.command import evaluate
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="latentd")
 def latentd() -> None:
-    """Train generators, compare and judge them, sample from them, look into checkpoints, and make samples again."""
+    """Train generators, compare and judge them, sample from them, look into them, and find directions in them."""
 
 
-for command in (recipes, train, runs, evaluate, sample, show, reproduce):
+for command in (recipes, train, runs, evaluate, sample, show, reproduce, directions):
     latentd.add_command(command)
 
 

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.directions.studied import Studied, Wide
 
-_HELD_OUT = 4
-"""One latent of so many judges."""
+_ONE_JUDGES_OF = 4
+
+
+def judging(studied: Studied) -> Studied:
+    """The last of the latents, which no line is fitted to."""
+    return studied[-(len(studied) // _ONE_JUDGES_OF) :]
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,9 @@ class Fit:
 
     unit: Wide
     predicted: Wide
-    """Of the latents that judge, [N / 4]."""
+    """Of the latents that judge, [judges]."""
     measured: Wide
+    """The same, as they were measured."""
 
     @property
     def r_squared(self) -> float:
@@ -34,7 +38,7 @@ def fit(studied: Studied, measured: Wide, held: Sequence[Wide] = ()) -> Fit:
     A linear fit in latent space, as InterFaceGAN's: Shen et al. 2020, https://arxiv.org/abs/1907.10786, section 3;
     "conditional manipulation" there takes out what is held. Of conditional generators within classes.
     """
-    judges = len(studied) // _HELD_OUT
+    judges = len(judging(studied))
     values = studied.within_classes(measured)
     if held:
         others = np.stack([studied.within_classes(each) for each in held], axis=1)  # [N, held]
@@ -44,17 +48,6 @@ def fit(studied: Studied, measured: Wide, held: Sequence[Wide] = ()) -> Fit:
     return Fit(weights / max(float(np.linalg.norm(weights)), 1e-300), latents[-judges:] @ weights, values[-judges:])
 
 
-def area_under_curve(found: Fit, belongs: NDArray[np.bool_]) -> float:
-    """Share of pairs, one that `belongs` [N] and one that does not, that the fit puts in order; 0.5 is chance.
-
-    On the latents that judge; NaN where there is no pair.
-    """
-    inside = belongs[-len(found.predicted) :]
-    ranks = found.predicted.argsort().argsort()  # no two latents lie alike
-    pairs = inside.sum() * (~inside).sum()
-    below = ranks[inside].sum() - inside.sum() * (inside.sum() - 1) / 2
-    return float(below / pairs) if pairs else float("nan")
-
-
 def _solve(rows: Wide, values: Wide) -> Wide:
-    return np.linalg.lstsq(rows, values, rcond=None)[0]
+    solution: Wide = np.linalg.lstsq(rows, values, rcond=None)[0].astype(np.float64)
+    return solution

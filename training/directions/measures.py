@@ -35,12 +35,14 @@ class Pictures:
     @cached_property
     def mask(self) -> Wide:
         """[N, H, W]: where the thing is, 0 … 1."""
-        return (self.light * _STEEPNESS).clip(0, 1)
+        mask: Wide = (self.light * _STEEPNESS).clip(0, 1)
+        return mask
 
     @cached_property
     def area(self) -> Wide:
         """[N], in pixels."""
-        return self.mask.sum((1, 2)) + _TINY
+        area: Wide = self.mask.sum((1, 2)) + _TINY
+        return area
 
     def mean(self, values: Wide) -> Wide:
         """[N, H, W] → [N], over the thing."""
@@ -101,13 +103,13 @@ MEASURES = (
     ),
     Measure(
         "sleeves",
-        "From none at the upper sides to much: sleeves, where it is worn above the waist.",
+        "From bare upper sides to covered ones: of tops and dresses, sleeves.",
         lambda seen: seen.covered((np.abs(seen.x) > 0.25) & (seen.y < 1 / 6)),
         held=("size",),
     ),
     Measure(
         "bottom-heavy",
-        "From broad above to broad below, at the same size.",
+        "From weight above the middle to weight below it, at the same size.",
         lambda seen: seen.mean(seen.y + 0 * seen.mask),
         held=("size",),
     ),
@@ -116,18 +118,5 @@ MEASURES = (
         "From left and right unlike to alike.",
         lambda seen: -np.abs(seen.mask - seen.mask[:, :, ::-1]).sum((1, 2)) / seen.area,
         held=("size",),
-    ),
-    Measure("contrast", "From even to light beside dark.", lambda seen: seen.spread(seen.light), held=("brightness",)),
-    Measure(
-        "neckline",
-        "From open to closed at the upper middle.",
-        lambda seen: seen.covered((np.abs(seen.x) < 0.1) & (seen.y < -0.32)),
-        held=("size", "height"),
-    ),
-    Measure(
-        "gap",
-        "From closed to open at the lower middle, as between legs.",
-        lambda seen: -seen.covered((np.abs(seen.x) < 0.1) & (seen.y > 0)),
-        held=("size", "width"),
     ),
 )

@@ -5,10 +5,8 @@ import base64
 import numpy as np
 import torch
 
-from models.directions import moved
 from models.family import Generator
 from models.outputs import ImageOutput
-from models.sampling import Rows, forward_all
 from models.travel import Vector
 from training.directions.studied import Studied
 
@@ -30,18 +28,12 @@ class Strips:
             self._shown = Studied.of(generator, range(rows), _TYPICAL)
 
     def draw(self, vector: Vector, most: float) -> str | None:
-        """A PNG in base64: a row each of seeds 0, 1, …, from -`most` to `most` of `vector` [dim]; None of no pictures."""
+        """A PNG in base64: a row a seed, 0, 1, …, from -`most` to `most` of `vector` [dim]; None of no pictures."""
         if self._output is None:
             return None
-        amounts = np.linspace(-most, most, FRAMES)
-        rows = Rows.join(
-            [
-                Rows(moved(self._shown.rows.latents, amount * vector.astype(np.float64)), self._shown.rows.condition)
-                for amount in amounts
-            ]
-        )
-        samples = torch.from_numpy(forward_all(self._shown.synthesis, rows))
-        frames = samples.unflatten(0, (FRAMES, -1))  # [frames, rows, C, H, W]
+        moved = self._shown.moved(vector, np.linspace(-most, most, FRAMES).tolist())
+        samples = torch.from_numpy(moved.samples)
+        frames = samples.view(FRAMES, -1, *samples.shape[1:])  # [frames, rows, C, H, W]
         strip = frames.permute(2, 1, 3, 0, 4).flatten(3).flatten(1, 2)  # [C, rows · H, frames · W]
         _, height, width = strip.shape
         picture = self._output.model_copy(update={"height": height, "width": width})

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.directions import space_of
+from models.directions import moved, space_of
 from models.family import Generator, TwoStageGenerator
 from models.latents import draw_many, truncate
 from models.outputs.base import Samples
 from models.sampling import Rows, forward_all, stages
+from models.travel import Vector
 
 Wide = NDArray[np.float64]
 
@@ -50,6 +51,13 @@ class Studied:
 
     def __getitem__(self, part: slice) -> "Studied":
         return Studied(self.generator, self.rows[part], None if self.labels is None else self.labels[part])
+
+    def moved(self, vector: Vector, amounts: Sequence[float]) -> "Studied":
+        """All of these by the first of the amounts of `vector` [dim], then all by the second, and so on."""
+        wide = vector.astype(np.float64)
+        parts = [Rows(moved(self.rows.latents, amount * wide), self.rows.condition) for amount in amounts]
+        labels = None if self.labels is None else np.tile(self.labels, len(parts))
+        return Studied(self.generator, Rows.join(parts), labels)
 
     @cached_property
     def places(self) -> Wide:
