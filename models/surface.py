@@ -8,12 +8,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from models.checkpoint import CheckpointError, Shapes
+from models.checkpoint import Shapes
 from models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
 
 ENDING = ".surface"
 _MOST = 128
-_VALUES = "logits"
+_LOGITS = "logits"
 
 
 class SurfaceCard(CompanionCard):
@@ -32,12 +32,15 @@ class SurfaceCard(CompanionCard):
         return self
 
 
+Extent = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Surface:
-    """A discriminator's logits [rows, columns], the lowest y first; larger means more real."""
+    """A discriminator's logits [rows, columns], the row of the lowest y first; larger means more real."""
 
-    card: SurfaceCard
     logits: Tensor
+    extent: Extent
 
     @classmethod
     def read(cls, checkpoint: Path, version: str) -> Self:
@@ -45,24 +48,19 @@ class Surface:
         path = beside(checkpoint, ENDING)
         card, tensors, _ = read_companion(path, SurfaceCard, _shapes)
         require_made_for(path, card, version, "train again, or remove it")
-        return cls(card, tensors[_VALUES])
+        return cls(tensors[_LOGITS], card.extent)
 
-    @classmethod
-    def of(cls, version: str, logits: Tensor, reach: float) -> Self:
-        """Of `logits` [rows, columns] on [-reach, reach]²; CheckpointError where that is no surface."""
-        rows, columns = logits.shape
-        try:
-            card = SurfaceCard(of=version, extent=(-reach, reach, -reach, reach), rows=rows, columns=columns)
-        except ValueError as problem:
-            raise CheckpointError(f"the discriminator's surface cannot be kept: {problem}") from problem
-        return cls(card, logits.detach().float().cpu())
+    def write(self, checkpoint: Path, version: str) -> Path:
+        """Write it beside `checkpoint` of `version`, atomically, and return where.
 
-    def write(self, checkpoint: Path) -> Path:
-        """Write it beside `checkpoint`, atomically, and return where; CheckpointError where it is not finite."""
+        CheckpointError where it is not finite.
+        """
         path = beside(checkpoint, ENDING)
-        write_companion(path, self.card, {_VALUES: self.logits})
+        rows, columns = self.logits.shape
+        card = SurfaceCard(of=version, extent=self.extent, rows=rows, columns=columns)
+        write_companion(path, card, {_LOGITS: self.logits.float()})
         return path
 
 
 def _shapes(card: SurfaceCard) -> Shapes:
-    return {_VALUES: (torch.Size([card.rows, card.columns]), torch.float32)}
+    return {_LOGITS: (torch.Size([card.rows, card.columns]), torch.float32)}

@@ -166,7 +166,7 @@ async def show_surface(runtime: Runtime, request: Request) -> Response:
         {
             "model": model.name,
             "version": model.version,
-            "extent": model.surface.card.extent,
+            "extent": model.surface.extent,
             "values": model.surface.logits.tolist(),
         }
     )

@@ -8,6 +8,7 @@ import numpy as np
 from training.directions.studied import Studied, Wide
 
 _ONE_JUDGES_OF = 4
+_TINY = 1e-300
 
 
 def judging(studied: Studied) -> Studied:
@@ -29,7 +30,7 @@ class Fit:
     def r_squared(self) -> float:
         """Share of the variance that is explained, on latents that were not fitted; below 0 is worse than the mean."""
         rest = np.square(self.measured - self.predicted).sum()
-        return float(1.0 - rest / max(np.square(self.measured - self.measured.mean()).sum(), 1e-300))
+        return float(1.0 - rest / max(np.square(self.measured - self.measured.mean()).sum(), _TINY))
 
 
 def fit(studied: Studied, measured: Wide, held: Sequence[Wide] = ()) -> Fit:
@@ -38,14 +39,14 @@ def fit(studied: Studied, measured: Wide, held: Sequence[Wide] = ()) -> Fit:
     A linear fit in latent space, as InterFaceGAN's: Shen et al. 2020, https://arxiv.org/abs/1907.10786, section 3;
     "conditional manipulation" there takes out what is held. Of conditional generators within classes.
     """
-    judges = len(judging(studied))
-    values = studied.within_classes(measured)
+    fitted = len(studied) - len(judging(studied))
+    values = studied.within_classes(measured, fitted)
     if held:
-        others = np.stack([studied.within_classes(each) for each in held], axis=1)  # [N, held]
-        values = values - others @ _solve(others[:-judges], values[:-judges])
-    latents = studied.within_classes(studied.places)
-    weights = _solve(latents[:-judges], values[:-judges])
-    return Fit(weights / max(float(np.linalg.norm(weights)), 1e-300), latents[-judges:] @ weights, values[-judges:])
+        others = np.stack([studied.within_classes(each, fitted) for each in held], axis=1)  # [N, held]
+        values = values - others @ _solve(others[:fitted], values[:fitted])
+    latents = studied.within_classes(studied.places, fitted)
+    weights = _solve(latents[:fitted], values[:fitted])
+    return Fit(weights / max(float(np.linalg.norm(weights)), _TINY), latents[fitted:] @ weights, values[fitted:])
 
 
 def _solve(rows: Wide, values: Wide) -> Wide:

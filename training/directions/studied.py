@@ -81,11 +81,16 @@ class Studied:
             return float((self.places @ unit).std())
         return 1.0 if self.generator.spec.input.distribution == "normal" else _UNIFORM_DEVIATION
 
-    def within_classes(self, values: NDArray[np.floating]) -> Wide:
-        """Values [N, ...] less the mean of their class, or of all where there are no classes."""
+    def within_classes(self, values: NDArray[np.floating], known: int | None = None) -> Wide:
+        """Values [N, ...] less the mean of their class, or of all where there are no classes.
+
+        Means are of the first `known` values, if that is given; a class that has none of them keeps its own.
+        """
         centred = values.astype(np.float64)
         for of_class in self._classes:
-            centred[of_class] -= centred[of_class].mean(axis=0)
+            (rows,) = np.nonzero(of_class)
+            first = rows if known is None else rows[rows < known]
+            centred[rows] -= centred[first if len(first) else rows].mean(axis=0)
         return centred
 
     @cached_property
