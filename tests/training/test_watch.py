@@ -157,7 +157,7 @@ def test_a_run_keeps_its_discriminator_s_surface(ring: Path) -> None:
     surface = Surface.read(path, Checkpoint.read(path).version)
     left, right, bottom, top = surface.extent
     assert surface.logits.shape == (48, 48)
-    assert left == bottom == -right == -top < -2.0  # the ring's radius is 2
+    assert left == bottom == -right == -top < -1.0  # the ring's radius is 1
 
 
 def test_a_best_that_was_the_last_is_put_aside_when_the_run_goes_on(
