@@ -7,6 +7,7 @@ with ended_by_ctrl_c():  # for some seconds
 
     import click
 
+    from cli.directions import directions
     from cli.recipes import recipes
     from cli.reproduce import reproduce
     from cli.runs import runs
@@ -19,10 +20,10 @@ with ended_by_ctrl_c():  # for some seconds
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="latentd")
 def latentd() -> None:
-    """Train generators, compare and judge them, sample from them, look into checkpoints, and make samples again."""
+    """Train generators, compare and judge them, sample from them, look into them, and find directions in them."""
 
 
-for command in (recipes, train, runs, evaluate, sample, show, reproduce):
+for command in (recipes, train, runs, evaluate, sample, show, reproduce, directions):
     latentd.add_command(command)
 
 

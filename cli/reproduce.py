@@ -21,6 +21,8 @@ from models.outputs.tags import read_tag
 
 _TIMEOUT_SECONDS = 600.0
 _FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
+_NAMED = ("label", "truncation", "directions", "directions_version")
+"""What a sample's name says in the words of a request."""
 _MEDIA_TYPES = ImageOutput.media_types | MEDIA_TYPES
 
 
@@ -36,6 +38,8 @@ class _Name(BaseModel):
     latent: str | None = None
     label: str | dict[str, float] | None = None
     truncation: float | None = None
+    directions: dict[str, float] | None = None
+    directions_version: str | None = Field(None, max_length=100)
     endpoint: Literal["/generate", "/interpolate", "/mix", "/neighbors"] = "/generate"
     request: dict[str, JsonValue] | None = None
     index: int | None = Field(None, ge=0)
@@ -108,7 +112,7 @@ def _body(name: _Name, format_name: str) -> dict[str, Any]:
         body["seed"] = name.seed
     else:
         raise ValueError("neither a seed nor a latent")
-    return body | {key: value for key in ("label", "truncation") if (value := getattr(name, key)) is not None}
+    return body | {key: value for key in _NAMED if (value := getattr(name, key)) is not None}
 
 
 def _format_of(content: bytes) -> str:

@@ -8,12 +8,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -29,10 +29,14 @@ from models.spec import GeneratorSpec
 from models.validation import first_problem
 
 SUFFIX = ".safetensors"
-_CARD_KEY = "latentd.card"
-_VERSION_KEY = "latentd.version"
+RESERVED = (".directions", ".surface")
+"""What no model's name ends in: files beside a checkpoint are called so (models/companions.py)."""
+CARD_KEY = "latentd.card"
+VERSION_KEY = "latentd.version"
+Shapes = Mapping[str, tuple[torch.Size, torch.dtype]]
+"""Name → shape and type of every tensor that a file should hold."""
 _CONVOLUTION_DIMS = 4
-_MAX_CARD_BYTES = 4 * 2**20
+_MAX_CARD_BYTES = 16 * 2**20
 _MAX_WEIGHT_BYTES = 4 * 2**30
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
@@ -41,7 +45,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 class CheckpointError(Exception):
-    """A file that cannot be used as a checkpoint; the message says which, why and what to do."""
+    """A checkpoint, or a file beside one, that cannot be used; the message says which, why and what to do."""
 
 
 class DataCard(BaseModel):
@@ -97,12 +101,7 @@ class Checkpoint:
     @cached_property
     def version(self) -> str:
         """First 12 hex digits of a sha256 over the spec and the tensors."""
-        digest = hashlib.sha256(self.spec_json.encode())
-        for name in sorted(self.tensors):
-            tensor = self.tensors[name]
-            digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:12]
+        return version_of(self.spec_json, self.tensors)
 
     def build(self, device: torch.device | str = "cpu") -> Generator:
         """The generator in evaluation mode, its parameters frozen, on `device`.
@@ -125,27 +124,16 @@ class Checkpoint:
 
         `content`: where to find what the file held when it was opened, if not in the file itself.
         """
-        content = content or path
-        try:
+        with reading(path, content or path):
             _check_path(path)
-            if not content.is_file():
-                raise CheckpointError("there is no such file, or it is something else than a file")
-            return cls._read(path.stem, content)
-        except CheckpointError as problem:
-            raise CheckpointError(f"{path.name}: {problem}") from problem.__cause__
-        except (OSError, MemoryError, SafetensorError, ValueError, RuntimeError) as problem:
-            raise CheckpointError(f"{path.name}: {_reason(content, problem)}") from problem
+            return cls._read(path.stem, content or path)
 
     @classmethod
     def _read(cls, name: str, content: Path) -> Self:
         with safe_open(content, framework="pt") as file:
             raw_spec, card = _read_card(file.metadata() or {})
-            expected = _expected_tensors(card.spec)
-            _compare_headers(file, expected)
-            # cloned, because what safetensors gives is mapped from the file
-            tensors = {each: file.get_tensor(each).clone() for each in expected}
-            written_version = (file.metadata() or {}).get(_VERSION_KEY)
-        _require_finite(tensors)
+            tensors = read_tensors(file, _expected_tensors(card.spec))
+            written_version = (file.metadata() or {}).get(VERSION_KEY)
         checkpoint = cls(name, card, tensors, _canonical(raw_spec))
         if written_version not in (None, checkpoint.version):
             raise CheckpointError("its weights are not those that it was written with; copy or train it again")
@@ -159,9 +147,9 @@ def write_checkpoint(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> C
     """
     _check_path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    _require_finite(tensors)
+    require_finite(tensors)
     checkpoint = Checkpoint(path.stem, card, tensors, _canonical(card.spec.model_dump(mode="json")))
-    metadata = {"format": "pt", _CARD_KEY: card.model_dump_json(), _VERSION_KEY: checkpoint.version}
+    metadata = {"format": "pt", CARD_KEY: card.model_dump_json(), VERSION_KEY: checkpoint.version}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=metadata))
     return checkpoint
@@ -177,10 +165,34 @@ def check_model_name(name: str) -> None:
     """CheckpointError where `name` cannot name a model: in requests a name is followed by `@version`."""
     if not _MODEL_NAME.fullmatch(name):
         raise CheckpointError(f"{name!r} cannot be a model's name; use letters, digits, '.', '_' and '-', at most 128")
+    if name.endswith(RESERVED):
+        raise CheckpointError(f"{name!r} cannot be a model's name; files beside one are called so")
 
 
 def _read_card(metadata: Mapping[str, str]) -> tuple[dict[str, Any], Card]:
-    text = metadata.get(_CARD_KEY)
+    raw, card = read_card(metadata, Card)
+    return raw["spec"], card
+
+
+AnyCard = TypeVar("AnyCard", bound=BaseModel)
+
+
+@contextmanager
+def reading(path: Path, content: Path) -> Iterator[None]:
+    """While `path`'s `content` is read: whatever is wrong with it is a CheckpointError that names the file."""
+    try:
+        if not content.is_file():
+            raise CheckpointError("there is no such file, or it is something else than a file")
+        yield
+    except CheckpointError as problem:
+        raise CheckpointError(f"{path.name}: {problem}") from problem.__cause__
+    except (OSError, MemoryError, SafetensorError, ValueError, RuntimeError) as problem:
+        raise CheckpointError(f"{path.name}: {_reason(content, problem)}") from problem
+
+
+def read_card(metadata: Mapping[str, str], kind: type[AnyCard]) -> tuple[dict[str, Any], AnyCard]:
+    """The card in a safetensors file's metadata, as the file has it and checked; CheckpointError if it does not fit."""
+    text = metadata.get(CARD_KEY)
     if text is None:
         raise CheckpointError("a safetensors file, but without latentd's card: it was not written by latentd")
     if len(text) > _MAX_CARD_BYTES:
@@ -188,14 +200,16 @@ def _read_card(metadata: Mapping[str, str]) -> tuple[dict[str, Any], Card]:
     try:
         raw = from_json(text, allow_inf_nan=False)
         json.dumps(raw, allow_nan=False)  # 1e999 is read as infinity, which no answer could carry
-        return raw["spec"], Card.model_validate(raw)
+        if not isinstance(raw, dict):
+            raise TypeError("it is not an object")
+        return raw, kind.model_validate(raw)
     except ValidationError as problem:
         raise CheckpointError(f"its card does not fit: {first_problem(problem)}") from problem
     except (ValueError, KeyError, TypeError) as problem:
         raise CheckpointError(f"its card cannot be read: {problem}") from problem
 
 
-def _expected_tensors(spec: GeneratorSpec) -> dict[str, tuple[torch.Size, torch.dtype]]:
+def _expected_tensors(spec: GeneratorSpec) -> Shapes:
     try:
         expected = generator_shapes(spec)
     except ValidationError as problem:
@@ -206,21 +220,41 @@ def _expected_tensors(spec: GeneratorSpec) -> dict[str, tuple[torch.Size, torch.
     return expected
 
 
-def _compare_headers(file: Any, expected: Mapping[str, tuple[torch.Size, torch.dtype]]) -> None:
-    """Names, shapes and types of an open safetensors file against its spec, before any weight is read."""
+def read_tensors(file: Any, expected: Shapes) -> dict[str, Tensor]:
+    """The tensors of an open safetensors file; CheckpointError where they are not the `expected`, or not finite."""
+    _compare_headers(file, expected)
+    # cloned, because what safetensors gives is mapped from the file
+    tensors = {each: file.get_tensor(each).clone() for each in expected}
+    require_finite(tensors)
+    return tensors
+
+
+def version_of(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """First 12 hex digits of a sha256 over `text` and the tensors with their names."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def _compare_headers(file: Any, expected: Shapes) -> None:
+    """Names, shapes and types of an open safetensors file against its card, before any number is read."""
     found = set(file.keys())
     if found != set(expected):
         missing, foreign = sorted(set(expected) - found)[:5], sorted(found - set(expected))[:5]
-        raise CheckpointError(f"its tensors are not those of its spec (missing: {missing}, foreign: {foreign})")
+        raise CheckpointError(f"its tensors are not those of its card (missing: {missing}, foreign: {foreign})")
     for name, (shape, dtype) in expected.items():
         header = file.get_slice(name)
         if tuple(header.get_shape()) != tuple(shape):
-            raise CheckpointError(f"tensor {name} has not the shape {tuple(shape)} of its spec")
+            raise CheckpointError(f"tensor {name} has not the shape {tuple(shape)} of its card")
         if header.get_dtype() != _DTYPE_NAMES[dtype]:
-            raise CheckpointError(f"tensor {name} is {header.get_dtype()}, its spec wants {_DTYPE_NAMES[dtype]}")
+            raise CheckpointError(f"tensor {name} is {header.get_dtype()}, its card wants {_DTYPE_NAMES[dtype]}")
 
 
-def _require_finite(tensors: Mapping[str, Tensor]) -> None:
+def require_finite(tensors: Mapping[str, Tensor]) -> None:
+    """CheckpointError names a tensor that holds something else than numbers."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"tensor {name} holds values that are not finite")

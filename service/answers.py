@@ -85,5 +85,10 @@ def _with_data(facts: dict[str, Any], file: bytes, format: str) -> bytes:
 
 
 def _json_head(plan: Plan) -> bytes:
+    return orjson.dumps(head(plan))[:-1] + b',"samples":['
+
+
+def head(plan: Plan) -> dict[str, Any]:
+    """What an answer in JSON says of all its samples."""
     facts = {"model": plan.model.name, "version": plan.model.version, "format": plan.shape.format}
-    return orjson.dumps(facts)[:-1] + b',"samples":['
+    return facts if plan.shift is None else facts | {"directions_version": plan.shift.version}

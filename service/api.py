@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Send
 
+from models.directions import space_of
 from models.outputs.animation import MEDIA_TYPES
 from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
@@ -156,10 +157,42 @@ async def show_model(runtime: Runtime, request: Request) -> Response:
     return JSONResponse(_describe(runtime.catalog.find(request.path_params["name"]), runtime.settings))
 
 
+async def list_directions(runtime: Runtime, request: Request) -> Response:
+    """A model's directions, for sliders; none of a model that has none."""
+    model = runtime.catalog.find(request.path_params["name"])
+    found = model.directions
+    return JSONResponse(
+        {
+            "model": model.name,
+            "version": model.version,
+            "directions_version": model.directions_version,
+            "space": found.card.space if found else space_of(model.card.spec)[0],
+            "directions": [each.model_dump() for each in found.card.directions] if found else [],
+        }
+    )
+
+
+async def show_surface(runtime: Runtime, request: Request) -> Response:
+    """What a model's discriminator thought of the plane; row 0 has the lowest y."""
+    model = runtime.catalog.find(request.path_params["name"])
+    if model.surface is None:
+        raise ApiError(404, "no_surface", f"no discriminator's surface lies beside {model.name}", None)
+    return JSONResponse(
+        {
+            "model": model.name,
+            "version": model.version,
+            "extent": model.surface.extent,
+            "values": model.surface.logits.tolist(),
+        }
+    )
+
+
 def _describe(model: ServedModel, settings: Settings) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
+        "directions_version": model.directions_version,
+        "surface": model.surface is not None,
         "formats": list(model.card.spec.output.media_types),
         "films": MEDIA_TYPES if model.card.spec.output.frame_size else {},
         "limits": {"max_samples": settings.max_samples, "max_frames": settings.max_frames},
@@ -221,6 +254,8 @@ def _headers(job: Job) -> dict[str, str]:
     }
     if job.points.seeds is not None:
         headers["X-Latentd-Seeds"] = ",".join(map(str, job.points.seeds))
+    if plan.shift is not None:
+        headers["X-Latentd-Directions"] = plan.shift.version
     if plan.shape.media_type not in (JSON, EVENTS):
         headers["X-Latentd-Request"] = request_header(plan)
     return headers

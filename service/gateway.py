@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import Handler, Runtime, answering, list_models, show_model
+from service.api import Handler, Runtime, answering, list_directions, list_models, show_model, show_surface
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
@@ -30,6 +30,8 @@ _OTHER = "other"
 _SHOWN: tuple[tuple[str, Handler], ...] = (
     ("/models", list_models),
     ("/models/{name}", show_model),
+    ("/models/{name}/directions", list_directions),
+    ("/models/{name}/surface", show_surface),
     ("/explore", show_page),
     ("/explore/{build}/{name}", give_part),
 )

@@ -42,6 +42,8 @@ def sample_name(points: Points, index: int) -> str:
         name["label"] = label
     if plan.truncation != 1.0:
         name["truncation"] = plan.truncation
+    if plan.shift is not None:
+        name |= plan.shift.facts
     return _ascii(name)
 
 

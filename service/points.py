@@ -73,13 +73,13 @@ async def lay_out(plan: Plan, deployment: Deployment, engine: Engine) -> Points:
     else:
         latents, classes, shares = await asyncio.to_thread(_draw, plan)
     if deployment.mapping is None:
-        return Points(plan, classes, Rows(truncate(latents, plan.truncation), shares), latents, shares)
+        return Points(plan, classes, Rows(_shifted(plan, truncate(latents, plan.truncation)), shares), latents, shares)
     w = np.stack(await gathered(engine, deployment.mapping, Rows(latents, shares), list))  # [N, layers, dim]
     if deployment.mean_w is not None and plan.truncation != 1.0:
         w = truncate(w - deployment.mean_w, plan.truncation) + deployment.mean_w
     if plan.space == "z":
-        return Points(plan, classes, Rows(w, None), latents, shares)
-    return Points(plan, classes, Rows(_placed(plan, w), None), None, None)
+        return Points(plan, classes, Rows(_shifted(plan, w), None), latents, shares)
+    return Points(plan, classes, Rows(_shifted(plan, _placed(plan, w)), None), None, None)
 
 
 def _draw(plan: Plan) -> tuple[Latents, list[Class | None], Places | None]:
@@ -109,6 +109,10 @@ def _placed(plan: Plan, sources: Places) -> Places:
         return plan.move.places(sources)
     except NoDirectionError as problem:
         raise invalid(plan.at_fault, str(problem)) from problem
+
+
+def _shifted(plan: Plan, places: Places) -> Places:
+    return places if plan.shift is None else plan.shift.applied(places)
 
 
 def _shares(classes: Sequence[Class | None], count: int) -> Places:

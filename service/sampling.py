@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from models.hardware import core_count
-from service.answers import assemble, encoder, entry, whole_entry, whole_file
+from service.answers import assemble, encoder, entry, head, whole_entry, whole_file
 from service.catalog import Catalog
 from service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, Replica
 from service.errors import ApiError, invalid, too_busy
@@ -116,19 +116,15 @@ def _plain_errors(plan: Plan) -> Iterator[None]:
     except EngineClosedError as problem:
         raise ApiError(503, "shutting_down", str(problem)) from problem
     except NotFiniteError as problem:
+        if plan.shift is not None:
+            raise invalid("directions", "they lead to a sample that is not finite; go less far") from problem
         if all(source.latent is None for source in plan.sources):
             raise
         raise invalid(plan.at_fault, "they lead to a sample that is not finite; keep near what seeds give") from problem
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
-    model = plan.model
-    return {
-        "model": model.name,
-        "version": model.version,
-        "fingerprint": model.fingerprint_id,
-        "format": plan.shape.format,
-    }
+    return head(plan) | {"fingerprint": plan.model.fingerprint_id}
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

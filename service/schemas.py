@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from models.directions import MAX_DIRECTIONS
 from models.latents import MAX_SEED
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -17,6 +18,8 @@ Blend = dict[str, float]
 Label = ClassName | Blend
 Latent = Annotated[list[float], Field(min_length=1, fail_fast=True)]
 Space = Literal["z", "w"]
+
+DirectionsVersion = Annotated[str, Field(max_length=100)]
 
 MAX_KEYFRAMES = 64
 MAX_SOURCES = 64
@@ -45,6 +48,14 @@ def _check_label(value: object) -> object:
     return value
 
 
+def _check_amounts(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MAX_DIRECTIONS:
+        raise PydanticCustomError("directions", f"A request may name at most {MAX_DIRECTIONS} directions")
+    return value
+
+
+Amounts = Annotated[dict[str, float], BeforeValidator(_check_amounts)]
+"""How far to go along directions, by name."""
 OneLabel = Annotated[Label | None, BeforeValidator(_check_label)]
 
 
@@ -63,17 +74,23 @@ class _Body(BaseModel):
         return known if unknown is None else {unknown: None} | known
 
 
-class _Request(_Body):
+class SamplesRequest(_Body):
     """What every request for samples may say."""
 
     model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
     truncation: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="ψ: toward the mean latent; default 1"
     )
+    directions: Amounts | None = Field(
+        None, description="how far to go along the model's directions, by name; 1 is a standard deviation of latents"
+    )
+    directions_version: DirectionsVersion | None = Field(
+        None, description="which directions are meant; refused where others are served"
+    )
     format: str | None = Field(None, description="png, webp, jpeg, npy, json: what the model's output kind can be")
 
 
-class GenerateRequest(_Request):
+class GenerateRequest(SamplesRequest):
     """`POST /generate`."""
 
     num_samples: int | None = Field(None, ge=1, description="how many samples; default 1")
@@ -100,7 +117,7 @@ class Place(_Body):
     label: OneLabel = Field(None, description="class by index or name, or shares of classes by name")
 
 
-class InterpolateRequest(_Request):
+class InterpolateRequest(SamplesRequest):
     """`POST /interpolate`."""
 
     keyframes: Annotated[list[Place], Field(min_length=2, max_length=MAX_KEYFRAMES, fail_fast=True)] = Field(
@@ -134,7 +151,7 @@ def _check_weights(sources: list[Ingredient]) -> list[Ingredient]:
     return sources
 
 
-class MixRequest(_Request):
+class MixRequest(SamplesRequest):
     """`POST /mix`."""
 
     sources: Annotated[
@@ -149,7 +166,7 @@ class MixRequest(_Request):
     label: OneLabel = Field(None, description="the class of sources that name none")
 
 
-class NeighborsRequest(_Request):
+class NeighborsRequest(SamplesRequest):
     """`POST /neighbors`."""
 
     seed: Seed | None = Field(None, description="the seed whose neighbours are wanted; default: drawn")

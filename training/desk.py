@@ -53,7 +53,7 @@ class Desk:
         now = Reached(step, self._seconds())
         self._states.save_now(self._game, step, now.seconds)
         self._seeing(lambda: self._watch.end(step, now.seconds, on_progress))
-        kept = self._keeper.last(self._game.ema.generator, now, self._steps)
+        kept = self._keeper.last(self._game.ema.generator, now, self._steps, self._watch.surface())
         self._close(
             status="finished" if step == self._steps else "stopped",
             step=step,
@@ -70,7 +70,7 @@ class Desk:
 
     def _on_judged(self, judgement: Judgement) -> None:
         now = Reached(judgement.step, self._seconds())
-        self._keeper.judged(self._game.ema.generator, judgement, now)
+        self._keeper.judged(self._game.ema.generator, judgement, now, self._watch.surface())
         self._folder.state(
             step=now.step,
             wall_seconds=round(now.seconds, 1),

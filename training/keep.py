@@ -1,5 +1,6 @@
 """Which generators of a run are kept: the last one, and beside it the best of those that were judged on the way."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
+from models.companions import beside
 from models.family import Generator
+from models.surface import ENDING, Surface
 from training.folder import OutputError
 from training.watch import Judgement
 
@@ -36,28 +39,32 @@ class Keeper:
         self._best: Judgement | None = None
         self._version = ""
 
-    def judged(self, generator: Generator, judgement: Judgement, now: Reached) -> None:
-        """Keep `generator` if no better one was judged before; OSError where it cannot be written."""
+    def judged(self, generator: Generator, judgement: Judgement, now: Reached, surface: Surface | None = None) -> None:
+        """Keep `generator`, and its discriminator's `surface`, if no better one was judged before.
+
+        Raises OSError where it cannot be written.
+        """
         if self._judgement is None:
             self._recall(judgement)
         self._judgement = judgement
         if self._best is None or judgement.value < self._best.value:
-            self._version = self._write(self._best_path, generator, now).version
+            self._version = self._write(self._best_path, generator, now, surface).version
             self._best = judgement
 
-    def last(self, generator: Generator, now: Reached, planned: int) -> Checkpoint:
-        """Keep the generator that a run of `planned` steps ended with, at that step or stopped before.
+    def last(self, generator: Generator, now: Reached, planned: int, surface: Surface | None = None) -> Checkpoint:
+        """Keep the generator that a run of `planned` steps ended with, at that step or stopped before, and `surface`.
 
         Raises OutputError where it cannot be written.
         """
         path = self._free_path(now, planned)
         try:
-            kept = self._write(path, generator, now)
+            kept = self._write(path, generator, now, surface)
         except OSError as problem:
             raise OutputError(f"{path} could not be written: {problem}") from problem
         if self._best and self._best.step == now.step and path == self._path:
             self._best = None
             self._best_path.unlink(missing_ok=True)
+            beside(self._best_path, ENDING).unlink(missing_ok=True)
         return kept
 
     @property
@@ -88,8 +95,10 @@ class Keeper:
         self._version = best.version
         if best.name != self._best_path.stem:
             write_checkpoint(self._best_path, best.card, best.tensors)
+            with suppress(CheckpointError):  # it had none
+                Surface.read(self._path, best.version).write(self._best_path, best.version)
 
-    def _write(self, path: Path, generator: Generator, now: Reached) -> Checkpoint:
+    def _write(self, path: Path, generator: Generator, now: Reached, surface: Surface | None) -> Checkpoint:
         facts: dict[str, object] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "steps": now.step,
@@ -102,7 +111,10 @@ class Keeper:
                 "floors": self._judgement.floors,
                 "measured": self._judgement.measured,
             }
-        return write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
+        kept = write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
+        if surface is not None:
+            surface.write(path, kept.version)
+        return kept
 
     def _free_path(self, now: Reached, planned: int) -> Path:
         """A run that was stopped early does not take the place of one that went further."""

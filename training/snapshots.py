@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.family import Generator
 from models.outputs import ImageOutput
+from models.surface import Surface
 from training.data.source import Batch
 from training.evaluation.evaluate import samples_of
 from training.evaluation.yardstick import Yardstick
@@ -32,14 +33,24 @@ def snapshot_of(game: Game, reach: float) -> tuple[bytes, str]:
     if "png" in output.grid_formats:
         return output.encode_grid(samples_of(generator, range(_PICTURED)).samples.numpy(), "png"), "png"
     content: dict[str, object] = {"samples": _short(samples_of(generator, range(_PLOTTED)).samples)}
-    if output.shape == _PLANE:
-        device = next(generator.parameters()).device
-        across = torch.linspace(-reach, reach, _MESH, device=device)
-        mesh = torch.cartesian_prod(across, across).flip(1)  # [MESH², 2], x running first
-        surface = game.logits(Batch(mesh))
-        if surface is not None and len(surface) == len(mesh):
-            content |= {"surface": _short(surface.view(_MESH, _MESH)), "reach": reach}
+    if (surface := surface_of(game, reach)) is not None:
+        content |= {"surface": _short(surface.logits), "reach": reach}
     return orjson.dumps(content), "json"
+
+
+@torch.no_grad()
+def surface_of(game: Game, reach: float) -> Surface | None:
+    """The discriminator's logits on [-reach, reach]²; None without one, or where samples are no points of the plane."""
+    generator = game.ema.generator
+    if generator.spec.output.shape != _PLANE:
+        return None
+    device = next(generator.parameters()).device
+    across = torch.linspace(-reach, reach, _MESH, device=device)
+    mesh = torch.cartesian_prod(across, across).flip(1)  # [MESH², 2], x running first
+    logits = game.logits(Batch(mesh))
+    if logits is None or len(logits) != len(mesh):
+        return None
+    return Surface(logits.view(_MESH, _MESH), (-reach, reach, -reach, reach))
 
 
 def nearest_training(generator: Generator, yardstick: Yardstick) -> tuple[bytes, dict[str, JsonValue]] | None:

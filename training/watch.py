@@ -8,6 +8,7 @@ from statistics import fmean
 
 import torch
 
+from models.surface import Surface
 from training.alarm import Alarm
 from training.assemble import draw_latents
 from training.data.source import Batch, DataSource, OnProgress, Progress
@@ -16,7 +17,7 @@ from training.feed import as_batch
 from training.folder import RunFolder
 from training.loop import Game, Losses
 from training.randomness import generator_for, seed_for
-from training.snapshots import nearest_training, snapshot_of
+from training.snapshots import nearest_training, snapshot_of, surface_of
 from training.vitals import Nurse, Vitals
 from training.world import World
 
@@ -99,6 +100,11 @@ class Watch:
         if self._losses:
             self._folder.note(*self._heard, "losses", _means(self._losses))
             self._losses.clear()
+
+    def surface(self) -> Surface | None:
+        """The discriminator's, as far as the data goes and a little more; None where there is none, or none finite."""
+        surface = surface_of(self._game, self._examined.reach)
+        return surface if surface and surface.logits.isfinite().all() else None
 
     def end(self, step: int, seconds: float, on_progress: OnProgress) -> None:
         """Of the last step: the generator is judged, and held against what it learnt from."""

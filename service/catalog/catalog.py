@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from models.checkpoint import CheckpointError
 from models.files import printable
-from service.catalog.files import Changes, Seen
+from service.catalog.files import Changes, Seen, companions_of
 from service.catalog.loader import Loader
 from service.catalog.served import Deployment, Failure, ServedModel
 from service.engine import EngineClosedError
@@ -130,7 +130,8 @@ class Catalog:
 
     def _update(self, seen: Seen, changed: list[Path]) -> None:
         """Load what `changed`, forget what is gone, and swap in the result."""
-        gone = (set(self._by_file) | set(self._failed)) - set(seen.stamps) - set(seen.missing)
+        there = {each for file in seen.stamps for each in (file, *companions_of(file))}
+        gone = (set(self._by_file) | set(self._failed)) - there - set(seen.missing)
         news = [file for file in seen.missing if file not in self._failed]
         if not (changed or gone or news):
             return
@@ -166,7 +167,10 @@ class Catalog:
             model.last_used = time.monotonic()
             self._telemetry.model_loads.add()
             self._by_file[file] = model
-            self._failed.pop(file, None)
+            for path in (file, *companions_of(file)):
+                self._failed.pop(path, None)
+            for path, error in model.left_out.items():
+                self._report(path, error)
             logger.info("serving %s@%s from %s", model.name, model.version, printable(str(file)))
             self._make_room(keep=model)
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from models.checkpoint import SUFFIX
+from models.checkpoint import RESERVED, SUFFIX
+from models.companions import beside, is_companion
 
 
 class OpenFile:
@@ -24,11 +25,13 @@ class OpenFile:
 
 
 class Stamp(NamedTuple):
-    """What tells that a file was written anew."""
+    """What tells that a file, or one that belongs to it, was written anew."""
 
     inode: int
     size: int
     modified: int
+    companions: tuple["Stamp | None", ...] = ()
+    """Of the files beside it, None where there is none."""
 
 
 class Seen(NamedTuple):
@@ -64,13 +67,28 @@ def look(places: Iterable[Path], before: Seen) -> Seen:
 
 def _stamps_in(place: Path) -> dict[Path, Stamp]:
     if not place.is_dir():
-        return {place: _stamp(place)}
+        return {place: _stamp_of_all(place)}
     stamps: dict[Path, Stamp] = {}
     for file in sorted(place.iterdir()):
-        if file.suffix == SUFFIX and not file.name.startswith("."):
+        if file.suffix == SUFFIX and not file.name.startswith(".") and not is_companion(file):
             with suppress(FileNotFoundError):  # gone since, or a link to nowhere
-                stamps[file] = _stamp(file)
+                stamps[file] = _stamp_of_all(file)
     return stamps
+
+
+def companions_of(file: Path) -> list[Path]:
+    """Where a checkpoint's companions lie, if it has any."""
+    return [beside(file, ending) for ending in RESERVED]
+
+
+def _stamp_of_all(file: Path) -> Stamp:
+    companions: list[Stamp | None] = []
+    for companion in companions_of(file):
+        try:
+            companions.append(_stamp(companion))
+        except OSError:
+            companions.append(None)
+    return _stamp(file)._replace(companions=tuple(companions))
 
 
 def _stamp(file: Path) -> Stamp:

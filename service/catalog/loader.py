@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import imagecodecs
@@ -11,11 +12,13 @@ import PIL
 import torch
 
 from models.checkpoint import Checkpoint, CheckpointError
+from models.directions import Directions
 from models.family import TwoStageGenerator
 from models.hardware import describe_device, driver_version
 from models.outputs.base import Samples
 from models.sampling import Rows, stages
-from service.catalog.files import OpenFile
+from models.surface import Surface
+from service.catalog.files import OpenFile, companions_of
 from service.catalog.served import Deployment, ServedModel
 from service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate, draw_probes
 from service.engine.cpu import CpuRunner
@@ -48,6 +51,7 @@ class Loader:
         if deployed is None:
             deployed = self._deploy(checkpoint, calibrations)
         calibrations = [replica.calibration for replica in deployed.replicas]
+        directions, surface, left_out = _companions(file, checkpoint)
         return ServedModel(
             name=checkpoint.name,
             version=checkpoint.version,
@@ -58,6 +62,9 @@ class Loader:
             calibrations=calibrations,
             fingerprint=self._fingerprint(checkpoint, calibrations),
             deployed=deployed,
+            directions=directions,
+            surface=surface,
+            left_out=left_out,
         )
 
     def load_again(self, model: ServedModel) -> Deployment:
@@ -134,3 +141,25 @@ class Loader:
             "pillow": PIL.__version__,
             "av": av.__version__,
         }
+
+
+_Companion = TypeVar("_Companion")
+
+
+def _companions(file: Path, checkpoint: Checkpoint) -> tuple[Directions | None, Surface | None, dict[Path, str]]:
+    """What lies beside `file` for this version of it; and what lies there, but cannot be used, and why."""
+    left_out: dict[Path, str] = {}
+
+    def read_if_there(path: Path, read: Callable[[], _Companion]) -> _Companion | None:
+        if not path.exists():
+            return None
+        try:
+            return read()
+        except CheckpointError as problem:
+            left_out[path] = str(problem)
+            return None
+
+    of_directions, of_surface = companions_of(file)
+    directions = read_if_there(of_directions, lambda: Directions.read(file, checkpoint.version, checkpoint.card.spec))
+    surface = read_if_there(of_surface, lambda: Surface.read(file, checkpoint.version))
+    return directions, surface, left_out

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from models.checkpoint import Card
+from models.directions import Directions
+from models.surface import Surface
 from models.travel import Vector
 from service.catalog.files import OpenFile
 from service.engine import Calibration, Replica
@@ -54,6 +56,10 @@ class ServedModel:
     """Everything that a sample's bytes depend on, besides its request."""
     deployed: Deployment | None
     """None: not on the device; it comes back on demand."""
+    directions: Directions | None = None
+    surface: Surface | None = None
+    left_out: dict[Path, str] = field(default_factory=dict)
+    """Companions of the file that are not served, and why."""
     last_used: float = field(default=0.0)
 
     @property
@@ -61,6 +67,11 @@ class ServedModel:
         """Samples in a forward pass, as it may be run."""
         last = self.deployed.synthesis.calibration if self.deployed else self.calibrations[-1]
         return last.sizes
+
+    @property
+    def directions_version(self) -> str | None:
+        """None where there are no directions."""
+        return self.directions.version if self.directions else None
 
     @cached_property
     def fingerprint_id(self) -> str:

@@ -9,6 +9,7 @@ from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
 from service.plans.plan import Class, Plan, Source, class_of, draw_seed, latent_of, require_few
+from service.plans.shift import shift_of
 from service.schemas import GenerateRequest
 from service.settings import Settings
 
@@ -36,6 +37,7 @@ def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, setti
         num_samples=count,
         at_fault="latents",
         truncation=request.truncation or 1.0,
+        shift=shift_of(request, model),
     )
 
 

@@ -8,6 +8,7 @@ from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import Shape, negotiate_frames
 from service.plans.plan import Places, PlainMove, Plan, require_few, require_space, sources_of
+from service.plans.shift import shift_of
 from service.schemas import InterpolateRequest
 from service.settings import Settings
 
@@ -52,6 +53,7 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
         move=Along(path, request.method or ("slerp" if round_space else "lerp")),
         space=request.space,
         truncation=request.truncation or 1.0,
+        shift=shift_of(request, model),
         gradual=True,
         projection=_projection(request, shape, spec.output.frame_size, len(path)),
     )

@@ -12,6 +12,7 @@ from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
 from service.plans.plan import Places, PlainMove, Plan, require_space, sources_of
+from service.plans.shift import shift_of
 from service.schemas import MixRequest
 from service.settings import Settings
 
@@ -71,6 +72,7 @@ def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Setti
         move=_blended(request, spec) if request.layers is None else _layered(request, request.layers, spec),
         space=request.space if request.layers is None else "w",
         truncation=request.truncation or 1.0,
+        shift=shift_of(request, model),
     )
 
 

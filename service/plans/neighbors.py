@@ -12,6 +12,7 @@ from service.catalog import Catalog
 from service.errors import invalid
 from service.negotiate import negotiate
 from service.plans.plan import Places, Plan, Source, class_of, draw_seed, latent_of, require_few
+from service.plans.shift import shift_of
 from service.schemas import NeighborsRequest
 from service.settings import Settings
 
@@ -71,4 +72,5 @@ def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, set
         at_fault=field,
         move=Around(request.angle, range(first, first + count), most),
         truncation=request.truncation or 1.0,
+        shift=shift_of(request, model),
     )

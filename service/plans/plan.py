@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from models.latents import MAX_SEED
 from models.outputs.animation import Projection
@@ -18,7 +17,8 @@ from models.travel import Vector
 from service.catalog import ServedModel
 from service.errors import invalid
 from service.negotiate import Shape
-from service.schemas import Label, Place, Space
+from service.plans.shift import SHIFT_FIELDS, Shift
+from service.schemas import Label, Place, SamplesRequest, Space
 
 _ROUNDING = 1e-6
 """Shares that were written down from float32 add up to 1 so nearly; they are to be read back as they were."""
@@ -84,7 +84,7 @@ class Plan:
     """All that a sample's bytes and the answer depend on."""
 
     endpoint: str
-    asked: BaseModel
+    asked: SamplesRequest
     model: ServedModel
     shape: Shape
     sources: Sequence[Source]
@@ -94,6 +94,7 @@ class Plan:
     move: Move = field(default_factory=Stay)
     space: Space = "z"
     truncation: float = 1.0
+    shift: Shift | None = None
     projection: Projection | None = None
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """Fields that the service chose, because nobody named them."""
@@ -104,6 +105,9 @@ class Plan:
     def request(self) -> dict[str, Any]:
         """What was asked, with everything named that the service chose: sent again, it gives the same answer."""
         request = self.asked.model_dump(exclude_none=True, exclude_unset=True) | dict(self.chosen)
+        for name in SHIFT_FIELDS:
+            request.pop(name, None)  # amounts of 0
+        request |= self.shift.facts if self.shift else {}
         request |= {"model": f"{self.model.name}@{self.model.version}", "format": self.shape.format}
         if self.shape.layout is not None:
             request["layout"] = self.shape.layout

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cli.main import main
 from models.checkpoint import Checkpoint
+from models.directions import Directions
 from models.latents import draw_many
 from models.outputs.image import to_pixels
 from models.sampling import generate
@@ -117,6 +118,18 @@ def test_sample_writes_the_grid_that_the_model_draws(tmp_path: Path, write: Call
     assert np.array_equal(owl, np.load(tmp_path / "two.npy"))
 
 
+def test_directions_are_found_and_written_beside(tmp_path: Path, write: Callable[..., Checkpoint]) -> None:
+    checkpoint = write(image_spec())
+    path = tmp_path / "model.safetensors"
+    done = latentd("directions", path, "--samples", "256", "--seed", "5")
+    assert done.returncode == 0, done.stderr
+    found = Directions.read(path, checkpoint.version, checkpoint.card.spec)
+    assert found.version in done.stdout
+    assert (found.card.samples, found.card.seed) == (256, 5)
+    assert all(f"\n{name} " in done.stdout for name in found.names)
+    assert "closed-form-1" in found.names
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -132,6 +145,8 @@ def test_sample_writes_the_grid_that_the_model_draws(tmp_path: Path, write: Call
         (["train", "ring-gan", "--out", "{model}/below"], "cannot be written to"),
         (["show", "missing.safetensors"], "does not exist"),
         (["show", "pyproject.toml"], "name ends in .safetensors"),
+        (["directions", "{model}", "--samples", "3"], "--samples"),
+        (["directions", "pyproject.toml"], "name ends in .safetensors"),
         (["sample", "{model}", "--seeds", "3-1", "-o", "x.npy"], "'3-1' is not a seed"),
         (["sample", "{model}", "--seeds", "4294967296", "-o", "x.npy"], "is not a seed"),
         (["sample", "{model}", "--seeds", "9" * 5000, "-o", "x.npy"], "is not a seed"),

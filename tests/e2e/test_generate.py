@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import bentoml
 import numpy as np
@@ -194,3 +195,23 @@ def test_models_are_listed_and_shown(server: Server) -> None:
     assert shown["limits"] == {"max_samples": 256, "max_frames": 1024}
     assert shown["determinism"]["fingerprint"]["weights"] == shown["version"] == shipped("ring-gan").version
     assert server.call("/models/nope").error == (404, "unknown_model", "model")
+
+
+def test_the_shipped_directions_change_what_they_name(server: Server) -> None:
+    listed = server.call("/models/fashion-dcgan/directions").json
+    names = {each["name"] for each in listed["directions"] if each["method"] == "linear fit"}
+    assert len(names) >= 8
+    assert all(each["preview"] for each in listed["directions"])
+    seeds = list(range(8))
+    light = {
+        amount: server.generate(seeds=seeds, directions={"brightness": amount}, format="npy").json["samples"]
+        for amount in (-3, 3)
+    }
+    dark, bright = (np.mean([_array(sample) for sample in light[amount]]) for amount in (-3, 3))
+    assert bright > dark
+    alone = server.generate(seed=5, directions={"brightness": 3}, format="npy").json["samples"][0]
+    assert alone["data"] == light[3][5]["data"]
+
+
+def _array(sample: dict[str, Any]) -> np.ndarray:
+    return np.asarray(np.load(io.BytesIO(base64.b64decode(sample["data"]))))

@@ -124,7 +124,7 @@ def test_what_does_not_fit_its_spec_is_refused(tmp_path: Path) -> None:
     assert "missing" in message({key: value for key, value in good.items() if key != name})
     assert "foreign" in message(good | {"extra": torch.zeros(1)})
     assert "shape" in message(good | {name: torch.zeros(3, 3)})
-    assert "F16, its spec wants F32" in message(good | {name: good[name].half()})
+    assert "F16, its card wants F32" in message(good | {name: good[name].half()})
     assert "finite" in message(good | {name: torch.full_like(good[name], float("nan"))})
     assert "cannot be read" in message(good, "{")
     assert "cannot be read" in message(good, "[]")

@@ -22,6 +22,7 @@ from service.errors import ApiError
 from service.settings import SHIPPED, Settings
 from service.telemetry import Telemetry
 from tests.conftest import image_spec, points_spec
+from tests.directions_of import write_directions
 
 Write = Callable[..., Checkpoint]
 
@@ -289,3 +290,37 @@ def test_what_is_served_is_what_the_checkpoint_gives(write: Write, tmp_path: Pat
         assert 16 in model.sizes
         assert model.weight_bytes == sum(tensor.nbytes for tensor in checkpoint.tensors.values())
         assert np.isfinite(list(calibration.seconds.values())).all()
+
+
+def test_directions_come_change_and_go_and_the_weights_stay(write: Write, tmp_path: Path) -> None:
+    version = write(image_spec()).version
+    path, beside = tmp_path / "model.safetensors", tmp_path / "model.directions.safetensors"
+    with catalog_of(tmp_path) as catalog:
+        before = catalog.models["model"]
+        assert before.directions_version is None
+        for seed in (0, 1):
+            found = write_directions(path, seed)
+            eventually(lambda found=found: catalog.models["model"].directions_version == found.version)
+        beside.unlink()
+        eventually(lambda: catalog.models["model"].directions_version is None)
+        assert (set(catalog.models), version_of(catalog), catalog.failures) == ({"model"}, version, [])
+        assert catalog.models["model"].deployed is before.deployed
+
+
+def test_bad_or_foreign_directions_are_reported_and_the_model_is_served(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(image_spec())
+    path, beside = tmp_path / "model.safetensors", tmp_path / "model.directions.safetensors"
+    beside.write_bytes(b"torn")
+    with catalog_of(path) as catalog:
+        assert [failure.file for failure in catalog.failures] == [beside.name]
+        assert f"{beside} is not served" in caplog.text
+        write_directions(path)
+        eventually(lambda: catalog.models["model"].directions is not None and not catalog.failures)
+        new = write(image_spec(), seed=1)
+        eventually(lambda: version_of(catalog) == new.version)
+        assert catalog.models["model"].directions is None
+        assert "made for version" in catalog.failures[0].error
+        path.unlink()
+        eventually(lambda: [failure.file for failure in catalog.failures] == [path.name])

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from models.checkpoint import Checkpoint, write_checkpoint
 from models.latents import draw_many
 from models.sampling import generate
+from models.surface import Surface
 from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
 from training.assemble import assemble
@@ -127,6 +129,36 @@ def test_the_best_is_remembered_when_a_run_goes_on(ring: Path, tmp_path: Path, k
     assert again.last(generator, Reached(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
     assert again.best is None  # the last one is
     assert not best.exists()
+
+
+def test_surfaces_stay_beside_the_generators_that_they_are_of(
+    ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]
+) -> None:
+    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
+    last, best = tmp_path / "ring-gan.safetensors", tmp_path / "ring-gan-best.safetensors"
+
+    def surface(value: float) -> Surface:
+        return Surface(torch.full((2, 2), value), (-1.0, 1.0, -1.0, 1.0))
+
+    def kept(path: Path) -> float:
+        return float(Surface.read(path, Checkpoint.read(path).version).logits[0, 0])
+
+    first = keeper(0)
+    first.judged(generator, judgement(10, 0.2), Reached(10, 1.0), surface(1.0))
+    first.last(generator, Reached(10, 1.0), 40, surface(1.0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [last.name, "ring-gan.surface.safetensors"]
+    again = keeper(10)
+    again.judged(generator, judgement(40, 0.9), Reached(40, 4.0), surface(2.0))
+    again.last(generator, Reached(40, 4.0), 40, surface(2.0))
+    assert (kept(best), kept(last)) == (1.0, 2.0)
+
+
+def test_a_run_keeps_its_discriminator_s_surface(ring: Path) -> None:
+    path = ring / "ring-gan.safetensors"
+    surface = Surface.read(path, Checkpoint.read(path).version)
+    left, right, bottom, top = surface.extent
+    assert surface.logits.shape == (48, 48)
+    assert left == bottom == -right == -top < -1.0  # the ring's radius is 1
 
 
 def test_a_best_that_was_the_last_is_put_aside_when_the_run_goes_on(

@@ -1,0 +1,53 @@
+"""`latentd directions`."""
+
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from models.checkpoint import Checkpoint
+from models.directions import Directions
+from models.latents import MAX_SEED
+from training.directions.find import find_directions
+from training.folder import OutputError
+
+_PIPED_WIDTH = 200  # wide enough that no sentence wraps
+_FEWEST, _MOST = 256, 65536
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option(
+    "--samples", type=click.IntRange(_FEWEST, _MOST), default=4096, show_default=True, help="Samples to study."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED - _MOST), default=0, show_default=True, help="Seed of the first of them."
+)
+def directions(checkpoint: Path, samples: int, seed: int) -> None:
+    """Find directions in the latent space of CHECKPOINT's generator, and what to call them.
+
+    They are written beside CHECKPOINT, as NAME.directions.safetensors, in the place of those that were found before.
+    """
+    read = Checkpoint.read(checkpoint)
+    torch.set_num_threads(1)  # as a service has it: these are the samples that it gives
+    found = find_directions(read, samples, seed)
+    try:
+        path = found.write(checkpoint)
+    except OSError as problem:
+        raise OutputError(f"the directions of {checkpoint} could not be written ({problem})") from problem
+    _print(found)
+    click.echo(f"{path}: {len(found.names)} directions of {read.name}@{read.version}, version {found.version}")
+
+
+def _print(found: Directions) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("direction", "method", "score", "of what", "what it does"):
+        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=heading != "what it does")
+    for each in found.card.directions:
+        table.add_row(each.name, each.method, f"{each.score:.3f}", each.scored, each.about)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)

@@ -1,0 +1,66 @@
+"""What a discriminator thinks of every place of the plane, in a file beside the checkpoint that it was trained with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from models.checkpoint import Shapes
+from models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
+
+ENDING = ".surface"
+_MOST = 128
+_LOGITS = "logits"
+
+
+class SurfaceCard(CompanionCard):
+    """The extent and the mesh: `rows` × `columns` places, evenly from edge to edge, the edges among them."""
+
+    extent: tuple[float, float, float, float]
+    """x of the first and of the last column, y of the first and of the last row."""
+    rows: int = Field(ge=2, le=_MOST)
+    columns: int = Field(ge=2, le=_MOST)
+
+    @model_validator(mode="after")
+    def _extent_is_one(self) -> Self:
+        left, right, bottom, top = self.extent
+        if not (left < right and bottom < top):
+            raise ValueError("the extent goes from left to right and from bottom to top")
+        return self
+
+
+Extent = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A discriminator's logits [rows, columns], the row of the lowest y first; larger means more real."""
+
+    logits: Tensor
+    extent: Extent
+
+    @classmethod
+    def read(cls, checkpoint: Path, version: str) -> Self:
+        """What lies beside `checkpoint` of `version`; CheckpointError where it cannot be used, or is of another one."""
+        path = beside(checkpoint, ENDING)
+        card, tensors, _ = read_companion(path, SurfaceCard, _shapes)
+        require_made_for(path, card, version, "train again, or remove it")
+        return cls(tensors[_LOGITS], card.extent)
+
+    def write(self, checkpoint: Path, version: str) -> Path:
+        """Write it beside `checkpoint` of `version`, atomically, and return where.
+
+        CheckpointError where it is not finite.
+        """
+        path = beside(checkpoint, ENDING)
+        rows, columns = self.logits.shape
+        card = SurfaceCard(of=version, extent=self.extent, rows=rows, columns=columns)
+        write_companion(path, card, {_LOGITS: self.logits.float()})
+        return path
+
+
+def _shapes(card: SurfaceCard) -> Shapes:
+    return {_LOGITS: (torch.Size([card.rows, card.columns]), torch.float32)}

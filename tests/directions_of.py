@@ -1,0 +1,39 @@
+"""Directions beside a checkpoint that nobody had to find."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.checkpoint import Checkpoint
+from models.directions import DirectionCard, Directions, DirectionsCard, space_of
+
+NAMES = ("sleeves", "brightness")
+
+
+def directions_of(checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> Directions:
+    """One unit vector a name, drawn from `seed`."""
+    space, dim = space_of(checkpoint.card.spec)
+    vectors = np.random.RandomState(seed).standard_normal((len(NAMES), dim))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cards = tuple(
+        DirectionCard(name=name, method="drawn", about="By chance.", score=0.5, scored="nothing", range=3.0)
+        for name in NAMES
+    )
+    facts: dict[str, Any] = {
+        "of": checkpoint.version,
+        "space": space,
+        "dim": dim,
+        "directions": cards,
+        "samples": 1,
+        "seed": seed,
+    }
+    card = DirectionsCard(**facts | changes)
+    return Directions(card, dict(zip(NAMES, vectors.astype(np.float32), strict=True)))
+
+
+def write_directions(path: Path, seed: int = 0, **changes: Any) -> Directions:
+    """Beside the checkpoint at `path`."""
+    found = directions_of(Checkpoint.read(path), seed, **changes)
+    found.write(path)
+    return found

@@ -1,0 +1,1 @@
+"""Finding directions in latent space that a person has a word for."""
