@@ -61,7 +61,7 @@ def find_directions(read: Checkpoint, samples: int, first_seed: int) -> Directio
     """
     generator = read.build()
     studied = Studied.of(generator, range(first_seed, first_seed + samples))
-    found = [*_distinct([*_measured(studied), *_classes(studied, read)]), *_unlabelled(studied)]
+    found = list(_distinct([*_measured(studied), *_classes(studied, read), *_unlabelled(studied)]))
     vectors = {each.name: _vector(studied, each.unit) for each in found}
     strips = Strips(generator)
     cards = [each.card(strips.draw(vectors[each.name], _RANGE)) for each in found]

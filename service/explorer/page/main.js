@@ -51,7 +51,10 @@ function change(patch, moving = false) {
   const before = app.state;
   app.state = { ...before, ...patch };
   const changed = (names) => names.some((name) => name in patch && patch[name] !== before[name]);
-  if (changed(OF_STAGE)) stage.fetch();
+  if (changed(OF_STAGE) || (!moving && app.stageIsLate)) {
+    app.stageIsLate = moving;
+    stage.fetch(moving);
+  }
   if (changed(OF_WALL) || (!moving && app.wallIsLate)) {
     app.wallIsLate = moving;
     if (!moving) fetchWall();

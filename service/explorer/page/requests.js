@@ -25,14 +25,25 @@ export function ofSeed(model, seed, label) {
   return { path: "/generate", body: withLabel({ model: `${model.name}@${model.version}`, seeds: [seed] }, label) };
 }
 
-/** What the stage shows; `frames` says that the answer has several samples, of which one is shown. */
-export function ofStage(state, model) {
+/** How many frames the way by the picks has. */
+export const wayLength = ({ picks, loop }) => (loop ? picks.length * (STEPS - 1) : (picks.length - 1) * (STEPS - 1) + 1);
+
+/**
+ * What the stage shows. `frames` says that the answer has several samples, of which one is shown: those of the whole
+ * way, or while a slider is `moving` those between two picks, which come sooner; `first` is where they begin.
+ */
+export function ofStage(state, model, moving = false) {
   const picks = state.picks.map(({ seed, label }) => withLabel({ seed }, label));
   if (state.way === "travel") {
     const body = { ...common(state, model), keyframes: picks, steps: STEPS };
-    if (state.loop) body.loop = true;
     if (state.smooth) body.easing = "smooth";
-    return { path: "/interpolate", body, frames: true };
+    if (moving && wayLength(state) > STEPS) {
+      const leg = Math.floor(Math.min(state.at, wayLength(state) - 2) / (STEPS - 1));
+      body.keyframes = [picks[leg], picks[(leg + 1) % picks.length]];
+      return { path: "/interpolate", body, frames: true, first: leg * (STEPS - 1) };
+    }
+    if (state.loop) body.loop = true;
+    return { path: "/interpolate", body, frames: true, first: 0 };
   }
   if (state.way === "plane") {
     const sources = weightsOf(state.plane).map((weight, index) => ({ ...picks[index], weight }));

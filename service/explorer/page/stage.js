@@ -3,7 +3,7 @@
 import { Newest, ask, askJson } from "./api.js";
 import { byId, choice, make } from "./dom.js";
 import { Maker } from "./maker.js";
-import { ofStage, weightsOf } from "./requests.js";
+import { ofStage, wayLength, weightsOf } from "./requests.js";
 import { inWords, letterOf, nameOf } from "./wall.js";
 
 const FRAMES_A_SECOND = 24;
@@ -61,11 +61,11 @@ export class Stage {
   knows = (pick) => this.#thumbs.has(keyOf(pick));
 
   /** Ask for what the state wants to be shown. */
-  fetch() {
+  fetch(moving) {
     const picked = this.app.state.picks.length > 0;
     byId("seen").hidden = !picked;
     byId("nothing").hidden = picked;
-    if (picked) this.newest.want(ofStage(this.app.state, this.app.model));
+    if (picked) this.newest.want(ofStage(this.app.state, this.app.model, moving));
   }
 
   /** Controls and what is written; nothing is asked for. */
@@ -96,7 +96,6 @@ export class Stage {
     this.app.fine();
     this.#shown = request;
     this.#frames = samples;
-    if (request.path === "/generate") this.#frames[0].seed ??= null;
     this.#frame();
     this.maker.render();
   }
@@ -106,14 +105,14 @@ export class Stage {
     const { state, view } = this.app;
     const slider = byId("at");
     const travelling = this.#shown?.frames === true;
-    const last = travelling ? Math.max(this.#frames.length - 1, 0) : 0;
+    const last = travelling ? wayLength(state) - 1 : 0;
     const at = Math.min(state.at, last);
     if (state.way === "travel" && travelling) {
       slider.max = String(last);
       slider.value = String(at);
       slider.setAttribute("aria-valuetext", `frame ${at + 1} of ${last + 1}`);
     }
-    const sample = this.#frames[travelling ? at : 0];
+    const sample = this.#frames[travelling ? at - this.#shown.first : 0];
     if (!sample) return;
     const words = this.#caption(sample, at, last);
     byId("caption").textContent = words;
@@ -184,8 +183,7 @@ export class Stage {
   #play() {
     if (this.#frames.length < 2) return;
     const { state } = this.app;
-    const last = this.#frames.length - 1;
-    const from = state.at >= last ? 0 : state.at;
+    const from = state.at >= this.#frames.length - 1 ? 0 : state.at;
     let began = null;
     const step = (now) => {
       began ??= now;
@@ -216,13 +214,15 @@ export class Stage {
       const body = { ...request.body, layout: "animation", fps: FRAMES_A_SECOND, scale };
       return [await (await ask(request.path, { body, accept: mediaType })).blob(), `travel.${format}`];
     }]);
-    const frame = this.#frames[Math.min(state.at, this.#frames.length - 1)];
+    const frame = this.#frames[this.made.frame];
     return { [view.ending.toUpperCase()]: async () => [fileOf(frame, view), `frame-${state.at}.${view.ending}`], ...Object.fromEntries(films) };
   }
 
   /** The request whose answer is shown, and which of its samples. */
   get made() {
-    return this.#shown && { request: this.#shown, frame: this.app.state.at };
+    if (!this.#shown) return null;
+    const frame = this.app.state.at - (this.#shown.first ?? 0);
+    return { request: this.#shown, frame: Math.max(0, Math.min(frame, this.#frames.length - 1)) };
   }
 }
 
