@@ -70,13 +70,13 @@ def pick(page: Any, *tiles: int) -> None:
         settle(page)
 
 
-def slide(page: Any, slider: str, value: float) -> None:
+def slide(page: Any, slider: str, value: float, held: bool = False) -> None:
+    """Move a slider, and let go of it unless it is `held`."""
     page.eval_on_selector(
-        slider,
-        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); "
-        "slider.dispatchEvent(new Event('change')); }",
-        value,
+        slider, "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
     )
+    if not held:
+        page.dispatch_event(slider, "change")
     settle(page)
 
 
@@ -148,6 +148,44 @@ def test_what_is_copied_makes_what_is_shown(look: Open, tmp_path: Path, way: str
     slide(page, "#slider-truncation", 0.7)
     page.click(f"#languages [data-value={language}]")
     assert run_what_is_written(page, tmp_path / "run") == shown_bytes(page)
+
+
+def test_a_direction_moves_the_stage_and_then_the_wall(look: Open, server: Server, tmp_path: Path) -> None:
+    page = look()
+    wall = "document.querySelectorAll('#tiles img')[7].src"
+    before = page.evaluate(wall)
+    slide(page, "#slider-push-trouser", 2.5, held=True)
+    assert page.evaluate(wall) == before
+    assert page.inner_text("output[for=slider-push-trouser]") == "+2.50"
+    slide(page, "#slider-push-trouser", 2.5)
+    assert page.evaluate(wall) != before
+    version = server.call("/models/fashion-dcgan/directions").json["directions_version"]
+    assert f'"directions_version":"{version}"' in page.inner_text("#request")
+    assert run_what_is_written(page, tmp_path / "run") == shown_bytes(page)
+    page.click("#rest")
+    settle(page)
+    assert page.evaluate(wall) == before
+
+
+def test_each_direction_shows_what_it_does(look: Open, server: Server) -> None:
+    page = look()
+    known = server.call("/models/fashion-dcgan/directions").json["directions"]
+    assert page.eval_on_selector_all(".slider .strip", "(strips) => strips.map((each) => each.src)") == [
+        f"data:image/png;base64,{each['preview']}" for each in known
+    ]
+
+
+def test_a_held_slider_asks_for_the_leg_that_is_seen(look: Open) -> None:
+    page = look()
+    pick(page, 4, 8)
+    slide(page, "#at", 30)
+    slide(page, "#slider-truncation", 0.5, held=True)
+    assert page.inner_text("#request").count('"seed"') == 2
+    leg = shown_bytes(page)
+    slide(page, "#slider-truncation", 0.5)
+    assert page.inner_text("#request").count('"seed"') == 3
+    assert shown_bytes(page) == leg
+    assert page.inner_text("#caption").endswith("frame 31 of 47")
 
 
 def test_a_class_and_what_is_copied(look: Open, tmp_path: Path) -> None:
@@ -354,7 +392,7 @@ def test_a_slider_in_motion_has_one_request_under_way(look: Open) -> None:
     )
     settle(page)
     assert most == 1
-    assert '"truncation":0.25' in page.inner_text("#request")
+    assert '"truncation":0.26' in page.inner_text("#request")
 
 
 def test_what_is_downloaded_is_what_it_says(look: Open) -> None:

@@ -15,7 +15,7 @@ export class Push {
     const { change } = this.app;
     this.#sliders = {};
     const truncation = row("truncation", "Truncation", "ψ: typical to the left, varied to the right", null, { min: 0.05, max: 1, step: 0.01 }, (value, moving) => change({ truncation: value }, moving));
-    const rows = directions.map((each) => row(`push-${each.name}`, each.name, each.about, each.preview, { min: -each.range, max: each.range, step: each.range / 50 }, (value, moving) => {
+    const rows = directions.map((each) => row(`push-${each.name}`, each.name, each.about, each.preview, { min: -each.range, max: each.range, step: each.range / 60 }, (value, moving) => {
       const push = { ...this.app.state.push };
       if (value === 0) delete push[each.name];
       else push[each.name] = value;
