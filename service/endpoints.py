@@ -18,16 +18,25 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A route, the body that it takes, and what checks it: (body, Accept, catalog, settings) → plan."""
+    """A route, what it gives, the body that it takes, and what checks it: (body, Accept, catalog, settings) → plan."""
 
     path: str
+    summary: str
     body: type[BaseModel]
     plan: Callable[[Any, str, Catalog, Settings], Plan]
+    films: bool = False
+    """Its samples follow each other, so that they can be a film, and be streamed."""
 
 
 ENDPOINTS = (
-    Endpoint("/generate", GenerateRequest, plan_generate),
-    Endpoint("/interpolate", InterpolateRequest, plan_interpolate),
-    Endpoint("/mix", MixRequest, plan_mix),
-    Endpoint("/neighbors", NeighborsRequest, plan_neighbors),
+    Endpoint("/generate", "samples of seeds or latents", GenerateRequest, plan_generate),
+    Endpoint(
+        "/interpolate",
+        "a way through latent space, frame by frame or as a film",
+        InterpolateRequest,
+        plan_interpolate,
+        films=True,
+    ),
+    Endpoint("/mix", "one sample of several places in latent space", MixRequest, plan_mix),
+    Endpoint("/neighbors", "samples at an angle around a place in latent space", NeighborsRequest, plan_neighbors),
 )

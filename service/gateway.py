@@ -20,6 +20,7 @@ from service.api import Handler, Runtime, answering, list_directions, list_model
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
+from service.openapi import show_document
 
 logger = logging.getLogger("latentd.http")
 
@@ -32,6 +33,7 @@ _SHOWN: tuple[tuple[str, Handler], ...] = (
     ("/models/{name}", show_model),
     ("/models/{name}/directions", list_directions),
     ("/models/{name}/surface", show_surface),
+    ("/docs.json", show_document),
     ("/explore", show_page),
     ("/explore/{build}/{name}", give_part),
 )

@@ -1,0 +1,241 @@
+"""What the API is, as an OpenAPI document: made from the schemas that check requests, and from what is answered.
+
+BentoML makes one of its own, from the declarations for its clients, which knows neither our errors nor raw answers.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from models.outputs import Output, animation
+from service.endpoints import ENDPOINTS, Endpoint
+from service.negotiate import EVENTS, JSON
+
+_Schema = dict[str, Any]
+
+_ERRORS = {
+    400: "a field is not what it should be; `field` names it",
+    401: "a token is wanted, or the one that was sent is not known",
+    403: "this token may not do that",
+    404: "there is no such model, or not in that version",
+    406: "`Accept` names nothing that this request can give",
+    413: "the body is larger than the service takes",
+    429: "there is no room just now; `Retry-After` says when there may be",
+    500: "our fault; the log has it",
+    503: "the service is about to stop, or this model cannot be loaded again",
+    504: "not done within the time that the service or `X-Request-Timeout` allows",
+}
+_OF_FACTS = (401, 403, 404, 500)
+
+_TEXT: _Schema = {"type": "string"}
+_WHOLE: _Schema = {"type": "integer", "minimum": 0}
+_SEED: _Schema = {"type": ["integer", "null"], "description": "null for a sample that is no seed's"}
+_LABEL: _Schema = {"type": ["string", "object"], "description": "the class's name, or the shares of several"}
+_DATA: _Schema = {"type": ["string", "array"], "description": "base64, or in format json the numbers themselves"}
+_BYTES: _Schema = {"type": "string", "format": "binary"}
+
+
+async def show_document(_: object, request: Request) -> Response:
+    """`GET /docs.json`."""
+    del request
+    return JSONResponse(document())
+
+
+@cache
+def document() -> _Schema:
+    """OpenAPI 3.1."""
+    bodies = [(endpoint.body, "validation") for endpoint in ENDPOINTS]
+    _, schemas = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]  # a literal
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "latentd",
+            "version": version("latentd"),
+            "description": "Latents go in, samples come out. A sample is named by model version, seed and parameters; "
+            "its name gives the same bytes in any batch.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "."}],
+        "security": [{}, {"token": []}],
+        "paths": {endpoint.path: {"post": _samples(endpoint)} for endpoint in ENDPOINTS} | _of_models() | _of_service(),
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {name: _null_is_absent(schema) for name, schema in schemas["$defs"].items()} | _answers(),
+        },
+    }
+
+
+def _samples(endpoint: Endpoint) -> _Schema:
+    return {
+        "operationId": endpoint.path.strip("/"),
+        "summary": endpoint.summary,
+        "tags": ["samples"],
+        "parameters": [
+            {
+                "name": "X-Request-Timeout",
+                "in": "header",
+                "description": "seconds after which the request is given up, if less than the service's own",
+                "schema": {"type": "number", "exclusiveMinimum": 0},
+            }
+        ],
+        "requestBody": {"required": True, "content": {JSON: {"schema": _reference(endpoint.body)}}},
+        "responses": {
+            "200": {
+                "description": "in the envelope that `Accept` chose",
+                "headers": {
+                    f"X-Latentd-{name}": {"schema": _TEXT}
+                    for name in ("Model", "Version", "Fingerprint", "Seeds", "Directions", "Request")
+                },
+                "content": _envelopes(endpoint),
+            },
+            **_errors(_ERRORS),
+        },
+    }
+
+
+def _envelopes(endpoint: Endpoint) -> _Schema:
+    media_types = {each for kind in get_args(get_args(Output)[0]) for each in kind.media_types.values()}
+    content: _Schema = {JSON: {"schema": {"$ref": "#/components/schemas/Samples"}}}
+    if endpoint.films:
+        media_types |= set(animation.MEDIA_TYPES.values())
+        content[EVENTS] = {"schema": _TEXT}
+    return content | {each: {"schema": _BYTES} for each in sorted(media_types - {JSON})}
+
+
+def _of_models() -> _Schema:
+    named = [{"name": "name", "in": "path", "required": True, "schema": _TEXT}]
+    return {
+        "/models": _get("models", "what is served, and which files are not", "Models", (401, 403, 500)),
+        "/models/{name}": _get("model", "a model's card, limits and determinism", "Model", _OF_FACTS, named),
+        "/models/{name}/directions": _get(
+            "directions", "the directions that a model can be moved along", "Directions", _OF_FACTS, named
+        ),
+        "/models/{name}/surface": _get(
+            "surface", "what the discriminator of a model of 2-D points thought", "Surface", _OF_FACTS, named
+        ),
+    }
+
+
+def _of_service() -> _Schema:
+    def probe(path: str, summary: str, statuses: Iterable[str]) -> _Schema:
+        answers = {status: {"description": "yes" if status == "200" else "no"} for status in statuses}
+        return {"get": {"operationId": path.strip("/"), "summary": summary, "tags": ["service"], "responses": answers}}
+
+    metrics = probe("/metrics", "Prometheus's metrics", ["200"])
+    metrics["get"]["responses"] |= _errors((401, 403))
+    return {
+        "/livez": probe("/livez", "whether the process lives", ["200", "503"]),
+        "/readyz": probe("/readyz", "whether there is a model to serve", ["200", "503"]),
+        "/healthz": probe("/healthz", "as /livez", ["200", "503"]),
+        "/metrics": metrics,
+    }
+
+
+def _get(name: str, summary: str, answer: str, errors: Iterable[int], parameters: Iterable[_Schema] = ()) -> _Schema:
+    content = {JSON: {"schema": {"$ref": f"#/components/schemas/{answer}"}}}
+    return {
+        "get": {
+            "operationId": name,
+            "summary": summary,
+            "tags": ["models"],
+            "parameters": list(parameters),
+            "responses": {"200": {"description": summary, "content": content}, **_errors(errors)},
+        }
+    }
+
+
+def _errors(statuses: Iterable[int]) -> _Schema:
+    content = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {str(status): {"description": _ERRORS[status], "content": content} for status in statuses}
+
+
+def _answers() -> _Schema:
+    """The schemas of what is answered in JSON."""
+    sample = _object(
+        {"index": _WHOLE, "data": _DATA},
+        seed=_SEED,
+        label=_LABEL,
+        neighbor_seed=_WHOLE,
+        seeds={"type": "array", "items": _SEED},
+        labels={"type": "array"},
+    )
+    model = _object(
+        {
+            **dict.fromkeys(("name", "version"), _TEXT),
+            "directions_version": {"type": ["string", "null"]},
+            "surface": {"type": "boolean"},
+            "formats": {"type": "array", "items": _TEXT},
+            **{key: {"type": "object"} for key in ("films", "limits", "determinism", "card")},
+        }
+    )
+    failure = _object({"file": _TEXT, "error": _TEXT})
+    direction = _object(
+        {
+            **dict.fromkeys(("name", "method", "about", "scored"), _TEXT),
+            **{key: {"type": "number"} for key in ("score", "range")},
+            "preview": {"type": ["string", "null"], "description": "a strip of pictures: PNG in base64"},
+        }
+    )
+    row = {"type": "array", "items": {"type": "number"}}
+    return {
+        "Error": _object({"error": _object({"code": _TEXT, "message": _TEXT, "field": {"type": ["string", "null"]}})}),
+        "Samples": _object(
+            {**dict.fromkeys(("model", "version", "format"), _TEXT), "samples": {"type": "array", "items": sample}},
+            directions_version=_TEXT,
+        ),
+        "Model": model,
+        "Models": _object(
+            {
+                "default": {"type": ["string", "null"]},
+                "models": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
+                "failures": {"type": "array", "items": failure},
+            }
+        ),
+        "Directions": _object(
+            {
+                **dict.fromkeys(("model", "version", "space"), _TEXT),
+                "directions_version": {"type": ["string", "null"]},
+                "directions": {"type": "array", "items": direction},
+            }
+        ),
+        "Surface": _object(
+            {
+                **dict.fromkeys(("model", "version"), _TEXT),
+                "extent": row | {"minItems": 4, "maxItems": 4},
+                "values": {"type": "array", "items": row},
+            }
+        ),
+    }
+
+
+def _object(required: _Schema, **others: _Schema) -> _Schema:
+    return {
+        "type": "object",
+        "properties": required | others,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _reference(body: type[BaseModel]) -> _Schema:
+    return {"$ref": f"#/components/schemas/{body.__name__}"}
+
+
+def _null_is_absent(schema: _Schema) -> _Schema:
+    """A body's schema, in which any field may be null."""
+    return schema | {"properties": {name: _or_null(each) for name, each in schema["properties"].items()}}
+
+
+def _or_null(schema: _Schema) -> _Schema:
+    kinds = schema.get(
+        "anyOf", [{name: value for name, value in schema.items() if name not in ("default", "description")}]
+    )
+    if {"type": "null"} in kinds:
+        return schema
+    return {"anyOf": [*kinds, {"type": "null"}], "description": schema.get("description", "")}

@@ -1,0 +1,34 @@
+"""The published OpenAPI document says what is there."""
+
+from service.endpoints import ENDPOINTS
+from service.openapi import document
+
+
+def test_every_endpoint_is_described_with_its_errors() -> None:
+    paths = document()["paths"]
+    for endpoint in ENDPOINTS:
+        responses = paths[endpoint.path]["post"]["responses"]
+        assert {"200", "400", "404", "406", "413", "429", "504"} <= set(responses)
+        assert "image/png" in responses["200"]["content"]
+    assert "text/event-stream" in paths["/interpolate"]["post"]["responses"]["200"]["content"]
+    assert "text/event-stream" not in paths["/generate"]["post"]["responses"]["200"]["content"]
+
+
+def test_any_field_of_a_body_may_be_null() -> None:
+    schemas = document()["components"]["schemas"]
+    for endpoint in ENDPOINTS:
+        for name, field in schemas[endpoint.body.__name__]["properties"].items():
+            assert {"type": "null"} in field["anyOf"], (endpoint.path, name)
+
+
+def test_all_that_is_referred_to_is_there() -> None:
+    described = document()
+
+    def references(part: object) -> set[str]:
+        if isinstance(part, dict):
+            own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+            return own.union(*map(references, part.values()))
+        return set().union(*map(references, part)) if isinstance(part, list) else set()
+
+    known = {f"#/components/schemas/{name}" for name in described["components"]["schemas"]}
+    assert references(described) <= known
