@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from models.checkpoint import Checkpoint
@@ -12,8 +11,8 @@ from models.directions import Directions
 from models.latents import MAX_SEED
 from training.directions.find import find_directions
 from training.folder import OutputError
+from training.tables import print_table
 
-_PIPED_WIDTH = 200  # wide enough that no sentence wraps
 _FEWEST, _MOST = 256, 65536
 
 
@@ -47,7 +46,4 @@ def _print(found: Directions) -> None:
         table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=heading != "what it does")
     for each in found.card.directions:
         table.add_row(each.name, each.method, f"{each.score:.3f}", each.scored, each.about)
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPED_WIDTH
-    console.print(table)
+    print_table(table)

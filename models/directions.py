@@ -23,7 +23,7 @@ from models.travel import Vector
 
 ENDING = ".directions"
 MAX_DIRECTIONS = 64
-_LONGEST_PREVIEW = 2**19
+_LONGEST_PREVIEW = 2**18
 
 
 class DirectionCard(BaseModel):

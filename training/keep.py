@@ -1,5 +1,6 @@
 """Which generators of a run are kept: the last one, and beside it the best of those that were judged on the way."""
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from models.family import Generator
 from models.surface import ENDING, Surface
 from training.folder import OutputError
 from training.watch import Judgement
+
+logger = logging.getLogger("training")
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,7 @@ class Keeper:
                 "measured": self._judgement.measured,
             }
         kept = write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
-        if surface is not None:
-            surface.write(path, kept.version)
+        _keep_beside(path, kept.version, surface)
         return kept
 
     def _free_path(self, now: Reached, planned: int) -> Path:
@@ -121,6 +123,17 @@ class Keeper:
         before = _read(self._path)
         further = now.step < planned and before is not None and before.card.steps > now.step
         return self._path.with_stem(f"{self._path.stem}-step{now.step}") if further else self._path
+
+
+def _keep_beside(path: Path, version: str, surface: Surface | None) -> None:
+    """The surface of a generator that is kept; it is an ornament, which costs no generator."""
+    try:
+        if surface is None:
+            beside(path, ENDING).unlink(missing_ok=True)
+        else:
+            surface.write(path, version)
+    except OSError as problem:
+        logger.warning("the discriminator's surface beside %s could not be written: %s", path, problem)
 
 
 def _read(path: Path) -> Checkpoint | None:

@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-_PIPED_WIDTH = 160
-"""Wide enough that no recipe's description wraps."""
+_PIPED_WIDTH = 200
+"""Wide enough that no description wraps."""
 
 
 def print_table(table: Table) -> None:

@@ -278,12 +278,18 @@ def test_locked_samples_stay_through_a_reroll(look: Open) -> None:
     assert page.evaluate(third) == before[0]
 
 
+def tab_to(page: Any, there: str) -> None:
+    """Few presses: the wall is one stop, and not as many as it has tiles."""
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate(there):
+            return
+    raise AssertionError(there)
+
+
 def test_the_keyboard_is_enough(look: Open) -> None:
     page = look()
-    for _ in range(60):  # Tab leads to the wall, and not through all of its tiles
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.classList.contains('pick')"):
-            break
+    tab_to(page, "document.activeElement.classList.contains('pick')")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Seed 11"
@@ -292,15 +298,124 @@ def test_the_keyboard_is_enough(look: Open) -> None:
     assert page.locator("#tray li").count() == 2
     page.keyboard.press("l")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").endswith("kept")
-    while page.evaluate("document.activeElement.id") != "at":
-        page.keyboard.press("Tab")
+    tab_to(page, "document.activeElement.id === 'at'")
     page.keyboard.press("End")
     assert page.inner_text("#caption").endswith("frame 24 of 24")
-    while page.evaluate("document.activeElement.id") != "slider-truncation":
-        page.keyboard.press("Tab")
+    tab_to(page, "document.activeElement.id === 'slider-truncation'")
     page.keyboard.press("ArrowLeft")
     settle(page)
     assert '"truncation":0.99' in page.inner_text("#request")
+
+
+def test_the_skip_link_leads_to_the_stage_and_changes_nothing(look: Open) -> None:
+    page = look()
+    pick(page, 4, 8)
+    page.focus("#skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "stage"
+    page.wait_for_timeout(500)
+    settle(page)
+    assert page.locator("#tray li").count() == 3
+
+
+def test_another_fragment_is_another_state(look: Open, server: Server) -> None:
+    page = look("#model=fashion-dcgan&pick=1,2")
+    page.evaluate("location.hash = '#model=ring-gan&pick=7'")
+    page.wait_for_selector("#tiles.field")
+    settle(page)
+    assert page.locator("#tray li").count() == 1
+    page.evaluate("location.hash = '#view=pulse'")
+    page.wait_for_selector("#pulse", state="visible")
+    assert not page.is_visible("#explore")
+
+
+def test_a_model_chosen_while_another_answers(look: Open) -> None:
+    page = look(RING)
+
+    def later(route: Any) -> None:
+        page.wait_for_timeout(300)
+        route.continue_()
+
+    page.route("**/generate", later)
+    page.click("#reroll")
+    page.select_option("#model", "fashion-dcgan")
+    page.select_option("#model", "fashion-dcgan-conditional")
+    until(page, "document.getElementById('request').textContent.includes('fashion-dcgan-conditional')")
+    settle(page)
+    assert page.locator("#tiles .pick img").count() == 40
+    assert "fashion-dcgan-conditional@" in page.inner_text("#request")
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again(look: Open) -> None:
+    page = look(expect_errors=True)
+    cut: list[bool] = []
+
+    def cut_first(route: Any) -> None:
+        if cut:
+            route.continue_()
+        else:
+            cut.append(True)
+            route.fulfill(status=200, content_type="application/json", body='{"samples": [')
+
+    page.route("**/generate", cut_first)
+    page.click("#reroll")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert "cut off" in page.inner_text("#notice")
+    page.wait_for_selector("#notice", state="hidden")
+    settle(page)
+    assert page.locator("#tiles .pick img").count() == 40
+
+
+def test_picks_are_put_back(look: Open) -> None:
+    page = look("#model=fashion-dcgan&pick=1,2,3&way=sample&focus=1")
+    page.click("#tray li:nth-of-type(1) .away")
+    settle(page)
+    assert page.inner_text("#caption") == "Seed 2"
+    for _ in range(2):
+        page.click("#tray li:nth-of-type(1) .away")
+    page.wait_for_selector("#nothing", state="visible")
+    assert page.inner_text("#caption") == ""
+    assert page.inner_text("#request") == ""
+    assert page.locator("#downloads button").count() == 0
+
+
+def test_a_way_that_plays_goes_on_while_a_slider_is_held(look: Open) -> None:
+    page = look("#model=fashion-dcgan&pick=1,2,3&way=travel&at=30")
+    page.click("#play")
+    slide(page, "#slider-truncation", 0.5, held=True)
+    page.click("#languages [data-value=python]")  # buttons can be pressed meanwhile
+    until(page, "document.getElementById('play').textContent === 'Play'")
+    assert page.inner_text("#caption").endswith("frame 47 of 47")
+    assert page.inner_text("#request").startswith("import base64")
+
+
+def test_no_token_is_an_answer_too(look: Open) -> None:
+    page = look(expect_errors=True)
+    asked: list[str] = []
+
+    def want_token(route: Any) -> None:
+        asked.append(route.request.url)
+        body = {"error": {"code": "unauthorized", "message": "a token is needed", "field": None}}
+        route.fulfill(status=401, json=body)
+
+    page.route("**/generate", want_token)
+    page.click("#reroll")
+    page.wait_for_selector("#ask[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert page.inner_text("#notice") == "A token is needed."
+    assert len(asked) == 1
+
+
+def test_a_link_is_copied_where_there_is_no_clipboard(look: Open) -> None:
+    page = look()
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.click("#link")
+    until(page, "document.getElementById('link').textContent === 'Copied'")
+    page.fill("#seed", "")
+    page.focus("#seed")
+    page.keyboard.press("Control+V")
+    assert page.input_value("#seed").startswith("http")
 
 
 def test_controls_are_there_only_where_the_model_can(look: Open) -> None:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.sampling import forward_all
+from models.sampling import Rows, forward_all
 from training.directions.studied import Studied, Wide
 
 _MOST_STUDIED = 1024
@@ -105,7 +105,7 @@ def _first_inputs(studied: Studied) -> list[tuple[nn.Module, Tensor]]:
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     rows = studied.rows[:_ONE_PASS]
     if rows.condition is not None:
-        rows.condition[:] = rows.condition[0]
+        rows = Rows(rows.latents, np.repeat(rows.condition[:1], len(rows), axis=0))
     try:
         forward_all(studied.synthesis, rows)
     finally:

@@ -3,6 +3,8 @@
 import { byId } from "./dom.js";
 
 const TOKEN = "latentd-token";
+const SOON = 3;
+/** Seconds until what could not be reached is asked again. */
 const ROOT = new URL("./", document.baseURI);
 
 export class Refused extends Error {
@@ -18,34 +20,40 @@ export class Refused extends Error {
 export const address = (path) => new URL(path.replace(/^\//, ""), ROOT).href;
 
 /** The answer to a request, whose status is good; Refused says in words why there is none. */
-export async function ask(path, { body, accept = "application/json", signal } = {}) {
+export async function ask(path, { body, accept = "application/json" } = {}) {
   for (;;) {
-    const answer = await once(path, body, accept, signal);
-    if (answer.status !== 401) return good(answer);
+    const token = sessionStorage.getItem(TOKEN);
+    const answer = await once(path, body, accept, token);
+    if (answer.ok) return answer;
     const refusal = await refused(answer);
-    forgetToken();
-    await askForToken(refusal.message);
+    if (answer.status !== 401) throw refusal;
+    if (sessionStorage.getItem(TOKEN) === token) sessionStorage.removeItem(TOKEN); // another may have been given since
+    if (!holdsToken() && !(await askForToken(refusal.message))) throw refusal;
   }
 }
 
-export const askJson = async (path, options) => (await ask(path, options)).json();
+export const askJson = (path, options) => ask(path, options).then((answer) => whole(answer.json()));
+export const askBlob = (path, options) => ask(path, options).then((answer) => whole(answer.blob()));
+export const askText = (path, options) => ask(path, options).then((answer) => whole(answer.text()));
 
-async function once(path, body, accept, signal) {
+/** What is read of an answer; Refused where it ends too soon. */
+async function whole(reading) {
+  try {
+    return await reading;
+  } catch {
+    throw new Refused("The answer was cut off on its way.", 0, "cut_off", SOON);
+  }
+}
+
+async function once(path, body, accept, token) {
   const headers = { Accept: accept };
-  const token = sessionStorage.getItem(TOKEN);
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   try {
-    return await fetch(address(path), { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
-  } catch (problem) {
-    if (problem.name === "AbortError") throw problem;
-    throw new Refused("The service cannot be reached. Is it still running?", 0, "unreachable", 3);
+    return await fetch(address(path), { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
+  } catch {
+    throw new Refused("The service cannot be reached. Is it still running?", 0, "unreachable", SOON);
   }
-}
-
-async function good(answer) {
-  if (answer.ok) return answer;
-  throw await refused(answer);
 }
 
 async function refused(answer) {
@@ -53,32 +61,33 @@ async function refused(answer) {
   try {
     said = (await answer.json()).error ?? {};
   } catch { /* not our body: a proxy's */ }
-  const message = said.message ?? answer.statusText;
+  const message = said.message || answer.statusText || `status ${answer.status}`;
   const after = Number(answer.headers.get("retry-after"));
-  if (answer.status === 429) {
-    const wait = Number.isFinite(after) && after > 0 ? after : 1;
-    return new Refused(`The service is busy (${message}). Trying again in ${wait} s.`, 429, said.code, wait);
-  }
-  if (answer.status === 503 || answer.status === 502) return new Refused(`The service is not ready: ${message}`, answer.status, said.code, 3);
-  if (answer.status === 403) return new Refused(`This token may not do that: ${message}`, 403, said.code);
-  if (answer.status === 504) return new Refused(`It took too long: ${message}`, 504, said.code, 3);
-  if (answer.status >= 500) return new Refused("The service failed; its log says why.", answer.status, said.code);
-  return new Refused(`${message[0].toUpperCase()}${message.slice(1)}.`, answer.status, said.code);
+  const refusal = (words, wait) => new Refused(words, answer.status, said.code, wait);
+  if (answer.status === 429) return refusal(`The service is busy: ${message}.`, after > 0 ? after : 1);
+  if (answer.status === 502 || answer.status === 503) return refusal(`The service is not ready: ${message}.`, SOON);
+  if (answer.status === 403) return refusal(`This token may not do that: ${message}.`);
+  if (answer.status === 504) return refusal(`It took too long: ${message}.`);
+  if (answer.status >= 500) return refusal("The service failed; its log says why.");
+  return refusal(`${message[0].toUpperCase()}${message.slice(1)}.`);
 }
 
-const forgetToken = () => sessionStorage.removeItem(TOKEN);
+/** Whether requests carry a token, which is then named and not shown in what is copied. */
+export const holdsToken = () => Boolean(sessionStorage.getItem(TOKEN));
+
 let asking = null;
 
-/** A dialog, the same for all requests that wait for it. */
+/** A dialog, the same for all requests that wait for it; gives whether there is a token now. */
 function askForToken(why) {
   asking ??= new Promise((resolve) => {
     const dialog = byId("ask");
     byId("ask-why").textContent = why;
     byId("token").value = "";
+    dialog.returnValue = "";
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem(TOKEN, byId("token").value.trim());
       asking = null;
-      resolve();
+      if (dialog.returnValue === "go") sessionStorage.setItem(TOKEN, byId("token").value.trim());
+      resolve(holdsToken());
     }, { once: true });
     dialog.showModal();
   });
@@ -99,11 +108,14 @@ export async function working(place, work) {
   }
 }
 
-/** Work of which only the newest matters: at most one is under way, and what was wanted meanwhile is dropped but the last. */
+/**
+ * Work of which only the newest matters: at most one is under way, and what was wanted meanwhile is dropped but the last.
+ * What was refused and is worth asking again waits for as long as the service says, whatever is wanted meanwhile.
+ */
 export class Newest {
   #wanted = null;
   #running = false;
-  #retry = null;
+  #waiting = false;
 
   /** `place` is marked as busy while there is work. */
   constructor(place, work, show, fail) {
@@ -115,26 +127,41 @@ export class Newest {
 
   want(what) {
     this.#wanted = { what };
-    clearTimeout(this.#retry);
-    if (!this.#running) working(this.place, this.#run());
+    if (!this.#running && !this.#waiting) working(this.place, this.#run());
+  }
+
+  /** What was asked for is wanted no more. */
+  forget() {
+    this.#wanted = null;
   }
 
   async #run() {
     this.#running = true;
-    while (this.#wanted) {
-      const { what } = this.#wanted;
-      this.#wanted = null;
-      try {
-        this.show(await this.work(what), what);
-      } catch (problem) {
-        if (!(problem instanceof Refused)) throw problem;
-        this.fail(problem);
-        if (problem.wait !== null && !this.#wanted) this.#retry = setTimeout(() => this.want(what), 1000 * problem.wait);
-      }
+    try {
+      while (this.#wanted && !this.#waiting) await this.#one();
+    } finally {
+      this.#running = false;
     }
-    this.#running = false;
+  }
+
+  async #one() {
+    const { what } = this.#wanted;
+    this.#wanted = null;
+    try {
+      this.show(await this.work(what), what);
+    } catch (problem) {
+      if (!(problem instanceof Refused)) throw problem;
+      this.fail(problem);
+      if (problem.wait !== null) this.#again(what, problem.wait);
+    }
+  }
+
+  #again(what, seconds) {
+    this.#wanted ??= { what };
+    this.#waiting = true;
+    setTimeout(() => {
+      this.#waiting = false;
+      if (this.#wanted && !this.#running) working(this.place, this.#run());
+    }, 1000 * seconds);
   }
 }
-
-/** Whether requests carry a token, which is then named and not shown in what is copied. */
-export const holdsToken = () => sessionStorage.getItem(TOKEN) !== null;

@@ -13,21 +13,30 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Buttons of which one is pressed. `options`: {value: {text, why?}}; with `why` it cannot be pressed and says so. */
-export function choice(place, options, chosen, choose) {
-  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.value : null;
-  place.replaceChildren(
-    ...Object.entries(options).map(([value, { text, why }]) =>
-      make("button", {
-        type: "button", "data-value": value, "aria-pressed": String(value === chosen),
-        "aria-disabled": why ? "true" : null, title: why ?? null,
-        click: () => { if (!why) choose(value); },
-      }, text)),
-  );
-  place.querySelector(`[data-value="${focused}"]`)?.focus();
+/** Buttons of which one is pressed, made once: `texts` by their values. */
+export class Choice {
+  #buttons;
+
+  constructor(place, texts, choose) {
+    this.#buttons = Object.entries(texts).map(([value, text]) => make("button", {
+      type: "button", "data-value": value,
+      click: ({ currentTarget }) => { if (!currentTarget.hasAttribute("aria-disabled")) choose(value); },
+    }, text));
+    place.replaceChildren(...this.#buttons);
+  }
+
+  /** `possible(value)`: whether it can be chosen now. */
+  show(chosen, possible = () => true) {
+    for (const button of this.#buttons) {
+      const { value } = button.dataset;
+      button.setAttribute("aria-pressed", String(value === chosen));
+      if (possible(value)) button.removeAttribute("aria-disabled");
+      else button.setAttribute("aria-disabled", "true");
+    }
+  }
 }
 
-/** The items among which arrow keys go; one of them is reached by Tab. `places` gives their middles on the screen. */
+/** Items among which arrow keys go; one of them is reached by Tab. Gives what to call when there are other items. */
 export function arrows(container, selector) {
   const items = () => [...container.querySelectorAll(selector)];
   const reach = (item) => {

@@ -4,19 +4,24 @@ import { Newest, Refused, askJson, working } from "./api.js";
 import { byId, make } from "./dom.js";
 import { Pulse } from "./pulse.js";
 import { Push } from "./push.js";
-import { ofSeed, ofWall } from "./requests.js";
+import { ofSeeds, ofWall } from "./requests.js";
 import { Stage } from "./stage.js";
-import { MOST_PICKS, WAYS, blank, drawFirst, fromFragment, seedOf, toFragment } from "./state.js";
+import { blank, fromFragment, lastFirst, seedOf, toFragment, wayFor } from "./state.js";
+import { Tray } from "./tray.js";
 import { viewOf } from "./views.js";
 import { Wall } from "./wall.js";
+import { MOST_PICKS } from "./words.js";
 
 const OF_WALL = ["first", "locks", "label", "truncation", "push"];
 const OF_STAGE = ["picks", "focus", "way", "loop", "smooth", "plane", "truncation", "push"];
-const PICKS_FOR = [0, 2, 3];
+const LINKS_A_SECOND = 4;
+/** Browsers refuse to write the address more often. */
 
 let models = [];
-let written = null;
+let choosing = 0;
 let failing = false;
+let remembering = null;
+const late = { wall: false, stage: false };
 
 const app = {
   state: fromFragment(location.hash),
@@ -25,23 +30,29 @@ const app = {
   change,
   fail,
   fine,
+  say,
   putBack,
-  made: () => stage.made,
+  showPick,
+  settlePicks,
+  remember,
   link: () => `${location.href.split("#")[0]}#${toFragment(app.state, app.model?.version)}`,
 };
 
 const wall = new Wall({ pick, lock });
-const stage = new Stage(app);
+const tray = new Tray(app);
+const stage = new Stage(app, tray);
 const push = new Push(app);
 const pulse = new Pulse(app);
 const newestWall = new Newest(
   byId("tiles"),
-  async (request) => ({ samples: (await askJson(request.path, request)).samples, model: app.model }),
-  ({ samples, model }) => {
-    if (model !== app.model) return;
+  async ({ request }) => (await askJson(request.path, request)).samples,
+  (samples, { state, model, first }) => {
+    if (model !== app.model) return; // asked for before another model was chosen
     fine();
     wall.show(samples, app.state);
-    if (!app.state.picks.length) pick(samples[0]);
+    if (state.truncation === 1 && !Object.keys(state.push).length) tray.know(samples);
+    if (first && !app.state.picks.length) pick(samples[0]);
+    tray.render();
   },
   fail,
 );
@@ -51,30 +62,43 @@ function change(patch, moving = false) {
   const before = app.state;
   app.state = { ...before, ...patch };
   const changed = (names) => names.some((name) => name in patch && patch[name] !== before[name]);
-  if (changed(OF_STAGE) || (!moving && app.stageIsLate)) {
-    app.stageIsLate = moving;
+  if (changed(OF_STAGE)) {
+    late.stage = moving;
     stage.fetch(moving);
+  } else if (late.stage && !moving) {
+    late.stage = false;
+    stage.fetch(false);
   }
-  if (changed(OF_WALL) || (!moving && app.wallIsLate)) {
-    app.wallIsLate = moving;
-    if (!moving) fetchWall();
-  }
+  if (changed(OF_WALL) && moving) late.wall = true;
+  else if (changed(OF_WALL) || (late.wall && !moving)) fetchWall();
   render();
 }
 
 function render() {
+  const exploring = app.state.view === "explore";
+  byId("explore").hidden = !exploring;
+  pulse.show(!exploring);
+  for (const button of document.querySelectorAll(".view")) button.setAttribute("aria-pressed", String(button.dataset.view === app.state.view));
+  if (!app.model) return;
   wall.mark(app.state);
   stage.render();
   push.render();
-  const exploring = app.state.view === "explore";
-  byId("explore").hidden = !exploring;
-  for (const button of document.querySelectorAll(".view")) button.setAttribute("aria-pressed", String(button.dataset.view === app.state.view));
-  clearTimeout(written);
-  written = setTimeout(() => history.replaceState(null, "", app.link()), 250); // browsers refuse more than a few a second
+  remember();
 }
 
-function fetchWall() {
-  newestWall.want(ofWall(app.state, app.model, wall.seeds(app.state)));
+/** Write the state into the address, a little later. */
+function remember() {
+  remembering ??= setTimeout(() => {
+    remembering = null;
+    if (app.model) history.replaceState(null, "", app.link());
+  }, 1000 / LINKS_A_SECOND);
+}
+
+/** `first`: of a model, which picks a sample so that the stage is not empty. */
+function fetchWall(first = false) {
+  late.wall = false;
+  const { state, model } = app;
+  newestWall.want({ request: ofWall(state, model, wall.seeds(state)), state, model, first });
 }
 
 function pick(sample) {
@@ -83,41 +107,31 @@ function pick(sample) {
   const place = picks.findIndex(({ seed, label }) => seed === chosen.seed && label === chosen.label);
   if (place >= 0) {
     putBack(place);
-    return;
-  }
-  if (picks.length === MOST_PICKS) {
+  } else if (picks.length === MOST_PICKS) {
     say(`${MOST_PICKS} samples are picked, and that is the most. Put one back first.`);
-    return;
+  } else {
+    stage.stop();
+    const way = picks.length === 1 ? "travel" : app.state.way;
+    change({ picks: [...picks, chosen], focus: picks.length, way, at: 0 });
   }
-  working(byId("stage"), rememberAsItIs([chosen]));
-  const way = picks.length === 1 && app.state.way === "sample" ? "travel" : app.state.way;
-  stage.stop();
-  change({ picks: [...picks, chosen], focus: picks.length, way, at: 0 });
 }
 
 function putBack(index) {
-  const picks = app.state.picks.filter((_, each) => each !== index);
-  const way = picks.length < PICKS_FOR[WAYS.indexOf(app.state.way)] ? WAYS[WAYS.indexOf(app.state.way) - 1] : app.state.way;
   stage.stop();
-  change({ picks, focus: Math.max(0, Math.min(app.state.focus, picks.length - 1)), way: picks.length < 2 ? "sample" : way, at: 0 });
+  const picks = app.state.picks.filter((_, each) => each !== index);
+  const focus = app.state.focus - (index < app.state.focus || app.state.focus === picks.length);
+  change({ picks, focus: Math.max(0, focus), way: wayFor(picks, app.state.way), at: 0 });
 }
 
-/** The tray shows picks as they are, without truncation and directions. */
-async function rememberAsItIs(picks) {
-  const { model } = app;
-  for (const chosen of picks.filter((each) => !stage.knows(each))) {
-    try {
-      const { samples } = await askJson("/generate", ofSeed(model, chosen.seed, chosen.label));
-      if (model !== app.model) return;
-      chosen.label ??= samples[0].label ?? null; // a link that was written by hand may leave it open
-      stage.know(samples);
-    } catch (problem) {
-      if (!(problem instanceof Refused)) throw problem;
-      fail(problem);
-    }
-  }
-  stage.render();
-  wall.mark(app.state);
+function showPick(focus) {
+  stage.stop();
+  change({ focus, way: "sample" });
+}
+
+/** Picks that a link left open, with their classes: they look as before. */
+function settlePicks(picks) {
+  app.state = { ...app.state, picks };
+  render();
 }
 
 function lock(tile, seed) {
@@ -129,7 +143,7 @@ function lock(tile, seed) {
 
 /** Say what has failed, in words, until something goes well again. */
 function fail(problem) {
-  say(problem.message);
+  say(problem.message + (problem.wait === null ? "" : ` Trying again in ${problem.wait} s.`));
   failing = true;
 }
 
@@ -145,26 +159,32 @@ function say(words) {
   notice.hidden = !words;
 }
 
+/** Show another model, once all that is to be known of it is here; what is chosen meanwhile goes first. */
 async function choose(model, state) {
-  app.model = model;
+  choosing += 1;
+  const mine = choosing;
   const [found, surface] = await Promise.all([
     model.directions_version ? askJson(`/models/${model.name}/directions`) : { directions: [] },
     model.surface ? askJson(`/models/${model.name}/surface`) : null,
   ]);
+  if (mine !== choosing) return;
+  stage.stop();
+  app.model = model;
   app.view = viewOf(model, surface);
   app.state = state;
   say(settle(state, model, found.directions).join(" "));
   byId("model").value = model.name;
   byId("version").textContent = model.version;
   byId("version").title = model.card.description;
+  byId("explore").inert = false;
   classes(model);
   wall.clear(app.view);
+  tray.clear();
   stage.clear();
   push.clear(found.directions);
   render();
-  fetchWall();
-  stage.fetch();
-  await working(byId("stage"), rememberAsItIs(state.picks));
+  fetchWall(true);
+  stage.fetch(false);
 }
 
 /** Make a state from a link fit the model as it is served; gives what will look otherwise, in words. */
@@ -183,7 +203,7 @@ function settle(state, model, directions) {
   const names = classNames(model);
   if (!names.includes(state.label)) state.label = null;
   for (const each of state.picks) if (!names.includes(each.label)) each.label = null;
-  if (state.picks.length < PICKS_FOR[WAYS.indexOf(state.way)]) state.way = "sample";
+  state.first = Math.min(state.first, lastFirst(app.view.tiles));
   return warnings;
 }
 
@@ -196,59 +216,64 @@ function classes(model) {
   byId("class").value = app.state.label ?? "";
 }
 
-async function begin() {
+/** Find out what is served, and show what the state wants of it. */
+async function begin(state) {
   const listed = await askJson("/models");
   models = listed.models;
-  const failures = listed.failures.map(({ file, error }) => `${file}: ${error}.`).join(" ");
   if (!models.length) {
-    say(`No model is served. ${failures}`);
+    say(`No model is served. ${listed.failures.map(({ file, error }) => `${file}: ${error}.`).join(" ")}`);
     return;
   }
   byId("model").replaceChildren(...models.map(({ name }) => make("option", { value: name }, name)));
   byId("model").disabled = false;
-  const wanted = app.state.model ?? listed.default;
+  const wanted = state.model ?? listed.default;
   const model = models.find(({ name }) => name === wanted) ?? models[0];
-  await choose(model, app.state);
+  await choose(model, state);
   if (wanted !== model.name) say(`There is no model ${wanted} here; this is ${model.name}.`);
+}
+
+/** Do `work`; where it is refused, say so, and do it again where that may help. */
+async function trying(work) {
+  try {
+    await work();
+  } catch (problem) {
+    if (!(problem instanceof Refused)) throw problem;
+    fail(problem);
+    if (problem.wait !== null) setTimeout(() => trying(work), 1000 * problem.wait);
+  }
+}
+
+async function bySeed(seed) {
+  const { model } = app;
+  const { samples } = await askJson("/generate", ofSeeds(model, [{ seed, label: app.state.label }]));
+  if (model !== app.model) return;
+  fine();
+  tray.know(samples);
+  pick(samples[0]);
 }
 
 function listen() {
   byId("model").addEventListener("change", (event) => {
-    stage.stop();
-    choose(models.find(({ name }) => name === event.target.value), { ...blank(), view: app.state.view }).catch(failed);
+    const model = models.find(({ name }) => name === event.target.value);
+    trying(() => choose(model, { ...blank(), view: app.state.view }));
   });
   byId("class").addEventListener("change", (event) => change({ label: event.target.value || null }));
-  byId("reroll").addEventListener("click", () => change({ first: drawFirst(app.view.tiles) }));
+  byId("reroll").addEventListener("click", () => change({ first: Math.floor(Math.random() * (lastFirst(app.view.tiles) + 1)) }));
   byId("by-seed").addEventListener("submit", (event) => {
     event.preventDefault();
     const seed = seedOf(byId("seed").value);
     if (seed === null) say("A seed is a whole number from 0 to 4294967295.");
-    else working(byId("stage"), bySeed(seed)).catch(failed);
+    else working(byId("stage"), trying(() => bySeed(seed)));
   });
-  for (const button of document.querySelectorAll(".view")) {
-    button.addEventListener("click", () => {
-      change({ view: button.dataset.view });
-      pulse.show(button.dataset.view === "pulse");
-    });
-  }
+  byId("skip").addEventListener("click", (event) => { event.preventDefault(); byId("stage").focus(); });
+  for (const button of document.querySelectorAll(".view")) button.addEventListener("click", () => change({ view: button.dataset.view }));
   addEventListener("hashchange", () => {
-    app.state = fromFragment(location.hash);
-    begin().catch(failed);
+    if (location.href !== app.link()) trying(() => begin(fromFragment(location.hash)));
   });
-}
-
-async function bySeed(seed) {
-  const { samples } = await askJson("/generate", ofSeed(app.model, seed, app.state.label));
-  stage.know(samples);
-  pick(samples[0]);
-}
-
-function failed(problem) {
-  if (!(problem instanceof Refused)) throw problem;
-  fail(problem);
-  if (problem.wait !== null && !app.view) setTimeout(() => begin().catch(failed), 1000 * problem.wait);
+  addEventListener("resize", () => app.view?.repaint());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => app.view?.repaint());
 }
 
 listen();
-pulse.show(app.state.view === "pulse");
-begin().catch(failed);
+render();
+trying(() => begin(app.state));

@@ -1,35 +1,39 @@
 /** "The same again": the request that made what is shown, to copy, to share, to download. */
 
 import { Refused, holdsToken } from "./api.js";
-import { byId, choice, make } from "./dom.js";
+import { Choice, byId, make } from "./dom.js";
 import { LANGUAGES, written } from "./requests.js";
+
+const SAID_FOR = 1500;
 
 export class Maker {
   #language = "curl";
+  #offered = "";
 
-  constructor(app, files) {
+  constructor(app, stage) {
     this.app = app;
-    this.files = files;
-    byId("copy").addEventListener("click", (event) => copy(byId("request").textContent, event.target));
-    byId("link").addEventListener("click", (event) => copy(app.link(), event.target));
+    this.stage = stage;
+    this.languages = new Choice(byId("languages"), LANGUAGES, (language) => { this.#language = language; this.render(); });
+    offer(byId("copy"), app, () => byId("request").textContent);
+    offer(byId("link"), app, app.link);
   }
 
   render() {
-    choice(byId("languages"), LANGUAGES, this.#language, (language) => { this.#language = language; this.render(); });
-    const made = this.app.made();
-    byId("request").textContent = made ? written(this.#language, made.request, this.app.view, made.frame, holdsToken()) : "";
+    const { made, files } = this.stage;
+    this.languages.show(this.#language);
+    const text = made ? written(this.#language, made.request, this.app.view, made.frame, holdsToken()) : "";
+    if (byId("request").textContent !== text) byId("request").textContent = text;
     byId("copy").disabled = !made;
-    const place = byId("downloads");
-    const files = this.files();
-    if ([...place.children].map((each) => each.textContent).join() !== Object.keys(files).join()) {
-      place.replaceChildren(...Object.keys(files).map((name) => make("button", { type: "button", click: (event) => this.#download(name, event.target) }, name)));
-    }
+    const names = Object.keys(files);
+    if (names.join() === this.#offered) return;
+    this.#offered = names.join();
+    byId("downloads").replaceChildren(...names.map((name) => make("button", { type: "button", click: (event) => this.#download(name, event.currentTarget) }, name)));
   }
 
   async #download(name, button) {
     button.setAttribute("aria-busy", "true");
     try {
-      const [content, file] = await this.files()[name]();
+      const [content, file] = await this.stage.files[name]();
       const source = URL.createObjectURL(content);
       make("a", { href: source, download: file }).click();
       setTimeout(() => URL.revokeObjectURL(source), 10_000);
@@ -43,14 +47,31 @@ export class Maker {
   }
 }
 
-async function copy(text, button) {
-  const before = button.textContent;
+/** A button that copies `text()`, and says for a moment that it did. */
+function offer(button, app, text) {
+  const resting = button.textContent;
+  let saying = null;
+  button.addEventListener("click", async () => {
+    if (await copied(text())) button.textContent = "Copied";
+    else app.say(`The browser does not let this page copy. Here it is: ${text()}`);
+    clearTimeout(saying);
+    saying = setTimeout(() => { button.textContent = resting; }, SAID_FOR);
+  });
+}
+
+/** Browsers have a clipboard for pages over https and on this machine; elsewhere the older way is left. */
+async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch { // not allowed, or a page without https: mark it, so that a keystroke copies it
-    getSelection().selectAllChildren(byId("request"));
-    button.textContent = "Press Ctrl+C";
+    return true;
+  } catch {
+    const field = document.body.appendChild(make("textarea", { class: "unseen", "aria-hidden": "true" }));
+    const focused = document.activeElement;
+    field.value = text;
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    focused?.focus();
+    return done;
   }
-  setTimeout(() => { button.textContent = before; }, 1500);
 }

@@ -1,6 +1,6 @@
 /** The service's own pulse, read from its Prometheus metrics once a second while somebody looks. */
 
-import { Refused, ask } from "./api.js";
+import { Refused, askText } from "./api.js";
 import { byId, make } from "./dom.js";
 
 const KEPT = 120;
@@ -15,7 +15,7 @@ const PULSES = {
 
 export class Pulse {
   #before = null;
-  #timer = null;
+  #watch = 0;
   #lines = Object.fromEntries(Object.keys(PULSES).map((name) => [name, []]));
 
   constructor(app) {
@@ -29,15 +29,25 @@ export class Pulse {
   }
 
   show(shown) {
+    if (shown === !byId("pulse").hidden) return;
     byId("pulse").hidden = !shown;
-    clearTimeout(this.#timer);
-    if (shown) this.#look();
-    else this.#before = null;
+    this.#before = null;
+    this.#watch += 1;
+    if (shown) this.#look(this.#watch);
   }
 
-  async #look() {
+  /** Look again and again, until the `watch` is over. */
+  async #look(watch) {
+    while (watch === this.#watch) {
+      if (!document.hidden) await this.#once(watch);
+      await new Promise((wait) => setTimeout(wait, 1000));
+    }
+  }
+
+  async #once(watch) {
     try {
-      const now = { at: performance.now(), values: read(await (await ask("/metrics", { accept: "text/plain" })).text()) };
+      const now = { at: performance.now(), values: read(await askText("/metrics", { accept: "text/plain" })) };
+      if (watch !== this.#watch) return;
       if (this.#before) this.#add(now, this.#before);
       this.#before = now;
       this.app.fine();
@@ -45,7 +55,6 @@ export class Pulse {
       if (!(problem instanceof Refused)) throw problem;
       this.app.fail(problem);
     }
-    if (!byId("pulse").hidden) this.#timer = setTimeout(() => this.#look(), 1000);
   }
 
   #add(now, before) {
@@ -87,17 +96,25 @@ function draw({ value, most, path }, line, unit) {
 
 const shortly = (value) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2).replace(/\.?0+$/, ""));
 
-/** Prometheus's text → the sum of each metric's series, by the metric's name. */
+/** Prometheus's text → each metric's series: Map(name → Map(labels → value)). */
 function read(text) {
-  const sums = new Map();
+  const metrics = new Map();
   for (const line of text.split("\n")) {
-    const match = /^(latentd_[a-z_]+)(?:\{.*\})? (\S+)/.exec(line);
-    if (match) sums.set(match[1], (sums.get(match[1]) ?? 0) + Number(match[2]));
+    const match = /^(latentd_[a-z_]+)(\{.*\})? (\S+)/.exec(line);
+    if (!match) continue;
+    if (!metrics.has(match[1])) metrics.set(match[1], new Map());
+    metrics.get(match[1]).set(match[2] ?? "", Number(match[3]));
   }
-  return sums;
+  return metrics;
 }
 
-const sum = (values, name) => values.get(name) ?? NaN;
-/** Since the last look; a service that began anew counts from 0. */
-const grown = (now, before, name) => (sum(now, name) >= sum(before, name) ? sum(now, name) - sum(before, name) : sum(now, name));
+const added = (values) => values.reduce((total, each) => total + each, 0);
+const sum = (metrics, name) => (metrics.has(name) ? added([...metrics.get(name).values()]) : NaN);
+
+/** By how much a metric's series have grown; one that is less than it was began anew, one that is gone is forgotten. */
+function grown(now, before, name) {
+  const was = before.get(name) ?? new Map();
+  return added([...(now.get(name) ?? [])].map(([labels, value]) => (value < (was.get(labels) ?? 0) ? value : value - (was.get(labels) ?? 0))));
+}
+
 const mean = (now, before, name) => grown(now, before, `${name}_sum`) / grown(now, before, `${name}_count`);

@@ -20,9 +20,10 @@ export function ofWall(state, model, seeds) {
   return { path: "/generate", body: withLabel({ ...common(state, model), seeds }, state.label) };
 }
 
-/** One sample by its seed, with nothing changed but its class. */
-export function ofSeed(model, seed, label) {
-  return { path: "/generate", body: withLabel({ model: `${model.name}@${model.version}`, seeds: [seed] }, label) };
+/** Picks as they are at rest; all of them name a class, or none does. */
+export function ofSeeds(model, picks) {
+  const body = { model: `${model.name}@${model.version}`, seeds: picks.map(({ seed }) => seed) };
+  return { body: picks[0].label === null ? body : { ...body, label: picks.map(({ label }) => label) } };
 }
 
 /** How many frames the way by the picks has. */
@@ -58,7 +59,7 @@ export function weightsOf([towardB, towardC]) {
   return [rounded(1 - towardB - towardC), towardB, towardC];
 }
 
-export const LANGUAGES = { curl: { text: "curl" }, python: { text: "Python" } };
+export const LANGUAGES = { curl: "curl", python: "Python" };
 
 /** A request as a command or a program that writes what is shown into a file. */
 export function written(language, { path, body, frames }, { accept, ending }, frame, token) {

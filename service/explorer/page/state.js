@@ -1,9 +1,17 @@
 /** What is on the screen, as one object that fits into a link. */
 
-export const MOST_PICKS = 8;
+import { MOST_PICKS } from "./words.js";
 
 const LARGEST_SEED = 2 ** 32 - 1;
-export const WAYS = ["sample", "travel", "plane"];
+
+/** What the stage can show, and how many picks it takes. */
+export const LEAST_PICKS = { sample: 1, travel: 2, plane: 3 };
+
+/** `way`, or where there are too few picks for it the next that they are enough for. */
+export function wayFor(picks, way) {
+  const possible = Object.keys(LEAST_PICKS).filter((each) => LEAST_PICKS[each] <= Math.max(picks.length, 1));
+  return possible.includes(way) ? way : possible.at(-1);
+}
 
 export function blank() {
   return {
@@ -66,7 +74,7 @@ export function fromFragment(fragment) {
     .filter(({ seed }) => seed !== null)
     .slice(0, MOST_PICKS);
   state.focus = Math.min(whole(text("focus")), Math.max(state.picks.length - 1, 0));
-  state.way = WAYS.includes(text("way")) ? text("way") : "sample";
+  state.way = wayFor(state.picks, text("way") in LEAST_PICKS ? text("way") : "sample");
   state.at = whole(text("at"));
   state.loop = text("loop") === "true";
   state.smooth = text("smooth") === "true";
@@ -88,8 +96,8 @@ export function seedOf(text) {
   return seed !== null && seed <= LARGEST_SEED ? seed : null;
 }
 
-/** Where a wall of so many tiles may begin. */
-export const drawFirst = (tiles) => Math.floor(Math.random() * (LARGEST_SEED + 2 - tiles));
+/** The largest seed that a wall of so many tiles may begin with. */
+export const lastFirst = (tiles) => LARGEST_SEED + 1 - tiles;
 
 const whole = (text) => (/^\d{1,6}$/.test(text) ? Number(text) : 0);
 const pairs = (text) => text.split(",").filter(Boolean).map((each) => each.split(":"));

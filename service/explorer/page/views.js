@@ -1,16 +1,16 @@
-/** How samples of a kind are seen: on the wall, and large on the stage. */
+/** How samples of a kind are seen: on the wall, in the tray, and large on the stage. */
 
 import { make } from "./dom.js";
 
 /** Pictures: a sheet of small ones, enlarged without smoothing. */
 class PictureView {
-  tiles = 40;
   placed = false;
   accept = "image/png";
   ending = "png";
 
   constructor(model) {
     this.output = model.card.spec.output;
+    this.tiles = Math.min(40, model.limits.max_samples);
   }
 
   fill(tile, sample) {
@@ -32,6 +32,9 @@ class PictureView {
     stage.alt = words;
   }
 
+  /** After a change of colours or size. */
+  repaint() {}
+
   source = (sample) => `data:image/png;base64,${sample.data}`;
 }
 
@@ -41,28 +44,23 @@ class PlotView {
   accept = "application/json";
   ending = "json";
   #points = [];
-  #surface = null;
   #half = 1;
+  #field = null;
   #drawn = null;
+  #heat = null;
 
   constructor(model, surface) {
-    this.tiles = model.limits.max_samples;
-    if (surface) {
-      this.#surface = surface;
-      this.#half = Math.max(...surface.extent.map(Math.abs));
-    }
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#repaint());
+    this.tiles = Math.min(256, model.limits.max_samples);
+    this.surface = surface;
+    if (surface) this.#half = Math.max(...surface.extent.map(Math.abs));
   }
 
   /** Before a wall's tiles are filled: what they are placed in. */
   lay(field, samples) {
     this.#points = samples.map(({ data }) => data);
-    if (!this.#surface) {
-      const farthest = Math.max(...this.#points.flat().map(Math.abs)) || 1;
-      this.#half = Math.max(this.#half, 1.1 * farthest);
-    }
-    const canvas = field.querySelector("canvas") ?? field.insertBefore(make("canvas", { "aria-hidden": "true" }), field.firstChild);
-    this.#ground(canvas);
+    if (!this.surface) this.#half = Math.max(this.#half, 1.1 * Math.max(...this.#points.flat().map(Math.abs)));
+    this.#field = field.querySelector("canvas") ?? field.insertBefore(make("canvas", { "aria-hidden": "true" }), field.firstChild);
+    this.#ground(this.#field);
   }
 
   fill(tile, sample) {
@@ -73,9 +71,7 @@ class PlotView {
 
   thumb = thumbInLetters;
 
-  stage() {
-    return make("canvas", { class: "large", role: "img" });
-  }
+  stage = () => make("canvas", { class: "large", role: "img" });
 
   show(stage, sample, words, way, picks) {
     stage.setAttribute("aria-label", `${words}: ${sample.data.map((each) => each.toFixed(3)).join(", ")}`);
@@ -83,8 +79,9 @@ class PlotView {
     this.#paint(...this.#drawn);
   }
 
-  #repaint() {
-    for (const canvas of document.querySelectorAll(".field > canvas")) this.#ground(canvas);
+  repaint() {
+    this.#heat = null;
+    if (this.#field) this.#ground(this.#field);
     if (this.#drawn) this.#paint(...this.#drawn);
   }
 
@@ -117,9 +114,13 @@ class PlotView {
     const brush = canvas.getContext("2d");
     brush.fillStyle = colourOf("--plot");
     brush.fillRect(0, 0, side, side);
-    if (this.#surface) {
+    if (this.surface) {
+      const [left, right, low, high] = this.surface.extent;
+      const [x, top] = this.#place([left, high]);
+      const [farX, bottom] = this.#place([right, low]);
+      this.#heat ??= heat(this.surface.values);
       brush.imageSmoothingQuality = "high";
-      brush.drawImage(heat(this.#surface.values), 0, 0, side, side);
+      brush.drawImage(this.#heat, x * side, top * side, (farX - x) * side, (bottom - top) * side);
     }
     return brush;
   }
@@ -130,19 +131,23 @@ class PlotView {
 
 /** Anything else: what it is in letters. */
 class TextView {
-  tiles = 24;
   placed = false;
   accept = "application/json";
   ending = "json";
 
-  fill = thumbInLetters;
+  constructor(model) {
+    this.tiles = Math.min(24, model.limits.max_samples);
+  }
 
+  fill = thumbInLetters;
   thumb = thumbInLetters;
   stage = () => make("pre", { class: "large text" });
 
   show(stage, sample) {
     stage.textContent = inLetters(sample);
   }
+
+  repaint() {}
 }
 
 const inLetters = ({ data }) => (Array.isArray(data) ? data.map((each) => each.toFixed(3)).join(" ") : String(data));
@@ -157,7 +162,7 @@ export function viewOf(model, surface) {
   const { output } = model.card.spec;
   if (output.kind === "image") return new PictureView(model);
   if (output.kind === "points" && output.dim === 2) return new PlotView(model, surface);
-  return new TextView();
+  return new TextView(model);
 }
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

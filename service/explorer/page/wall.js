@@ -1,8 +1,7 @@
 /** The wall: many samples by seed, to pick from. */
 
 import { arrows, byId, make } from "./dom.js";
-
-const LETTERS = "ABCDEFGH";
+import { letterOf, nameOf } from "./words.js";
 
 export class Wall {
   #tiles = [];
@@ -26,8 +25,9 @@ export class Wall {
     this.view = view;
     this.#samples = [];
     this.field.classList.toggle("field", view.placed);
+    this.field.closest(".wall").querySelector(".locks").hidden = view.placed;
     this.#tiles = Array.from({ length: view.tiles }, (_, index) => make("div", { class: "tile" },
-      make("button", { type: "button", class: "pick", disabled: true, "aria-pressed": "false", click: () => this.on.pick(this.#samples[index]) }),
+      make("button", { type: "button", class: "pick", tabindex: -1, disabled: true, "aria-pressed": "false", click: () => this.on.pick(this.#samples[index]) }),
       make("button", { type: "button", class: "lock", tabindex: -1, "aria-pressed": "false", "aria-label": "Keep", hidden: true, click: () => this.#lock(index) }),
       make("span", { class: "seed", "aria-hidden": "true" })));
     this.field.replaceChildren(...this.#tiles);
@@ -58,9 +58,9 @@ export class Wall {
       const place = picks.findIndex(({ seed, label }) => seed === sample.seed && label === (sample.label ?? null));
       const locked = index in locks;
       pick.setAttribute("aria-pressed", String(place >= 0));
-      if (place >= 0) pick.dataset.letter = LETTERS[place];
+      if (place >= 0) pick.dataset.letter = letterOf(place);
       else delete pick.dataset.letter;
-      pick.setAttribute("aria-label", `${nameOf(sample)}${place >= 0 ? `, picked as ${LETTERS[place]}` : ""}${locked ? ", kept" : ""}`);
+      pick.setAttribute("aria-label", `${nameOf(sample)}${place >= 0 ? `, picked as ${letterOf(place)}` : ""}${locked ? ", kept" : ""}`);
       pick.title = nameOf(sample);
       lock.setAttribute("aria-pressed", String(locked));
       lock.setAttribute("aria-label", `Keep seed ${sample.seed}`);
@@ -71,7 +71,3 @@ export class Wall {
     if (this.#samples[index]) this.on.lock(index, this.#samples[index].seed);
   }
 }
-
-export const letterOf = (index) => LETTERS[index];
-export const nameOf = ({ seed, label }) => `Seed ${seed}${label ? `, ${inWords(label)}` : ""}`;
-export const inWords = (label) => (typeof label === "string" ? label : Object.entries(label).map(([name, share]) => `${Math.round(100 * share)} % ${name}`).join(" and "));
