@@ -166,7 +166,9 @@ def check_model_name(name: str) -> None:
     if not _MODEL_NAME.fullmatch(name):
         raise CheckpointError(f"{name!r} cannot be a model's name; use letters, digits, '.', '_' and '-', at most 128")
     if name.endswith(RESERVED):
-        raise CheckpointError(f"{name!r} cannot be a model's name; files beside one are called so")
+        raise CheckpointError(
+            f"{name!r} cannot be a model's name: what lies beside a checkpoint is called so; name the checkpoint"
+        )
 
 
 def _read_card(metadata: Mapping[str, str]) -> tuple[dict[str, Any], Card]:

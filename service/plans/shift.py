@@ -46,8 +46,8 @@ def shift_of(request: SamplesRequest, model: ServedModel) -> Shift | None:
     found = model.directions
     pinned = request.directions_version
     if pinned is not None and pinned != model.directions_version:
-        served = f"in version {found.version}" if found else "without directions"
-        message = f"{model.name} is served {served}, not with directions {pinned!r}"
+        served = f"has the directions {found.version}" if found else "has no directions"
+        message = f"{model.name} {served} now, not {pinned!r}"
         raise ApiError(404, "version_not_served", message, _VERSION)
     if not request.directions:
         return None

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Answer, Server
+from tests.e2e.conftest import ROOT, Answer, Server, serving
 
 CONDITIONAL = "#model=fashion-dcgan-conditional"
 RING = "#model=ring-gan"
@@ -255,15 +256,23 @@ def test_a_link_shows_the_same(look: Open) -> None:
 
 def test_a_link_to_another_version_says_so(look: Open) -> None:
     page = look("#model=fashion-dcgan@000000000000&pick=5")
-    assert "was made with version 000000000000" in page.inner_text("#notice")
+    assert "is of version 000000000000" in page.inner_text("#notice")
 
 
 @pytest.mark.parametrize(
     "fragment",
-    ["#model=none", "#pick=x,-1,99999999999,5:Bag", "#lock=a:b,9999:1&plane=9,9&push=%00:1e999&at=-3", "#%%%"],
+    [
+        "#model=none",
+        "#pick=x,-1,99999999999,5:Bag",
+        "#lock=a:b,9999:1&plane=9,9&push=%00:1e999&at=-3",
+        "#first=4294967295",
+        "#%%%",
+    ],
 )
 def test_links_that_make_no_sense_open_the_page(look: Open, fragment: str) -> None:
-    assert look(fragment).locator("#tray li").count() >= 1
+    page = look(fragment)
+    assert page.locator("#tray li").count() >= 1
+    assert page.locator("#tiles .pick img").count() == 40
 
 
 def test_locked_samples_stay_through_a_reroll(look: Open) -> None:
@@ -366,6 +375,43 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(look: Open) -> None:
     assert page.locator("#tiles .pick img").count() == 40
 
 
+def test_directions_that_are_found_anew_are_shown(chromium: Any, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    for name in ("fashion-dcgan.safetensors", "fashion-dcgan.directions.safetensors"):
+        shutil.copy(ROOT / "models" / "checkpoints" / name, models / name)
+    with serving(tmp_path / "bentoml", LATENTD_MODELS=str(models)) as server:
+        page = chromium.new_page()
+        page.goto(f"{server.url}/explore#pick=5&push=trouser:2")
+        page.wait_for_selector(READY)
+        settle(page)
+        (models / "fashion-dcgan.directions.safetensors").unlink()
+        wait_until_forgotten(server)
+        page.click("#reroll")
+        until(page, "!document.getElementById('slider-push-trouser')")
+        settle(page)
+        assert "found anew" in page.inner_text("#said")
+        assert "directions" not in page.inner_text("#request")
+        page.close()
+
+
+def wait_until_forgotten(server: Server) -> None:
+    deadline = time.monotonic() + 30
+    while server.call("/models/fashion-dcgan").json["directions_version"] is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_back_undoes_a_reroll(look: Open) -> None:
+    page = look()
+    first = "document.querySelector('#tiles img')?.src"
+    before = page.evaluate(first)
+    page.click("#reroll")
+    until(page, f"{first} !== {json.dumps(before)}")
+    page.go_back()
+    until(page, f"{first} === {json.dumps(before)}")
+
+
 def test_picks_are_put_back(look: Open) -> None:
     page = look("#model=fashion-dcgan&pick=1,2,3&way=sample&focus=1")
     page.click("#tray li:nth-of-type(1) .away")
@@ -403,7 +449,7 @@ def test_no_token_is_an_answer_too(look: Open) -> None:
     page.wait_for_selector("#ask[open]")
     page.keyboard.press("Escape")
     page.wait_for_selector("#notice:not([hidden])")
-    assert page.inner_text("#notice") == "A token is needed."
+    assert page.inner_text("#said") == "A token is needed."
     assert len(asked) == 1
 
 
@@ -458,7 +504,7 @@ def test_a_service_that_wants_a_token_is_given_it(look: Open) -> None:
     def want_token(route: Any) -> None:
         sent = route.request.headers.get("authorization")
         seen.append(sent)
-        if sent == "Bearer open sesame":
+        if sent == "Bearer open-sesame":
             route.continue_()
             return
         body = {"error": {"code": "unauthorized", "message": "a token is needed", "field": None}}
@@ -468,13 +514,13 @@ def test_a_service_that_wants_a_token_is_given_it(look: Open) -> None:
     page.click("#reroll")
     page.wait_for_selector("#ask[open]")
     assert "A token is needed" in page.inner_text("#ask")
-    page.fill("#token", "open sesame")
+    page.fill("#token", "open-sesame")
     page.keyboard.press("Enter")
     settle(page)
-    assert seen == [None, "Bearer open sesame"]
+    assert seen == [None, "Bearer open-sesame"]
     page.click("#modes [data-value=sample]")
     settle(page)
-    assert "open sesame" not in page.content()
+    assert "open-sesame" not in page.content()
     assert "$LATENTD_TOKEN" in page.inner_text("#request")
 
 

@@ -14,12 +14,15 @@ import { MOST_PICKS } from "./words.js";
 
 const OF_WALL = ["first", "locks", "label", "truncation", "push"];
 const OF_STAGE = ["picks", "focus", "way", "loop", "smooth", "plane", "truncation", "push"];
+const GONE = ["unknown_model", "version_not_served"];
 const LINKS_A_SECOND = 4;
 /** Browsers refuse to write the address more often. */
 
 let models = [];
 let choosing = 0;
 let failing = false;
+let passing = false;
+let renewing = false;
 let remembering = null;
 const late = { wall: false, stage: false };
 
@@ -61,6 +64,8 @@ const newestWall = new Newest(
 function change(patch, moving = false) {
   const before = app.state;
   app.state = { ...before, ...patch };
+  if (passing) say("");
+  if ("view" in patch || "first" in patch) history.pushState(null, "", app.link()); // what Back leads back from
   const changed = (names) => names.some((name) => name in patch && patch[name] !== before[name]);
   if (changed(OF_STAGE)) {
     late.stage = moving;
@@ -108,7 +113,7 @@ function pick(sample) {
   if (place >= 0) {
     putBack(place);
   } else if (picks.length === MOST_PICKS) {
-    say(`${MOST_PICKS} samples are picked, and that is the most. Put one back first.`);
+    hint(`${MOST_PICKS} samples are picked, and that is the most. Remove one first.`);
   } else {
     stage.stop();
     const way = picks.length === 1 ? "travel" : app.state.way;
@@ -141,8 +146,13 @@ function lock(tile, seed) {
   change({ locks });
 }
 
-/** Say what has failed, in words, until something goes well again. */
+/** Say what has failed, in words, until something goes well again; what is served no more is looked for anew. */
 function fail(problem) {
+  if (GONE.includes(problem.code) && !renewing) {
+    renewing = true;
+    trying(() => begin(app.state)).finally(() => { renewing = false; });
+    return;
+  }
   say(problem.message + (problem.wait === null ? "" : ` Trying again in ${problem.wait} s.`));
   failing = true;
 }
@@ -151,12 +161,17 @@ function fine() {
   if (failing) say("");
 }
 
-/** Say something until there is something else to say. */
+/** Say something until it is put away, or there is something else to say. */
 function say(words) {
-  failing = false;
-  const notice = byId("notice");
-  if (notice.textContent !== words) notice.textContent = words;
-  notice.hidden = !words;
+  failing = passing = false;
+  if (byId("said").textContent !== words) byId("said").textContent = words;
+  byId("notice").hidden = !words;
+}
+
+/** Say something until the next thing is done. */
+function hint(words) {
+  say(words);
+  passing = true;
 }
 
 /** Show another model, once all that is to be known of it is here; what is chosen meanwhile goes first. */
@@ -171,13 +186,14 @@ async function choose(model, state) {
   stage.stop();
   app.model = model;
   app.view = viewOf(model, surface);
-  app.state = state;
-  say(settle(state, model, found.directions).join(" "));
+  app.state = structuredClone(state);
+  say(settle(app.state, model, found.directions).join(" "));
   byId("model").value = model.name;
   byId("version").textContent = model.version;
   byId("version").title = model.card.description;
   byId("explore").inert = false;
   classes(model);
+  byId("legend").hidden = !surface;
   wall.clear(app.view);
   tray.clear();
   stage.clear();
@@ -191,19 +207,22 @@ async function choose(model, state) {
 function settle(state, model, directions) {
   const warnings = [];
   if (state.version && state.version !== model.version) {
-    warnings.push(`This link was made with version ${state.version} of ${model.name}; ${model.version} is served now, so its samples are others.`);
+    warnings.push(`What was asked for is of version ${state.version} of ${model.name}; ${model.version} is served now, so its samples are others.`);
   }
   if (state.directions && state.directions !== model.directions_version) {
-    warnings.push("The directions of this link were found anew since, so they push otherwise.");
+    warnings.push("The directions were found anew since, so they lead elsewhere.");
   }
+  const asked = toFragment(state);
   const known = new Map(directions.map(({ name, range }) => [name, range]));
   state.push = Object.fromEntries(Object.entries(state.push).filter(([name]) => known.has(name))
     .map(([name, amount]) => [name, Math.max(-known.get(name), Math.min(known.get(name), amount))]));
-  Object.assign(state, { model: model.name, version: model.version, directions: model.directions_version });
   const names = classNames(model);
   if (!names.includes(state.label)) state.label = null;
   for (const each of state.picks) if (!names.includes(each.label)) each.label = null;
   state.first = Math.min(state.first, lastFirst(app.view.tiles));
+  state.locks = Object.fromEntries(Object.entries(state.locks).filter(([tile]) => tile < app.view.tiles));
+  if (toFragment(state) !== asked) warnings.push("What this model does not know was left out.");
+  Object.assign(state, { model: model.name, version: model.version, directions: model.directions_version });
   return warnings;
 }
 
@@ -262,18 +281,21 @@ function listen() {
   byId("by-seed").addEventListener("submit", (event) => {
     event.preventDefault();
     const seed = seedOf(byId("seed").value);
-    if (seed === null) say("A seed is a whole number from 0 to 4294967295.");
+    if (seed === null) hint("A seed is a whole number from 0 to 4294967295.");
     else working(byId("stage"), trying(() => bySeed(seed)));
   });
   byId("skip").addEventListener("click", (event) => { event.preventDefault(); byId("stage").focus(); });
   for (const button of document.querySelectorAll(".view")) button.addEventListener("click", () => change({ view: button.dataset.view }));
-  addEventListener("hashchange", () => {
+  byId("hush").addEventListener("click", () => say(""));
+  addEventListener("popstate", () => {
     if (location.href !== app.link()) trying(() => begin(fromFragment(location.hash)));
   });
   addEventListener("resize", () => app.view?.repaint());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => app.view?.repaint());
 }
 
+new IntersectionObserver(([push]) => byId("stage").classList.toggle("away", push.isIntersecting)).observe(document.querySelector(".push"));
 listen();
+wall.clear({ tiles: 40 });
 render();
 trying(() => begin(app.state));

@@ -84,7 +84,7 @@ function draw({ value, most, path }, line, unit) {
   const highest = Math.max(...known, 0);
   const last = line.at(-1);
   value.textContent = Number.isFinite(last) ? `${shortly(last)}${unit && ` ${unit}`}` : "–";
-  most.textContent = known.length ? `at most ${shortly(highest)}${unit && ` ${unit}`}` : " ";
+  most.textContent = known.length ? `at most ${shortly(highest)}${unit && ` ${unit}`} in these two minutes` : " ";
   let pen = "M";
   path.setAttribute("d", line.map((each, index) => {
     if (!Number.isFinite(each)) { pen = "M"; return ""; }

@@ -15,13 +15,14 @@ export class Push {
     const { change } = this.app;
     this.#sliders = {};
     const truncation = row("truncation", "Truncation", "ψ: typical to the left, varied to the right", null, { min: 0.05, max: 1, step: 0.01 }, (value, moving) => change({ truncation: value }, moving));
-    const rows = directions.map((each) => row(`push-${each.name}`, each.name, each.about, each.preview, { min: -each.range, max: each.range, step: each.range / 60 }, (value, moving) => {
+    const rows = directions.map((each) => row(`push-${each.name}`, each.name, each.about, each.preview ?? "", { min: -each.range, max: each.range, step: each.range / 60 }, (value, moving) => {
       const push = { ...this.app.state.push };
       if (value === 0) delete push[each.name];
       else push[each.name] = value;
       change({ push }, moving);
     }));
     [truncation, ...rows].forEach(({ name, slider, output }) => { this.#sliders[name] = { slider, output }; });
+    byId("push-help").textContent = rows.length ? "they move all samples at once" : "latentd directions finds some for this model";
     byId("pushes").replaceChildren(truncation.element, ...rows.map(({ element }) => element));
   }
 
@@ -31,6 +32,7 @@ export class Push {
       const value = name === "truncation" ? truncation : push[name.slice("push-".length)] ?? 0;
       if (Number(slider.value) !== value) slider.value = String(value);
       output.textContent = name === "truncation" ? value.toFixed(2) : signed(value);
+      slider.setAttribute("aria-valuetext", output.textContent);
     }
     byId("rest").disabled = truncation === 1 && Object.keys(push).length === 0;
   }
@@ -44,9 +46,10 @@ function row(name, title, about, preview, range, move) {
   const tell = (moving) => () => move(Number(Number(slider.value).toFixed(4)), moving);
   slider.addEventListener("input", tell(true));
   slider.addEventListener("change", tell(false));
+  slider.addEventListener("dblclick", () => move(name === "truncation" ? 1 : 0, false));
   const output = make("output", { for: id });
   const strip = preview ? [make("img", { class: "strip", src: `data:image/png;base64,${preview}`, alt: "" })] : [];
-  const element = make("div", { class: "slider" },
+  const element = make("div", { class: preview === null ? "slider" : "slider centred" },
     make("label", { for: id }, title), output, make("p", { class: "quiet", id: `${id}-about` }, about), ...strip, slider);
   return { name, element, slider, output };
 }

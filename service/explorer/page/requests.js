@@ -69,7 +69,7 @@ export function written(language, { path, body, frames }, { accept, ending }, fr
 
 function asCurl(path, body, frame, accept, file, token) {
   const lines = [
-    `curl -sf ${quoted(address(path))}`,
+    `curl -sS --fail-with-body ${quoted(address(path))}`,
     "-H 'Content-Type: application/json'",
     `-H 'Accept: ${accept}'`,
     ...(token ? ['-H "Authorization: Bearer $LATENTD_TOKEN"'] : []),
@@ -91,7 +91,7 @@ function asPython(path, body, frame, accept, file, token) {
     ...(frame !== null && !file.endsWith(".json") ? ["import base64"] : []),
     ...(frame !== null && file.endsWith(".json") ? ["import json"] : []),
     ...(token ? ["import os"] : []),
-    "from pathlib import Path", "", "import httpx", "",
+    "from pathlib import Path", "", "import httpx  # pip install httpx", "",
     "answer = httpx.post(",
     `    ${literal(address(path))},`,
     `    json=${literal(body)},`,

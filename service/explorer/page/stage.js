@@ -75,7 +75,7 @@ export class Stage {
     this.modes.show(state.way, (way) => state.picks.length >= LEAST_PICKS[way]);
     byId("modes-help").hidden = state.picks.length >= LEAST_PICKS.plane;
     byId("nothing").hidden = state.picks.length > 0;
-    byId("seen").hidden = !state.picks.length;
+    byId("room").hidden = !state.picks.length;
     byId("travel").hidden = state.way !== "travel";
     byId("plane").hidden = state.way !== "plane";
     byId("loop").checked = state.loop;
@@ -148,7 +148,7 @@ export class Stage {
       return `${stops}${state.loop ? " → A" : ""} · frame ${this.#at + 1} of ${wayLength(state)}${label}`;
     }
     if (state.way === "plane") {
-      return weightsOf(state.plane).map((weight, index) => `${Math.round(100 * weight)} % ${letterOf(index)}`).join(", ") + label;
+      return weightsOf(state.plane).map((weight, index) => `${weight < 0 ? "−" : ""}${Math.round(Math.abs(100 * weight))} % ${letterOf(index)}`).join(", ") + label;
     }
     return nameOf(state.picks[state.focus]).replace(", ", " · ");
   }

@@ -54,7 +54,7 @@ export class Tray {
       const shows = make("button", { type: "button", class: "shows", title: name, "aria-label": `Show ${name}`, click: () => this.app.showPick(index) });
       const sample = this.of(pick);
       if (sample) this.app.view.thumb(shows, sample);
-      const away = make("button", { type: "button", class: "away", "aria-label": `Put ${name} back`, click: () => this.app.putBack(index) }, "×");
+      const away = make("button", { type: "button", class: "away", "aria-label": `Remove ${name}`, click: () => this.app.putBack(index) }, "×");
       return make("li", { "data-letter": letterOf(index) }, make("b", { class: "letter", "aria-hidden": "true" }, letterOf(index)), shows, away);
     }));
     const buttons = tray.querySelectorAll("button");

@@ -24,8 +24,8 @@ export class Wall {
   clear(view) {
     this.view = view;
     this.#samples = [];
-    this.field.classList.toggle("field", view.placed);
-    this.field.closest(".wall").querySelector(".locks").hidden = view.placed;
+    this.field.classList.toggle("field", Boolean(view.placed));
+    this.field.closest(".wall").querySelector(".locks").hidden = Boolean(view.placed);
     this.#tiles = Array.from({ length: view.tiles }, (_, index) => make("div", { class: "tile" },
       make("button", { type: "button", class: "pick", tabindex: -1, disabled: true, "aria-pressed": "false", click: () => this.on.pick(this.#samples[index]) }),
       make("button", { type: "button", class: "lock", tabindex: -1, "aria-pressed": "false", "aria-label": "Keep", hidden: true, click: () => this.#lock(index) }),
