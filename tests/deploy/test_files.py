@@ -1,27 +1,23 @@
 """The dashboard and the rules by themselves: whole, explained, and each alert tried."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.deploy.expressions import DASHBOARD, DEPLOY, PANELS, RULES, of_panels, of_rules, rules
+from tests.deploy.tools import installed
 
 CASES = sorted((RULES / "tests").glob("*.yml"))
 ROWS = ["Traffic", "Latency", "Saturation", "Errors", "Batching efficiency", "Models", "Device"]
 
 
 def promtool(*arguments: str | Path) -> None:
-    tool = shutil.which("promtool")
-    if tool is None:
-        pytest.skip("promtool is not installed: apt-get install prometheus")
-    done = subprocess.run([tool, *arguments], cwd=RULES, capture_output=True, text=True, check=False)
+    done = subprocess.run([installed("promtool"), *arguments], cwd=RULES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from tests.deploy.expressions import RULES, Expression, of_panels, of_rules, of_variables, rules
+from tests.deploy.tools import installed
 from tests.e2e.conftest import ROOT, Server, free_port, serving
 
 ONLY_ON_A_GPU = "Copy from the GPU, 99th percentile"
@@ -42,11 +42,8 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(folder: Path, target: str) -> Iterator[Prometheus]:
+def scraping(program: str, folder: Path, target: str) -> Iterator[Prometheus]:
     """Prometheus as deploy/ configures it, but of `target`, every second, and with data in `folder`."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed: apt-get install prometheus")
     config = yaml.safe_load((RULES / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES / file) for file in config["rule_files"]]
@@ -116,10 +113,11 @@ def load(server: Server) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """With load, until the module ends."""
+    program = installed("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     with (
         serving(folder / "bentoml", LATENTD_MODELS=str(ROOT / "models" / "checkpoints")) as server,
-        scraping(folder, server.url.removeprefix("http://")) as running,
+        scraping(program, folder, server.url.removeprefix("http://")) as running,
         load(server),
     ):
         yield running
