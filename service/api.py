@@ -66,6 +66,8 @@ def answering(endpoint: Endpoint) -> Handler:
                 job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
             runtime.telemetry.expired_samples.add(amount=samples)
+            if seconds < runtime.settings.timeout:
+                runtime.telemetry.own_deadlines.add()
             raise _timed_out(seconds) from problem
         except ClientDisconnect:
             runtime.telemetry.abandoned_samples.add(amount=samples)

@@ -145,13 +145,11 @@ class _Gate:
 
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
         self.runtime = runtime
-        self.under_way = 0
-        """Requests whose bodies are there and whose answers are not."""
 
     def closed(self) -> str | None:
         """Why, where it is."""
         runtime = self.runtime()
-        if self.under_way >= runtime.settings.max_requests:
+        if runtime.telemetry.requests_under_way.now >= runtime.settings.max_requests:
             return "too_many_requests"
         return "queue_full" if runtime.engine.overfull else None
 
@@ -177,19 +175,20 @@ class _Limited:
             await self._refuse(reason, scope, receive, send)
             return
         read = False
+        under_way = gate.runtime().telemetry.requests_under_way
 
         async def receive_noting_end() -> Message:
             nonlocal read
             message = await receive()
             if not read and not message.get("more_body"):  # what is still being sent takes no place from others
                 read = True
-                gate.under_way += 1
+                under_way.now += 1
             return message
 
         try:
             await self._app(scope, receive_noting_end, send)
         finally:
-            gate.under_way -= read
+            under_way.now -= read
 
     async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

@@ -30,8 +30,14 @@ class _Now:
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client."""
-        device, models = self._device, self._runtime.catalog.models.values()
-        yield _gauge("latentd_queued_samples", "Samples that wait for a pass.", self._runtime.engine.queued)
+        device, runtime = self._device, self._runtime
+        settings, catalog = runtime.settings, runtime.catalog
+        yield _gauge("latentd_queued_samples", "Samples that wait for a pass.", runtime.engine.queued)
+        yield _gauge("latentd_queue_capacity_samples", "Samples that may wait.", settings.max_queue)
+        yield _gauge("latentd_requests_capacity", "Requests that may be under way.", settings.max_requests)
+        yield _gauge(
+            "latentd_failed_model_files", "Model files that cannot be served as they are.", len(catalog.failures)
+        )
         yield _gauge(
             "latentd_device_memory_bytes",
             "Memory that the service has taken: of the GPU, or of the machine.",
@@ -42,7 +48,7 @@ class _Now:
             "latentd_model_weights_bytes", "Weights on the device; 0 while a model makes room.", labels=["model"]
         )
         facts = GaugeMetricFamily("latentd_model_info", "The models served.", labels=["model", "version", "family"])
-        for model in models:
+        for model in catalog.models.values():
             weights.add_metric([model.name], model.weight_bytes if model.deployed else 0)
             facts.add_metric([model.name, model.version, model.card.spec.family], 1)
         yield weights

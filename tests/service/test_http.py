@@ -22,6 +22,7 @@ from service.gateway import Gateway, _Gate, _Limited
 from service.settings import Settings
 from service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, rows, served
+from tests.service.test_telemetry import numbers
 
 
 class Breakable(HeldRunner):
@@ -110,6 +111,7 @@ def test_a_request_may_name_a_shorter_time(client: TestClient, runner: Breakable
     answer = client.post("/generate", json={"seed": 1}, headers={"X-Request-Timeout": "0.05"})
     assert answer.status_code == 504
     assert "0.05 seconds" in answer.json()["error"]["message"]
+    assert numbers(client.runtime.telemetry, "latentd_own_deadlines_total") == {"": 1.0}
     runner.release()
 
 
@@ -119,6 +121,7 @@ def test_a_request_cannot_ask_for_more_time_than_the_service_gives(client: TestC
     hold(runner)
     answer = client.post("/generate", json={"seed": 1}, headers={"X-Request-Timeout": "1000"})
     assert "0.2 seconds" in answer.json()["error"]["message"]
+    assert numbers(client.runtime.telemetry, "latentd_own_deadlines_total") == {"": 0.0}  # that was the service's
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "soon", ""])
@@ -195,10 +198,12 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
         await asyncio.sleep(0)
         await ask(limited)
         assert answers == [429]
+        assert client.runtime.telemetry.requests_under_way.now == 8
         go_on.set()
         await asyncio.gather(*held)
         await ask(limited)
         assert answers == [429] + [200] * 10
+        assert client.runtime.telemetry.requests_under_way.now == 0
 
     sent_slowly = True
     asyncio.run(flood())

@@ -178,6 +178,9 @@ def test_what_the_catalog_does(write: Write, tmp_path: Path) -> None:
         assert f'latentd_model_info{{family="mlp",model="model",version="{first.version}"}} 1.0' in text
         assert text.count("latentd_model_weights_bytes{") == 2
         assert text.count("latentd_build_info{") == 1
+        assert "latentd_queue_capacity_samples 4096.0" in text
+        assert "latentd_requests_capacity 256.0" in text
+        assert "latentd_failed_model_files 0.0" in text
         away = next(model for model in catalog.models.values() if model.deployed is None)
         asyncio.run(catalog.ready(away))
         assert (is_counted("loads"), is_counted("evictions")) == (3, 2)
@@ -187,6 +190,7 @@ def test_what_the_catalog_does(write: Write, tmp_path: Path) -> None:
         assert first.version not in exposition(runtime, torch.device("cpu"))
         (tmp_path / "bad.safetensors").write_bytes(b"no checkpoint")
         eventually(lambda: is_counted("load_failures") == 1)
+        eventually(lambda: "latentd_failed_model_files 1.0" in exposition(runtime, torch.device("cpu")))
         (tmp_path / "other.safetensors").unlink()
         eventually(lambda: numbers(telemetry, "latentd_samples_total") == {"model": 0.0})
     finally:
