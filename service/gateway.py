@@ -20,6 +20,7 @@ from service.api import Handler, Runtime, answering, list_models, show_model
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
+from service.journal.entry import current_entry
 
 logger = logging.getLogger("latentd.http")
 
@@ -122,6 +123,7 @@ class _Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         status = _CLIENT_LEFT
+        current_entry().endpoint = self._endpoint
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
@@ -189,6 +191,8 @@ class _Limited:
 
     async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        entry = current_entry()
+        entry.endpoint, entry.code = self._endpoint, reason
         await self._gate.refusal()(scope, receive, send)
         telemetry = self._gate.runtime().telemetry
         telemetry.rejections.add(reason)
