@@ -191,9 +191,10 @@ class _Limited:
 
     async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        refusal = self._gate.refusal()
         entry = current_entry()
         entry.endpoint, entry.code = self._endpoint, reason
-        await self._gate.refusal()(scope, receive, send)
+        await refusal(scope, receive, send)
         telemetry = self._gate.runtime().telemetry
         telemetry.rejections.add(reason)
         telemetry.request(self._endpoint, "", HTTPStatus.TOO_MANY_REQUESTS, time.perf_counter() - started)
