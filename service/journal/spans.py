@@ -5,6 +5,7 @@ The variables are OpenTelemetry's own: https://opentelemetry.io/docs/specs/otel/
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable
 from importlib.metadata import entry_points
@@ -26,6 +27,7 @@ logger = logging.getLogger("latentd.tracing")
 _NAME = "latentd"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_LAST_SPANS_SECONDS = 2.0
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 """Exporters by protocol, as their packages name them."""
 
@@ -34,18 +36,16 @@ class Tracing:
     """Spans, as they end, to one processor. An observer of the engine."""
 
     def __init__(self, processor: SpanProcessor) -> None:
-        resource = Resource.create(
-            {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: _NAME},
-        )
-        self._requests_provider = TracerProvider(resource=resource)  # the sampler is the environment's
-        # a batch is of interest where one of its requests is; each of these is linked
+        resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", _NAME)})
+        requests = TracerProvider(resource=resource, shutdown_on_exit=False)  # the sampler is the environment's
+        # and a batch is of interest where one of its requests is; each of these is linked
         limits = SpanLimits(max_links=SpanLimits.UNSET)
-        self._batches_provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, span_limits=limits)
+        batches = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, span_limits=limits)
         self._processor = processor
-        for provider in (self._requests_provider, self._batches_provider):
+        for provider in (requests, batches):
             provider.add_span_processor(processor)
-        self._requests = self._requests_provider.get_tracer(_NAME)
-        self._batches = self._batches_provider.get_tracer(_NAME)
+        self._requests = requests.get_tracer(_NAME)
+        self._batches = batches.get_tracer(_NAME)
 
     def begin(self, entry: Entry, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A request's span, below its `traceparent` if it brought one."""
@@ -97,8 +97,12 @@ class Tracing:
         whole.end(_nanoseconds(batch.encoding_began + batch.encode_seconds, clock))
 
     def close(self) -> None:
-        """Send what is left."""
-        self._processor.shutdown()
+        """Send what is left, if whoever takes it does so soon: no server waits with its end for that."""
+        sending = threading.Thread(target=self._processor.shutdown, name="latentd-last-spans", daemon=True)
+        sending.start()
+        sending.join(_LAST_SPANS_SECONDS)
+        if sending.is_alive():
+            logger.warning("the last spans were not taken within %g seconds and are lost", _LAST_SPANS_SECONDS)
 
     def _parts(self, request: Span, batch_link: Link, batch: BatchReport, waited: float, clock: int) -> None:
         """What happened to a request's rows, below its own span."""
