@@ -13,7 +13,7 @@ _OTHER = "other"
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One request's. Nothing in it is a client's text but `id` and `path`."""
+    """One request's. Nothing in it is a client's text but `id`, `method` and `path`."""
 
     id: str
     method: str
