@@ -19,7 +19,7 @@ from benchmarks.breakdown import serving_here
 from service import gateway
 from service.api import Runtime
 from service.gateway import Gateway
-from service.journal import journal
+from service.journal import access
 from service.journal.journal import Journal
 from service.journal.lines import as_json
 
@@ -106,7 +106,7 @@ def main() -> None:
     with (
         serving_here(answered.around) as (server, runtime),
         tempfile.TemporaryFile(buffering=0) as log,
-        mock.patch.object(journal, "write", lambda line: log.write(line + b"\n")),
+        mock.patch.object(access, "write", lambda line: log.write(line + b"\n")),
     ):
         for clients, samples in CELLS:
             cells[f"{clients} × {samples}"] = measure(server, runtime, answered, clients, samples, options.seconds)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from opentelemetry.trace import Span
 
@@ -33,7 +34,12 @@ class Entry:
     batches: list[tuple[float, float]] = field(default_factory=list)
     """Of each batch that it was in: seconds that it waited, and that the batch took. Engine threads append."""
     span: Span | None = None
+    client: str | None = None
+    """The address that the connection comes from."""
     started: float = field(default_factory=time.perf_counter)
+    ended: datetime | None = None
+    seconds: float = 0.0
+    """From start to end."""
 
     def __str__(self) -> str:
         return self.id

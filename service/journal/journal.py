@@ -4,21 +4,22 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.engine import BatchReport, requester
 from service.errors import ApiError
+from service.journal.access import LONGEST_PATH, AccessLog
 from service.journal.entry import Entry
 from service.journal.ids import HEADER, request_id
-from service.journal.lines import Fields, Form, clean, ids_of, write
+from service.journal.lines import Form
 from service.journal.spans import Tracing
 
 logger = logging.getLogger("latentd.http")
 
 _PROBES = {"/livez", "/readyz", "/healthz", "/metrics"}
 """Asked every few seconds: nobody needs to read, nor to trace, that all is well."""
-_LONGEST_PATH = 200
 
 
 class Journal:
@@ -27,7 +28,7 @@ class Journal:
     def __init__(self, app: ASGIApp, form: Form | None, tracing: Callable[[], Tracing | None]) -> None:
         """`form`: of the lines; None: there are none. `tracing` is asked at every request."""
         self._app = app
-        self._form = form
+        self._log = None if form is None else AccessLog(form)
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,6 +36,8 @@ class Journal:
             await self._app(scope, receive, send)
             return
         entry = Entry(request_id(scope["headers"]), scope["method"], scope["path"])
+        if peer := scope.get("client"):
+            entry.client = peer[0]
         tracing = None if entry.path in _PROBES else self._tracing()
         if tracing is not None:
             tracing.begin(entry, scope["headers"])
@@ -45,8 +48,9 @@ class Journal:
             requester.reset(working_for)
             if tracing is not None:
                 tracing.end(entry)
-            if self._form is not None and (entry.path not in _PROBES or entry.status >= 400):
-                write(self._form(_line(entry, scope)))
+            entry.ended, entry.seconds = datetime.now(UTC), time.perf_counter() - entry.started
+            if self._log is not None and (entry.path not in _PROBES or entry.status >= HTTPStatus.BAD_REQUEST):
+                self._log.add(entry)
 
     async def _answer(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
@@ -65,7 +69,7 @@ class Journal:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            logger.exception("%s %s failed", entry.method, entry.path[:_LONGEST_PATH])
+            logger.exception("%s %s failed", entry.method, entry.path[:LONGEST_PATH])
             if not begun:
                 problem = ApiError(500, "internal_server_error", "the service failed; its log says why")
                 await problem.response()(scope, receive, send_with_id)
@@ -79,35 +83,3 @@ class EngineNotes:
         for entry, waited in zip(batch.requesters, batch.waited_seconds, strict=True):
             if isinstance(entry, Entry):
                 entry.batches.append((waited, seconds))
-
-
-def _line(entry: Entry, scope: Scope) -> Fields:
-    """What is not there is left out."""
-    path = clean(entry.path[:_LONGEST_PATH])
-    fields: Fields = {
-        "time": datetime.now(UTC),
-        "level": "info",
-        "logger": "latentd.access",
-        "message": f"{clean(entry.method)} {path} {entry.status}",
-        **ids_of(entry),
-        "endpoint": entry.endpoint,
-        "status": entry.status,
-    }
-    if entry.code is not None:
-        fields["code"] = entry.code
-    if entry.model is not None:
-        fields |= {"model": entry.model, "samples": entry.samples}
-    if entry.batches:
-        waits, computed = zip(*entry.batches, strict=True)
-        fields |= {
-            "queue_seconds": round(max(waits), 6),
-            "compute_seconds": round(sum(computed), 6),
-            "batches": len(computed),
-        }
-    fields["seconds"] = round(time.perf_counter() - entry.started, 6)
-    fields["bytes"] = entry.sent_bytes
-    if not entry.whole:
-        fields["unfinished"] = True
-    if scope.get("client"):
-        fields["client"] = scope["client"][0]
-    return fields

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -68,7 +69,7 @@ class Tracing:
             "error.type": entry.code,
         }
         span.set_attributes({name: value for name, value in facts.items() if value is not None})
-        if entry.status >= 500:
+        if entry.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             span.set_status(StatusCode.ERROR)
         span.end()
 

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from service.api import Runtime
 from service.engine import Engine, Observers, requester
 from service.gateway import Gateway
-from service.journal import journal, spans
+from service.journal import access, spans
 from service.journal.entry import Entry
 from service.journal.ids import request_id
 from service.journal.journal import EngineNotes, Journal
@@ -47,7 +47,7 @@ def runner() -> Breakable:
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
     """Every line about a request."""
     written: list[Line] = []
-    monkeypatch.setattr(journal, "write", lambda line: written.append(json.loads(line)))
+    monkeypatch.setattr(access, "write", lambda text: written.extend(map(json.loads, text.splitlines())))
     return written
 
 
