@@ -22,9 +22,10 @@ from benchmarks.rivals.work import MODEL
 from models.hardware import keep_freed_memory
 from service.api import Runtime
 from service.catalog import Catalog, Loader
-from service.engine import Engine, Replica
+from service.engine import Engine, Observers, Replica
 from service.engine import engine as engine_module
 from service.gateway import Gateway
+from service.journal.journal import EngineNotes
 from service.sampling import begin
 from service.settings import Settings
 from service.telemetry import Telemetry
@@ -80,7 +81,7 @@ def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.S
     keep_freed_memory()
     settings = Settings()
     telemetry = Telemetry()
-    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=telemetry)
+    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=Observers(telemetry, EngineNotes()))
     catalog = Catalog(
         settings.catalog_paths,
         Loader(torch.device("cpu"), engine, deterministic=True),

@@ -1,4 +1,4 @@
-"""What counting costs: one server under a steady load, which counts and does not count in turn.
+"""What counting and the log cost: one server under a steady load, which does both and neither in turn.
 
 `python -m benchmarks.telemetry`. The server is in this process and the load generator in another. Every slice of time
 is compared with its neighbour, so that what else the machine does hits both; and by the processor time of a request,
@@ -7,6 +7,7 @@ which other work moves less than requests a second.
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from benchmarks.breakdown import serving_here
 from service import gateway
 from service.api import Runtime
 from service.gateway import Gateway
+from service.journal import access
+from service.journal.journal import Journal
+from service.journal.lines import as_json
 
 CELLS = [(16, 1), (64, 1), (16, 16)]
 """Clients, samples a request."""
@@ -31,10 +35,11 @@ class Answered:
         self.count = 0
 
     def around(self, app: Gateway) -> Any:
-        """`app`, its answers numbered."""
+        """`app` in its journal, its answers numbered."""
+        told = Journal(app, as_json, lambda: None)
 
         async def numbered(scope: Any, receive: Any, send: Any) -> None:
-            await app(scope, receive, send)
+            await told(scope, receive, send)
             self.count += 1
 
         return numbered
@@ -42,13 +47,14 @@ class Answered:
 
 @contextmanager
 def nothing_counted(runtime: Runtime) -> Iterator[None]:
-    """The service without its telemetry."""
+    """The service without its telemetry and without its log."""
 
     async def pass_on(self: Any, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)
 
     with (
         mock.patch.object(gateway._Counted, "__call__", pass_on),
+        mock.patch.object(Journal, "__call__", pass_on),
         mock.patch.object(runtime.engine, "_observer", None),
     ):
         yield
@@ -97,7 +103,11 @@ def main() -> None:
     options = parser.parse_args()
     cells: dict[str, list[dict[str, dict[str, float]]]] = {}
     answered = Answered()
-    with serving_here(answered.around) as (server, runtime):
+    with (
+        serving_here(answered.around) as (server, runtime),
+        tempfile.TemporaryFile(buffering=0) as log,
+        mock.patch.object(access, "write", lambda line: log.write(line + b"\n")),
+    ):
         for clients, samples in CELLS:
             cells[f"{clients} × {samples}"] = measure(server, runtime, answered, clients, samples, options.seconds)
     rows = [

@@ -20,6 +20,8 @@ from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
 from service.engine import Engine
 from service.errors import ApiError, invalid, raise_invalid
+from service.journal.entry import current_entry
+from service.journal.spans import Tracing
 from service.naming import request_header
 from service.negotiate import EVENTS, JSON
 from service.plans.plan import Plan
@@ -42,6 +44,8 @@ class Runtime:
     catalog: Catalog
     engine: Engine
     telemetry: Telemetry
+    tracing: Tracing | None = None
+    """None: no exporter of spans is configured."""
 
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
@@ -63,6 +67,8 @@ def answering(endpoint: Endpoint) -> Handler:
                 accept = ", ".join(request.headers.getlist("accept"))
                 plan = endpoint.plan(asked, accept, runtime.catalog, runtime.settings)
                 request.state.model, samples = plan.model.name, plan.num_samples
+                entry = current_entry()
+                entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
                 job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
             runtime.telemetry.expired_samples.add(amount=samples)

@@ -20,8 +20,11 @@ from models.validation import first_problem
 from service.api import Runtime, answer_in_process
 from service.catalog import Catalog, Loader
 from service.endpoints import ENDPOINTS
-from service.engine import Engine
+from service.engine import Engine, Observers
 from service.gateway import Gateway
+from service.journal.journal import EngineNotes, Journal
+from service.journal.lines import form_for, set_up
+from service.journal.spans import tracing_from_environment
 from service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 from service.settings import Settings
 from service.telemetry import Telemetry
@@ -38,8 +41,10 @@ except ValueError as problem:
 _started: list[Runtime] = []
 """The running service's parts; the last one counts, where a process starts several."""
 
-# BentoML writes the logs; it would leave out what is less than a warning.
+# BentoML would leave out what is less than a warning.
 logging.getLogger("latentd").setLevel(logging.INFO)
+form = form_for(settings.log)
+set_up(form)
 logger = logging.getLogger("latentd.service")
 
 
@@ -50,24 +55,33 @@ _GARBAGE_THRESHOLDS = (50_000, 20, 50)
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
-    """Puts the Gateway outermost."""
+    """Puts the Gateway before BentoML, and the Journal before all."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        return Gateway(super().to_asgi(is_main), lambda: _started[-1])
+        gateway = Gateway(super().to_asgi(is_main), lambda: _started[-1])
+        written = form if settings.access_log == "on" else None
+        return Journal(gateway, written, lambda: _started[-1].tracing)
 
 
-@bentoml.service(name="latentd", workers=1, service_class=GatewayService)
+@bentoml.service(
+    name="latentd",
+    workers=1,
+    service_class=GatewayService,
+    logging={"access": {"enabled": False}},  # the Journal's lines tell of all routes
+)
 class Latentd:
     """Batched latent-to-sample inference. A sample is named by model version, seed and parameters."""
 
     def __init__(self) -> None:
         _prepare(device)
         telemetry = Telemetry()
-        engine = Engine(settings.max_queue, **_passes(device), observer=telemetry)
+        tracing = tracing_from_environment()
+        observer = Observers(telemetry, EngineNotes(), *([tracing] if tracing else []))
+        engine = Engine(settings.max_queue, **_passes(device), observer=observer)
         loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
         memory = settings.model_memory or memory_bytes(device) // 2
         catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory, telemetry)
-        self.runtime = Runtime(settings, catalog, engine, telemetry)
+        self.runtime = Runtime(settings, catalog, engine, telemetry, tracing)
         engine.start()
         catalog.start()
         _started.append(self.runtime)
@@ -112,6 +126,8 @@ class Latentd:
         """Finish what is queued, then stop."""
         self.runtime.catalog.close()
         self.runtime.engine.close()
+        if self.runtime.tracing is not None:
+            self.runtime.tracing.close()
         _started.remove(self.runtime)
 
 

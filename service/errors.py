@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from models.validation import first_problem
+from service.journal.entry import current_entry
 
 _LONGEST_MESSAGE = 2000
 _LONGEST_FIELD = 100
@@ -33,6 +34,7 @@ class ApiError(Exception):
 
     def response(self) -> JSONResponse:
         """`{"error": {"code", "message", "field"}}`; what it quotes of the request is cut short."""
+        current_entry().code = self.code
         field = self.field and self.field[:_LONGEST_FIELD]
         body = {"error": {"code": self.code, "message": self.message[:_LONGEST_MESSAGE], "field": field}}
         return JSONResponse(body, self.status, headers=self.headers)

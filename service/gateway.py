@@ -20,6 +20,7 @@ from service.api import Handler, Runtime, answering, list_directions, list_model
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
+from service.journal.entry import current_entry
 from service.openapi import show_document
 
 logger = logging.getLogger("latentd.http")
@@ -126,6 +127,7 @@ class _Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         status = _CLIENT_LEFT
+        current_entry().endpoint = self._endpoint
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
@@ -192,7 +194,10 @@ class _Limited:
 
     async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        await self._gate.refusal()(scope, receive, send)
+        refusal = self._gate.refusal()
+        entry = current_entry()
+        entry.endpoint, entry.code = self._endpoint, reason
+        await refusal(scope, receive, send)
         telemetry = self._gate.runtime().telemetry
         telemetry.rejections.add(reason)
         telemetry.request(self._endpoint, "", HTTPStatus.TOO_MANY_REQUESTS, time.perf_counter() - started)

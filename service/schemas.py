@@ -62,7 +62,7 @@ OneLabel = Annotated[Label | None, BeforeValidator(_check_label)]
 class _Body(BaseModel):
     """A field that is null counts as absent."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

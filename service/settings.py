@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     timeout: float = Field(default=60.0, gt=0)
     """Seconds until a request is given up with 504; it may name a shorter time in X-Request-Timeout."""
+    log: Literal["auto", "json", "console"] = "auto"
+    """The log's lines: JSON objects, or for people; `auto`: the latter on a terminal."""
+    access_log: Literal["on", "off"] = "on"
+    """Whether the log has a line for each request."""
     drain: float = Field(default=30.0, gt=0)
     """Seconds that queued requests have to finish in once the service was told to stop."""
 

@@ -2,7 +2,7 @@
 
 from service.engine.calibration import Calibration, calibrate, draw_probes
 from service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
-from service.engine.observer import BatchReport, Observer
+from service.engine.observer import BatchReport, Observer, Observers, requester
 from service.engine.replica import Computed, NotFiniteError, OutOfMemoryError, Replica, Runner
 
 __all__ = [
@@ -14,10 +14,12 @@ __all__ = [
     "EngineClosedError",
     "NotFiniteError",
     "Observer",
+    "Observers",
     "OutOfMemoryError",
     "QueueFullError",
     "Replica",
     "Runner",
     "calibrate",
     "draw_probes",
+    "requester",
 ]

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import accumulate, groupby
@@ -22,7 +22,7 @@ import numpy as np
 from models.outputs.base import Samples
 from models.sampling import Rows
 from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
-from service.engine.observer import BatchReport, Observer
+from service.engine.observer import BatchReport, Observer, requester
 from service.engine.rate import RateMeter
 from service.engine.replica import Computed, NotFiniteError, Replica
 
@@ -93,7 +93,7 @@ class Engine:
         `assemble` gets a request's results in order, on a thread. A future that is cancelled drops the rows not yet
         computed. The future raises NotFiniteError and BatchFailedError; submit QueueFullError and EngineClosedError.
         """
-        job = Job(replica, rows, encode, assemble, asyncio.get_running_loop().create_future())
+        job = Job(replica, rows, encode, assemble, asyncio.get_running_loop().create_future(), requester.get())
         with self._changed:
             if self._closed:
                 raise EngineClosedError("the service is shutting down")
@@ -238,8 +238,9 @@ class Engine:
             self._fail(batch, problem)
 
     def _fail(self, batch: Batch, problem: Exception) -> None:
-        logger.error("a batch of %s failed", batch.replica.name, exc_info=problem)
-        self._conclude([(part.job, _failure(problem)) for part in batch.slices])
+        jobs = [part.job for part in batch.slices]
+        logger.error("a batch of %s failed", batch.replica.name, exc_info=problem, extra=_about(jobs))
+        self._conclude([(job, _failure(problem)) for job in jobs])
 
     def _conclude(self, done: list[_Outcome]) -> None:
         """Deliver outcomes; a request that failed needs the rest of its rows no more."""
@@ -265,6 +266,9 @@ class Engine:
                     forward_seconds=computed.forward_seconds,
                     copy_seconds=computed.copy_seconds,
                     encode_seconds=encode_seconds,
+                    requesters=[part.job.requester for part in batch.slices],
+                    began=started,
+                    encoding_began=encoding,
                 )
             )
         with self._changed:
@@ -301,7 +305,7 @@ def _encode(parts: list[_Samples]) -> tuple[list[tuple[Slice, list[Any]]], list[
         try:
             results += _encode_together(encode, alike)
         except Exception:
-            logger.exception("samples could not be encoded together")
+            logger.exception("samples could not be encoded together", extra=_about(part.job for part, _ in alike))
             for each in alike:
                 try:
                     results += _encode_together(encode, [each])
@@ -322,8 +326,13 @@ def _assembled(job: Job) -> Any:
     try:
         return job.assemble(job.results)
     except Exception as problem:
-        logger.exception("an answer could not be assembled")
+        logger.exception("an answer could not be assembled", extra=_about([job]))
         return _failure(problem)
+
+
+def _about(jobs: Iterable[Job]) -> dict[str, list[object]]:
+    """Whose failure it is, for the log's line."""
+    return {"requesters": [job.requester for job in jobs]}
 
 
 def _failure(problem: Exception) -> BatchFailedError:

@@ -33,6 +33,8 @@ class Job:
     encode: Encode
     assemble: Assemble
     future: asyncio.Future[Any]
+    requester: object = None
+    """Whose rows they are."""
     taken: int = 0
     """Rows that are in a batch or done: the first so many."""
     results: list[Any] = field(default_factory=list)

@@ -1,10 +1,15 @@
 """What the engine tells of its work to one who wants to know."""
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
 from service.engine.replica import Replica
+
+requester: ContextVar[object] = ContextVar("requester", default=None)
+"""For whom the code that runs here works: rows that it submits are told of as this one's. Whoever sets it knows what it
+is; its text is its name in the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,11 @@ class BatchReport:
     copy_seconds: float | None
     """None where device and host are the same."""
     encode_seconds: float
+    requesters: Sequence[object]
+    """Whose rows are in it, in the order of `waited_seconds`."""
+    began: float
+    """When its pass did, as time.monotonic has it."""
+    encoding_began: float
 
 
 class Observer(Protocol):
@@ -31,3 +41,14 @@ class Observer(Protocol):
     def batch_done(self, batch: BatchReport) -> None:
         """Before those who wait for it are told."""
         ...
+
+
+class Observers:
+    """Several, told in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def batch_done(self, batch: BatchReport) -> None:
+        for each in self._observers:
+            each.batch_done(batch)

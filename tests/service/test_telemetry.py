@@ -151,7 +151,7 @@ def test_w_is_no_sample_and_copies_count_where_there_are_any() -> None:
     telemetry.serve(["held"])
     mapping = replica(HeldRunner())
     mapping.stage = "mapping"
-    telemetry.batch_done(BatchReport(mapping, 4, 4, 16, [0.1], 0.2, 0.3, 0.4))
+    telemetry.batch_done(BatchReport(mapping, 4, 4, 16, [0.1], 0.2, 0.3, 0.4, [None], 1.0, 1.6))
     assert numbers(telemetry, "latentd_samples_total") == {"held": 0.0}
     assert numbers(telemetry, "latentd_forward_seconds_sum") == {"held,mapping": 0.2}
     assert numbers(telemetry, "latentd_copy_seconds_sum") == {"": 0.3}

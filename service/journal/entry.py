@@ -1,0 +1,51 @@
+"""What is known of a request so far, wherever the code that works for it runs."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from opentelemetry.trace import Span
+
+from service.engine import requester
+
+_CLIENT_LEFT = 499
+_OTHER = "other"
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request's. Nothing in it is a client's text but `id`, `method` and `path`."""
+
+    id: str
+    method: str
+    path: str
+    endpoint: str = _OTHER
+    """A route, or `other`."""
+    status: int = _CLIENT_LEFT
+    """Until there is one: nginx's number for a client that did not wait for it."""
+    code: str | None = None
+    """The error's."""
+    model: str | None = None
+    """name@version."""
+    samples: int | None = None
+    sent_bytes: int = 0
+    whole: bool = False
+    """Whether the answer went out to its end."""
+    batches: list[tuple[float, float]] = field(default_factory=list)
+    """Of each batch that it was in: seconds that it waited, and that the batch took. Engine threads append."""
+    span: Span | None = None
+    client: str | None = None
+    """The address that the connection comes from."""
+    started: float = field(default_factory=time.perf_counter)
+    ended: datetime | None = None
+    seconds: float = 0.0
+    """From start to end."""
+
+    def __str__(self) -> str:
+        return self.id
+
+
+def current_entry() -> Entry:
+    """The entry of the request that the caller works for; where there is none, one that nobody reads."""
+    entry = requester.get()
+    return entry if isinstance(entry, Entry) else Entry("", "", "")

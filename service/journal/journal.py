@@ -1,0 +1,85 @@
+"""Around all of the service: every request has an id, every answer tells it, and one line tells of both."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.engine import BatchReport, requester
+from service.errors import ApiError
+from service.journal.access import LONGEST_PATH, AccessLog
+from service.journal.entry import Entry
+from service.journal.ids import HEADER, request_id
+from service.journal.lines import Form
+from service.journal.spans import Tracing
+
+logger = logging.getLogger("latentd.http")
+
+_PROBES = {"/livez", "/readyz", "/healthz", "/metrics"}
+"""Asked every few seconds: nobody needs to read, nor to trace, that all is well."""
+
+
+class Journal:
+    """The outermost ASGI app."""
+
+    def __init__(self, app: ASGIApp, form: Form | None, tracing: Callable[[], Tracing | None]) -> None:
+        """`form`: of the lines; None: there are none. `tracing` is asked at every request."""
+        self._app = app
+        self._log = None if form is None else AccessLog(form)
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        entry = Entry(request_id(scope["headers"]), scope["method"], scope["path"])
+        if peer := scope.get("client"):
+            entry.client = peer[0]
+        tracing = None if entry.path in _PROBES else self._tracing()
+        if tracing is not None:
+            tracing.begin(entry, scope["headers"])
+        working_for = requester.set(entry)
+        try:
+            await self._answer(entry, scope, receive, send)
+        finally:
+            requester.reset(working_for)
+            if tracing is not None:
+                tracing.end(entry)
+            entry.ended, entry.seconds = datetime.now(UTC), time.perf_counter() - entry.started
+            if self._log is not None and (entry.path not in _PROBES or entry.status >= HTTPStatus.BAD_REQUEST):
+                self._log.add(entry)
+
+    async def _answer(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+        header = (HEADER, entry.id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun, entry.status = True, message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+            elif message["type"] == "http.response.body":
+                entry.sent_bytes += len(message.get("body", b""))
+                entry.whole = not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("%s %s failed", entry.method, entry.path[:LONGEST_PATH])
+            if not begun:
+                problem = ApiError(500, "internal_server_error", "the service failed; its log says why")
+                await problem.response()(scope, receive, send_with_id)
+
+
+class EngineNotes:
+    """An observer of the engine that enters into each request's entry what was done for it."""
+
+    def batch_done(self, batch: BatchReport) -> None:
+        seconds = batch.forward_seconds + (batch.copy_seconds or 0.0) + batch.encode_seconds
+        for entry, waited in zip(batch.requesters, batch.waited_seconds, strict=True):
+            if isinstance(entry, Entry):
+                entry.batches.append((waited, seconds))

@@ -1,0 +1,160 @@
+"""OpenTelemetry spans of requests and of the batches that they share, where an exporter is configured.
+
+The variables are OpenTelemetry's own: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from importlib.metadata import entry_points
+from typing import Any
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
+
+from service.engine import BatchReport
+from service.journal.entry import Entry
+
+logger = logging.getLogger("latentd.tracing")
+
+_NAME = "latentd"
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_LAST_SPANS_SECONDS = 2.0
+_OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+"""Exporters by protocol, as their packages name them."""
+
+
+class Tracing:
+    """Spans, as they end, to one processor. An observer of the engine."""
+
+    def __init__(self, processor: SpanProcessor) -> None:
+        resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", _NAME)})
+        requests = TracerProvider(resource=resource, shutdown_on_exit=False)  # the sampler is the environment's
+        # and a batch is of interest where one of its requests is; each of these is linked
+        limits = SpanLimits(max_links=SpanLimits.UNSET)
+        batches = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, span_limits=limits)
+        self._processor = processor
+        for provider in (requests, batches):
+            provider.add_span_processor(processor)
+        self._requests = requests.get_tracer(_NAME)
+        self._batches = batches.get_tracer(_NAME)
+
+    def begin(self, entry: Entry, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """A request's span, below its `traceparent` if it brought one."""
+        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        entry.span = self._requests.start_span("request", propagate.extract(carrier), SpanKind.SERVER)
+
+    def end(self, entry: Entry) -> None:
+        """The request is over."""
+        span = entry.span
+        if span is None:
+            return
+        span.update_name(f"{entry.method} {entry.endpoint}")
+        facts: dict[str, Any] = {
+            "http.request.method": entry.method,
+            "http.route": entry.endpoint,
+            "http.response.status_code": entry.status,
+            "latentd.request_id": entry.id,
+            "latentd.model": entry.model,
+            "latentd.samples": entry.samples,
+            "error.type": entry.code,
+        }
+        span.set_attributes({name: value for name, value in facts.items() if value is not None})
+        if entry.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+    def batch_done(self, batch: BatchReport) -> None:
+        requests = [
+            (entry.span, waited)
+            for entry, waited in zip(batch.requesters, batch.waited_seconds, strict=True)
+            if isinstance(entry, Entry) and entry.span is not None and entry.span.is_recording()
+        ]
+        if not requests:
+            return
+        clock = time.time_ns() - time.monotonic_ns()
+        whole = self._batches.start_span(
+            f"batch {batch.replica.stage}",
+            Context(),  # of no request, or of all
+            links=[Link(span.get_span_context()) for span, _ in requests],
+            attributes={
+                "latentd.model": batch.replica.name,
+                "latentd.samples": batch.samples,
+                "latentd.room": batch.room,
+            },
+            start_time=_nanoseconds(batch.began, clock),
+        )
+        for span, waited in requests:
+            self._parts(span, Link(whole.get_span_context()), batch, waited, clock)
+        whole.end(_nanoseconds(batch.encoding_began + batch.encode_seconds, clock))
+
+    def close(self) -> None:
+        """Send what is left, if whoever takes it does so soon: no server waits with its end for that."""
+        sending = threading.Thread(target=self._processor.shutdown, name="latentd-last-spans", daemon=True)
+        sending.start()
+        sending.join(_LAST_SPANS_SECONDS)
+        if sending.is_alive():
+            logger.warning("the last spans were not taken within %g seconds and are lost", _LAST_SPANS_SECONDS)
+
+    def _parts(self, request: Span, batch_link: Link, batch: BatchReport, waited: float, clock: int) -> None:
+        """What happened to a request's rows, below its own span."""
+        below = trace.set_span_in_context(request, Context())
+        computed = batch.began + batch.forward_seconds
+        parts = [("queue", batch.began - waited, waited), ("forward", batch.began, batch.forward_seconds)]
+        if batch.copy_seconds is not None:
+            parts.append(("copy", computed, batch.copy_seconds))
+        parts.append(("encode", batch.encoding_began, batch.encode_seconds))
+        for name, began, seconds in parts:
+            part = self._requests.start_span(name, below, links=[batch_link], start_time=_nanoseconds(began, clock))
+            part.end(_nanoseconds(began + seconds, clock))
+
+
+def tracing_from_environment() -> Tracing | None:
+    """As the environment has it; None where it names no exporter, or one that is not installed, which is logged."""
+    name = _exporter_name()
+    if name is None:
+        return None
+    try:
+        exporter = _exporter(name)
+    except Exception as problem:  # noqa: BLE001  # tracing is no reason not to serve
+        logger.error("no spans are sent: %s", problem)
+        return None
+    logger.info("spans go to the exporter %s", name)
+    return Tracing(BatchSpanProcessor(exporter))
+
+
+def _exporter_name() -> str | None:
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    asked = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if not asked and any(os.environ.get(name) for name in _ENDPOINTS):
+        asked = "otlp"
+    if asked in ("", "none"):
+        return None
+    if asked == "otlp":
+        protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), "http/protobuf")
+        return _OTLP.get(protocol, protocol)
+    return asked
+
+
+def _exporter(name: str) -> SpanExporter:
+    found = list(entry_points(group="opentelemetry_traces_exporter", name=name))
+    if not found:
+        hint = ": pip install 'latentd[otlp]'" if name in _OTLP.values() else ""
+        raise LookupError(f"the exporter {name!r} is not installed{hint}")
+    make: Any = found[0].load()
+    exporter: SpanExporter = make()
+    return exporter
+
+
+def _nanoseconds(monotonic: float, clock: int) -> int:
+    return int(monotonic * 1e9) + clock
