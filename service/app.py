@@ -22,6 +22,9 @@ from service.catalog import Catalog, Loader
 from service.endpoints import ENDPOINTS
 from service.engine import Engine
 from service.gateway import Gateway
+from service.guard.access import configured
+from service.guard.connections import Patience, guard_connections
+from service.guard.headers import SecurityHeaders
 from service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 from service.settings import Settings
 from service.telemetry import Telemetry
@@ -35,6 +38,10 @@ except ValidationError as problem:
     sys.exit(f"latentd cannot start: LATENTD_{(found.field or '').upper()}: {found.message}")
 except ValueError as problem:
     sys.exit(f"latentd cannot start: LATENTD_DEVICE: {problem}")
+try:
+    access = configured(settings)
+except ValueError as problem:
+    sys.exit(f"latentd cannot start: {problem}")
 _started: list[Runtime] = []
 """The running service's parts; the last one counts, where a process starts several."""
 
@@ -50,10 +57,11 @@ _GARBAGE_THRESHOLDS = (50_000, 20, 50)
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
-    """Puts the Gateway outermost."""
+    """Puts the Gateway outermost, behind guarded connections."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        return Gateway(super().to_asgi(is_main), lambda: _started[-1])
+        guard_connections(Patience(settings.receive_timeout, settings.send_timeout, settings.max_body))
+        return SecurityHeaders(Gateway(super().to_asgi(is_main), lambda: _started[-1], access))
 
 
 @bentoml.service(name="latentd", workers=1, service_class=GatewayService)
