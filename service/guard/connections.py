@@ -13,8 +13,9 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from uvicorn._types import ASGI3Application
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.guard.headers import FOR_API
 
@@ -77,6 +78,7 @@ class _Guarded(HttpToolsProtocol):
         """Bytes that have come of a request that is not there as a whole, but for the last packet."""
         self._drained = 0
         self._refusal = _MALFORMED
+        self._answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -84,6 +86,9 @@ class _Guarded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._answered is not None:  # uvicorn tells the last request of several that were sent at once, and no other
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         self.watch.remove(self)
 
     def handle_websocket_upgrade(self) -> None:
@@ -111,6 +116,10 @@ class _Guarded(HttpToolsProtocol):
             self._raise(_LARGE_HEAD)
         self._unfinished = 0
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def resume_writing(self) -> None:
         self._drained += 1
