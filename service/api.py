@@ -20,7 +20,7 @@ from service.endpoints import Endpoint
 from service.engine import Engine
 from service.errors import ApiError, invalid, raise_invalid
 from service.guard.access import charged
-from service.guard.body import check_values, read_body
+from service.guard.body import RECEIVING, check_values, read_body
 from service.naming import request_header
 from service.negotiate import EVENTS, JSON
 from service.plans.plan import Plan
@@ -57,10 +57,9 @@ def answering(endpoint: Endpoint) -> Handler:
         samples = 0
         body: bytes | None = None
         try:
-            async with asyncio.timeout(min(seconds, settings.receive_timeout)) as limit:
-                given_up = asyncio.get_running_loop().time() + seconds
+            async with asyncio.timeout(seconds) as limit:
+                request.scope[RECEIVING] = limit
                 body = await read_body(request, settings.max_body)
-                limit.reschedule(given_up)
                 check_values(body, settings.max_samples, catalog.models)
                 try:
                     asked = endpoint.body.model_validate_json(body)

@@ -1,5 +1,7 @@
 """What every answer says to browsers: to take it for what it is called, and to let no other site use it."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _API = "default-src 'none'; frame-ancestors 'none'"
@@ -51,9 +53,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         added = _FOR_PAGES.get(scope.get("path", ""), FOR_API)
 
-        async def send_with_headers(message: Message) -> None:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
+            return send(message)
 
         await self._app(scope, receive, send_with_headers)
