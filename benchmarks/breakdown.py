@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from benchmarks import processes, report
 from benchmarks.rivals.work import MODEL
-from models.hardware import keep_freed_memory
+from models.hardware import keep_freed_memory, memory_bytes
 from service.api import Runtime
 from service.catalog import Catalog, Loader
 from service.engine import Engine, Observers, Replica
@@ -86,7 +86,7 @@ def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.S
         settings.catalog_paths,
         Loader(torch.device("cpu"), engine, deterministic=True),
         MODEL,
-        settings.max_body_bytes,
+        memory_bytes(torch.device("cpu")) // 2,
         telemetry,
     )
     engine.start()

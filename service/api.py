@@ -20,6 +20,8 @@ from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
 from service.engine import Engine
 from service.errors import ApiError, invalid, raise_invalid
+from service.guard.access import charged
+from service.guard.body import RECEIVING, check_values, read_body
 from service.journal.entry import current_entry
 from service.journal.spans import Tracing
 from service.naming import request_header
@@ -55,22 +57,30 @@ def answering(endpoint: Endpoint) -> Handler:
     """Samples as JSON, as the bytes themselves, or as a stream of events."""
 
     async def answer(runtime: Runtime, request: Request) -> Response:
-        seconds = _seconds_allowed(request, runtime.settings.timeout)
+        settings, catalog = runtime.settings, runtime.catalog
+        seconds = _seconds_allowed(request, settings.timeout)
         samples = 0
+        body: bytes | None = None
         try:
-            async with asyncio.timeout(seconds):
-                body = await _read_body(request, runtime.settings.max_body_bytes)
+            async with asyncio.timeout(seconds) as limit:
+                request.scope[RECEIVING] = limit
+                body = await read_body(request, settings.max_body)
+                check_values(body, settings.max_samples, catalog.models)
                 try:
                     asked = endpoint.body.model_validate_json(body)
                 except ValidationError as problem:
                     raise_invalid(problem)
                 accept = ", ".join(request.headers.getlist("accept"))
-                plan = endpoint.plan(asked, accept, runtime.catalog, runtime.settings)
+                plan = endpoint.plan(asked, accept, catalog, settings)
                 request.state.model, samples = plan.model.name, plan.num_samples
                 entry = current_entry()
                 entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
-                job, whole = await _while_connected(request, _carry_out(plan, runtime))
+                with charged(request.scope, samples, runtime.engine.seconds_for):
+                    job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
+            if body is None and settings.receive_timeout < seconds:
+                message = f"the body did not come within {settings.receive_timeout:g} seconds"
+                raise ApiError(408, "request_timeout", message) from problem
             runtime.telemetry.expired_samples.add(amount=samples)
             if seconds < runtime.settings.timeout:
                 runtime.telemetry.own_deadlines.add()
@@ -267,12 +277,3 @@ def _headers(job: Job) -> dict[str, str]:
     if plan.shape.media_type not in (JSON, EVENTS):
         headers["X-Latentd-Request"] = request_header(plan)
     return headers
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise ApiError(413, "body_too_large", f"the body is larger than {limit} bytes")
-    return bytes(body)

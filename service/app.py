@@ -22,6 +22,9 @@ from service.catalog import Catalog, Loader
 from service.endpoints import ENDPOINTS
 from service.engine import Engine, Observers
 from service.gateway import Gateway
+from service.guard.access import configured
+from service.guard.connections import Patience, guard_connections
+from service.guard.headers import SecurityHeaders
 from service.journal.journal import EngineNotes, Journal
 from service.journal.lines import form_for, set_up
 from service.journal.spans import tracing_from_environment
@@ -38,6 +41,10 @@ except ValidationError as problem:
     sys.exit(f"latentd cannot start: LATENTD_{(found.field or '').upper()}: {found.message}")
 except ValueError as problem:
     sys.exit(f"latentd cannot start: LATENTD_DEVICE: {problem}")
+try:
+    access = configured(settings)
+except ValueError as problem:
+    sys.exit(f"latentd cannot start: {problem}")
 _started: list[Runtime] = []
 """The running service's parts; the last one counts, where a process starts several."""
 
@@ -55,12 +62,13 @@ _GARBAGE_THRESHOLDS = (50_000, 20, 50)
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
-    """Puts the Gateway before BentoML, and the Journal before all."""
+    """Puts the Gateway before BentoML, behind guarded connections, and the Journal before all."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        gateway = Gateway(super().to_asgi(is_main), lambda: _started[-1])
+        guard_connections(Patience(settings.receive_timeout, settings.send_timeout, settings.max_body))
+        guarded = SecurityHeaders(Gateway(super().to_asgi(is_main), lambda: _started[-1], access))
         written = form if settings.access_log == "on" else None
-        return Journal(gateway, written, lambda: _started[-1].tracing)
+        return Journal(guarded, written, lambda: _started[-1].tracing)
 
 
 @bentoml.service(

@@ -45,9 +45,9 @@ def invalid(field: str | None, message: str) -> ApiError:
     return ApiError(400, "invalid_request", message, field)
 
 
-def too_busy(message: str, retry_after: float) -> ApiError:
+def too_busy(message: str, retry_after: float, code: str = "queue_full") -> ApiError:
     """429: there may be room in `retry_after` seconds, which the header says in whole ones."""
-    return ApiError(429, "queue_full", message, headers={"Retry-After": str(max(1, math.ceil(retry_after)))})
+    return ApiError(429, code, message, headers={"Retry-After": str(max(1, math.ceil(retry_after)))})
 
 
 def raise_invalid(problem: ValidationError) -> NoReturn:

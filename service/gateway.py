@@ -20,6 +20,7 @@ from service.api import Handler, Runtime, answering, list_directions, list_model
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
+from service.guard.access import OPEN, Access
 from service.journal.entry import current_entry
 from service.openapi import show_document
 
@@ -29,11 +30,14 @@ _CLIENT_LEFT = 499
 """What is counted where nobody is left to be answered; nginx's number for that."""
 _OTHER = "other"
 """The endpoint of all that has no route of ours: nobody can make up new ones."""
+_METRICS = "/metrics"
 _SHOWN: tuple[tuple[str, Handler], ...] = (
     ("/models", list_models),
     ("/models/{name}", show_model),
     ("/models/{name}/directions", list_directions),
     ("/models/{name}/surface", show_surface),
+)
+_OPEN: tuple[tuple[str, Handler], ...] = (  # a page asks for a token itself
     ("/docs.json", show_document),
     ("/explore", show_page),
     ("/explore/{build}/{name}", give_part),
@@ -47,22 +51,32 @@ class Gateway:
     would keep metrics of every path that anybody made up.
     """
 
-    def __init__(self, rest: Starlette, runtime: Callable[[], Runtime]) -> None:
+    def __init__(self, rest: Starlette, runtime: Callable[[], Runtime], access: Access = OPEN) -> None:
         """`runtime` is asked at every request; it begins with the service, after this."""
+
+        def refused(code: str) -> None:
+            runtime().telemetry.rejections.add(code)
+
+        async def bentomls(scope: Scope, receive: Receive, send: Send) -> None:
+            await rest(scope, receive, _with_our_error_body(scope, receive, send))
+
+        def closed(handler: Handler) -> ASGIApp:
+            return access.to_api(_Endpoint(handler, runtime), refused)
+
         self._rest = rest
         counted = partial(_Counted, runtime=runtime)
         limited = partial(_Limited, gate=_Gate(runtime))
-        self._samples = {
-            endpoint.path: limited(endpoint.path, _Endpoint(answering(endpoint), runtime)) for endpoint in ENDPOINTS
-        }
+        self._samples = {endpoint.path: limited(endpoint.path, closed(answering(endpoint))) for endpoint in ENDPOINTS}
         self._router = Router(
             routes=[
                 *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
-                *(Route(path, counted(path, _Endpoint(handler, runtime)), methods=["GET"]) for path, handler in _SHOWN),
+                *(Route(path, counted(path, closed(handler)), methods=["GET"]) for path, handler in _SHOWN),
+                *(Route(path, counted(path, _Endpoint(handler, runtime)), methods=["GET"]) for path, handler in _OPEN),
             ]
         )
         self._other_methods = counted(_OTHER, self._router)
         self._bentomls_files = counted(_OTHER, ExceptionMiddleware(rest.router))
+        self._metrics = access.to_metrics(bentomls, refused)
         self._nothing = counted(_OTHER, Response(status_code=HTTPStatus.NOT_FOUND))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,6 +90,9 @@ class Gateway:
             await self._route(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == _METRICS:
+            await self._metrics(scope, receive, send)
+            return
         matches = {route.matches(scope)[0] for route in self._router.routes}
         if Match.FULL in matches:
             await self._router(scope, receive, send)

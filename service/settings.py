@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -35,7 +35,18 @@ class Settings(BaseSettings):
     """Samples that may wait; beyond, requests are answered 429."""
     max_requests: int = Field(default=256, ge=1)
     """Requests under way; beyond, they are answered 429 unread."""
-    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_body: int = Field(default=8 * 2**20, ge=1024)
+    """Bytes of a request's body; beyond, it is answered 413."""
+    receive_timeout: float = Field(default=30.0, gt=0)
+    """Seconds that a client has to send a request's headers, and then its body."""
+    send_timeout: float = Field(default=30.0, gt=0)
+    """Seconds that a client has to take 256 KiB of an answer."""
+    tokens_file: Path | None = None
+    """A token a line, which clients then have to show; read again when it changes."""
+    tokens: SecretStr = SecretStr("")
+    """The same lines, `;` between, where there is no file."""
+    metrics_token: SecretStr = SecretStr("")
+    """Shown by whoever asks for /metrics; empty: anybody may."""
     timeout: float = Field(default=60.0, gt=0)
     """Seconds until a request is given up with 504; it may name a shorter time in X-Request-Timeout."""
     log: Literal["auto", "json", "console"] = "auto"

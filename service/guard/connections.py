@@ -1,0 +1,224 @@
+"""What a connection may cost before there is a request, and after there is an answer.
+
+An app sees a request once its headers are there, and an answer is over for it once it is handed on. What lies before
+and after is uvicorn's, which has a timeout for idle connections and none for clients that send or read too slowly, nor
+a limit for headers. BentoML lets nobody choose uvicorn's protocol, but uvicorn looks it up by name.
+"""
+
+import asyncio
+import logging
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from uvicorn._types import ASGI3Application
+from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.guard.body import RECEIVING
+from service.guard.headers import FOR_API
+
+logger = logging.getLogger("latentd.guard")
+
+_MOST_HEADERS = 100
+_URL_BYTES = 8 * 2**10
+_HEAD_BYTES = 32 * 2**10
+_CHUNKING = 8
+"""Bytes on the wire for one of a body, at most, in chunks that are no attack."""
+_LINGER_SECONDS = 5.0
+"""For reading and dropping what a client still sends of a request that has its answer: closed at once, a connection
+takes the answer along."""
+_LOOK_SECONDS = 0.5
+_STEP_BYTES = 256 * 2**10
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a client may take, in seconds, and how much it may send, in bytes."""
+
+    receive: float
+    send: float
+    body: int
+
+
+def guard_connections(patience: Patience) -> None:
+    """Servers that uvicorn starts in this process from now on have guarded connections."""
+    guarded = type("GuardedProtocol", (_Guarded,), {"patience": patience, "watch": _Watch()})
+    HTTP_PROTOCOLS["auto"] = guarded  # type: ignore[assignment]  # a class is taken as well as its name
+
+
+class _Refused(Exception):
+    """A head that is not read on."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+_MALFORMED = _Refused(400, "invalid_request", "this is not HTTP")
+_LARGE_HEAD = _Refused(
+    431, "headers_too_large", f"headers are at most {_MOST_HEADERS}, and {_HEAD_BYTES} bytes with the URL"
+)
+_LONG_URL = _Refused(414, "uri_too_long", f"the URL is longer than {_URL_BYTES} bytes")
+_SLOW_HEAD = _Refused(408, "request_timeout", "the headers did not come in time")
+
+
+class _Guarded(HttpToolsProtocol):
+    """uvicorn's own protocol, with ends to everything that it would wait for or keep."""
+
+    patience: Patience
+    watch: "_Watch"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._packet = 0
+        self._unfinished = 0
+        """Bytes that have come of a request that is not there as a whole, but for the last packet."""
+        self._drained = 0
+        self._refusal = _MALFORMED
+        self._answered: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self.watch.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._answered is not None:  # uvicorn tells the last request of several that were sent at once, and no other
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        self.watch.remove(self)
+
+    def handle_websocket_upgrade(self) -> None:
+        self.watch.remove(self)  # it is another protocol's now
+        super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        self._packet = len(data)
+        super().data_received(data)
+        if self._in_head:
+            self._unfinished += len(data)
+            if self._unfinished > _HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(_LONG_URL if not self.headers and len(self.url) > _URL_BYTES else _LARGE_HEAD)
+        elif self.cycle is not None and self.cycle.more_body:
+            self._unfinished += len(data)
+            if self._unfinished > _HEAD_BYTES + _CHUNKING * self.patience.body:  # chunks of nothing, endless trailers
+                self.transport.abort()
+        else:
+            self._unfinished = 0
+
+    def on_headers_complete(self) -> None:
+        if self._unfinished + self._packet > _URL_BYTES:
+            self._check_head()
+        if len(self.headers) > _MOST_HEADERS:
+            self._raise(_LARGE_HEAD)
+        self._unfinished = 0
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def resume_writing(self) -> None:
+        self._drained += 1
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._refusal)
+
+    @property
+    def _in_head(self) -> bool:
+        """Whether a request has begun whose headers are not all there."""
+        return self.scope is not None and (self.cycle is None or self.scope is not self.cycle.scope)
+
+    def waits_for(self) -> tuple[Hashable, float] | None:
+        """What the client has to do, as something that changes once it does, and the seconds that it has for it."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting:
+            return ("take", waiting // _STEP_BYTES, self._drained), self.patience.send
+        if self.cycle is None:
+            return "begin", self.patience.receive
+        if not self.cycle.response_complete:
+            if self.cycle.more_body:
+                return ("send", id(self.cycle)), self.patience.receive
+            return None  # the app is at work, and has a timeout of its own
+        if self.cycle.more_body:
+            return ("stop", id(self.cycle)), _LINGER_SECONDS
+        if self._in_head or self.timeout_keep_alive_task is None:  # or bytes came that begin no request
+            return ("begin", id(self.cycle)), self.patience.receive
+        return None  # uvicorn's timeout for idle connections runs
+
+    def give_up(self) -> None:
+        """The client has not done it."""
+        if self.transport.get_write_buffer_size() or self.transport.is_closing():
+            self.transport.abort()
+        elif self._in_head:
+            self._refuse(_SLOW_HEAD)
+        elif not (self.cycle is None or self.cycle.response_complete) and (
+            reading := self.cycle.scope.pop(RECEIVING, None)  # type: ignore[misc]  # a key of ours
+        ):
+            with suppress(RuntimeError):  # it is over already
+                reading.reschedule(self.loop.time())
+        else:
+            self.transport.close()
+
+    def _check_head(self) -> None:
+        if len(self.url) > _URL_BYTES:
+            self._raise(_LONG_URL)
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _HEAD_BYTES:
+            self._raise(_LARGE_HEAD)
+
+    def _raise(self, refusal: _Refused) -> None:
+        """Out of the parser, which then has uvicorn send what `send_400_response` says."""
+        self._refusal = refusal
+        raise refusal
+
+    def _refuse(self, refusal: _Refused) -> None:
+        body = orjson.dumps({"error": {"code": refusal.code, "message": str(refusal), "field": None}})
+        headers = [
+            *self.server_state.default_headers,
+            *FOR_API,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 %d %s" % (refusal.status, HTTPStatus(refusal.status).phrase.encode())]
+        lines += [name + b": " + value for name, value in headers]
+        self.transport.write(b"\r\n".join((*lines, b"", body)))
+        self.transport.close()
+
+
+class _Watch:
+    """Looks at all connections of a server now and then: a timer each would cost every request."""
+
+    def __init__(self) -> None:
+        self._since: dict[_Guarded, tuple[Hashable, float]] = {}
+        self._looking = False
+
+    def add(self, connection: _Guarded) -> None:
+        self._since[connection] = None, connection.loop.time()
+        if not self._looking:
+            self._looking = True
+            connection.loop.call_later(_LOOK_SECONDS, self._look, connection.loop)
+
+    def remove(self, connection: _Guarded) -> None:
+        self._since.pop(connection, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now, left = loop.time(), 0
+        for connection, (before, since) in list(self._since.items()):
+            task, seconds = connection.waits_for() or (None, 0.0)
+            if task != before:
+                self._since[connection] = task, now
+            elif task is not None and now - since > seconds:
+                connection.give_up()
+                left += 1
+        if left:
+            logger.info("%d connections closed, whose clients sent or read too slowly", left)
+        self._looking = bool(self._since)
+        if self._looking:
+            loop.call_later(_LOOK_SECONDS, self._look, loop)

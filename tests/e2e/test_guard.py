@@ -1,0 +1,365 @@
+"""Who may ask and what may come in, on a real server and its real connections."""
+
+import json
+import os
+import pickle
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import ROOT, Answer, Server, serving
+
+MODELS = str(ROOT / "models" / "checkpoints")
+CLIENT, OTHER, SCRAPER = "client-0123456789abcdef", "other-0123456789abcdef", "scraper-0123456789abcdef"
+UNKNOWN = "unknown-0123456789abcdef"
+PATIENCE = 2
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tokens") / "tokens"
+    file.write_text(f"ci {CLIENT}\nslow {OTHER} rate=0.1 burst=4")
+    return file
+
+
+@pytest.fixture(scope="module")
+def guarded(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    environment = {
+        "LATENTD_MODELS": MODELS,
+        "LATENTD_TOKENS_FILE": str(tokens),
+        "LATENTD_METRICS_TOKEN": SCRAPER,
+        "LATENTD_MAX_BODY": "100000",
+        "LATENTD_RECEIVE_TIMEOUT": str(PATIENCE),
+        "LATENTD_SEND_TIMEOUT": str(PATIENCE),
+    }
+    with serving(tmp_path_factory.mktemp("guarded"), **environment) as running:
+        yield running
+        log = running.log.read_text()
+        assert not [token for token in (CLIENT, OTHER, SCRAPER) if token in log]
+        assert "Traceback" not in log
+
+
+def ask(server: Server, token: str | None = CLIENT, **fields: Any) -> Answer:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return server.call("/generate", json.dumps({"model": "ring-gan"} | fields).encode(), **headers)
+
+
+def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
+    address = urlsplit(server.url)
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(30)
+    connection.connect((address.hostname, address.port))
+    return connection
+
+
+def head(token: str | None = CLIENT, *lines: str) -> bytes:
+    shown = [f"Authorization: Bearer {token}"] if token else []
+    return "\r\n".join(["POST /generate HTTP/1.1", "Host: a", *shown, *lines, "", ""]).encode()
+
+
+def answer(connection: socket.socket) -> Answer:
+    """Reads until the server closes the connection, whole or broken off."""
+    said = b""
+    try:
+        while piece := connection.recv(65536):
+            said += piece
+    except ConnectionError:
+        pass
+    first, _, body = said.partition(b"\r\n\r\n")
+    status, *lines = first.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return Answer(int(status.split()[1]) if said else 0, headers, body)
+
+
+def drip(connection: socket.socket, piece: bytes, times: int, pause: float = 0) -> None:
+    for _ in range(times):
+        connection.sendall(piece)
+        time.sleep(pause)
+
+
+def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# Who may
+
+
+def test_without_a_token_there_is_nothing_but_pages_and_probes(guarded: Server) -> None:
+    for path in ("/models", "/models/ring-gan"):
+        assert guarded.call(path).error == (401, "unauthorized", None)
+    refused = ask(guarded, token=None)
+    assert refused.error == (401, "unauthorized", None)
+    assert refused.headers["www-authenticate"] == "Bearer"
+    wrong = ask(guarded, token=UNKNOWN)
+    assert (wrong.status, wrong.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+    for path in ("/livez", "/readyz", "/healthz", "/", "/docs.json", "/explore", "/static_content/swagger-ui.css"):
+        assert guarded.call(path).status == 200, path
+    assert ask(guarded, seed=1).status == 200
+
+
+def test_metrics_have_a_token_of_their_own(guarded: Server) -> None:
+    assert guarded.call("/metrics").error == (401, "unauthorized", None)
+    assert guarded.call("/metrics", authorization=f"Bearer {CLIENT}").error == (403, "forbidden", None)
+    assert b"latentd_build_info" in guarded.call("/metrics", authorization=f"Bearer {SCRAPER}").body
+    assert ask(guarded, token=SCRAPER).error == (403, "forbidden", None)
+
+
+def test_no_limit_is_another_clients(guarded: Server) -> None:
+    assert ask(guarded, token=OTHER, num_samples=4).status == 200
+    refused = ask(guarded, token=OTHER, num_samples=4)
+    assert refused.error == (429, "rate_limited", None)
+    assert 30 <= int(refused.headers["retry-after"]) <= 40
+    assert ask(guarded, num_samples=4).status == 200
+
+
+def test_tokens_change_while_the_service_runs(guarded: Server, tokens: Path) -> None:
+    before, new = tokens.read_text(), "new-0123456789abcdef"
+    tokens.write_text("nonsense")
+    eventually(lambda: ask(guarded).status == 200 and "the tokens stay as they were" in guarded.log.read_text())
+    tokens.write_text(f"{before}\nci {new}")
+    eventually(lambda: ask(guarded, token=new).status == 200)
+    assert ask(guarded).status == 200
+    tokens.write_text(before)
+    eventually(lambda: ask(guarded, token=new).status == 401)
+    assert new not in guarded.log.read_text()
+
+
+def test_a_token_that_is_none_ends_the_start_and_is_not_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match="latentd cannot start: LATENTD_TOKENS: line 1: ") as failure,
+        serving(tmp_path, LATENTD_TOKENS="hunter2 ci"),
+    ):
+        pass
+    assert "hunter2" not in str(failure.value)
+
+
+# What may come in
+
+
+def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(guarded: Server) -> None:
+    for lines in (["Content-Length: 100001"], ["Content-Length: 100001", "Expect: 100-continue"]):
+        with closing(connect(guarded)) as connection:
+            connection.sendall(head(CLIENT, *lines))
+            refused = answer(connection)
+        assert refused.error == (413, "body_too_large", None)
+
+
+def test_a_body_that_turns_out_too_large(guarded: Server) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(head(CLIENT, "Transfer-Encoding: chunked"))
+        for _ in range(11):
+            connection.sendall(b"2710\r\n" + b" " * 10_000 + b"\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("lines", [["Content-Length: 5000000"], ["Transfer-Encoding: chunked"]])
+def test_whoever_has_no_token_is_answered_before_the_body(guarded: Server, lines: list[str]) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(head(None, *lines, "Expect: 100-continue"))
+        assert answer(connection).error == (401, "unauthorized", None)
+
+
+@pytest.mark.parametrize("piece", [b"1\r\n \r\n", b"X: " + b"x" * 20_000 + b"\r\n"], ids=["body", "trailers"])
+def test_a_request_without_end_is_cut_off(guarded: Server, piece: bytes) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(head(CLIENT, "Transfer-Encoding: chunked") + b"2\r\n{}\r\n")
+        if piece.startswith(b"X"):
+            connection.sendall(b"0\r\n")
+        with pytest.raises(ConnectionError):
+            drip(connection, piece * 10, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("request_", "refusal"),
+    [
+        (b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 9000), (414, "uri_too_long")),
+        (b"GET /%s" % (b"a" * 40_000), (414, "uri_too_long")),
+        (b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % (b"a" * 33_000), (431, "headers_too_large")),
+        (b"GET / HTTP/1.1\r\nX: %s" % (b"a" * 40_000), (431, "headers_too_large")),
+        (b"GET / HTTP/1.1\r\n%s\r\n" % (b"X: a\r\n" * 101), (431, "headers_too_large")),
+        (b"this is not HTTP\r\n\r\n", (400, "invalid_request")),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", (400, "invalid_request")),
+        (
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            (400, "invalid_request"),
+        ),
+    ],
+    ids=["url", "endless url", "header", "endless header", "many headers", "no http", "two lengths", "smuggling"],
+)
+def test_heads_that_are_not_read_on(guarded: Server, request_: bytes, refusal: tuple[int, str]) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(request_)
+        refused = answer(connection)
+    assert refused.error == (*refusal, None)
+    assert refused.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [("/" + "a" * 8000, "", 404), ("/", f"X: {'a' * 30_000}\r\n", 200), ("/", "X: a\r\n" * 97, 200)],
+    ids=["url", "header", "many headers"],
+)
+def test_heads_that_are_as_large_as_may_be(guarded: Server, path: str, headers: str, status: int) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}\r\n".encode())
+        assert answer(connection).status == status
+
+
+# Who takes their time
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [(b"", 0), (b"\r\n", 0), (b"POST /gene", 408), (b"POST /generate HTTP/1.1\r\nHost: a\r\n", 408)],
+    ids=["nothing", "empty line", "half a line", "half a head"],
+)
+def test_a_head_that_does_not_come_is_not_waited_for(guarded: Server, said: bytes, status: int) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(said)
+        given_up = answer(connection)
+    assert given_up.status == status
+    if status:
+        assert given_up.error == (408, "request_timeout", None)
+
+
+def test_a_head_that_drips_is_not_waited_for(guarded: Server) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        with pytest.raises(ConnectionError):
+            drip(connection, b"a", times=100, pause=0.2)
+
+
+@pytest.mark.parametrize("pieces", [1, 100])
+def test_a_body_that_drips_is_not_waited_for(guarded: Server, pieces: int) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(head(CLIENT, "Content-Length: 1000"))
+        connection.settimeout(0.2)
+        for _ in range(pieces):
+            try:
+                connection.sendall(b" ")
+                if connection.recv(1, socket.MSG_PEEK):
+                    break
+            except TimeoutError:
+                pass
+        connection.settimeout(30)
+        assert answer(connection).error == (408, "request_timeout", None)
+
+
+def test_an_answer_that_is_not_taken_is_dropped(guarded: Server) -> None:
+    body = json.dumps({"model": "fashion-dcgan", "num_samples": 256, "seed": 1, "format": "npy"})
+    request = head(CLIENT, f"Content-Length: {len(body)}") + body.encode()
+    with closing(connect(guarded, receive_buffer=4096)) as connection:
+        connection.sendall(request * 16)  # more than the kernel's buffers take
+        port = connection.getsockname()[1]
+        assert holds(guarded, port)
+        eventually(lambda: not holds(guarded, port), seconds=40)
+    eventually(lambda: "sent or read too slowly" in guarded.log.read_text())
+    assert ask(guarded, seed=1).status == 200
+
+
+def holds(server: Server, port: int) -> bool:
+    """Whether a process of the server has the connection that comes from `port`."""
+    server_process = psutil.Process(server.pid)
+    return any(
+        connection.raddr and connection.raddr.port == port
+        for process in server_process.children(recursive=True)
+        for connection in process.net_connections("tcp")
+    )
+
+
+def test_clients_that_send_several_requests_and_leave_are_no_traceback(guarded: Server) -> None:
+    body = json.dumps({"model": "fashion-dcgan", "num_samples": 256, "seed": 1})
+    for _ in range(3):
+        with closing(connect(guarded)) as connection:
+            connection.sendall((head(CLIENT, f"Content-Length: {len(body)}") + body.encode()) * 4)
+            time.sleep(0.1)
+    time.sleep(1)
+    assert "Traceback" not in guarded.log.read_text()
+
+
+# What is said, and what is never done
+
+
+def test_every_answer_tells_browsers_how_to_take_it(guarded: Server) -> None:
+    asked = [("/nope", {}), ("/generate", {}), ("/models", {}), ("/metrics", {}), ("/", {}), ("/docs.json", {})]
+    asked += [("/static_content/nope", {}), ("/explore", {}), ("/livez", {"method": "DELETE"}), ("/readyz", {})]
+    asked += [("/generate", {"method": "OPTIONS", "origin": "http://evil", "access_control_request_method": "POST"})]
+    for path, how in asked:
+        headers = guarded.call(path, **how).headers
+        assert headers["x-content-type-options"] == "nosniff", path
+        assert headers["referrer-policy"] == "no-referrer", path
+        assert headers["cross-origin-resource-policy"] == "same-origin", path
+        assert headers["content-security-policy"].startswith("default-src 'none'; "), path
+        assert not [name for name in headers if name.startswith("access-control")], path
+
+
+class Planted:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.file),)
+
+
+def test_nothing_is_unpickled_fetched_or_opened(guarded: Server, tmp_path: Path) -> None:
+    planted = tmp_path / "planted"
+    payload = pickle.dumps(Planted(planted))
+    kinds = ("application/vnd.bentoml+pickle", "application/json", "application/octet-stream")
+    for path in ("/generate", "/interpolate", "/mix", "/neighbors", "/", "/docs.json", "/readyz", "/generate/submit"):
+        for kind in kinds:
+            headers = {"authorization": f"Bearer {CLIENT}", "content_type": kind, "payload_container": "pickle"}
+            assert 400 <= guarded.call(path, payload, **headers).status < 500, (path, kind)
+    assert not planted.exists()
+    with socket.create_server(("127.0.0.1", 0)) as bait:
+        bait.settimeout(1)
+        url = f"http://127.0.0.1:{bait.getsockname()[1]}/x"
+        for place in (url, "file:///etc/passwd", "/etc/passwd", "../../checkpoints/ring-gan.safetensors"):
+            for field in ("model", "label", "latents", "format", "seed"):
+                refused = ask(guarded, **{field: place})
+                assert refused.status in (400, 404)
+                assert b"root:" not in refused.body
+        with pytest.raises(TimeoutError):
+            bait.accept()
+
+
+def test_bentomls_page_goes_on_working(chromium: Any, guarded: Server) -> None:
+    page = chromium.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(guarded.url)
+    page.locator(".opblock", has_text="/generate").first.click()
+    page.click("text=Try it out")
+    page.fill("textarea", '{"model": "ring-gan", "seed": 1}')
+    page.click("text=Execute")
+    page.wait_for_selector(".live-responses-table")
+    assert "unauthorized" in page.inner_text(".live-responses-table")
+    assert (
+        page.evaluate("performance.getEntriesByType('resource').filter(e => e.name.includes('googletag')).length") == 0
+    )
+    assert errors == []
+    page.close()
+
+
+def test_the_explorer_asks_for_the_token(chromium: Any, guarded: Server) -> None:
+    page = chromium.new_page()
+    page.goto(f"{guarded.url}/explore#model=ring-gan")
+    page.wait_for_selector("#ask[open]")
+    page.fill("#token", CLIENT)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#tiles .pick:not([disabled])")
+    assert page.evaluate("Object.values(localStorage).length") == 0  # kept for the tab alone
+    page.close()

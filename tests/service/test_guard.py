@@ -1,0 +1,387 @@
+"""Who may ask, and how much: tokens, their limits, and what a body may hold."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from service.api import Runtime
+from service.engine import Engine
+from service.errors import ApiError
+from service.gateway import Gateway
+from service.guard import tokens as tokens_module
+from service.guard.access import Access, configured
+from service.guard.account import Account, Bucket, Limits, Visit
+from service.guard.body import check_values
+from service.guard.headers import SecurityHeaders
+from service.guard.tokens import Tokens, parse
+from service.settings import Settings
+from service.telemetry import Telemetry
+from tests.service.fakes import HeldRunner, replica, served
+from tests.service.test_http import FixedCatalog
+
+OLD, NEW, SCRAPER = "old-0123456789abcdef", "new-0123456789abcdef", "scraper-0123456789abcdef"
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# What is written of tokens
+
+
+def test_lines_of_tokens() -> None:
+    text = f"# ours\n\nci {OLD} rate=2.5 burst=10 in_flight=64  # the old one\nci {NEW}\nfree {SCRAPER}=="
+    first, second, third = parse(text)
+    assert [line.name for line in (first, second, third)] == ["ci", "ci", "free"]
+    assert first.limits == Limits(2.5, 10, 64)
+    assert second.limits is third.limits is None
+    assert OLD not in repr(first)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no token"),
+        ("# nothing", "no token"),
+        ("ci", "line 1: a name"),
+        (f"\nc/i {OLD}", "line 2: a name"),
+        ("ci short", "16 to 512"),
+        (f"ci {'x' * 513}", "16 to 512"),
+        (f"ci {OLD}é", "16 to 512"),
+        (f"ci {OLD} 7", "rate="),
+        (f"ci {OLD} rate=-1", "rate="),
+        (f"ci {OLD} rate=nan", "rate="),
+        (f"ci {OLD} rate=1e400", "rate="),
+        (f"ci {OLD} rate=0", "above 0"),
+        (f"ci {OLD} rate=1 rate=2", "at most once"),
+        (f"ci {OLD} burst=1", "burst= needs rate="),
+        (f"ci {OLD} in_flight=1.5", "whole number"),
+        (f"ci {OLD}\nops {OLD}", "twice"),
+    ],
+)
+def test_lines_that_are_not_good_are_named_and_not_quoted(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as problem:
+        parse(text)
+    assert OLD not in str(problem.value)
+
+
+def test_a_name_has_one_set_of_limits(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {OLD} rate=1\nci {NEW} rate=2")
+    with pytest.raises(ValueError, match="ci has different limits"):
+        Tokens.of_file(file)
+
+
+# Tokens that change
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(tokens_module.time, "monotonic", clock)
+    return clock
+
+
+def whose(tokens: Tokens, token: str) -> str | None:
+    account = tokens.whose(token.encode())
+    return account and account.name
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path, clock: Clock) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {OLD}")
+    tokens = Tokens.of_file(file)
+    account = tokens.whose(OLD.encode())
+    (tmp_path / "next").write_text(f"ci {OLD}\nci {NEW} in_flight=5")
+    (tmp_path / "next").rename(file)
+    assert whose(tokens, NEW) is None  # not looked at on every request
+    clock.now += 2
+    assert tokens.whose(NEW.encode()) is tokens.whose(OLD.encode()) is account  # what it has used up is kept
+    file.write_text(f"ci {NEW}")
+    clock.now += 2
+    assert (whose(tokens, OLD), whose(tokens, NEW)) == (None, "ci")
+
+
+@pytest.mark.parametrize("spoil", ["bad", "empty", "gone", "folder", "pipe", "huge", "binary"])
+def test_a_file_that_is_not_good_keeps_the_tokens(
+    spoil: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {OLD}")
+    tokens = Tokens.of_file(file)
+    file.unlink()
+    if spoil == "folder":
+        file.mkdir()
+    elif spoil == "pipe":
+        os.mkfifo(file)
+    elif spoil != "gone":
+        content = {"bad": f"{NEW} ci", "empty": "", "huge": f"ci {NEW}\n" + "#" * 2**20, "binary": "\udcff"}[spoil]
+        file.write_text(content, errors="surrogateescape")
+    clock.now += 2
+    for _ in range(3):
+        assert whose(tokens, OLD) == "ci"
+        clock.now += 2
+    assert len(caplog.messages) == 1  # once, not at every look
+    assert "the tokens stay as they were" in caplog.text
+    assert NEW not in caplog.text
+    assert OLD not in caplog.text
+
+
+# Limits
+
+
+def test_a_bucket_gives_its_rate_after_its_burst() -> None:
+    clock = Clock()
+    bucket = Bucket(rate=10, burst=20, clock=clock)
+    assert bucket.take(15) == 0
+    assert bucket.take(10) == pytest.approx(0.5)
+    clock.now += 0.5
+    assert bucket.take(10) == 0
+    assert bucket.take(1) == pytest.approx(0.1)
+    clock.now += 1000
+    assert bucket.take(20) == 0
+    assert bucket.take(1) > 0  # no more than a burst was saved
+
+
+def test_more_than_a_burst_is_given_to_a_full_bucket_and_paid_for_after() -> None:
+    clock = Clock()
+    bucket = Bucket(rate=10, burst=20, clock=clock)
+    assert bucket.take(100) == 0
+    assert bucket.take(1) == pytest.approx(8.1)
+    clock.now += 8.2
+    assert bucket.take(1) == 0
+
+
+def test_in_flight_is_until_the_answer_ends() -> None:
+    account = Account("ci")
+    account.limit(Limits(in_flight=10))
+    first, second = Visit(account), Visit(account)
+    first.charge(8, float)
+    with pytest.raises(ApiError) as refused:
+        second.charge(4, lambda samples: samples * 2.5)
+    second.end()
+    assert (refused.value.status, refused.value.code) == (429, "too_many_in_flight")
+    assert refused.value.headers == {"Retry-After": "5"}  # two too many, 2.5 s each
+    first.end()
+    Visit(account).charge(10, float)
+    with pytest.raises(ApiError) as never:
+        Visit(account).charge(11, float)
+    assert never.value.status == 400
+
+
+def test_what_the_service_refused_is_not_charged() -> None:
+    account = Account("ci")
+    account.limit(Limits(rate=0.001, burst=10))
+    with pytest.raises(ApiError, match="full"), Visit(account).charge(10, float):
+        raise ApiError(429, "queue_full", "full")
+    with Visit(account).charge(10, float):
+        pass
+    with pytest.raises(ApiError) as refused:
+        Visit(account).charge(1, float)
+    assert refused.value.code == "rate_limited"
+
+
+# At the door
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Any]:
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {OLD} rate=0.01 burst=8 in_flight=8\nfree {NEW}")
+    settings = Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER), max_body=2000, max_samples=8, max_queue=8)
+    telemetry, runner = Telemetry(), HeldRunner()
+    telemetry.serve(["m"])
+    runner.release()
+    engine = Engine(max_queue=8, parallel=1, observer=telemetry)
+    engine.start()
+    runtime = Runtime(settings, FixedCatalog(served(replica(runner, name="m"))), engine, telemetry)
+    app = SecurityHeaders(Gateway(Starlette(), lambda: runtime, configured(settings)))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.telemetry = telemetry
+        yield client
+    engine.close()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        (bearer(""), 401),
+        (bearer("wrong-0123456789abcdef"), 401),
+        (bearer(NEW[:-1]), 401),
+        (bearer(NEW + "x"), 401),
+        (bearer(NEW), 200),
+        ({"Authorization": NEW}, 401),
+        ({"Authorization": f"Basic {NEW}"}, 401),
+        ({"Authorization": f"bearer {NEW}"}, 200),
+        (bearer(SCRAPER), 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/generate", "/interpolate", "/mix", "/neighbors", "/models", "/models/m"])
+def test_the_door(client: Any, path: str, headers: dict[str, str], status: int) -> None:
+    bodies: dict[str, Any] = {
+        "/interpolate": {"keyframes": [{"seed": 1}, {"seed": 2}], "steps": 2},
+        "/mix": {"sources": [{"seed": 1}]},
+    }
+    if path.startswith("/models"):
+        answer = client.get(path, headers=headers)
+    else:
+        answer = client.post(path, json=bodies.get(path, {"num_samples": 1}), headers=headers)
+    assert answer.status_code == status
+    if status >= 400:
+        assert answer.json()["error"]["code"] == {401: "unauthorized", 403: "forbidden"}[status]
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_two_tokens_at_once_are_none(client: Any) -> None:
+    headers = [("Authorization", f"Bearer {NEW}"), ("Authorization", f"Bearer {OLD}")]
+    assert client.get("/models", headers=headers).status_code == 401
+
+
+def test_pages_are_open(client: Any) -> None:
+    assert client.get("/explore").status_code == 200
+
+
+def test_nothing_is_read_for_who_has_no_token() -> None:
+    class Read(Exception):
+        pass
+
+    async def never(*_: Any) -> None:
+        raise Read
+
+    async def ask(headers: list[tuple[bytes, bytes]]) -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        app = Access(Tokens(lambda: f"ci {OLD}")).to_api(lambda scope, receive, send: receive(), sent.append)
+        await app({"type": "http", "headers": headers}, never, send)
+        return sent
+
+    code, start, _ = asyncio.run(ask([]))
+    assert (code, start["status"]) == ("unauthorized", 401)
+    with pytest.raises(Read):
+        asyncio.run(ask([(b"authorization", f"Bearer {OLD}".encode())]))
+
+
+def test_limits_over_http(client: Any) -> None:
+    def ask(samples: int, token: str = OLD) -> Any:
+        return client.post("/generate", json={"num_samples": samples}, headers=bearer(token))
+
+    assert ask(8).status_code == 200
+    refused = ask(8)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+    assert 700 <= int(refused.headers["retry-after"]) <= 800  # eight at a hundredth a second
+    assert ask(8, NEW).status_code == 200
+
+
+def test_refusals_are_counted(client: Any) -> None:
+    client.get("/models")
+    client.post("/generate", json={}, headers=bearer(SCRAPER))
+    (rejections,) = client.telemetry.rejections.collect()
+    counts = {sample.labels["reason"]: sample.value for sample in rejections.samples if sample.name.endswith("total")}
+    assert (counts["unauthorized"], counts["forbidden"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tokens": "ci short"}, "LATENTD_TOKENS: line 1"),
+        ({"tokens": f"ci {OLD}", "tokens_file": Path("x")}, "set one of them"),
+        ({"tokens_file": Path("/nowhere/tokens")}, "LATENTD_TOKENS_FILE: .*No such file"),
+        ({"metrics_token": "short"}, "LATENTD_METRICS_TOKEN: a token has"),
+    ],
+)
+def test_settings_that_would_leave_a_door_open_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        configured(Settings(**settings))
+
+
+def test_tokens_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTD_TOKENS", f"ci {OLD} rate=5; free {NEW}")
+    settings = Settings()
+    assert OLD not in repr(settings)
+    known = configured(settings)._tokens
+    assert known is not None
+    assert [whose(known, token) for token in (OLD, NEW, SCRAPER)] == ["ci", "free", None]
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("application/x-www-form-urlencoded", 200),  # what curl -d says
+        ("application/vnd.bentoml+pickle", 415),
+        ("application/octet-stream", 415),
+        ("multipart/form-data; boundary=x", 415),
+    ],
+)
+def test_a_body_is_json(client: Any, content_type: str, status: int) -> None:
+    answer = client.post("/generate", content=b"{}", headers=bearer(NEW) | {"Content-Type": content_type})
+    assert answer.status_code == status
+
+
+def test_a_body_that_says_that_it_is_too_large_is_not_read(client: Any) -> None:
+    large = client.post("/generate", content=b" " * 2001, headers=bearer(NEW))
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
+    fits = client.post("/generate", content=b"{}".ljust(2000), headers=bearer(NEW))
+    assert fits.status_code == 200
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 100
+
+    assert client.post("/generate", content=pieces(), headers=bearer(NEW)).status_code == 413
+
+
+def test_values_are_counted_before_they_are_parsed() -> None:
+    models = {"m": served(None)}  # latents of eight numbers
+    latents = b'{"latents":[' + b",".join([b"[%s]" % b",".join([b"0.1234567890123456"] * 8)] * 1024) + b"]}"
+    check_values(latents, 1024, models)
+    check_values(b'{"model":"' + b"x" * 2**23 + b'"}', 1024, models)
+    for many in (b"[1," * 10, b"1,", b"[],", b'{"a":1},'):
+        with pytest.raises(ApiError, match="more than any request needs") as refused:
+            check_values(many * 2**18, 1024, models)
+        assert refused.value.status == 400
+
+
+def test_every_answer_is_told_how_to_be_taken(client: Any) -> None:
+    asked: list[Callable[[], Any]] = [
+        lambda: client.get("/nope"),
+        lambda: client.get("/generate"),
+        lambda: client.post("/generate", json={}),
+        lambda: client.post("/generate", json={}, headers=bearer(NEW)),
+        lambda: client.get("/models", headers=bearer(NEW)),
+        lambda: client.get("/explore"),
+    ]
+    for ask in asked:
+        headers = ask().headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["content-security-policy"].startswith("default-src 'none'; ")
+        assert not [name for name in headers if name.startswith("access-control")]
+
+
+def test_tokens_are_long_enough_to_be_made_the_way_that_the_docs_say() -> None:
+    assert parse(f"ci {secrets.token_urlsafe(32)}")
