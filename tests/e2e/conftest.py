@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.explorer import READY, Open, settle
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -111,3 +113,30 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The shipped catalog, as `make serve` serves it."""
     with serving(tmp_path_factory.mktemp("bentoml"), LATENTD_MODELS=str(ROOT / "models" / "checkpoints")) as running:
         yield running
+
+
+@pytest.fixture
+def look(chromium: Any, server: Server) -> Iterator[Open]:
+    """Opens the explorer at a fragment; nothing may be said on the console when the test ends."""
+    said: list[str] = []
+    pages: list[Any] = []
+
+    def load(
+        fragment: str = "", width: int = 1440, height: int = 900, expect_errors: bool = False, **options: Any
+    ) -> Any:
+        page = chromium.new_page(viewport={"width": width, "height": height}, **options)
+        pages.append(page)
+        if not expect_errors:
+            page.on(
+                "console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None
+            )
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(f"{server.url}/explore{fragment}")
+        page.wait_for_selector(READY)
+        settle(page)
+        return page
+
+    yield load
+    for page in pages:
+        page.close()
+    assert said == []

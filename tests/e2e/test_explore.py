@@ -1,97 +1,24 @@
 """The explorer as a person meets it: a real browser on a real server."""
 
-import base64
 import json
-import re
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Answer, Server, serving
-
-CONDITIONAL = "#model=fashion-dcgan-conditional"
-RING = "#model=ring-gan"
-READY = "#tiles .pick:not([disabled])"
-Open = Callable[..., Any]
-
-
-@pytest.fixture
-def look(chromium: Any, server: Server) -> Iterator[Open]:
-    """Opens the explorer at a fragment; nothing may be said on the console when the test ends."""
-    said: list[str] = []
-    pages: list[Any] = []
-
-    def load(
-        fragment: str = "", width: int = 1440, height: int = 900, expect_errors: bool = False, **options: Any
-    ) -> Any:
-        page = chromium.new_page(viewport={"width": width, "height": height}, **options)
-        pages.append(page)
-        if not expect_errors:
-            page.on(
-                "console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None
-            )
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(f"{server.url}/explore{fragment}")
-        page.wait_for_selector(READY)
-        settle(page)
-        return page
-
-    yield load
-    for page in pages:
-        page.close()
-    assert said == []
-
-
-def settle(page: Any) -> None:
-    """Until everything that was asked for is shown."""
-    page.wait_for_selector("main:not(:has([aria-busy=true])):has(#request:not(:empty))", state="attached")
-
-
-def until(page: Any, expression: str) -> None:
-    """Playwright's own way evaluates strings within the page, which its policy forbids."""
-    deadline = time.monotonic() + 30
-    while not page.evaluate(expression):
-        assert time.monotonic() < deadline, expression
-        page.wait_for_timeout(20)
-
-
-def shown_bytes(page: Any) -> bytes:
-    return base64.b64decode(page.get_attribute("#seen img", "src").partition(",")[2])
-
-
-def pick(page: Any, *tiles: int) -> None:
-    for tile in tiles:
-        page.click(f"#tiles .tile:nth-of-type({tile}) .pick")
-        settle(page)
-
-
-def slide(page: Any, slider: str, value: float, held: bool = False) -> None:
-    """Move a slider, and let go of it unless it is `held`."""
-    page.eval_on_selector(
-        slider, "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
-    )
-    if not held:
-        page.dispatch_event(slider, "change")
-    settle(page)
-
-
-def run_what_is_written(page: Any, folder: Path) -> bytes:
-    """The one file that the copied command or program writes."""
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.click("#copy")
-    text = page.evaluate("navigator.clipboard.readText()")
-    assert text == page.inner_text("#request")
-    folder.mkdir()
-    command = ["bash", "-ec", text] if text.startswith("curl") else [sys.executable, "-c", text]
-    subprocess.run(command, cwd=folder, check=True, timeout=60)
-    (file,) = folder.iterdir()
-    return file.read_bytes()
+from tests.e2e.conftest import Answer, Server
+from tests.e2e.explorer import (
+    CONDITIONAL,
+    READY,
+    RING,
+    Open,
+    pick,
+    run_what_is_written,
+    settle,
+    shown_bytes,
+    slide,
+    until,
+)
 
 
 def test_a_wall_is_one_request_and_one_sample_is_picked(chromium: Any, server: Server) -> None:
@@ -111,28 +38,6 @@ def test_a_wall_is_one_request_and_one_sample_is_picked(chromium: Any, server: S
     assert page.locator("#tiles .pick img").count() == 40
     assert page.locator("#tray li").count() == 1
     page.close()
-
-
-def test_the_page_may_load_nothing_from_elsewhere(server: Server) -> None:
-    page = server.call("/explore")
-    assert page.status == 200
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert "unsafe" not in page.headers["content-security-policy"]
-    assert page.headers["cache-control"] == "no-cache"
-    assert not re.search(rb"(src|href)=.(https?:)?//", page.body)
-    (script,) = re.findall(rb'src="(explore/[0-9a-f]{12}/main\.js)"', page.body)
-    part = server.call("/" + script.decode())
-    assert part.status == 200
-    assert "immutable" in part.headers["cache-control"]
-    assert part.headers["content-type"].startswith("text/javascript")
-
-
-@pytest.mark.parametrize(
-    "path", ["/explore/000000000000/main.js", "/explore/{build}/index.html", "/explore/{build}/..%2f__init__.py"]
-)
-def test_what_is_no_part_of_the_page_is_not_given(server: Server, path: str) -> None:
-    build = re.findall(rb"explore/([0-9a-f]{12})/", server.call("/explore").body)[0].decode()
-    assert server.call(path.format(build=build)).status == 404
 
 
 @pytest.mark.parametrize("language", ["curl", "python"])
@@ -254,27 +159,6 @@ def test_a_link_shows_the_same(look: Open) -> None:
     assert again.evaluate(pictures) == page.evaluate(pictures)
 
 
-def test_a_link_to_another_version_says_so(look: Open) -> None:
-    page = look("#model=fashion-dcgan@000000000000&pick=5")
-    assert "is of version 000000000000" in page.inner_text("#notice")
-
-
-@pytest.mark.parametrize(
-    "fragment",
-    [
-        "#model=none",
-        "#pick=x,-1,99999999999,5:Bag",
-        "#lock=a:b,9999:1&plane=9,9&push=%00:1e999&at=-3",
-        "#first=4294967295",
-        "#%%%",
-    ],
-)
-def test_links_that_make_no_sense_open_the_page(look: Open, fragment: str) -> None:
-    page = look(fragment)
-    assert page.locator("#tray li").count() >= 1
-    assert page.locator("#tiles .pick img").count() == 40
-
-
 def test_locked_samples_stay_through_a_reroll(look: Open) -> None:
     page = look()
     third = "document.querySelectorAll('#tiles img')[2].src"
@@ -327,81 +211,6 @@ def test_the_skip_link_leads_to_the_stage_and_changes_nothing(look: Open) -> Non
     assert page.locator("#tray li").count() == 3
 
 
-def test_another_fragment_is_another_state(look: Open, server: Server) -> None:
-    page = look("#model=fashion-dcgan&pick=1,2")
-    page.evaluate("location.hash = '#model=ring-gan&pick=7'")
-    page.wait_for_selector("#tiles.field")
-    settle(page)
-    assert page.locator("#tray li").count() == 1
-    page.evaluate("location.hash = '#view=pulse'")
-    page.wait_for_selector("#pulse", state="visible")
-    assert not page.is_visible("#explore")
-
-
-def test_a_model_chosen_while_another_answers(look: Open) -> None:
-    page = look(RING)
-
-    def later(route: Any) -> None:
-        page.wait_for_timeout(300)
-        route.continue_()
-
-    page.route("**/generate", later)
-    page.click("#reroll")
-    page.select_option("#model", "fashion-dcgan")
-    page.select_option("#model", "fashion-dcgan-conditional")
-    until(page, "document.getElementById('request').textContent.includes('fashion-dcgan-conditional')")
-    settle(page)
-    assert page.locator("#tiles .pick img").count() == 40
-    assert "fashion-dcgan-conditional@" in page.inner_text("#request")
-
-
-def test_an_answer_that_is_cut_off_is_asked_for_again(look: Open) -> None:
-    page = look(expect_errors=True)
-    cut: list[bool] = []
-
-    def cut_first(route: Any) -> None:
-        if cut:
-            route.continue_()
-        else:
-            cut.append(True)
-            route.fulfill(status=200, content_type="application/json", body='{"samples": [')
-
-    page.route("**/generate", cut_first)
-    page.click("#reroll")
-    page.wait_for_selector("#notice:not([hidden])")
-    assert "cut off" in page.inner_text("#notice")
-    page.wait_for_selector("#notice", state="hidden")
-    settle(page)
-    assert page.locator("#tiles .pick img").count() == 40
-
-
-def test_directions_that_are_found_anew_are_shown(chromium: Any, tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    models.mkdir()
-    for name in ("fashion-dcgan.safetensors", "fashion-dcgan.directions.safetensors"):
-        shutil.copy(ROOT / "models" / "checkpoints" / name, models / name)
-    with serving(tmp_path / "bentoml", LATENTD_MODELS=str(models)) as server:
-        page = chromium.new_page()
-        page.goto(f"{server.url}/explore#pick=5&push=trouser:2")
-        page.wait_for_selector(READY)
-        settle(page)
-        (models / "fashion-dcgan.directions.safetensors").unlink()
-        wait_until_forgotten(server)
-        page.click("#reroll")
-        until(page, "!document.getElementById('slider-push-trouser')")
-        settle(page)
-        assert "found anew" in page.inner_text("#said")
-        assert "directions" not in page.inner_text("#request")
-        page.close()
-
-
-def wait_until_forgotten(server: Server) -> None:
-    deadline = time.monotonic() + 30
-    while server.call("/models/fashion-dcgan").json["directions_version"] is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def test_back_undoes_a_reroll(look: Open) -> None:
     page = look()
     first = "document.querySelector('#tiles img')?.src"
@@ -425,45 +234,6 @@ def test_picks_are_put_back(look: Open) -> None:
     assert page.locator("#downloads button").count() == 0
 
 
-def test_a_way_that_plays_goes_on_while_a_slider_is_held(look: Open) -> None:
-    page = look("#model=fashion-dcgan&pick=1,2,3&way=travel&at=30")
-    page.click("#play")
-    slide(page, "#slider-truncation", 0.5, held=True)
-    page.click("#languages [data-value=python]")  # buttons can be pressed meanwhile
-    until(page, "document.getElementById('play').textContent === 'Play'")
-    assert page.inner_text("#caption").endswith("frame 47 of 47")
-    assert page.inner_text("#request").startswith("import base64")
-
-
-def test_no_token_is_an_answer_too(look: Open) -> None:
-    page = look(expect_errors=True)
-    asked: list[str] = []
-
-    def want_token(route: Any) -> None:
-        asked.append(route.request.url)
-        body = {"error": {"code": "unauthorized", "message": "a token is needed", "field": None}}
-        route.fulfill(status=401, json=body)
-
-    page.route("**/generate", want_token)
-    page.click("#reroll")
-    page.wait_for_selector("#ask[open]")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#notice:not([hidden])")
-    assert page.inner_text("#said") == "A token is needed."
-    assert len(asked) == 1
-
-
-def test_a_link_is_copied_where_there_is_no_clipboard(look: Open) -> None:
-    page = look()
-    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
-    page.click("#link")
-    until(page, "document.getElementById('link').textContent === 'Copied'")
-    page.fill("#seed", "")
-    page.focus("#seed")
-    page.keyboard.press("Control+V")
-    assert page.input_value("#seed").startswith("http")
-
-
 def test_controls_are_there_only_where_the_model_can(look: Open) -> None:
     page = look()
     assert not page.is_visible("#class-picker")
@@ -473,87 +243,6 @@ def test_controls_are_there_only_where_the_model_can(look: Open) -> None:
     assert page.locator("#class option").count() == 11
     page.click("#modes [data-value=travel]", force=True)  # one sample is picked
     assert page.get_attribute("#modes [data-value=travel]", "aria-pressed") == "false"
-
-
-def test_a_busy_service_is_said_in_words_and_asked_again(look: Open) -> None:
-    page = look(expect_errors=True)
-    refusals = 0
-
-    def refuse_once(route: Any) -> None:
-        nonlocal refusals
-        refusals += 1
-        if refusals > 1:
-            route.continue_()
-            return
-        body = {"error": {"code": "queue_full", "message": "4096 samples are waiting", "field": None}}
-        route.fulfill(status=429, headers={"Retry-After": "1"}, json=body)
-
-    page.route("**/generate", refuse_once)
-    page.click("#reroll")
-    page.wait_for_selector("#notice:not([hidden])")
-    assert "busy" in page.inner_text("#notice")
-    assert "1 s" in page.inner_text("#notice")
-    page.wait_for_selector("#notice", state="hidden")
-    assert refusals == 2
-
-
-def test_a_service_that_wants_a_token_is_given_it(look: Open) -> None:
-    page = look(expect_errors=True)
-    seen: list[str | None] = []
-
-    def want_token(route: Any) -> None:
-        sent = route.request.headers.get("authorization")
-        seen.append(sent)
-        if sent == "Bearer open-sesame":
-            route.continue_()
-            return
-        body = {"error": {"code": "unauthorized", "message": "a token is needed", "field": None}}
-        route.fulfill(status=401, json=body)
-
-    page.route("**/generate", want_token)
-    page.click("#reroll")
-    page.wait_for_selector("#ask[open]")
-    assert "A token is needed" in page.inner_text("#ask")
-    page.fill("#token", "open-sesame")
-    page.keyboard.press("Enter")
-    settle(page)
-    assert seen == [None, "Bearer open-sesame"]
-    page.click("#modes [data-value=sample]")
-    settle(page)
-    assert "open-sesame" not in page.content()
-    assert "$LATENTD_TOKEN" in page.inner_text("#request")
-
-
-def test_a_slider_in_motion_has_one_request_under_way(look: Open) -> None:
-    page = look()
-    under_way, most = 0, 0
-
-    def begun(request: Any) -> None:
-        nonlocal under_way, most
-        if request.method == "POST":
-            under_way += 1
-            most = max(most, under_way)
-
-    def done(request: Any) -> None:
-        nonlocal under_way
-        if request.method == "POST":
-            under_way -= 1
-
-    page.on("request", begun)
-    page.on("requestfinished", done)
-    page.evaluate(
-        """async () => {
-          const slider = document.getElementById("slider-truncation");
-          for (let step = 0; step < 60; step += 1) {
-            slider.value = 1 - step / 80;
-            slider.dispatchEvent(new Event("input"));
-            await new Promise((wait) => setTimeout(wait, 5));
-          }
-        }"""
-    )
-    settle(page)
-    assert most == 1
-    assert '"truncation":0.26' in page.inner_text("#request")
 
 
 def test_what_is_downloaded_is_what_it_says(look: Open) -> None:
