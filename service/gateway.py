@@ -16,7 +16,16 @@ from starlette.responses import Response
 from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import Handler, Runtime, answering, list_directions, list_models, show_model, show_surface
+from service.api import (
+    Handler,
+    Runtime,
+    answering,
+    in_our_words,
+    list_directions,
+    list_models,
+    show_model,
+    show_surface,
+)
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
@@ -66,7 +75,7 @@ class Gateway:
         self._rest = rest
         counted = partial(_Counted, runtime=runtime)
         limited = partial(_Limited, gate=_Gate(runtime))
-        self._samples = {endpoint.path: limited(endpoint.path, closed(answering(endpoint))) for endpoint in ENDPOINTS}
+        self._samples = {endpoint.path: limited(endpoint.path, closed(answering(in_our_words(endpoint)))) for endpoint in ENDPOINTS}
         self._router = Router(
             routes=[
                 *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
