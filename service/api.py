@@ -50,6 +50,11 @@ class Runtime:
     tracing: Tracing | None = None
     """None: no exporter of spans is configured."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model to serve, and what serves it."""
+        return bool(self.catalog.models) and self.engine.alive
+
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
 
