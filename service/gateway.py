@@ -32,7 +32,7 @@ from service.explorer import give_part, show_page
 from service.guard.access import OPEN, Access
 from service.journal.entry import current_entry
 from service.openapi import show_document
-from service.protocols import kserve
+from service.protocols import kserve, openai
 from service.protocols.errors import Rephrase, rephrasing
 
 logger = logging.getLogger("latentd.http")
@@ -45,6 +45,7 @@ _METRICS = "/metrics"
 _SAMPLES: dict[str, Handler] = {
     **{endpoint.path: answering(in_our_words(endpoint)) for endpoint in ENDPOINTS},
     **kserve.SAMPLES,
+    **openai.SAMPLES,
 }
 _SHOWN: dict[str, Handler] = {
     "/models": list_models,
@@ -52,6 +53,7 @@ _SHOWN: dict[str, Handler] = {
     "/models/{name}/directions": list_directions,
     "/models/{name}/surface": show_surface,
     **kserve.SHOWN,
+    **openai.SHOWN,
 }
 _OPEN: dict[str, Handler] = {  # a page asks for a token itself
     "/docs.json": show_document,
@@ -59,7 +61,7 @@ _OPEN: dict[str, Handler] = {  # a page asks for a token itself
     "/explore/{build}/{name}": give_part,
     **kserve.OPEN,
 }
-_REPHRASED: dict[str, Rephrase] = {"v2": kserve.rephrase}
+_REPHRASED: dict[str, Rephrase] = {"v1": openai.rephrase, "v2": kserve.rephrase}
 """Whose error bodies are not ours, by the beginning of the path."""
 
 
