@@ -40,6 +40,7 @@ class _Name(BaseModel):
     truncation: float | None = None
     directions: dict[str, float] | None = None
     directions_version: str | None = Field(None, max_length=100)
+    scale: int | None = None
     endpoint: Literal["/generate", "/interpolate", "/mix", "/neighbors"] = "/generate"
     request: dict[str, JsonValue] | None = None
     index: int | None = Field(None, ge=0)
@@ -94,6 +95,11 @@ def _read(content: bytes, file: Path) -> Recipe:
         )
     try:
         name = _Name.model_validate_json(text)
+        if name.scale is not None:
+            raise click.ClickException(
+                f"{file} was enlarged {name.scale} times, by POST /v1/images/generations; make it again with its "
+                f"seed {name.seed}, size and model {name.model}@{name.version} there"
+            )
         if name.request is not None:
             media_type = "application/json" if name.index is not None else _MEDIA_TYPES[str(name.request["format"])]
             return Recipe(name.endpoint, name.request, name.fingerprint, name.index, media_type)

@@ -22,7 +22,7 @@ def encoder(plan: Plan) -> Encode:
     if shape.moving:
         return _sketches(output)
     if shape.envelope in ("json", "single"):
-        return _files(output, shape.format)
+        return _files(output, shape.format, plan.scale)
     return list  # one file of all samples is encoded when all are there
 
 
@@ -32,8 +32,15 @@ def _sketches(output: OutputKind) -> Encode:
 
 
 @cache
-def _files(output: OutputKind, format: str) -> Encode:
-    return lambda samples: output.encode(samples, format)
+def _files(output: OutputKind, format: str, scale: int) -> Encode:
+    if scale == 1:
+        return lambda samples: output.encode(samples, format)
+    return lambda samples: [file for sample in samples for file in output.encode(_enlarged(sample, scale), format)]
+
+
+def _enlarged(image: Samples, scale: int) -> Samples:
+    """[C, H, W] → [1, C, H·scale, W·scale], every pixel a square: one at a time, because these are large."""
+    return image.repeat(scale, axis=-2).repeat(scale, axis=-1)[None]
 
 
 def assemble(points: Points, results: list[Any]) -> bytes:

@@ -6,10 +6,10 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Send
@@ -36,6 +36,7 @@ logger = logging.getLogger("latentd.http")
 _STREAM_HEADERS = {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """The last keeps nginx from holding events back."""
 _T = TypeVar("_T")
+_Body = TypeVar("_Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -49,29 +50,77 @@ class Runtime:
     tracing: Tracing | None = None
     """None: no exporter of spans is configured."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model to serve, and what serves it."""
+        return bool(self.catalog.models) and self.engine.alive
+
 
 Handler = Callable[[Runtime, Request], Awaitable[Response]]
 
 
-def answering(endpoint: Endpoint) -> Handler:
+@dataclass(frozen=True)
+class Answer:
+    """Samples that were computed, as `/generate` and its like would answer."""
+
+    job: Job
+    body: bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What names the samples."""
+        return _headers(self.job)
+
+
+class Wish(NamedTuple):
+    """What a request was found to want."""
+
+    plan: Plan
+    put: Callable[[Answer], Awaitable[Response]]
+    """How the answer is put to whoever asked."""
+
+
+Understand = Callable[[Runtime, Request, bytes], Wish]
+"""From a request and its body to what it wants; ApiError says what is wrong with it."""
+
+
+def in_our_words(endpoint: Endpoint) -> Understand:
     """Samples as JSON, as the bytes themselves, or as a stream of events."""
 
+    def understand(runtime: Runtime, request: Request, body: bytes) -> Wish:
+        asked = parsed(endpoint.body, body, runtime)
+        accept = ", ".join(request.headers.getlist("accept"))
+        return Wish(endpoint.plan(asked, accept, runtime.catalog, runtime.settings), _as_it_is)
+
+    return understand
+
+
+def parsed(kind: type[_Body], body: bytes, runtime: Runtime) -> _Body:
+    """A body of JSON; ApiError 400 names the field at fault."""
+    check_values(body, runtime.settings.max_samples, runtime.catalog.models)
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as problem:
+        raise_invalid(problem)
+
+
+async def _as_it_is(answer: Answer) -> Response:
+    return Response(answer.body, media_type=answer.job.points.plan.shape.media_type, headers=answer.headers)
+
+
+def answering(understand: Understand, raw: bool = False) -> Handler:
+    """Answers with samples what `understand` makes of a request, whose body may be `raw` bytes instead of JSON."""
+
     async def answer(runtime: Runtime, request: Request) -> Response:
-        settings, catalog = runtime.settings, runtime.catalog
+        settings = runtime.settings
         seconds = _seconds_allowed(request, settings.timeout)
         samples = 0
         body: bytes | None = None
         try:
             async with asyncio.timeout(seconds) as limit:
                 request.scope[RECEIVING] = limit
-                body = await read_body(request, settings.max_body)
-                check_values(body, settings.max_samples, catalog.models)
-                try:
-                    asked = endpoint.body.model_validate_json(body)
-                except ValidationError as problem:
-                    raise_invalid(problem)
-                accept = ", ".join(request.headers.getlist("accept"))
-                plan = endpoint.plan(asked, accept, catalog, settings)
+                body = await read_body(request, settings.max_body, raw)
+                plan, put = understand(runtime, request, body)
                 request.state.model, samples = plan.model.name, plan.num_samples
                 entry = current_entry()
                 entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
@@ -88,11 +137,10 @@ def answering(endpoint: Endpoint) -> Handler:
         except ClientDisconnect:
             runtime.telemetry.abandoned_samples.add(amount=samples)
             raise
-        headers = _headers(job)
         if whole is None:
             events = _in_time(job, seconds, runtime.telemetry)
-            return _EventStream(events, seconds, headers | _STREAM_HEADERS)
-        return Response(whole, media_type=plan.shape.media_type, headers=headers)
+            return _EventStream(events, seconds, _headers(job) | _STREAM_HEADERS)
+        return await put(Answer(job, whole))
 
     return answer
 

@@ -124,7 +124,7 @@ class Latentd:
         return await answer_in_process(self.runtime, endpoint, fields)
 
     def __is_ready__(self) -> bool:
-        return bool(self.runtime.catalog.models) and self.runtime.engine.alive
+        return self.runtime.ready
 
     def __metrics__(self, bentomls_own: str) -> str:
         return bentomls_own + exposition(self.runtime, device)

@@ -16,13 +16,24 @@ from starlette.responses import Response
 from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import Handler, Runtime, answering, list_directions, list_models, show_model, show_surface
+from service.api import (
+    Handler,
+    Runtime,
+    answering,
+    in_our_words,
+    list_directions,
+    list_models,
+    show_model,
+    show_surface,
+)
 from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
 from service.guard.access import OPEN, Access
 from service.journal.entry import current_entry
 from service.openapi import show_document
+from service.protocols import kserve, openai
+from service.protocols.errors import Rephrase, rephrasing
 
 logger = logging.getLogger("latentd.http")
 
@@ -31,17 +42,27 @@ _CLIENT_LEFT = 499
 _OTHER = "other"
 """The endpoint of all that has no route of ours: nobody can make up new ones."""
 _METRICS = "/metrics"
-_SHOWN: tuple[tuple[str, Handler], ...] = (
-    ("/models", list_models),
-    ("/models/{name}", show_model),
-    ("/models/{name}/directions", list_directions),
-    ("/models/{name}/surface", show_surface),
-)
-_OPEN: tuple[tuple[str, Handler], ...] = (  # a page asks for a token itself
-    ("/docs.json", show_document),
-    ("/explore", show_page),
-    ("/explore/{build}/{name}", give_part),
-)
+_SAMPLES: dict[str, Handler] = {
+    **{endpoint.path: answering(in_our_words(endpoint)) for endpoint in ENDPOINTS},
+    **kserve.SAMPLES,
+    **openai.SAMPLES,
+}
+_SHOWN: dict[str, Handler] = {
+    "/models": list_models,
+    "/models/{name}": show_model,
+    "/models/{name}/directions": list_directions,
+    "/models/{name}/surface": show_surface,
+    **kserve.SHOWN,
+    **openai.SHOWN,
+}
+_OPEN: dict[str, Handler] = {  # a page asks for a token itself
+    "/docs.json": show_document,
+    "/explore": show_page,
+    "/explore/{build}/{name}": give_part,
+    **kserve.OPEN,
+}
+_REPHRASED: dict[str, Rephrase] = {"v1": openai.rephrase, "v2": kserve.rephrase}
+"""Whose error bodies are not ours, by the beginning of the path."""
 
 
 class Gateway:
@@ -66,12 +87,15 @@ class Gateway:
         self._rest = rest
         counted = partial(_Counted, runtime=runtime)
         limited = partial(_Limited, gate=_Gate(runtime))
-        self._samples = {endpoint.path: limited(endpoint.path, closed(answering(endpoint))) for endpoint in ENDPOINTS}
+        self._samples = {path: limited(path, closed(handler)) for path, handler in _SAMPLES.items()}
         self._router = Router(
             routes=[
                 *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
-                *(Route(path, counted(path, closed(handler)), methods=["GET"]) for path, handler in _SHOWN),
-                *(Route(path, counted(path, _Endpoint(handler, runtime)), methods=["GET"]) for path, handler in _OPEN),
+                *(Route(path, counted(path, closed(handler)), methods=["GET"]) for path, handler in _SHOWN.items()),
+                *(
+                    Route(path, counted(path, _Endpoint(handler, runtime)), methods=["GET"])
+                    for path, handler in _OPEN.items()
+                ),
             ]
         )
         self._other_methods = counted(_OTHER, self._router)
@@ -84,7 +108,13 @@ class Gateway:
             await self._rest(scope, receive, send)
         elif scope["type"] == "websocket":  # nobody here speaks it
             await send({"type": "websocket.close"})
-        elif scope["method"] == "POST" and (app := self._samples.get(scope["path"])):
+        else:
+            if (rephrase := _REPHRASED.get(scope["path"][1:].partition("/")[0])) is not None:
+                send = rephrasing(send, rephrase)
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST" and (app := self._samples.get(scope["path"])):
             await app(scope, receive, send)  # as the router would, but sooner
         else:
             await self._route(scope, receive, send)

@@ -44,6 +44,8 @@ def sample_name(points: Points, index: int) -> str:
         name["truncation"] = plan.truncation
     if plan.shift is not None:
         name |= plan.shift.facts
+    if plan.scale != 1:
+        name["scale"] = plan.scale
     return _ascii(name)
 
 

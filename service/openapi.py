@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from models.outputs import Output, animation
 from service.endpoints import ENDPOINTS, Endpoint
 from service.negotiate import EVENTS, JSON
+from service.protocols import kserve, openai
 
 _Schema = dict[str, Any]
 
@@ -35,6 +36,7 @@ _ERRORS = {
 }
 _OF_FACTS = (401, 403, 404, 500)
 
+_TEMPLATE = "#/components/schemas/{model}"
 _TEXT: _Schema = {"type": "string"}
 _WHOLE: _Schema = {"type": "integer", "minimum": 0}
 _SEED: _Schema = {"type": ["integer", "null"], "description": "null for a sample that is no seed's"}
@@ -53,7 +55,7 @@ async def show_document(_: object, request: Request) -> Response:
 def document() -> _Schema:
     """OpenAPI 3.1."""
     bodies = [(endpoint.body, "validation") for endpoint in ENDPOINTS]
-    _, schemas = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]  # a literal
+    _, schemas = models_json_schema(bodies, ref_template=_TEMPLATE)  # type: ignore[arg-type]  # a literal
     return {
         "openapi": "3.1.0",
         "info": {
@@ -65,10 +67,16 @@ def document() -> _Schema:
         },
         "servers": [{"url": "."}],
         "security": [{}, {"token": []}],
-        "paths": {endpoint.path: {"post": _samples(endpoint)} for endpoint in ENDPOINTS} | _of_models() | _of_service(),
+        "paths": {endpoint.path: {"post": _samples(endpoint)} for endpoint in ENDPOINTS}
+        | _of_models()
+        | _of_kserve()
+        | _of_openai()
+        | _of_service(),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {name: _null_is_absent(schema) for name, schema in schemas["$defs"].items()} | _answers(),
+            "schemas": {name: _null_is_absent(schema) for name, schema in schemas["$defs"].items()}
+            | _of_protocols()
+            | _answers(),
         },
     }
 
@@ -122,6 +130,52 @@ def _of_models() -> _Schema:
             "surface", "what the discriminator of a model of 2-D points thought", "Surface", _OF_FACTS, named
         ),
     }
+
+
+def _of_protocols() -> _Schema:
+    """What other servers' clients send, and the shapes of their errors."""
+    bodies: Any = [(body, "validation") for body in (kserve.InferRequest, openai.ImagesRequest)]
+    _, schemas = models_json_schema(bodies, ref_template=_TEMPLATE)
+    or_null = {"type": ["string", "null"]}
+    return {
+        **schemas["$defs"],
+        "InferError": _object({"error": _TEXT}),
+        "ImagesError": _object({"error": _object({"message": _TEXT, "type": _TEXT, "param": or_null, "code": _TEXT})}),
+    }
+
+
+def _of_kserve() -> _Schema:
+    """The Open Inference Protocol, whose schemas are its own."""
+    paths = {
+        path: _foreign("get", path, "as the Open Inference Protocol has it") for path in kserve.OPEN | kserve.SHOWN
+    }
+    for path in kserve.SAMPLES:
+        paths[path] = _foreign("post", path, "samples as a tensor", kserve.InferRequest)
+    return paths
+
+
+def _of_openai() -> _Schema:
+    paths = {path: _foreign("get", path, "models, as OpenAI's clients ask for them") for path in openai.SHOWN}
+    for path in openai.SAMPLES:
+        paths[path] = _foreign("post", path, "images, as OpenAI's clients ask for them", openai.ImagesRequest)
+    return paths
+
+
+def _foreign(method: str, path: str, summary: str, body: type[BaseModel] | None = None) -> _Schema:
+    """A route of a foreign protocol."""
+    error = "InferError" if path.startswith("/v2") else "ImagesError"
+    refused = {"description": "the protocol's error", "content": {JSON: {"schema": {"$ref": _reference_to(error)}}}}
+    names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+    described: _Schema = {
+        "operationId": path.strip("/").translate(str.maketrans("/", "_", "{}")),
+        "summary": summary,
+        "tags": ["other clients"],
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names],
+        "responses": {"200": {"description": summary, "content": {JSON: {}}}, "default": refused},
+    }
+    if body is not None:
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _reference(body)}}}
+    return {method: described}
 
 
 def _of_service() -> _Schema:
@@ -226,7 +280,11 @@ def _object(required: _Schema, **others: _Schema) -> _Schema:
 
 
 def _reference(body: type[BaseModel]) -> _Schema:
-    return {"$ref": f"#/components/schemas/{body.__name__}"}
+    return {"$ref": _reference_to(body.__name__)}
+
+
+def _reference_to(schema: str) -> str:
+    return _TEMPLATE.format(model=schema)
 
 
 def _null_is_absent(schema: _Schema) -> _Schema:

@@ -13,19 +13,23 @@ forward, because a timer of its own would cost every request."""
 _JSON = b"application/json"
 _TAKEN_AS_JSON = frozenset({_JSON, b"text/plain", b"application/x-www-form-urlencoded", b""})
 """What curl and fetch say of a body where they are told nothing."""
+_RAW = b"application/octet-stream"
 _LOOKED_THROUGH = 2**16
 """Bytes from which on values are counted before they are parsed."""
 _VALUES_BEYOND_LATENTS = 2**16
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole of it. ApiError 413 beyond `limit` bytes, before they are read where a header says so; 415."""
+async def read_body(request: Request, limit: int, raw: bool = False) -> bytes:
+    """The whole of it. ApiError 413 beyond `limit` bytes, before they are read where a header says so; 415.
+
+    A `raw` body may also be called plain bytes.
+    """
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             if int(value) > limit:
                 raise _too_large(limit)
         elif name == b"content-type" and value != _JSON:
-            _check_type(value)
+            _check_type(value, raw)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -48,8 +52,9 @@ def check_values(body: bytes, max_samples: int, models: Mapping[str, ServedModel
         raise invalid(None, f"the body holds more than {most} values, which is more than any request needs")
 
 
-def _check_type(value: bytes) -> None:
-    if value.partition(b";")[0].strip().lower() not in _TAKEN_AS_JSON:
+def _check_type(value: bytes, raw: bool) -> None:
+    kind = value.partition(b";")[0].strip().lower()
+    if kind not in _TAKEN_AS_JSON and not (raw and kind == _RAW):
         raise ApiError(415, "unsupported_media_type", "a body is JSON, with Content-Type: application/json")
 
 

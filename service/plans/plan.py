@@ -96,6 +96,8 @@ class Plan:
     truncation: float = 1.0
     shift: Shift | None = None
     projection: Projection | None = None
+    scale: int = 1
+    """Whole factor that enlarges each picture by itself."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """Fields that the service chose, because nobody named them."""
     gradual: bool = False

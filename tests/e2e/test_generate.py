@@ -1,5 +1,6 @@
 """`POST /generate` of the shipped models, over real HTTP: every answer is decoded and looked into."""
 
+import asyncio
 import base64
 import io
 import json
@@ -172,6 +173,18 @@ def test_bentomls_own_client(server: Server) -> None:
     with bentoml.SyncHTTPClient(server.url) as client:
         answer = client.generate(num_samples=2, seed=7)
     assert answer == server.generate(num_samples=2, seed=7).json
+
+
+def test_bentomls_asynchronous_client(server: Server) -> None:
+    async def ask() -> list[dict[str, Any]]:
+        async with bentoml.AsyncHTTPClient(server.url) as client:
+            assert await client.is_ready()
+            return list(await asyncio.gather(*(client.generate(seed=seed) for seed in range(16))))
+
+    answers = asyncio.run(ask())
+    assert [answer["samples"][0]["data"] for answer in answers] == [
+        sample["data"] for sample in samples(server, seed=0, num_samples=16)
+    ]
 
 
 def test_pages_and_probes_of_every_bentoml_service(server: Server) -> None:

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,9 @@ SPECS = {
 }
 
 
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    folder = tmp_path_factory.mktemp("models")
+@contextmanager
+def running(folder: Path) -> Iterator[Runtime]:
+    """Serves SPECS, whose files it writes to `folder`."""
     with two_stage.known():
         for name, spec in SPECS.items():
             torch.manual_seed(1)
@@ -55,6 +57,12 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         yield Runtime(Settings(max_samples=16, max_frames=200, max_queue=64), catalog, engine, telemetry)
         catalog.close()
         engine.close()
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with running(tmp_path_factory.mktemp("models")) as runtime:
+        yield runtime
 
 
 @pytest.fixture

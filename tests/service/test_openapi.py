@@ -2,6 +2,7 @@
 
 from service.endpoints import ENDPOINTS
 from service.openapi import document
+from service.protocols import kserve, openai
 
 
 def test_every_endpoint_is_described_with_its_errors() -> None:
@@ -12,6 +13,20 @@ def test_every_endpoint_is_described_with_its_errors() -> None:
         assert "image/png" in responses["200"]["content"]
     assert "text/event-stream" in paths["/interpolate"]["post"]["responses"]["200"]["content"]
     assert "text/event-stream" not in paths["/generate"]["post"]["responses"]["200"]["content"]
+
+
+def test_every_route_of_other_protocols_is_described() -> None:
+    paths = document()["paths"]
+    for protocol, error in ((kserve, "InferError"), (openai, "ImagesError")):
+        for path in protocol.SAMPLES:
+            refused = paths[path]["post"]["responses"]["default"]["content"]["application/json"]["schema"]
+            assert refused == {"$ref": f"#/components/schemas/{error}"}
+            assert "requestBody" in paths[path]["post"]
+        assert all("get" in paths[path] for path in protocol.SHOWN)
+    names = {each["name"] for each in paths["/v2/models/{name}/versions/{version}/infer"]["post"]["parameters"]}
+    assert names == {"name", "version"}
+    operations = [each["operationId"] for methods in paths.values() for each in methods.values()]
+    assert len(set(operations)) == len(operations)
 
 
 def test_any_field_of_a_body_may_be_null() -> None:

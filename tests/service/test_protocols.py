@@ -1,0 +1,96 @@
+"""Other servers' protocols, in-process, with models of two stages, in colour and with classes of any name."""
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from httpx import Response
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from models.outputs.base import decode_npy, encode_npy
+from models.outputs.image import ImageOutput
+from service.errors import ApiError
+from service.gateway import Gateway
+from service.protocols.openai import _class_in, _scale
+from tests.service.test_endpoints import SPECS, running
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with running(tmp_path_factory.mktemp("models")) as runtime:
+        yield TestClient(Gateway(Starlette(), lambda: runtime), raise_server_exceptions=False)
+
+
+def infer(client: TestClient, model: str, **body: Any) -> Response:
+    tensor = {"name": "seeds", "datatype": "UINT32", "shape": [2], "data": [7, 8]}
+    return client.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]} | body)
+
+
+def rows(client: TestClient, **fields: Any) -> np.ndarray:
+    answer = client.post("/generate", json=fields, headers={"accept": "application/x-npy"})
+    return np.asarray(np.load(io.BytesIO(answer.content), allow_pickle=False))
+
+
+def pixels(image: dict[str, Any]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["b64_json"]))))
+
+
+@pytest.mark.parametrize("model", SPECS)
+def test_every_kind_of_model_has_tensors(client: TestClient, model: str) -> None:
+    metadata = client.get(f"/v2/models/{model}").json()
+    (output,) = infer(client, model).json()["outputs"]
+    assert output["shape"] == [2, *metadata["outputs"][0]["shape"][1:]]
+    samples = np.array(output["data"], np.float32).reshape(output["shape"])
+    assert np.array_equal(samples, rows(client, model=model, seeds=[7, 8]))
+    truncated = infer(client, model, parameters={"truncation": 0.5}).json()["outputs"][0]["data"]
+    expected = rows(client, model=model, seeds=[7, 8], truncation=0.5)
+    assert np.array_equal(np.array(truncated, np.float32), expected.reshape(-1))
+
+
+@pytest.mark.parametrize("data", [[[7], [8]], [7, 8]])
+def test_numbers_nested_or_flat(client: TestClient, data: list[Any]) -> None:
+    tensor = {"name": "seeds", "datatype": "UINT32", "shape": [2], "data": data}
+    assert infer(client, "points", inputs=[tensor]).json() == infer(client, "points").json()
+
+
+def test_images_in_colour_are_enlarged(client: TestClient) -> None:
+    ask = {"model": "styled", "prompt": "", "seed": 7, "n": 2}
+    small, large = (client.post("/v1/images/generations", json=ask | {"size": size}).json() for size in ("auto", None))
+    assert small["data"] == large["data"]
+    width, height = map(int, small["size"].split("x"))
+    large = client.post("/v1/images/generations", json=ask | {"size": f"{width * 3}x{height * 3}"}).json()
+    for one, other in zip(small["data"], large["data"], strict=True):
+        before, after = (
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(each["b64_json"])))) for each in (one, other)
+        )
+        assert np.array_equal(before.repeat(3, 0).repeat(3, 1), after)
+
+
+@pytest.mark.parametrize(("prompt", "meant"), [("A", "A"), ("a", "a"), ("7", "7"), ("the c++ one", "c++")])
+def test_names_of_any_kind(prompt: str, meant: str) -> None:
+    assert _class_in(prompt, ["A", "a", "7", "c++"]) == meant
+
+
+def test_names_that_differ_in_case_alone_are_not_guessed() -> None:
+    with pytest.raises(ApiError, match="names A and a"):
+        _class_in("an A", ["A", "a", "7"])
+
+
+def test_an_answer_of_too_many_large_images_is_refused() -> None:
+    output = ImageOutput(channels=3, height=256, width=256)
+    assert _scale("4096x4096", output, 4) == 16
+    with pytest.raises(ApiError, match="5 images of 4096x4096; a request may ask for at most 4"):
+        _scale("4096x4096", output, 5)
+    with pytest.raises(ApiError, match="4096x4096, or auto"):
+        _scale("1000x1000", output, 1)
+    assert _scale("256x256", output, 10_000) == 1
+
+
+def test_npy_is_read_as_it_was_written() -> None:
+    values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    assert np.array_equal(decode_npy(encode_npy(values)), values)
