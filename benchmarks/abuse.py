@@ -112,16 +112,15 @@ class WellBehaved:
 
 
 @contextmanager
-def abusing(server: Server, kind: str, said: Counter[str]) -> Iterator[None]:
-    """The abusers of `kind` are at it until the block ends; what the service told them is added to `said`."""
-    token, crowds = KINDS[kind]
+def abusing(server: Server, token: str, crowds: dict[str, int], said: Counter[str]) -> Iterator[None]:
+    """Abusers are at it until the block ends; what the service told them is added to `said`."""
     sizes = [f"{crowd}={size}" for crowd, size in crowds.items()]
     command = [sys.executable, "-m", "benchmarks.abusers", server.url, "--token", token, "--crowds", *sizes]
     with subprocess.Popen(command, cwd=processes.ROOT, stdout=subprocess.PIPE, text=True) as abusers:
         try:
             assert abusers.stdout is not None  # noqa: S101  # a pipe
             if abusers.stdout.readline() != "ready\n":
-                raise RuntimeError(f"the abusers of {kind} ended")
+                raise RuntimeError(f"the abusers ended: {crowds}")
             yield
         finally:
             abusers.send_signal(signal.SIGTERM)
@@ -150,17 +149,17 @@ async def beside(client: WellBehaved, server: Server, kind: str, seconds: float,
     said: Counter[str] = Counter()
     for _ in range(rounds):
         found["quiet"].append(await round_of(client, server, seconds))
-        with abusing(server, kind, said):
+        with abusing(server, *KINDS[kind], said):
             found["abused"].append(await round_of(client, server, seconds))
         await asyncio.sleep(_CALM_SECONDS)
     return {"said": dict(said), **found}
 
 
-def outstaying(server: Server, kind: str) -> dict[str, Any]:
-    """What becomes of abusers that stay for longer than the service's patience."""
+def outstaying(server: Server) -> dict[str, Any]:
+    """What becomes of slow abusers that stay for longer than the service's patience."""
     said: Counter[str] = Counter()
     before = _closed(server)
-    with abusing(server, kind, said):
+    with abusing(server, _BAD, _SLOW, said):
         time.sleep(_OUTSTAYED_SECONDS)
     return {"said": dict(said), "closed": _closed(server) - before}
 
@@ -205,18 +204,14 @@ def main() -> None:
     with processes.latentd(LATENTD_TOKENS=_TOKENS) as server:
         started = server.resident_bytes() / 1e6
         found = uvloop.run(run(server))
-        outstayed = {
-            kind: outstaying(server, kind)
-            for kind in options.only
-            if kind in ("500 idle connections", "200 slow readers, while they read", "100 slow writers")
-        }
+        outstayed = outstaying(server)
     head = ["beside", "p50 ms quiet", "abused", "p99 ms quiet", "abused", "ratio", "ratio of each round"]
     head += ["answers lost", "most memory, MB", "what abusers were told"]
     table = report.markdown(head, [row_of(kind, each) for kind, each in found.items()])
-    rows = [[kind, each["closed"], _listed(each["said"])] for kind, each in outstayed.items()]
-    head = [f"stayed for {_OUTSTAYED_SECONDS:g} s", "closed, by the log", "what they were told"]
     loads = [each["load"] for kind in found.values() for name in ("quiet", "abused") for each in kind[name]]
-    table += f"\n\n{report.markdown(head, rows)}\n\nMemory when it had started: {started:.0f} MB. "
+    table += f"\n\nSlow ones, all at once, that stayed for {_OUTSTAYED_SECONDS:g} s more: {outstayed['closed']} "
+    table += f"connections closed, by the log; {_listed(outstayed['said'])}.\n\n"
+    table += f"Memory when it had started: {started:.0f} MB. "
     table += f"Load of the machine meanwhile: {min(loads)} to {max(loads)}, median {statistics.median(loads):.2g}."
     results = {"machine": machine, "started_mb": started, "kinds": found, "outstayed": outstayed}
     report.write("abuse", results, table)
