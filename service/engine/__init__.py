@@ -2,6 +2,7 @@
 
 from service.engine.calibration import Calibration, calibrate, draw_probes
 from service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
+from service.engine.fair_queue import client
 from service.engine.observer import BatchReport, Observer, Observers, requester
 from service.engine.replica import Computed, NotFiniteError, OutOfMemoryError, Replica, Runner
 
@@ -20,6 +21,7 @@ __all__ = [
     "Replica",
     "Runner",
     "calibrate",
+    "client",
     "draw_probes",
     "requester",
 ]

@@ -21,7 +21,7 @@ import numpy as np
 
 from models.outputs.base import Samples
 from models.sampling import Rows
-from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
+from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice, client
 from service.engine.observer import BatchReport, Observer, requester
 from service.engine.rate import RateMeter
 from service.engine.replica import Computed, NotFiniteError, Replica
@@ -93,7 +93,9 @@ class Engine:
         `assemble` gets a request's results in order, on a thread. A future that is cancelled drops the rows not yet
         computed. The future raises NotFiniteError and BatchFailedError; submit QueueFullError and EngineClosedError.
         """
-        job = Job(replica, rows, encode, assemble, asyncio.get_running_loop().create_future(), requester.get())
+        job = Job(
+            replica, rows, encode, assemble, asyncio.get_running_loop().create_future(), requester.get(), client.get()
+        )
         with self._changed:
             if self._closed:
                 raise EngineClosedError("the service is shutting down")

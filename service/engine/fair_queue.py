@@ -1,8 +1,10 @@
 """Rows that wait for a device, and whose turn it is.
 
-Models take turns, a batch each. Within a model a request's place is its size plus a part of the rows that were served
-before it came. So a small request overtakes large ones, requests of one size are served in the order they came, and a
-large one of n rows waits for at most _PATIENCE · n rows of smaller ones that come after it.
+Models take turns, a batch each. Clients share a model's batches: none gets more rows of one than another that has as
+many waiting (max-min fairness), and where there are more clients than rows in it, they take turns too. Among a client's
+own, a request's place is its size plus a part of the rows that were served before it came. So a small request overtakes
+large ones, requests of one size are served in the order they came, and a large one of n rows waits for at most
+_PATIENCE · n rows of smaller ones that come after it.
 """
 
 import asyncio
@@ -10,8 +12,9 @@ import heapq
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from models.outputs.base import Samples
@@ -20,6 +23,9 @@ from service.engine.replica import Replica
 
 Encode = Callable[[Samples], list[Any]]
 Assemble = Callable[[list[Any]], Any]
+
+client: ContextVar[object] = ContextVar("client", default=None)
+"""On whose account the code that runs here works: rows that it submits get this one's share. None: of all unnamed."""
 
 _PATIENCE = 64
 
@@ -35,6 +41,8 @@ class Job:
     future: asyncio.Future[Any]
     requester: object = None
     """Whose rows they are."""
+    client: object = None
+    """Who gets the share that they are of."""
     taken: int = 0
     """Rows that are in a batch or done: the first so many."""
     results: list[Any] = field(default_factory=list)
@@ -78,7 +86,7 @@ class Batch:
 
 @dataclass
 class _Lane:
-    """What waits for one model."""
+    """What waits for one model on one account."""
 
     heap: list[tuple[float, int, Job]] = field(default_factory=list)
     """Place, order of arrival, request."""
@@ -94,12 +102,13 @@ class FairQueue:
     def __init__(self) -> None:
         self.waiting = 0
         """Rows in no batch yet."""
-        self._lanes: OrderedDict[Replica, _Lane] = OrderedDict()
+        self._lanes: OrderedDict[Replica, OrderedDict[object, _Lane]] = OrderedDict()
+        """By model and client, those whose turn it is first; none is empty."""
         self._arrivals = count()
 
     def put(self, job: Job) -> None:
         """Queue all rows of a new job."""
-        lane = self._lanes.setdefault(job.replica, _Lane())
+        lane = self._lanes.setdefault(job.replica, OrderedDict()).setdefault(job.client, _Lane())
         place = len(job.rows) + lane.served / _PATIENCE
         heapq.heappush(lane.heap, (place, next(self._arrivals), job))
         lane.waiting += job.waiting
@@ -107,15 +116,18 @@ class FairQueue:
 
     def drop(self, job: Job) -> None:
         """Forget the rows of a job that are in no batch yet."""
-        lane = self._lanes.get(job.replica)
-        if lane is None or not job.waiting:
+        if not job.waiting:
             return
+        lanes = self._lanes[job.replica]
+        lane = lanes[job.client]
         lane.waiting -= job.waiting
         self.waiting -= job.waiting
         job.taken = len(job.rows)
         lane.dropped += 1
         if not lane.waiting:
-            del self._lanes[job.replica]
+            del lanes[job.client]
+            if not lanes:
+                del self._lanes[job.replica]
         elif lane.dropped > len(lane.heap) // 2:
             lane.heap = [entry for entry in lane.heap if entry[2].waiting]
             heapq.heapify(lane.heap)
@@ -123,7 +135,8 @@ class FairQueue:
 
     def drop_all(self) -> list[Job]:
         """Forget all rows; gives the jobs that they were of."""
-        jobs = [job for lane in self._lanes.values() for _, _, job in lane.heap if job.waiting]
+        lanes = [lane for lanes in self._lanes.values() for lane in lanes.values()]
+        jobs = [job for lane in lanes for _, _, job in lane.heap if job.waiting]
         for job in jobs:
             self.drop(job)
         return jobs
@@ -135,11 +148,24 @@ class FairQueue:
         """
         if not self._lanes:
             return None
-        replica, lane = self._lanes.popitem(last=False)
-        slices = self._fill(lane, replica.calibration.choose(-(-lane.waiting // parts)))
-        if lane.waiting:
-            self._lanes[replica] = lane  # to the end: the other models come first
+        replica, lanes = self._lanes.popitem(last=False)
+        waiting = sum(lane.waiting for lane in lanes.values())
+        slices = self._share_out(lanes, replica.calibration.choose(-(-waiting // parts)))
+        if lanes:
+            self._lanes[replica] = lanes  # to the end: the other models come first
         return Batch(replica, slices)
+
+    def _share_out(self, lanes: OrderedDict[object, _Lane], room: int) -> list[Slice]:
+        slices: list[Slice] = []
+        clients = sorted(islice(lanes, room), key=lambda client: lanes[client].waiting)
+        for served, client in enumerate(clients):  # what those with little leave goes to those with much
+            lane = lanes.pop(client)
+            part = self._fill(lane, room // (len(clients) - served))
+            room -= sum(map(len, part))
+            slices += part
+            if lane.waiting:
+                lanes[client] = lane  # to the end: the other clients come first
+        return slices
 
     def _fill(self, lane: _Lane, room: int) -> list[Slice]:
         slices: list[Slice] = []

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.engine import client
 from service.errors import ApiError
 from service.guard.account import Account, Visit
 from service.guard.tokens import Tokens, check_token, digest_of
@@ -37,21 +38,21 @@ class Access:
         return app if self._metrics_digest is None else _Door(app, self._scraper, refused)
 
     def _client(self, token: bytes) -> Account | None:
-        client, scraper = self._whose(token)
-        if scraper and not client:
+        asker, scraper = self._whose(token)
+        if scraper and not asker:
             raise _forbidden("this token opens /metrics alone")
-        return client
+        return asker
 
     def _scraper(self, token: bytes) -> Account | None:
-        client, scraper = self._whose(token)
-        if client and not scraper:
+        asker, scraper = self._whose(token)
+        if asker and not scraper:
             raise _forbidden("this token does not open /metrics")
         return scraper
 
     def _whose(self, token: bytes) -> tuple[Account | None, Account | None]:
-        client = None if self._tokens is None else self._tokens.whose(token)
+        asker = None if self._tokens is None else self._tokens.whose(token)
         scrapes = self._metrics_digest is not None and hmac.compare_digest(self._metrics_digest, digest_of(token))
-        return client, self._metrics if scrapes else None
+        return asker, self._metrics if scrapes else None
 
 
 OPEN = Access()
@@ -101,9 +102,11 @@ class _Door:
             await refusal.response()(scope, receive, send)
             return
         scope.setdefault("state", {})[_VISIT] = visit
+        working_for = client.set(visit.account)
         try:
             await self._app(scope, receive, send)
         finally:
+            client.reset(working_for)
             visit.end()
 
     def _enter(self, scope: Scope) -> Account:

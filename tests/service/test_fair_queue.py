@@ -13,9 +13,9 @@ _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # futures want one; nobody waits for these
 
 
-def job(model: Replica, count: int, first: float = 1) -> Job:
+def job(model: Replica, count: int, client: object = None) -> Job:
     future: asyncio.Future[Any] = asyncio.Future(loop=_LOOP)
-    return Job(model, rows(*(first + i for i in range(count))), list, list, future)
+    return Job(model, rows(*range(1, count + 1)), list, list, future, client=client)
 
 
 def taken(queue: FairQueue, parts: int = 1) -> list[tuple[Job, int, int]]:
@@ -99,6 +99,37 @@ def test_models_take_turns() -> None:
     assert order == [one, two, one, two]
 
 
+def test_a_client_that_floods_waits_for_itself_alone() -> None:
+    queue, one = FairQueue(), model(8)
+    flood = [job(one, 1, "flood") for _ in range(64)]
+    for each in flood:
+        queue.put(each)
+    small, large = job(one, 1, "small"), job(one, 100, "large")
+    queue.put(small)
+    queue.put(large)
+    share = [*((each, 0, 1) for each in flood[:3]), (large, 0, 4)]
+    assert taken(queue) == [(small, 0, 1), *share]
+    assert taken(queue) == [*((each, 0, 1) for each in flood[3:7]), (large, 4, 8)]
+
+
+def test_clients_take_turns_where_a_batch_has_no_room_for_all() -> None:
+    queue, one = FairQueue(), model(2)
+    for name in "abcde":
+        queue.put(job(one, 2, name))
+    batches = [{part.client for part, _, _ in taken(queue)} for _ in range(5)]
+    assert batches == [{"a", "b"}, {"c", "d"}, {"e", "a"}, {"b", "c"}, {"d", "e"}]
+
+
+def test_what_one_client_leaves_another_takes() -> None:
+    queue, one = FairQueue(), model(8)
+    little, much = job(one, 2, "little"), job(one, 20, "much")
+    queue.put(much)
+    queue.put(little)
+    assert taken(queue) == [(little, 0, 2), (much, 0, 6)]
+    queue.drop(much)
+    assert queue.take() is None
+
+
 def test_dropped_rows_are_gone_at_once() -> None:
     queue, one = FairQueue(), model()
     dropped, kept = job(one, 3), job(one, 5)
@@ -121,7 +152,7 @@ def test_dropped_requests_do_not_pile_up() -> None:
         queue.put(dropped)
         queue.drop(dropped)
     assert queue.waiting == 1000
-    assert len(queue._lanes[one].heap) < 10
+    assert len(queue._lanes[one][None].heap) < 10
 
 
 def test_all_can_be_dropped() -> None:

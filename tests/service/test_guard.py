@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from service.api import Runtime
 from service.engine import Engine
+from service.engine import client as client_of_engine
 from service.errors import ApiError
 from service.gateway import Gateway
 from service.guard import tokens as tokens_module
@@ -278,6 +279,19 @@ def test_nothing_is_read_for_who_has_no_token() -> None:
     assert (code, start["status"]) == ("unauthorized", 401)
     with pytest.raises(Read):
         asyncio.run(ask([(b"authorization", f"Bearer {OLD}".encode())]))
+
+
+def test_who_asks_has_a_share_of_their_own() -> None:
+    shares: list[object] = []
+
+    async def app(*_: Any) -> None:
+        shares.append(client_of_engine.get())
+
+    door = Access(Tokens(lambda: f"ci {OLD}\nci {NEW}\nops {SCRAPER}")).to_api(app, lambda code: None)
+    for token in (OLD, NEW, SCRAPER):
+        asyncio.run(door({"headers": [(b"authorization", f"Bearer {token}".encode())]}, None, None))  # type: ignore[arg-type]
+    assert shares[0] is shares[1] is not shares[2]
+    assert client_of_engine.get() is None
 
 
 def test_limits_over_http(client: Any) -> None:
