@@ -8,6 +8,7 @@ with ended_by_ctrl_c():  # for some seconds
     import click
 
     from cli.directions import directions
+    from cli.publish import publish
     from cli.recipes import recipes
     from cli.reproduce import reproduce
     from cli.runs import runs
@@ -23,7 +24,7 @@ def latentd() -> None:
     """Train generators, compare and judge them, sample from them, look into them, and find directions in them."""
 
 
-for command in (recipes, train, runs, evaluate, sample, show, reproduce, directions):
+for command in (recipes, train, runs, evaluate, sample, show, reproduce, directions, publish):
     latentd.add_command(command)
 
 

@@ -1,6 +1,7 @@
 """All settings of the service: `LATENTD_*` environment variables, read and validated once."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,9 +9,12 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
+from service.store import PREFIX, folder_of
 
 SHIPPED = Path(models.__file__).parent / "checkpoints"
 RUNS = Path("runs")
+_PLACE = re.compile(rf"{PREFIX}[^:{os.pathsep}]+:[^:{os.pathsep}]+|[^{os.pathsep}]+")
+"""A tag of BentoML's has colons in it, which stand between places, too."""
 
 
 class Settings(BaseSettings):
@@ -19,7 +23,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LATENTD_", frozen=True)
 
     models: str = ""
-    """Folders and files to serve, os.pathsep between; empty: the shipped checkpoints, then every folder in runs/."""
+    """Folders, files and bento:NAME:VERSION to serve, os.pathsep between; empty: the shipped checkpoints, then every
+    folder in runs/."""
     default_model: str = "fashion-dcgan"
     """Served where a request names no model; the first by name if it is not in the catalog."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -65,5 +70,5 @@ class Settings(BaseSettings):
     def catalog_paths(self) -> list[Path]:
         """The folders and files of the catalog, in order; later ones win."""
         if self.models:
-            return [Path(part) for part in self.models.split(os.pathsep) if part]
+            return [folder_of(part) if part.startswith(PREFIX) else Path(part) for part in _PLACE.findall(self.models)]
         return [SHIPPED, *sorted(path for path in RUNS.glob("*") if path.is_dir())]

@@ -132,6 +132,7 @@ class Catalog:
         """Load what `changed`, forget what is gone, and swap in the result."""
         there = {each for file in seen.stamps for each in (file, *companions_of(file))}
         gone = (set(self._by_file) | set(self._failed)) - there - set(seen.missing)
+        gone -= {file for file in self._by_file if file.name in self._coming(seen)}
         news = [file for file in seen.missing if file not in self._failed]
         if not (changed or gone or news):
             return
@@ -148,6 +149,10 @@ class Catalog:
         self._publish(seen)
         _return_memory()
         self._loader.free_device_memory()
+
+    def _coming(self, seen: Seen) -> set[str]:
+        """Names of files that are there and not loaded: what was served under such a name goes on until they are."""
+        return {file.name for file in seen.stamps if file not in self._by_file}
 
     def _load(self, file: Path) -> None:
         with self._loading:
@@ -176,7 +181,7 @@ class Catalog:
 
     def _publish(self, seen: Seen) -> None:
         models: dict[str, ServedModel] = {}
-        for file in seen.stamps:
+        for file in [*(set(self._by_file) - set(seen.stamps)), *seen.stamps]:
             if (model := self._by_file.get(file)) is None:
                 continue
             if (hidden := models.get(model.name)) is not None and model is not self.models.get(model.name):

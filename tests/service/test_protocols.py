@@ -1,4 +1,4 @@
-"""Other servers' protocols, in-process, with models of two stages, in colour and with classes of any name."""
+"""Other servers' protocols, in-process, with models of every kind and classes of any name."""
 
 import base64
 import io
@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from models.outputs.base import decode_npy, encode_npy
 from models.outputs.image import ImageOutput
+from service.answers import _files
 from service.errors import ApiError
 from service.gateway import Gateway
 from service.protocols.openai import _class_in, _scale
@@ -58,7 +59,7 @@ def test_numbers_nested_or_flat(client: TestClient, data: list[Any]) -> None:
     assert infer(client, "points", inputs=[tensor]).json() == infer(client, "points").json()
 
 
-def test_images_in_colour_are_enlarged(client: TestClient) -> None:
+def test_images_of_two_stages_are_enlarged(client: TestClient) -> None:
     ask = {"model": "styled", "prompt": "", "seed": 7, "n": 2}
     small, large = (client.post("/v1/images/generations", json=ask | {"size": size}).json() for size in ("auto", None))
     assert small["data"] == large["data"]
@@ -89,6 +90,16 @@ def test_an_answer_of_too_many_large_images_is_refused() -> None:
     with pytest.raises(ApiError, match="4096x4096, or auto"):
         _scale("1000x1000", output, 1)
     assert _scale("256x256", output, 10_000) == 1
+
+
+def test_colours_stay_where_they_are_when_enlarged() -> None:
+    image = np.random.RandomState(1).uniform(-1, 1, (3, 4, 6)).astype(np.float32)
+    output = ImageOutput(channels=3, height=4, width=6)
+    small, large = (
+        np.asarray(Image.open(io.BytesIO(_files(output, "png", scale)(image[None])[0]))) for scale in (1, 3)
+    )
+    assert large.shape == (12, 18, 3)
+    assert np.array_equal(small.repeat(3, 0).repeat(3, 1), large)
 
 
 def test_npy_is_read_as_it_was_written() -> None:

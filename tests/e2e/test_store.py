@@ -1,0 +1,73 @@
+"""BentoML's model store: published, exported, imported, served and followed, each store with a home of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import Checkpoint
+from tests.e2e.conftest import ROOT, serving
+
+SHIPPED = ROOT / "models" / "checkpoints"
+
+
+def run(command: str, home: Path, *arguments: Any, status: int = 0) -> str:
+    """What `latentd` or `bentoml` says, with `home` as BENTOML_HOME."""
+    ran = subprocess.run(
+        [Path(sys.executable).with_name(command), *arguments],
+        env=os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == status, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def test_from_store_to_store_to_service(tmp_path: Path) -> None:
+    here, there, folder = tmp_path / "here", tmp_path / "there", tmp_path / "folder"
+    version = Checkpoint.read(SHIPPED / "fashion-dcgan.safetensors").version
+    tag = run("latentd", here, "publish", SHIPPED / "fashion-dcgan.safetensors").strip()
+    assert tag == f"fashion-dcgan:{version}"
+    shown = json.loads(run("bentoml", here, "models", "get", tag, "-o", "json"))
+    assert shown["labels"]["data"] == "fashion-mnist"
+    assert shown["metadata"]["spec"]["family"] == "dcgan"
+    again = run("latentd", here, "publish", SHIPPED / "fashion-dcgan.safetensors", status=1)
+    assert "already exists" in again
+    run("bentoml", here, "models", "export", tag, tmp_path / "model.bentomodel")
+    run("bentoml", there, "models", "import", tmp_path / "model.bentomodel")
+    folder.mkdir()
+    shutil.copy(SHIPPED / "ring-gan.safetensors", folder)
+    places = os.pathsep.join([str(folder), "bento:fashion-dcgan:latest", "bento:nope:latest"])
+    with serving(there, LATENTD_MODELS=places) as server:
+        listed = server.call("/models").json
+        assert listed["models"][0]["version"] == version
+        assert [each["name"] for each in listed["models"]] == ["fashion-dcgan", "ring-gan"]
+        assert [each["file"] for each in listed["failures"]] == ["bento:nope:latest"]
+        assert server.call("/models/fashion-dcgan/directions").json["directions"]  # they came with it
+        # the same name, in another version, as a later training would publish it
+        shutil.copy(SHIPPED / "ring-gan.safetensors", tmp_path / "fashion-dcgan.safetensors")
+        newer = run("latentd", there, "publish", tmp_path / "fashion-dcgan.safetensors").strip().partition(":")[2]
+        statuses = set()
+        deadline = time.monotonic() + 30
+        while (answer := server.generate(model="fashion-dcgan", seed=1)).json.get("version") != newer:
+            statuses.add(answer.status)
+            assert time.monotonic() < deadline
+        assert statuses <= {200}  # never without the model
+
+
+def test_names_that_bentoml_does_not_have(tmp_path: Path) -> None:
+    shutil.copy(SHIPPED / "ring-gan.safetensors", tmp_path / "Ring.safetensors")
+    assert "lower case" in run("latentd", tmp_path / "home", "publish", tmp_path / "Ring.safetensors", status=1)
+
+
+def test_a_version_can_be_pinned(tmp_path: Path) -> None:
+    place = "bento:ring-gan:0123456789ab"
+    tag = run("latentd", tmp_path, "publish", SHIPPED / "ring-gan.safetensors").strip()
+    with serving(tmp_path, LATENTD_MODELS=f"{place}{os.pathsep}bento:{tag}") as server:
+        assert [each["name"] for each in server.call("/models").json["models"]] == ["ring-gan"]
+        assert [each["file"] for each in server.call("/models").json["failures"]] == [place]
