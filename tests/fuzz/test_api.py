@@ -47,7 +47,7 @@ OPEN = {
 """What needs no token; /metrics has one of its own, where one is wanted."""
 
 schema = from_dict(document(), config=Config.from_dict({"generation": {"mode": "all"}}))
-EXAMPLES = cases(short=6, share=0.02)
+EXAMPLES = cases(short=6, share=0.01)
 
 
 def test_this_is_what_is_published(open_server: Server) -> None:

@@ -74,7 +74,7 @@ def unharmed(open_server: Server) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("path", GOOD)
-@cases(short=250, share=0.1)
+@cases(short=250, share=0.075)
 @given(data=st.data(), lines=headers)
 def test_what_is_hostile_is_answered(path: str, unharmed: Server, data: st.DataObject, lines: list) -> None:
     body = data.draw(bodies(path))

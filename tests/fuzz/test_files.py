@@ -83,7 +83,7 @@ def reader(kind: str, path: Path) -> Callable[[], Any]:
     ("name", "kind"),
     [("ring-gan", "checkpoint"), ("pictures", "checkpoint"), ("pictures", "directions"), ("ring-gan", "surface")],
 )
-@cases(short=200, share=0.1)
+@cases(short=200, share=0.075)
 @given(data=st.data())
 def test_a_mutated_file_is_read_or_refused(
     name: str, kind: str, whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

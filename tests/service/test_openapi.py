@@ -1,6 +1,11 @@
 """The published OpenAPI document says what is there."""
 
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
 from service.endpoints import ENDPOINTS
+from service.gateway import Gateway
 from service.openapi import document
 
 
@@ -12,6 +17,28 @@ def test_every_endpoint_is_described_with_its_errors() -> None:
         assert "image/png" in responses["200"]["content"]
     assert "text/event-stream" in paths["/interpolate"]["post"]["responses"]["200"]["content"]
     assert "text/event-stream" not in paths["/generate"]["post"]["responses"]["200"]["content"]
+
+
+def test_every_route_is_described() -> None:
+    gateway = Gateway(Starlette(), lambda: pytest.fail("nobody asks"))
+    ours = {route.path for route in gateway._router.routes if isinstance(route, Route)}
+    assert ours < set(document()["paths"])
+
+
+def test_what_any_request_can_come_to_is_described() -> None:
+    for operations in document()["paths"].values():
+        for operation in operations.values():
+            assert {"400", "408", "414", "431"} <= set(operation["responses"])
+            assert all("X-Request-Id" in answer["headers"] for answer in operation["responses"].values())
+
+
+def test_what_needs_no_token_says_so() -> None:
+    paths = document()["paths"]
+    opened = {
+        path for path, operations in paths.items() if any(each.get("security") == [] for each in operations.values())
+    }
+    assert {"/livez", "/docs.json", "/explore"} <= opened
+    assert not opened & {"/metrics", "/models", *(endpoint.path for endpoint in ENDPOINTS)}
 
 
 def test_any_field_of_a_body_may_be_null() -> None:
