@@ -6,13 +6,18 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 BIN := .venv/bin
 
-.PHONY: serve test lint lock bench
+.PHONY: serve test fuzz lint lock bench
 
 serve: .venv/installed
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
 test: .venv/installed lint
 	$(BIN)/pytest
+
+# What `make test` does with a few cases, with so many, and others each time; what fails is printed with how to repeat it.
+FUZZ_CASES ?= 20000
+fuzz: .venv/installed
+	FUZZ_CASES=$(FUZZ_CASES) $(BIN)/pytest tests/fuzz
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 BentoML makes one of its own, from the declarations for its clients, which knows neither our errors nor raw answers.
 """
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
@@ -28,13 +29,18 @@ _ERRORS = {
     406: "`Accept` names nothing that this request can give",
     408: "the body did not come in time",
     413: "the body is larger than the service takes",
+    414: "the URL is too long",
     415: "the body is called something else than JSON",
     429: "there is no room just now; `Retry-After` says when there may be",
+    431: "the headers are too many, or too large",
     500: "our fault; the log has it",
     503: "the service is about to stop, or this model cannot be loaded again",
     504: "not done within the time that the service or `X-Request-Timeout` allows",
 }
-_OF_FACTS = (401, 403, 404, 500)
+_OF_HTTP = {400: "this is not HTTP", 408: "the headers did not come in time", 414: _ERRORS[414], 431: _ERRORS[431]}
+"""What any request can come to, before it is known which one it is."""
+_OF_ALL_MODELS = (401, 403, 500)
+_OF_A_MODEL = (401, 403, 404, 500)
 
 _TEMPLATE = "#/components/schemas/{model}"
 _TEXT: _Schema = {"type": "string"}
@@ -43,6 +49,14 @@ _SEED: _Schema = {"type": ["integer", "null"], "description": "null for a sample
 _LABEL: _Schema = {"type": ["string", "object"], "description": "the class's name, or the shares of several"}
 _DATA: _Schema = {"type": ["string", "array"], "description": "base64, or in format json the numbers themselves"}
 _BYTES: _Schema = {"type": "string", "format": "binary"}
+_REQUEST_ID: _Schema = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "what the log calls the request, if it is 1 to 128 of A-Z, a-z, 0-9, `.`, `_` and `-`",
+    "schema": _TEXT,
+}
+_OPEN: _Schema = {"security": []}
+"""Needs no token."""
 
 
 async def show_document(_: object, request: Request) -> Response:
@@ -87,23 +101,24 @@ def _samples(endpoint: Endpoint) -> _Schema:
         "summary": endpoint.summary,
         "tags": ["samples"],
         "parameters": [
+            _REQUEST_ID,
             {
                 "name": "X-Request-Timeout",
                 "in": "header",
                 "description": "seconds after which the request is given up, if less than the service's own",
                 "schema": {"type": "number", "exclusiveMinimum": 0},
-            }
+            },
         ],
         "requestBody": {"required": True, "content": {JSON: {"schema": _reference(endpoint.body)}}},
         "responses": {
-            "200": {
-                "description": "in the envelope that `Accept` chose",
-                "headers": {
-                    f"X-Latentd-{name}": {"schema": _TEXT}
+            "200": _response(
+                "in the envelope that `Accept` chose",
+                _envelopes(endpoint),
+                *(
+                    f"X-Latentd-{name}"
                     for name in ("Model", "Version", "Fingerprint", "Seeds", "Directions", "Request")
-                },
-                "content": _envelopes(endpoint),
-            },
+                ),
+            ),
             **_errors(_ERRORS),
         },
     }
@@ -119,15 +134,21 @@ def _envelopes(endpoint: Endpoint) -> _Schema:
 
 
 def _of_models() -> _Schema:
-    named = [{"name": "name", "in": "path", "required": True, "schema": _TEXT}]
+    def facts(path: str, name: str, summary: str, errors: Iterable[int]) -> _Schema:
+        content = {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+        return {path: {"get": _get(path, name.lower(), "models", summary, content, errors)}}
+
     return {
-        "/models": _get("models", "what is served, and which files are not", "Models", (401, 403, 500)),
-        "/models/{name}": _get("model", "a model's card, limits and determinism", "Model", _OF_FACTS, named),
-        "/models/{name}/directions": _get(
-            "directions", "the directions that a model can be moved along", "Directions", _OF_FACTS, named
+        **facts("/models", "Models", "what is served, and which files are not", _OF_ALL_MODELS),
+        **facts("/models/{name}", "Model", "a model's card, limits and determinism", _OF_A_MODEL),
+        **facts(
+            "/models/{name}/directions", "Directions", "the directions that a model can be moved along", _OF_A_MODEL
         ),
-        "/models/{name}/surface": _get(
-            "surface", "what the discriminator of a model of 2-D points thought", "Surface", _OF_FACTS, named
+        **facts(
+            "/models/{name}/surface",
+            "Surface",
+            "what the discriminator of a model of 2-D points thought",
+            _OF_A_MODEL,
         ),
     }
 
@@ -162,53 +183,70 @@ def _of_openai() -> _Schema:
 
 
 def _foreign(method: str, path: str, summary: str, body: type[BaseModel] | None = None) -> _Schema:
-    """A route of a foreign protocol."""
-    error = "InferError" if path.startswith("/v2") else "ImagesError"
-    refused = {"description": "the protocol's error", "content": {JSON: {"schema": {"$ref": _reference_to(error)}}}}
-    names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
-    described: _Schema = {
-        "operationId": path.strip("/").translate(str.maketrans("/", "_", "{}")),
-        "summary": summary,
-        "tags": ["other clients"],
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names],
-        "responses": {"200": {"description": summary, "content": {JSON: {}}}, "default": refused},
+    """A route of a foreign protocol, whose errors have the protocol's shape once it is known that they are its."""
+    error = {"$ref": _reference_to("InferError" if path.startswith("/v2") else "ImagesError")}
+    ours = {"$ref": _reference_to("Error")}
+    described = _get(
+        path, path.strip("/").translate(str.maketrans("/", "_", "{}")), "other clients", summary, {JSON: {}}, ()
+    )
+    described["responses"] |= {
+        "400": _response("not what the protocol takes, or not HTTP", {JSON: {"schema": {"anyOf": [error, ours]}}}),
+        "default": _response("the protocol's error", {JSON: {"schema": error}}),
     }
     if body is not None:
         described["requestBody"] = {"required": True, "content": {JSON: {"schema": _reference(body)}}}
-    return {method: described}
+    return {method: described | (_OPEN if path in kserve.OPEN else {})}
 
 
 def _of_service() -> _Schema:
-    def probe(path: str, summary: str, statuses: Iterable[str]) -> _Schema:
-        answers = {status: {"description": "yes" if status == "200" else "no"} for status in statuses}
-        return {"get": {"operationId": path.strip("/"), "summary": summary, "tags": ["service"], "responses": answers}}
+    def probe(name: str, summary: str) -> _Schema:
+        return _get(f"/{name}", name, "service", summary, {"text/plain": {"schema": _TEXT}}, (503,)) | _OPEN
 
-    metrics = probe("/metrics", "Prometheus's metrics", ["200"])
-    metrics["get"]["responses"] |= _errors((401, 403))
+    def page(path: str, name: str, summary: str, errors: Iterable[int], *media_types: str) -> _Schema:
+        content = {each: {"schema": {} if each == JSON else _TEXT} for each in media_types}
+        return _get(path, name, "pages", summary, content, errors) | _OPEN
+
+    metrics = _get("/metrics", "metrics", "service", "Prometheus's", {"text/plain": {"schema": _TEXT}}, (401, 403, 500))
+    part, kinds = "/explore/{build}/{name}", ("text/css", "text/javascript", "image/svg+xml")
     return {
-        "/livez": probe("/livez", "whether the process lives", ["200", "503"]),
-        "/readyz": probe("/readyz", "whether there is a model to serve", ["200", "503"]),
-        "/healthz": probe("/healthz", "as /livez", ["200", "503"]),
-        "/metrics": metrics,
+        "/livez": {"get": probe("livez", "whether the process lives")},
+        "/readyz": {"get": probe("readyz", "whether there is a model to serve")},
+        "/healthz": {"get": probe("healthz", "as /livez")},
+        "/metrics": {"get": metrics},
+        "/docs.json": {"get": page("/docs.json", "document", "this document", (500,), JSON)},
+        "/schema.json": {"get": page("/schema.json", "bentoml", "for BentoML's clients", (500,), JSON)},
+        "/": {"get": page("/", "swagger", "BentoML's page about this document", (500,), "text/html")},
+        "/explore": {"get": page("/explore", "explore", "a page to play with models", (500,), "text/html")},
+        part: {"get": page(part, "explore_part", "what that page consists of", (404, 500), *kinds)},
     }
 
 
-def _get(name: str, summary: str, answer: str, errors: Iterable[int], parameters: Iterable[_Schema] = ()) -> _Schema:
-    content = {JSON: {"schema": {"$ref": f"#/components/schemas/{answer}"}}}
+def _get(path: str, name: str, tag: str, summary: str, content: _Schema, errors: Iterable[int]) -> _Schema:
+    in_path = [
+        {"name": each, "in": "path", "required": True, "schema": _TEXT} for each in re.findall(r"\{(\w+)\}", path)
+    ]
     return {
-        "get": {
-            "operationId": name,
-            "summary": summary,
-            "tags": ["models"],
-            "parameters": list(parameters),
-            "responses": {"200": {"description": summary, "content": content}, **_errors(errors)},
-        }
+        "operationId": name,
+        "summary": summary,
+        "tags": [tag],
+        "parameters": [*in_path, _REQUEST_ID],
+        "responses": {"200": _response(summary, content), **_errors(errors)},
     }
 
 
 def _errors(statuses: Iterable[int]) -> _Schema:
     content = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {str(status): {"description": _ERRORS[status], "content": content} for status in statuses}
+    headers = {401: ["WWW-Authenticate"], 403: ["WWW-Authenticate"], 429: ["Retry-After"]}
+    described = _OF_HTTP | {status: _ERRORS[status] for status in statuses}
+    return {
+        str(status): _response(description, content, *headers.get(status, ()))
+        for status, description in sorted(described.items())
+    }
+
+
+def _response(description: str, content: _Schema, *headers: str) -> _Schema:
+    sent = {name: {"schema": _TEXT} for name in (*headers, _REQUEST_ID["name"])}
+    return {"description": description, "headers": sent, "content": content}
 
 
 def _answers() -> _Schema:

@@ -1,6 +1,11 @@
 """The published OpenAPI document says what is there."""
 
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
 from service.endpoints import ENDPOINTS
+from service.gateway import Gateway
 from service.openapi import document
 from service.protocols import kserve, openai
 
@@ -23,10 +28,32 @@ def test_every_route_of_other_protocols_is_described() -> None:
             assert refused == {"$ref": f"#/components/schemas/{error}"}
             assert "requestBody" in paths[path]["post"]
         assert all("get" in paths[path] for path in protocol.SHOWN)
-    names = {each["name"] for each in paths["/v2/models/{name}/versions/{version}/infer"]["post"]["parameters"]}
-    assert names == {"name", "version"}
+    parameters = paths["/v2/models/{name}/versions/{version}/infer"]["post"]["parameters"]
+    assert {each["name"] for each in parameters if each["in"] == "path"} == {"name", "version"}
     operations = [each["operationId"] for methods in paths.values() for each in methods.values()]
     assert len(set(operations)) == len(operations)
+
+
+def test_every_route_is_described() -> None:
+    gateway = Gateway(Starlette(), lambda: pytest.fail("nobody asks"))
+    ours = {route.path for route in gateway._router.routes if isinstance(route, Route)}
+    assert ours < set(document()["paths"])
+
+
+def test_what_any_request_can_come_to_is_described() -> None:
+    for operations in document()["paths"].values():
+        for operation in operations.values():
+            assert {"400", "408", "414", "431"} <= set(operation["responses"])
+            assert all("X-Request-Id" in answer["headers"] for answer in operation["responses"].values())
+
+
+def test_what_needs_no_token_says_so() -> None:
+    paths = document()["paths"]
+    opened = {
+        path for path, operations in paths.items() if any(each.get("security") == [] for each in operations.values())
+    }
+    assert {"/livez", "/docs.json", "/explore"} <= opened
+    assert not opened & {"/metrics", "/models", *(endpoint.path for endpoint in ENDPOINTS)}
 
 
 def test_any_field_of_a_body_may_be_null() -> None:

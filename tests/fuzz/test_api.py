@@ -1,0 +1,98 @@
+"""The published OpenAPI document, taken at its word: schemathesis asks what it allows and what it forbids."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+from schemathesis import Case, Config, Response
+from schemathesis.checks import not_a_server_error
+from schemathesis.openapi import from_dict
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from service.openapi import document
+from tests.e2e.conftest import Server
+from tests.fuzz.cases import TRIED, cases
+from tests.fuzz.conftest import CLIENT
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    allow_header_conformance,
+    negative_data_rejection,
+]
+SECONDS = 60
+OPEN = {
+    "/livez",
+    "/readyz",
+    "/healthz",
+    "/metrics",
+    "/docs.json",
+    "/explore",
+    "/explore/{build}/{name}",
+    "/",
+    "/schema.json",
+}
+"""What needs no token; /metrics has one of its own, where one is wanted."""
+
+schema = from_dict(document(), config=Config.from_dict({"generation": {"mode": "all"}}))
+EXAMPLES = cases(short=6, share=0.01)
+
+
+def test_this_is_what_is_published(open_server: Server) -> None:
+    assert open_server.call("/docs.json").json == document()
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Callable[..., Response]]:
+    """Sends a case on a connection that is kept, with a token or with what the case has in its place."""
+    with requests.Session() as session:
+
+        def send(server: Server, case: Case, token: str | None = None) -> Response:
+            TRIED["requests by the document"] += 1
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            return case.call(server.url, session=session, headers=headers, timeout=SECONDS)
+
+        yield send
+
+
+def check(case: Case, answer: Response) -> None:
+    own_deadline = answer.status_code == 504 and "X-Request-Timeout" in case.headers
+    case.validate_response(answer, checks=CHECKS[1:] if own_deadline else CHECKS)
+
+
+@schema.parametrize()
+@EXAMPLES
+def test_all_is_as_described(case: Case, open_server: Server, ask: Callable[..., Response]) -> None:
+    check(case, ask(open_server, case))
+
+
+@schema.parametrize()
+@EXAMPLES
+def test_all_is_as_described_to_who_has_a_token(
+    case: Case, guarded_server: Server, ask: Callable[..., Response]
+) -> None:
+    answer = ask(guarded_server, case, CLIENT)
+    assert answer.status_code not in (401, 403)
+    check(case, answer)
+
+
+@schema.parametrize()
+@EXAMPLES
+def test_without_a_token_nothing_else_is_answered(
+    case: Case, guarded_server: Server, ask: Callable[..., Response]
+) -> None:
+    answer = ask(guarded_server, case)
+    assert case.path in OPEN or answer.status_code in (401, 405)
+    case.validate_response(answer, checks=CHECKS[:-1])
