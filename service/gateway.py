@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from functools import cache, partial
@@ -31,6 +32,8 @@ _CLIENT_LEFT = 499
 _OTHER = "other"
 """The endpoint of all that has no route of ours: nobody can make up new ones."""
 _METRICS = "/metrics"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
 _SHOWN: tuple[tuple[str, Handler], ...] = (
     ("/models", list_models),
     ("/models/{name}", show_model),
@@ -93,19 +96,27 @@ class Gateway:
         if scope["path"] == _METRICS:
             await self._metrics(scope, receive, send)
             return
-        matches = {route.matches(scope)[0] for route in self._router.routes}
+        matches = self._matches(scope)
         if Match.FULL in matches:
             await self._router(scope, receive, send)
         else:
             app = self._other_methods if Match.PARTIAL in matches else self._not_ours(scope)
             await app(scope, receive, _with_our_error_body(scope, receive, send))
 
+    def _matches(self, scope: Scope) -> set[Match]:
+        if _CONTROL.search(scope["path"]):
+            return set()
+        return {route.matches(scope)[0] for route in self._router.routes}
+
     def _not_ours(self, scope: Scope) -> ASGIApp:
-        """What answers a path that is not ours."""
+        """What answers a path that is not ours: BentoML where it is one of its own to the letter."""
         for route in self._rest.routes:
-            if route.matches(scope)[0] is not Match.NONE:
+            if isinstance(route, Mount):
                 # a folder matches any name in it: past BentoML's counters, then
-                return self._bentomls_files if isinstance(route, Mount) else self._rest
+                if route.matches(scope)[0] is not Match.NONE:
+                    return self._bentomls_files
+            elif isinstance(route, Route) and route.path == scope["path"]:
+                return self._rest
         return self._nothing
 
 

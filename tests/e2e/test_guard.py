@@ -116,6 +116,16 @@ def test_metrics_have_a_token_of_their_own(guarded: Server) -> None:
     assert ask(guarded, token=SCRAPER).error == (403, "forbidden", None)
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/models", "/models/ring-gan", "/generate", "/livez", "/", "/explore"])
+@pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%C2%85"])
+def test_a_control_character_opens_no_path(guarded: Server, path: str, end: str) -> None:
+    for body in (None, b"{}"):
+        for token in ({}, {"authorization": f"Bearer {CLIENT}"}):
+            assert guarded.call(path + end, body, **token).error == (404, "not_found", None)
+    shown = guarded.call("/metrics", authorization=f"Bearer {SCRAPER}").body.decode()
+    assert "\\n" not in "".join(line for line in shown.splitlines() if not line.startswith("#"))
+
+
 def test_no_limit_is_another_clients(guarded: Server) -> None:
     assert ask(guarded, token=OTHER, num_samples=4).status == 200
     refused = ask(guarded, token=OTHER, num_samples=4)
