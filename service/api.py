@@ -20,7 +20,7 @@ from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
 from service.engine import Engine
 from service.errors import ApiError, invalid, raise_invalid
-from service.guard.access import charged
+from service.guard.access import charge
 from service.guard.body import RECEIVING, check_values, read_body
 from service.journal.entry import current_entry
 from service.journal.spans import Tracing
@@ -75,8 +75,8 @@ def answering(endpoint: Endpoint) -> Handler:
                 request.state.model, samples = plan.model.name, plan.num_samples
                 entry = current_entry()
                 entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
-                with charged(request.scope, samples, runtime.engine.seconds_for):
-                    job, whole = await _while_connected(request, _carry_out(plan, runtime))
+                charge(request.scope, samples, runtime.engine.seconds_for)
+                job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
             if body is None and settings.receive_timeout < seconds:
                 message = f"the body did not come within {settings.receive_timeout:g} seconds"

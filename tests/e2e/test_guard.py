@@ -18,14 +18,14 @@ from tests.e2e.conftest import ROOT, Answer, Server, serving
 
 MODELS = str(ROOT / "models" / "checkpoints")
 CLIENT, OTHER, SCRAPER = "client-0123456789abcdef", "other-0123456789abcdef", "scraper-0123456789abcdef"
-UNKNOWN = "unknown-0123456789abcdef"
+WASTEFUL, UNKNOWN = "wasteful-0123456789abcdef", "unknown-0123456789abcdef"
 PATIENCE = 2
 
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("tokens") / "tokens"
-    file.write_text(f"ci {CLIENT}\nslow {OTHER} rate=0.1 burst=4")
+    file.write_text(f"ci {CLIENT}\nslow {OTHER} rate=0.1 burst=4\nwasteful {WASTEFUL} rate=0.01 burst=4")
     return file
 
 
@@ -42,7 +42,7 @@ def guarded(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with serving(tmp_path_factory.mktemp("guarded"), **environment) as running:
         yield running
         log = running.log.read_text()
-        assert not [token for token in (CLIENT, OTHER, SCRAPER) if token in log]
+        assert not [token for token in (CLIENT, OTHER, WASTEFUL, SCRAPER) if token in log]
         assert "Traceback" not in log
 
 
@@ -132,6 +132,13 @@ def test_no_limit_is_another_clients(guarded: Server) -> None:
     assert refused.error == (429, "rate_limited", None)
     assert 30 <= int(refused.headers["retry-after"]) <= 40
     assert ask(guarded, num_samples=4).status == 200
+
+
+def test_samples_that_were_computed_in_vain_are_paid_for(guarded: Server) -> None:
+    card = guarded.call("/models/ring-gan", authorization=f"Bearer {CLIENT}").json["card"]
+    latents = [[3e38] * card["spec"]["input"]["dim"]] * 4
+    assert ask(guarded, token=WASTEFUL, latents=latents).error == (400, "invalid_request", "latents")
+    assert ask(guarded, token=WASTEFUL, num_samples=1).error == (429, "rate_limited", None)
 
 
 def test_tokens_change_while_the_service_runs(guarded: Server, tokens: Path) -> None:

@@ -170,25 +170,30 @@ def test_in_flight_is_until_the_answer_ends() -> None:
     first.charge(8, float)
     with pytest.raises(ApiError) as refused:
         second.charge(4, lambda samples: samples * 2.5)
-    second.end()
+    second.end(429)
     assert (refused.value.status, refused.value.code) == (429, "too_many_in_flight")
     assert refused.value.headers == {"Retry-After": "5"}  # two too many, 2.5 s each
-    first.end()
+    first.end(200)
     Visit(account).charge(10, float)
     with pytest.raises(ApiError) as never:
         Visit(account).charge(11, float)
     assert never.value.status == 400
 
 
-def test_what_the_service_refused_is_not_charged() -> None:
+@pytest.mark.parametrize(
+    ("status", "given_back"), [(200, 0), (400, 0), (404, 0), (499, 0), (504, 0), (429, 10), (500, 10), (503, 10)]
+)
+def test_what_the_service_did_not_do_is_not_charged(status: int, given_back: int) -> None:
     account = Account("ci")
     account.limit(Limits(rate=0.001, burst=10))
-    with pytest.raises(ApiError, match="full"), Visit(account).charge(10, float):
-        raise ApiError(429, "queue_full", "full")
-    with Visit(account).charge(10, float):
-        pass
+    visit = Visit(account)
+    visit.charge(10, float)
+    visit.end(status)
+    assert account.in_flight == 0
+    if given_back:
+        account.take(given_back, float)
     with pytest.raises(ApiError) as refused:
-        Visit(account).charge(1, float)
+        account.take(1, float)
     assert refused.value.code == "rate_limited"
 
 
