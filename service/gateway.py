@@ -85,8 +85,6 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._rest(scope, receive, send)
-        elif scope["type"] == "websocket":  # nobody here speaks it
-            await send({"type": "websocket.close"})
         elif scope["method"] == "POST" and (app := self._samples.get(scope["path"])):
             await app(scope, receive, send)  # as the router would, but sooner
         else:
