@@ -250,16 +250,29 @@ class _Watch:
         self._since.pop(connection, None)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now, left = loop.time(), 0
-        for connection, (before, since) in list(self._since.items()):
-            task, seconds = connection.waits_for() or (None, 0.0)
-            if task != before:
-                self._since[connection] = task, now
-            elif task is not None and now - since > seconds:
-                connection.give_up()
-                left += 1
+        left = 0
+        try:
+            for connection in list(self._since):
+                try:
+                    left += self._look_at(connection, loop.time())
+                except Exception:  # and the others are still to be looked at
+                    logger.exception("a connection could not be looked at; it is closed")
+                    self.remove(connection)
+                    connection.transport.abort()
+        finally:
+            self._looking = bool(self._since)
+            if self._looking:
+                loop.call_later(_LOOK_SECONDS, self._look, loop)
         if left:
             logger.info("%d connections closed, whose clients sent or read too slowly", left)
-        self._looking = bool(self._since)
-        if self._looking:
-            loop.call_later(_LOOK_SECONDS, self._look, loop)
+
+    def _look_at(self, connection: _Guarded, now: float) -> bool:
+        """Whether it was given up."""
+        before, since = self._since[connection]
+        task, seconds = connection.waits_for() or (None, 0.0)
+        if task != before:
+            self._since[connection] = task, now
+        elif task is not None and now - since > seconds:
+            connection.give_up()
+            return True
+        return False

@@ -16,6 +16,7 @@ from service.api import Runtime
 from service.engine import Engine
 from service.errors import ApiError
 from service.gateway import Gateway
+from service.guard import connections
 from service.guard import tokens as tokens_module
 from service.guard.access import Access, configured
 from service.guard.account import Account, Bucket, Limits, Visit
@@ -390,3 +391,48 @@ def test_every_answer_is_told_how_to_be_taken(client: Any) -> None:
 
 def test_tokens_are_long_enough_to_be_made_the_way_that_the_docs_say() -> None:
     assert parse(f"ci {secrets.token_urlsafe(32)}")
+
+
+# Connections
+
+
+class Waiting:
+    """A connection whose client takes too long; a broken one cannot even be asked."""
+
+    def __init__(self, broken: bool) -> None:
+        self.broken = broken
+        self.loop = asyncio.get_running_loop()
+        self.given_up = self.aborted = 0
+        self.often = asyncio.Event()
+        self.transport = self
+
+    def waits_for(self) -> tuple[str, float]:
+        if self.broken:
+            raise RuntimeError("broken")
+        return "begin", 0.0
+
+    def give_up(self) -> None:
+        self.given_up += 1
+        if self.given_up == 3:
+            self.often.set()
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def test_a_connection_that_breaks_does_not_end_the_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.001)
+
+    async def watch() -> None:
+        watch = connections._Watch()
+        broken, slow = Waiting(broken=True), Waiting(broken=False)
+        watch.add(broken)  # type: ignore[arg-type]  # has all that is asked for
+        watch.add(slow)  # type: ignore[arg-type]
+        await slow.often.wait()
+        assert (broken.given_up, broken.aborted) == (0, 1)
+        watch.remove(slow)  # type: ignore[arg-type]
+
+    asyncio.run(asyncio.wait_for(watch(), 10))
+    assert caplog.text.count("a connection could not be looked at") == 1
