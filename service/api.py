@@ -78,8 +78,9 @@ def answering(endpoint: Endpoint) -> Handler:
                 charge(request.scope, samples, runtime.engine.seconds_for)
                 job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
-            if body is None and settings.receive_timeout < seconds:
-                message = f"the body did not come within {settings.receive_timeout:g} seconds"
+            patience = min(settings.receive_timeout, settings.timeout)
+            if body is None and patience <= seconds:  # and not a deadline that the request had set
+                message = f"the body did not come within {patience:g} seconds"
                 raise ApiError(408, "request_timeout", message) from problem
             runtime.telemetry.expired_samples.add(amount=samples)
             if seconds < runtime.settings.timeout:
@@ -194,7 +195,7 @@ async def show_surface(runtime: Runtime, request: Request) -> Response:
     """What a model's discriminator thought of the plane; row 0 has the lowest y."""
     model = runtime.catalog.find(request.path_params["name"])
     if model.surface is None:
-        raise ApiError(404, "no_surface", f"no discriminator's surface lies beside {model.name}", None)
+        raise ApiError(404, "no_surface", f"no discriminator's surface lies beside {model.name}")
     return JSONResponse(
         {
             "model": model.name,

@@ -62,13 +62,13 @@ _GARBAGE_THRESHOLDS = (50_000, 20, 50)
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
-    """Puts the Gateway before BentoML, behind guarded connections, and the Journal before all."""
+    """Puts the Gateway before BentoML, the Journal before both, and guards the connections to them."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         guard_connections(Patience(settings.receive_timeout, settings.send_timeout, settings.max_body))
-        guarded = SecurityHeaders(Gateway(super().to_asgi(is_main), lambda: _started[-1], access))
+        gateway = Gateway(super().to_asgi(is_main), lambda: _started[-1], access)
         written = form if settings.access_log == "on" else None
-        return Journal(guarded, written, lambda: _started[-1].tracing)
+        return SecurityHeaders(Journal(gateway, written, lambda: _started[-1].tracing))
 
 
 @bentoml.service(

@@ -152,7 +152,7 @@ class _Counted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        status = _CLIENT_LEFT
+        status: int = _CLIENT_LEFT
         current_entry().endpoint = self._endpoint
 
         async def send_noting_status(message: Message) -> None:
@@ -163,6 +163,9 @@ class _Counted:
 
         try:
             await self._app(scope, receive, send_noting_status)
+        except Exception:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR  # as the Journal answers it, or as good as that
+            raise
         finally:
             model = scope.get("state", {}).get("model", "")  # once the handler knows it
             self._runtime().telemetry.request(self._endpoint, model, status, time.perf_counter() - started)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import Response
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from models.sampling import Rows
@@ -19,6 +21,8 @@ from service.api import Runtime
 from service.catalog import Catalog, Failure, ServedModel
 from service.engine import Computed, Engine
 from service.gateway import Gateway, _Gate, _Limited
+from service.guard.headers import SecurityHeaders
+from service.journal.journal import Journal
 from service.settings import Settings
 from service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, rows, served
@@ -207,6 +211,46 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
 
     sent_slowly = True
     asyncio.run(flood())
+
+
+@pytest.mark.parametrize(
+    ("receive_timeout", "timeout", "asked", "status"),
+    [(30, 0.05, "", 408), (0.05, 0.05, "", 408), (30, 0.05, "1", 408), (30, 20, "0.05", 504), (30, 20, "30", None)],
+)
+def test_whose_time_a_body_takes_that_does_not_come(
+    client: TestClient, receive_timeout: float, timeout: float, asked: str, status: int | None
+) -> None:
+    changes = {"receive_timeout": receive_timeout, "timeout": timeout}
+    client.runtime = replace(client.runtime, settings=client.runtime.settings.model_copy(update=changes))
+    answers: list[int] = []
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        answers.append(message.get("status"))
+
+    headers = [(b"x-request-timeout", asked.encode())] if asked else []
+    scope: Any = {"type": "http", "method": "POST", "path": "/generate", "headers": headers, "state": {}}
+
+    async def ask() -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(Gateway(Starlette(), lambda: client.runtime)(scope, never, send), 1)
+
+    asyncio.run(ask())
+    assert answers[:1] == ([status] if status else [])
+
+
+def test_what_breaks_beside_the_api_is_a_500_like_all_others(client: TestClient) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    gateway = Gateway(Starlette(routes=[Mount("/files", broken)]), lambda: client.runtime)
+    answer = TestClient(SecurityHeaders(Journal(gateway, None, lambda: None))).get("/files/a")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_server_error")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-request-id"]
+    assert numbers(client.runtime.telemetry, "latentd_requests_total") == {"other,,5xx": 1}
 
 
 def test_a_service_that_stops_is_503(client: TestClient) -> None:
