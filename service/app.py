@@ -82,7 +82,7 @@ class Latentd:
 
     def __init__(self) -> None:
         _prepare(device)
-        telemetry = Telemetry()
+        telemetry = Telemetry([endpoint.path for endpoint in ENDPOINTS])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineNotes(), *([tracing] if tracing else []))
         engine = Engine(settings.max_queue, **_passes(device), observer=observer)
@@ -127,7 +127,7 @@ class Latentd:
         return bool(self.runtime.catalog.models) and self.runtime.engine.alive
 
     def __metrics__(self, bentomls_own: str) -> str:
-        return bentomls_own + exposition(self.runtime, device)
+        return bentomls_own + exposition(self.runtime, access, device)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # in bentoml
     def close(self) -> None:

@@ -27,6 +27,14 @@ class Access:
         self._metrics = Account("metrics")
         self._metrics_digest = digest_of(metrics) if metrics else None
 
+    @property
+    def current(self) -> bool:
+        """Whether the tokens are those of their file."""
+        if self._tokens is None:
+            return True
+        self._tokens.look()
+        return self._tokens.current
+
     def to_api(self, app: ASGIApp, refused: Refused) -> ASGIApp:
         """`app`, for clients."""
         return app if self._tokens is None else _Door(app, self._client, refused)

@@ -106,6 +106,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, clock: Clock) -> None
     account = tokens.whose(OLD.encode())
     (tmp_path / "next").write_text(f"ci {OLD}\nci {NEW} in_flight=5")
     (tmp_path / "next").rename(file)
+    assert Access(tokens).current
     assert whose(tokens, NEW) is None  # not looked at on every request
     clock.now += 2
     assert tokens.whose(NEW.encode()) is tokens.whose(OLD.encode()) is account  # what it has used up is kept
@@ -133,6 +134,7 @@ def test_a_file_that_is_not_good_keeps_the_tokens(
     for _ in range(3):
         assert whose(tokens, OLD) == "ci"
         clock.now += 2
+    assert not Access(tokens).current
     assert len(caplog.messages) == 1  # once, not at every look
     assert "the tokens stay as they were" in caplog.text
     assert NEW not in caplog.text
