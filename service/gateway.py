@@ -34,6 +34,10 @@ _OTHER = "other"
 _METRICS = "/metrics"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
+_FULL = "too_many_requests"
+_NO_ROOM = "the service has all that it can carry; try again later"
+_BODIES_HELD = 16
+"""Of the largest size, at a time: small ones are hardly ever that many, and large ones would fill the memory."""
 _SHOWN: tuple[tuple[str, Handler], ...] = (
     ("/models", list_models),
     ("/models/{name}", show_model),
@@ -176,17 +180,28 @@ class _Gate:
 
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
         self.runtime = runtime
+        self.held_bytes = 0
+        """Of bodies, whole or not, of requests that are not over."""
+
+    def check(self) -> None:
+        """Of a request whose body comes. ApiError 429 where others took its place meanwhile, or bodies all memory."""
+        settings = self.runtime().settings
+        if self.closed() == _FULL or self.held_bytes > _BODIES_HELD * settings.max_body:
+            raise too_busy(_NO_ROOM, self._seconds(), _FULL)
 
     def closed(self) -> str | None:
         """Why, where it is."""
         runtime = self.runtime()
         if runtime.telemetry.requests_under_way.now >= runtime.settings.max_requests:
-            return "too_many_requests"
+            return _FULL
         return "queue_full" if runtime.engine.overfull else None
 
     def refusal(self) -> Response:
+        return _refusal(math.ceil(self._seconds()))
+
+    def _seconds(self) -> float:
         engine = self.runtime().engine
-        return _refusal(math.ceil(engine.seconds_for(engine.queued)))
+        return engine.seconds_for(engine.queued)
 
 
 class _Limited:
@@ -205,12 +220,17 @@ class _Limited:
         if (reason := gate.closed()) is not None:
             await self._refuse(reason, scope, receive, send)
             return
-        read = False
+        read, held = False, 0
         under_way = gate.runtime().telemetry.requests_under_way
 
         async def receive_noting_end() -> Message:
-            nonlocal read
+            nonlocal read, held
             message = await receive()
+            size = len(message.get("body", b""))
+            held += size
+            gate.held_bytes += size
+            if not read:
+                gate.check()
             if not read and not message.get("more_body"):  # what is still being sent takes no place from others
                 read = True
                 under_way.now += 1
@@ -220,6 +240,7 @@ class _Limited:
             await self._app(scope, receive_noting_end, send)
         finally:
             under_way.now -= read
+            gate.held_bytes -= held
 
     async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -235,7 +256,7 @@ class _Limited:
 @cache
 def _refusal(retry_after: int) -> Response:
     """Made once: under a flood it is what the service says most."""
-    return too_busy("the service has all that it can carry; try again later", retry_after).response()
+    return too_busy(_NO_ROOM, retry_after).response()
 
 
 def _from_status(status: int, headers: Any = None) -> ApiError:
