@@ -20,7 +20,7 @@ from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
 from service.engine import Engine
 from service.errors import ApiError, invalid, raise_invalid
-from service.guard.access import charged
+from service.guard.access import charge
 from service.guard.body import RECEIVING, check_values, read_body
 from service.journal.entry import current_entry
 from service.journal.spans import Tracing
@@ -124,11 +124,12 @@ def answering(understand: Understand, raw: bool = False) -> Handler:
                 request.state.model, samples = plan.model.name, plan.num_samples
                 entry = current_entry()
                 entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
-                with charged(request.scope, samples, runtime.engine.seconds_for):
-                    job, whole = await _while_connected(request, _carry_out(plan, runtime))
+                charge(request.scope, samples, runtime.engine.seconds_for)
+                job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
-            if body is None and settings.receive_timeout < seconds:
-                message = f"the body did not come within {settings.receive_timeout:g} seconds"
+            patience = min(settings.receive_timeout, settings.timeout)
+            if body is None and patience <= seconds:  # and not a deadline that the request had set
+                message = f"the body did not come within {patience:g} seconds"
                 raise ApiError(408, "request_timeout", message) from problem
             runtime.telemetry.expired_samples.add(amount=samples)
             if seconds < runtime.settings.timeout:
@@ -242,7 +243,7 @@ async def show_surface(runtime: Runtime, request: Request) -> Response:
     """What a model's discriminator thought of the plane; row 0 has the lowest y."""
     model = runtime.catalog.find(request.path_params["name"])
     if model.surface is None:
-        raise ApiError(404, "no_surface", f"no discriminator's surface lies beside {model.name}", None)
+        raise ApiError(404, "no_surface", f"no discriminator's surface lies beside {model.name}")
     return JSONResponse(
         {
             "model": model.name,

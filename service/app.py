@@ -62,13 +62,13 @@ _GARBAGE_THRESHOLDS = (50_000, 20, 50)
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
-    """Puts the Gateway before BentoML, behind guarded connections, and the Journal before all."""
+    """Puts the Gateway before BentoML, the Journal before both, and guards the connections to them."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         guard_connections(Patience(settings.receive_timeout, settings.send_timeout, settings.max_body))
-        guarded = SecurityHeaders(Gateway(super().to_asgi(is_main), lambda: _started[-1], access))
+        gateway = Gateway(super().to_asgi(is_main), lambda: _started[-1], access)
         written = form if settings.access_log == "on" else None
-        return Journal(guarded, written, lambda: _started[-1].tracing)
+        return SecurityHeaders(Journal(gateway, written, lambda: _started[-1].tracing))
 
 
 @bentoml.service(
@@ -82,7 +82,7 @@ class Latentd:
 
     def __init__(self) -> None:
         _prepare(device)
-        telemetry = Telemetry()
+        telemetry = Telemetry([endpoint.path for endpoint in ENDPOINTS])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineNotes(), *([tracing] if tracing else []))
         engine = Engine(settings.max_queue, **_passes(device), observer=observer)
@@ -127,7 +127,7 @@ class Latentd:
         return self.runtime.ready
 
     def __metrics__(self, bentomls_own: str) -> str:
-        return bentomls_own + exposition(self.runtime, device)
+        return bentomls_own + exposition(self.runtime, access, device)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # in bentoml
     def close(self) -> None:

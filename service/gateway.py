@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from functools import cache, partial
@@ -42,6 +43,12 @@ _CLIENT_LEFT = 499
 _OTHER = "other"
 """The endpoint of all that has no route of ours: nobody can make up new ones."""
 _METRICS = "/metrics"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
+_FULL = "too_many_requests"
+_NO_ROOM = "the service has all that it can carry; try again later"
+_BODIES_HELD = 16
+"""Of the largest size, at a time: small ones are hardly ever that many, and large ones would fill the memory."""
 _SAMPLES: dict[str, Handler] = {
     **{endpoint.path: answering(in_our_words(endpoint)) for endpoint in ENDPOINTS},
     **kserve.SAMPLES,
@@ -106,8 +113,6 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._rest(scope, receive, send)
-        elif scope["type"] == "websocket":  # nobody here speaks it
-            await send({"type": "websocket.close"})
         else:
             if (rephrase := _REPHRASED.get(scope["path"][1:].partition("/")[0])) is not None:
                 send = rephrasing(send, rephrase)
@@ -123,19 +128,27 @@ class Gateway:
         if scope["path"] == _METRICS:
             await self._metrics(scope, receive, send)
             return
-        matches = {route.matches(scope)[0] for route in self._router.routes}
+        matches = self._matches(scope)
         if Match.FULL in matches:
             await self._router(scope, receive, send)
         else:
             app = self._other_methods if Match.PARTIAL in matches else self._not_ours(scope)
             await app(scope, receive, _with_our_error_body(scope, receive, send))
 
+    def _matches(self, scope: Scope) -> set[Match]:
+        if _CONTROL.search(scope["path"]):
+            return set()
+        return {route.matches(scope)[0] for route in self._router.routes}
+
     def _not_ours(self, scope: Scope) -> ASGIApp:
-        """What answers a path that is not ours."""
+        """What answers a path that is not ours: BentoML where it is one of its own to the letter."""
         for route in self._rest.routes:
-            if route.matches(scope)[0] is not Match.NONE:
+            if isinstance(route, Mount):
                 # a folder matches any name in it: past BentoML's counters, then
-                return self._bentomls_files if isinstance(route, Mount) else self._rest
+                if route.matches(scope)[0] is not Match.NONE:
+                    return self._bentomls_files
+            elif isinstance(route, Route) and route.path == scope["path"]:
+                return self._rest
         return self._nothing
 
 
@@ -173,7 +186,7 @@ class _Counted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        status = _CLIENT_LEFT
+        status: int = _CLIENT_LEFT
         current_entry().endpoint = self._endpoint
 
         async def send_noting_status(message: Message) -> None:
@@ -184,6 +197,9 @@ class _Counted:
 
         try:
             await self._app(scope, receive, send_noting_status)
+        except Exception:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR  # as the Journal answers it, or as good as that
+            raise
         finally:
             model = scope.get("state", {}).get("model", "")  # once the handler knows it
             self._runtime().telemetry.request(self._endpoint, model, status, time.perf_counter() - started)
@@ -194,17 +210,28 @@ class _Gate:
 
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
         self.runtime = runtime
+        self.held_bytes = 0
+        """Of bodies, whole or not, of requests that are not over."""
+
+    def check(self) -> None:
+        """Of a request whose body comes. ApiError 429 where others took its place meanwhile, or bodies all memory."""
+        settings = self.runtime().settings
+        if self.closed() == _FULL or self.held_bytes > _BODIES_HELD * settings.max_body:
+            raise too_busy(_NO_ROOM, self._seconds(), _FULL)
 
     def closed(self) -> str | None:
         """Why, where it is."""
         runtime = self.runtime()
         if runtime.telemetry.requests_under_way.now >= runtime.settings.max_requests:
-            return "too_many_requests"
+            return _FULL
         return "queue_full" if runtime.engine.overfull else None
 
     def refusal(self) -> Response:
+        return _refusal(math.ceil(self._seconds()))
+
+    def _seconds(self) -> float:
         engine = self.runtime().engine
-        return _refusal(math.ceil(engine.seconds_for(engine.queued)))
+        return engine.seconds_for(engine.queued)
 
 
 class _Limited:
@@ -223,12 +250,17 @@ class _Limited:
         if (reason := gate.closed()) is not None:
             await self._refuse(reason, scope, receive, send)
             return
-        read = False
+        read, held = False, 0
         under_way = gate.runtime().telemetry.requests_under_way
 
         async def receive_noting_end() -> Message:
-            nonlocal read
+            nonlocal read, held
             message = await receive()
+            size = len(message.get("body", b""))
+            held += size
+            gate.held_bytes += size
+            if not read:
+                gate.check()
             if not read and not message.get("more_body"):  # what is still being sent takes no place from others
                 read = True
                 under_way.now += 1
@@ -238,6 +270,7 @@ class _Limited:
             await self._app(scope, receive_noting_end, send)
         finally:
             under_way.now -= read
+            gate.held_bytes -= held
 
     async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -253,7 +286,7 @@ class _Limited:
 @cache
 def _refusal(retry_after: int) -> Response:
     """Made once: under a flood it is what the service says most."""
-    return too_busy("the service has all that it can carry; try again later", retry_after).response()
+    return too_busy(_NO_ROOM, retry_after).response()
 
 
 def _from_status(status: int, headers: Any = None) -> ApiError:

@@ -1,10 +1,10 @@
 """Bearer tokens at the door (RFC 6750): nothing of a request is read before its token was found good."""
 
 import hmac
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.engine import client
 from service.errors import ApiError
@@ -14,7 +14,6 @@ from service.settings import Settings
 
 _SCHEME = b"bearer "
 _VISIT = "latentd_visit"
-_FREE = nullcontext()
 
 Refused = Callable[[str], None]
 """Is told the code of each refusal."""
@@ -28,6 +27,14 @@ class Access:
         self._tokens = tokens
         self._metrics = Account("metrics")
         self._metrics_digest = digest_of(metrics) if metrics else None
+
+    @property
+    def current(self) -> bool:
+        """Whether the tokens are those of their file."""
+        if self._tokens is None:
+            return True
+        self._tokens.look()
+        return self._tokens.current
 
     def to_api(self, app: ASGIApp, refused: Refused) -> ASGIApp:
         """`app`, for clients."""
@@ -77,13 +84,14 @@ def configured(settings: Settings) -> Access:
     return Access(tokens, metrics.get_secret_value())
 
 
-def charged(scope: Scope, samples: int, seconds_for: Callable[[int], float]) -> AbstractContextManager[None]:
-    """Samples at the cost of whoever asks; in flight until the answer's end, given back where an ApiError comes of it.
+def charge(scope: Scope, samples: int, seconds_for: Callable[[int], float]) -> None:
+    """Samples at the cost of whoever asks; in flight until the answer's end, given back where it is a 429 or our fault.
 
     Raises ApiError 429 or 400 where they are too many; `seconds_for` says how long so many take.
     """
     visit: Visit | None = scope["state"].get(_VISIT)
-    return _FREE if visit is None else visit.charge(samples, seconds_for)
+    if visit is not None:
+        visit.charge(samples, seconds_for)
 
 
 class _Door:
@@ -102,12 +110,20 @@ class _Door:
             await refusal.response()(scope, receive, send)
             return
         scope.setdefault("state", {})[_VISIT] = visit
+        status: int = HTTPStatus.OK  # of a client that left before there was one, too: its samples were computed
+
+        def send_noting_status(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            return send(message)
+
         working_for = client.set(visit.account)
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_noting_status)
         finally:
             client.reset(working_for)
-            visit.end()
+            visit.end(status)
 
     def _enter(self, scope: Scope) -> Account:
         shown = [value for name, value in scope["headers"] if name == b"authorization"]

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from service.errors import ApiError, invalid, too_busy
+from service.errors import invalid, too_busy
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,18 @@ class Visit:
         self.account = account
         self._samples = 0
 
-    def charge(self, samples: int, seconds_for: Callable[[int], float]) -> "Visit":
-        """As a context: given back where an ApiError ends it."""
+    def charge(self, samples: int, seconds_for: Callable[[int], float]) -> None:
+        """As `Account.take`; in flight until the visit ends."""
         self.account.take(samples, seconds_for)
         self._samples = samples
-        return self
 
-    def __enter__(self) -> None:
-        pass
+    def end(self, status: int) -> None:
+        """Nothing of it is in flight any more. Samples are given back where the answer says that we did not do them.
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, ApiError):
-            self.account.give_back(self._samples)
-
-    def end(self) -> None:
-        """Nothing of it is in flight any more."""
+        Not with a 400: the samples of a latent that gives nothing finite have been computed by then.
+        """
         self.account.in_flight -= self._samples
+        if status == HTTPStatus.TOO_MANY_REQUESTS or (
+            status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.GATEWAY_TIMEOUT
+        ):
+            self.account.give_back(self._samples)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 import orjson
 from uvicorn._types import ASGI3Application
 from uvicorn.config import HTTP_PROTOCOLS
@@ -64,7 +65,30 @@ _LARGE_HEAD = _Refused(
     431, "headers_too_large", f"headers are at most {_MOST_HEADERS}, and {_HEAD_BYTES} bytes with the URL"
 )
 _LONG_URL = _Refused(414, "uri_too_long", f"the URL is longer than {_URL_BYTES} bytes")
+_TUNNEL = _Refused(400, "invalid_request", "this is no proxy")
 _SLOW_HEAD = _Refused(408, "request_timeout", "the headers did not come in time")
+
+
+class _Parser(httptools.HttpRequestParser):
+    """Stays with HTTP, as RFC 9110 (section 7.8) leaves it to a server, whatever `Upgrade` asks for.
+
+    httptools takes such a request for one without a body, and what follows for another protocol, or the next request.
+    """
+
+    def __init__(self, protocol: "_Guarded") -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._protocol = protocol
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn feeds nothing else
+        rest, parser = memoryview(data), self
+        while rest:  # requests sent at once may all have such a wish
+            try:
+                httptools.HttpRequestParser.feed_data(parser, rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest, parser = rest[upgrade.args[0] :], self._protocol.begin_without_upgrade()
+            else:
+                return
 
 
 class _Guarded(HttpToolsProtocol):
@@ -75,6 +99,7 @@ class _Guarded(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.parser = _Parser(self)
         self._packet = 0
         self._unfinished = 0
         """Bytes that have come of a request that is not there as a whole, but for the last packet."""
@@ -93,9 +118,17 @@ class _Guarded(HttpToolsProtocol):
             self._answered.message_event.set()
         self.watch.remove(self)
 
-    def handle_websocket_upgrade(self) -> None:
-        self.watch.remove(self)  # it is another protocol's now
-        super().handle_websocket_upgrade()
+    def _should_upgrade_to_ws(self) -> bool:
+        return False  # nobody here speaks it, and another protocol would have none of these limits
+
+    def begin_without_upgrade(self) -> _Parser:
+        """What parses on once it had the headers that have just come, without their wish for another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = parser = _Parser(self)
+        parser.feed_data(b"\r\n".join((*lines, b"", b"")))
+        return parser
 
     def data_received(self, data: bytes) -> None:
         self._packet = len(data)
@@ -116,8 +149,16 @@ class _Guarded(HttpToolsProtocol):
             self._check_head()
         if len(self.headers) > _MOST_HEADERS:
             self._raise(_LARGE_HEAD)
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._raise(_TUNNEL)
+            return  # it begins once more
         self._unfinished = 0
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
@@ -209,16 +250,29 @@ class _Watch:
         self._since.pop(connection, None)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now, left = loop.time(), 0
-        for connection, (before, since) in list(self._since.items()):
-            task, seconds = connection.waits_for() or (None, 0.0)
-            if task != before:
-                self._since[connection] = task, now
-            elif task is not None and now - since > seconds:
-                connection.give_up()
-                left += 1
+        left = 0
+        try:
+            for connection in list(self._since):
+                try:
+                    left += self._look_at(connection, loop.time())
+                except Exception:  # and the others are still to be looked at
+                    logger.exception("a connection could not be looked at; it is closed")
+                    self.remove(connection)
+                    connection.transport.abort()
+        finally:
+            self._looking = bool(self._since)
+            if self._looking:
+                loop.call_later(_LOOK_SECONDS, self._look, loop)
         if left:
             logger.info("%d connections closed, whose clients sent or read too slowly", left)
-        self._looking = bool(self._since)
-        if self._looking:
-            loop.call_later(_LOOK_SECONDS, self._look, loop)
+
+    def _look_at(self, connection: _Guarded, now: float) -> bool:
+        """Whether it was given up."""
+        before, since = self._since[connection]
+        task, seconds = connection.waits_for() or (None, 0.0)
+        if task != before:
+            self._since[connection] = task, now
+        elif task is not None and now - since > seconds:
+            connection.give_up()
+            return True
+        return False

@@ -88,6 +88,8 @@ class Tokens:
         self._file = file
         self._accounts: dict[str, Account] = {}
         self._known: tuple[tuple[bytes, Account], ...] = ()
+        self.current = True
+        """Whether they are what the file says."""
         self._seen = self._state()
         self._next_look = time.monotonic() + _LOOK_SECONDS
         self._take(parse(read()))
@@ -99,15 +101,17 @@ class Tokens:
 
     def whose(self, token: bytes) -> Account | None:
         """The account that `token` opens; takes the same time for every token of a length."""
-        if self._file is not None and time.monotonic() >= self._next_look:
-            self._look()
+        self.look()
         given, found = digest_of(token), None
         for digest, account in self._known:
             if hmac.compare_digest(digest, given):
                 found = account
         return found
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read them again if it is time to, and their file is another."""
+        if self._file is None or time.monotonic() < self._next_look:
+            return
         self._next_look = time.monotonic() + _LOOK_SECONDS
         state = self._state()
         if state == self._seen:
@@ -116,9 +120,11 @@ class Tokens:
         try:
             self._take(parse(self._read()))
         except (OSError, ValueError) as problem:
+            self.current = False
             reason = problem.strerror if isinstance(problem, OSError) else problem
             logger.error("%s: %s; the tokens stay as they were", self._file, reason)
         else:
+            self.current = True
             logger.info("%s: %d tokens of %d names", self._file, len(self._known), len(self._accounts))
 
     def _take(self, lines: Iterable[Line]) -> None:

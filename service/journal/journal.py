@@ -23,7 +23,7 @@ _PROBES = {"/livez", "/readyz", "/healthz", "/metrics"}
 
 
 class Journal:
-    """The outermost ASGI app."""
+    """An ASGI app around the one that serves; what breaks that one is answered here."""
 
     def __init__(self, app: ASGIApp, form: Form | None, tracing: Callable[[], Tracing | None]) -> None:
         """`form`: of the lines; None: there are none. `tracing` is asked at every request."""

@@ -25,9 +25,11 @@ Form = Callable[[Fields], bytes]
 _BENTOMLS_HANDLER = "tracehandler"
 _TWICE = ("uvicorn.error", "circus")
 """Loggers that have BentoML's handler and pass their records on to the root's, which is the same."""
-_SECRET = re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",;)]+")
-_NUMBERS = re.compile(r"(?:[-+]?\d[\d.]*(?:e[-+]?\d+)?[\s,\[\]()]+){8,}")
-"""What a latent looks like in an exception's text."""
+_LONGEST_TEXT = 16 * 2**10
+"""Characters of a message, and of each part of a traceback."""
+_SECRET = re.compile(r"(?i)\b(bearer|basic)\s++[^\s'\",;)]++")
+_NUMBERS = re.compile(r"(?:[-+]?+(?<![\d.])\d[\d.]*+(?:e[-+]?\d++)?+[\s,\[\]()]++){8,}+")
+"""What a latent looks like in an exception's text. Nothing is tried twice: digits would cost their square."""
 
 
 def as_json(fields: Fields) -> bytes:
@@ -75,7 +77,7 @@ class Lines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": clean(_without_secrets(record.getMessage())),
+            "message": clean(_without_secrets(_cut(record.getMessage()))),
         }
         about = getattr(record, "requesters", None)  # the engine's, of a batch
         fields |= _current() if about is None else {"request_ids": [str(each) for each in about if each is not None]}
@@ -109,15 +111,19 @@ def ids_of(entry: Entry) -> Fields:
 
 def _told(problem: BaseException) -> str:
     """A traceback, whose texts may quote what a client sent."""
-    return "\n".join(map(clean, _without_secrets("".join(_frames(problem))).splitlines()))
+    return "\n".join(clean(line) for part in _parts(problem) for line in _without_secrets(_cut(part)).splitlines())
 
 
-def _frames(problem: BaseException) -> Iterable[str]:
+def _parts(problem: BaseException) -> Iterable[str]:
     return traceback.TracebackException.from_exception(problem).format()
 
 
 def _without_secrets(text: str) -> str:
     return _NUMBERS.sub("(numbers) ", _SECRET.sub(r"\1 (secret)", text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …"
 
 
 def _short(value: object) -> str:

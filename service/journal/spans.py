@@ -12,13 +12,14 @@ from http import HTTPStatus
 from importlib.metadata import entry_points
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.engine import BatchReport
 from service.journal.entry import Entry
@@ -29,6 +30,8 @@ _NAME = "latentd"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _LAST_SPANS_SECONDS = 2.0
+_PARENT = TraceContextTextMapPropagator()
+_PARENT_HEADERS = (b"traceparent", b"tracestate")
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 """Exporters by protocol, as their packages name them."""
 
@@ -37,6 +40,7 @@ class Tracing:
     """Spans, as they end, to one processor. An observer of the engine."""
 
     def __init__(self, processor: SpanProcessor) -> None:
+        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote clients' headers
         resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", _NAME)})
         requests = TracerProvider(resource=resource, shutdown_on_exit=False)  # the sampler is the environment's
         # and a batch is of interest where one of its requests is; each of these is linked
@@ -50,8 +54,8 @@ class Tracing:
 
     def begin(self, entry: Entry, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A request's span, below its `traceparent` if it brought one."""
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        entry.span = self._requests.start_span("request", propagate.extract(carrier), SpanKind.SERVER)
+        carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in _PARENT_HEADERS}
+        entry.span = self._requests.start_span("request", _PARENT.extract(carrier), SpanKind.SERVER)
 
     def end(self, entry: Entry) -> None:
         """The request is over."""

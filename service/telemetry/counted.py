@@ -17,7 +17,9 @@ _NO_MODEL = ""
 class Telemetry:
     """All counters, levels and histograms of a service; prometheus_client collects them, the engine reports to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampling: Collection[str] = ()) -> None:
+        """`sampling`: the endpoints whose errors are counted from 0 on."""
+        self._sampling = sampling
         self._served: Collection[str] = frozenset()
         self._requests = Counter(
             "latentd_requests", "Requests answered, or left by their clients (4xx).", "endpoint", "model", "status"
@@ -81,6 +83,9 @@ class Telemetry:
             instrument.keep("model", self._served)
         for model in models:
             self._samples.add(model, amount=0)  # a rate needs a number before the first sample
+        for model in self._served:
+            for endpoint in self._sampling:
+                self._requests.add(endpoint, model, "5xx", amount=0)  # and one before the first error
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client."""

@@ -11,21 +11,23 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from models.hardware import describe_device, memory_bytes, used_memory_bytes
 from service.api import Runtime
+from service.guard.access import Access
 
 
-def exposition(runtime: Runtime, device: torch.device) -> str:
+def exposition(runtime: Runtime, access: Access, device: torch.device) -> str:
     """For /metrics."""
     registry = CollectorRegistry()
     registry.register(runtime.telemetry)
-    registry.register(_Now(runtime, device))
+    registry.register(_Now(runtime, access, device))
     return generate_latest(registry).decode()
 
 
 class _Now:
     """What is so at this moment."""
 
-    def __init__(self, runtime: Runtime, device: torch.device) -> None:
+    def __init__(self, runtime: Runtime, access: Access, device: torch.device) -> None:
         self._runtime = runtime
+        self._access = access
         self._device = device
 
     def collect(self) -> Iterator[Metric]:
@@ -35,6 +37,7 @@ class _Now:
         yield _gauge("latentd_queued_samples", "Samples that wait for a pass.", runtime.engine.queued)
         yield _gauge("latentd_queue_capacity_samples", "Samples that may wait.", settings.max_queue)
         yield _gauge("latentd_requests_capacity", "Requests that may be under way.", settings.max_requests)
+        yield _gauge("latentd_tokens_current", "Whether the tokens are those of their file.", self._access.current)
         yield _gauge(
             "latentd_failed_model_files", "Model files that cannot be served as they are.", len(catalog.failures)
         )

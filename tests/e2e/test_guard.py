@@ -1,5 +1,6 @@
 """Who may ask and what may come in, on a real server and its real connections."""
 
+import http.client
 import json
 import os
 import pickle
@@ -18,14 +19,14 @@ from tests.e2e.conftest import ROOT, Answer, Server, serving
 
 MODELS = str(ROOT / "models" / "checkpoints")
 CLIENT, OTHER, SCRAPER = "client-0123456789abcdef", "other-0123456789abcdef", "scraper-0123456789abcdef"
-UNKNOWN = "unknown-0123456789abcdef"
+WASTEFUL, UNKNOWN = "wasteful-0123456789abcdef", "unknown-0123456789abcdef"
 PATIENCE = 2
 
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("tokens") / "tokens"
-    file.write_text(f"ci {CLIENT}\nslow {OTHER} rate=0.1 burst=4")
+    file.write_text(f"ci {CLIENT}\nslow {OTHER} rate=0.1 burst=4\nwasteful {WASTEFUL} rate=0.01 burst=4")
     return file
 
 
@@ -42,7 +43,7 @@ def guarded(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with serving(tmp_path_factory.mktemp("guarded"), **environment) as running:
         yield running
         log = running.log.read_text()
-        assert not [token for token in (CLIENT, OTHER, SCRAPER) if token in log]
+        assert not [token for token in (CLIENT, OTHER, WASTEFUL, SCRAPER) if token in log]
         assert "Traceback" not in log
 
 
@@ -116,12 +117,29 @@ def test_metrics_have_a_token_of_their_own(guarded: Server) -> None:
     assert ask(guarded, token=SCRAPER).error == (403, "forbidden", None)
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/models", "/models/ring-gan", "/generate", "/livez", "/", "/explore"])
+@pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%C2%85"])
+def test_a_control_character_opens_no_path(guarded: Server, path: str, end: str) -> None:
+    for body in (None, b"{}"):
+        for token in ({}, {"authorization": f"Bearer {CLIENT}"}):
+            assert guarded.call(path + end, body, **token).error == (404, "not_found", None)
+    shown = guarded.call("/metrics", authorization=f"Bearer {SCRAPER}").body.decode()
+    assert "\\n" not in "".join(line for line in shown.splitlines() if not line.startswith("#"))
+
+
 def test_no_limit_is_another_clients(guarded: Server) -> None:
     assert ask(guarded, token=OTHER, num_samples=4).status == 200
     refused = ask(guarded, token=OTHER, num_samples=4)
     assert refused.error == (429, "rate_limited", None)
     assert 30 <= int(refused.headers["retry-after"]) <= 40
     assert ask(guarded, num_samples=4).status == 200
+
+
+def test_samples_that_were_computed_in_vain_are_paid_for(guarded: Server) -> None:
+    card = guarded.call("/models/ring-gan", authorization=f"Bearer {CLIENT}").json["card"]
+    latents = [[3e38] * card["spec"]["input"]["dim"]] * 4
+    assert ask(guarded, token=WASTEFUL, latents=latents).error == (400, "invalid_request", "latents")
+    assert ask(guarded, token=WASTEFUL, num_samples=1).error == (429, "rate_limited", None)
 
 
 def test_tokens_change_while_the_service_runs(guarded: Server, tokens: Path) -> None:
@@ -171,6 +189,46 @@ def test_whoever_has_no_token_is_answered_before_the_body(guarded: Server, lines
         assert answer(connection).error == (401, "unauthorized", None)
 
 
+WISHES = {
+    "h2c": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB"],  # Java's client
+    "websocket": ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13"],
+}
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("pause", [0, 0.2])
+def test_a_wish_for_another_protocol_is_passed_over(guarded: Server, wish: str, pause: float) -> None:
+    body = b'{"model": "ring-gan", "seed": 7, "num_samples": 3}'
+    with closing(connect(guarded)) as connection:
+        for _ in range(2):  # the connection goes on after it
+            request = head(CLIENT, *WISHES[wish], f"Content-Length: {len(body)}")
+            for piece in (request[:40], request[40:], body[:10], body[10:]) if pause else (request + body,):
+                connection.sendall(piece)
+                time.sleep(pause)
+            answered = http.client.HTTPResponse(connection)
+            answered.begin()
+            assert answered.status == 200
+            assert len(json.loads(answered.read())["samples"]) == 3
+        connection.sendall(head(CLIENT, *WISHES[wish], "Transfer-Encoding: chunked", "Connection: close"))
+        connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        assert answer(connection).status == 200
+
+
+def test_many_wishes_at_once(guarded: Server) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n"
+    with closing(connect(guarded)) as connection:
+        connection.sendall(request * 400 + request.replace(b"upgrade", b"close"))
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert said.count(b"HTTP/1.1 200 OK") == 401
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_a_wish_for_another_protocol_hides_no_body_that_drips(guarded: Server, wish: str) -> None:
+    with closing(connect(guarded)) as connection:
+        connection.sendall(head(CLIENT, *WISHES[wish], "Content-Length: 1000") + b" ")
+        assert answer(connection).error == (408, "request_timeout", None)
+
+
 @pytest.mark.parametrize("piece", [b"1\r\n \r\n", b"X: " + b"x" * 20_000 + b"\r\n"], ids=["body", "trailers"])
 def test_a_request_without_end_is_cut_off(guarded: Server, piece: bytes) -> None:
     with closing(connect(guarded)) as connection:
@@ -190,13 +248,24 @@ def test_a_request_without_end_is_cut_off(guarded: Server, piece: bytes) -> None
         (b"GET / HTTP/1.1\r\nX: %s" % (b"a" * 40_000), (431, "headers_too_large")),
         (b"GET / HTTP/1.1\r\n%s\r\n" % (b"X: a\r\n" * 101), (431, "headers_too_large")),
         (b"this is not HTTP\r\n\r\n", (400, "invalid_request")),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", (400, "invalid_request")),
         (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", (400, "invalid_request")),
         (
             b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             (400, "invalid_request"),
         ),
     ],
-    ids=["url", "endless url", "header", "endless header", "many headers", "no http", "two lengths", "smuggling"],
+    ids=[
+        "url",
+        "endless url",
+        "header",
+        "endless header",
+        "many headers",
+        "no http",
+        "tunnel",
+        "two lengths",
+        "smuggling",
+    ],
 )
 def test_heads_that_are_not_read_on(guarded: Server, request_: bytes, refusal: tuple[int, str]) -> None:
     with closing(connect(guarded)) as connection:

@@ -17,6 +17,7 @@ from service.engine import Engine
 from service.engine import client as client_of_engine
 from service.errors import ApiError
 from service.gateway import Gateway
+from service.guard import connections
 from service.guard import tokens as tokens_module
 from service.guard.access import Access, configured
 from service.guard.account import Account, Bucket, Limits, Visit
@@ -106,6 +107,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, clock: Clock) -> None
     account = tokens.whose(OLD.encode())
     (tmp_path / "next").write_text(f"ci {OLD}\nci {NEW} in_flight=5")
     (tmp_path / "next").rename(file)
+    assert Access(tokens).current
     assert whose(tokens, NEW) is None  # not looked at on every request
     clock.now += 2
     assert tokens.whose(NEW.encode()) is tokens.whose(OLD.encode()) is account  # what it has used up is kept
@@ -133,6 +135,7 @@ def test_a_file_that_is_not_good_keeps_the_tokens(
     for _ in range(3):
         assert whose(tokens, OLD) == "ci"
         clock.now += 2
+    assert not Access(tokens).current
     assert len(caplog.messages) == 1  # once, not at every look
     assert "the tokens stay as they were" in caplog.text
     assert NEW not in caplog.text
@@ -171,25 +174,30 @@ def test_in_flight_is_until_the_answer_ends() -> None:
     first.charge(8, float)
     with pytest.raises(ApiError) as refused:
         second.charge(4, lambda samples: samples * 2.5)
-    second.end()
+    second.end(429)
     assert (refused.value.status, refused.value.code) == (429, "too_many_in_flight")
     assert refused.value.headers == {"Retry-After": "5"}  # two too many, 2.5 s each
-    first.end()
+    first.end(200)
     Visit(account).charge(10, float)
     with pytest.raises(ApiError) as never:
         Visit(account).charge(11, float)
     assert never.value.status == 400
 
 
-def test_what_the_service_refused_is_not_charged() -> None:
+@pytest.mark.parametrize(
+    ("status", "given_back"), [(200, 0), (400, 0), (404, 0), (499, 0), (504, 0), (429, 10), (500, 10), (503, 10)]
+)
+def test_what_the_service_did_not_do_is_not_charged(status: int, given_back: int) -> None:
     account = Account("ci")
     account.limit(Limits(rate=0.001, burst=10))
-    with pytest.raises(ApiError, match="full"), Visit(account).charge(10, float):
-        raise ApiError(429, "queue_full", "full")
-    with Visit(account).charge(10, float):
-        pass
+    visit = Visit(account)
+    visit.charge(10, float)
+    visit.end(status)
+    assert account.in_flight == 0
+    if given_back:
+        account.take(given_back, float)
     with pytest.raises(ApiError) as refused:
-        Visit(account).charge(1, float)
+        account.take(1, float)
     assert refused.value.code == "rate_limited"
 
 
@@ -399,3 +407,48 @@ def test_every_answer_is_told_how_to_be_taken(client: Any) -> None:
 
 def test_tokens_are_long_enough_to_be_made_the_way_that_the_docs_say() -> None:
     assert parse(f"ci {secrets.token_urlsafe(32)}")
+
+
+# Connections
+
+
+class Waiting:
+    """A connection whose client takes too long; a broken one cannot even be asked."""
+
+    def __init__(self, broken: bool) -> None:
+        self.broken = broken
+        self.loop = asyncio.get_running_loop()
+        self.given_up = self.aborted = 0
+        self.often = asyncio.Event()
+        self.transport = self
+
+    def waits_for(self) -> tuple[str, float]:
+        if self.broken:
+            raise RuntimeError("broken")
+        return "begin", 0.0
+
+    def give_up(self) -> None:
+        self.given_up += 1
+        if self.given_up == 3:
+            self.often.set()
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def test_a_connection_that_breaks_does_not_end_the_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.001)
+
+    async def watch() -> None:
+        watch = connections._Watch()
+        broken, slow = Waiting(broken=True), Waiting(broken=False)
+        watch.add(broken)  # type: ignore[arg-type]  # has all that is asked for
+        watch.add(slow)  # type: ignore[arg-type]
+        await slow.often.wait()
+        assert (broken.given_up, broken.aborted) == (0, 1)
+        watch.remove(slow)  # type: ignore[arg-type]
+
+    asyncio.run(asyncio.wait_for(watch(), 10))
+    assert caplog.text.count("a connection could not be looked at") == 1

@@ -23,7 +23,7 @@ from service.journal import access, spans
 from service.journal.entry import Entry
 from service.journal.ids import request_id
 from service.journal.journal import EngineNotes, Journal
-from service.journal.lines import Lines, as_json, as_text, form_for
+from service.journal.lines import Lines, _without_secrets, as_json, as_text, form_for
 from service.journal.spans import Tracing, tracing_from_environment
 from service.schemas import GenerateRequest
 from service.settings import Settings
@@ -279,6 +279,18 @@ def test_an_exception_does_not_tell_what_a_client_sent() -> None:
     assert "hunter2" not in str(found.value)
 
 
+@pytest.mark.parametrize("run", ["1", "1e", ".5", "1 2 ", "bearer ", "basic\t"])
+def test_a_long_run_is_looked_through_once(run: str) -> None:
+    assert _without_secrets(run * 300_000 + "x").endswith("x")  # in squares, that would be hours
+
+
+def test_a_text_without_end_is_cut() -> None:
+    endless = "spam " * 10**6
+    line = Lines(as_text).format(record("failed: %s", endless, problem=RuntimeError(endless)))
+    assert len(line) < 40_000
+    assert "RuntimeError: spam" in line
+
+
 def test_people_read_the_same() -> None:
     requester_of = requester.set(Entry("id-1", "GET", "/"))
     text = Lines(as_text).format(record("no %s", "memory", problem=ValueError("why")))
@@ -375,6 +387,14 @@ def test_a_traceparent_that_is_none_is_nothing(
     assert answer.status_code == 404
     (span,) = named(exporter, "GET other")
     assert (span.parent, span.attributes["error.type"]) == (None, "not_found")
+
+
+def test_no_header_of_a_trace_is_told(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    traced(client)
+    for text in ("hunter2=a b", "hunter2", "hunter2=1,hunter2=1", "hunter2;;=,"):
+        headers = {"baggage": text, "tracestate": text, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        assert client.get("/nowhere", headers=headers).status_code == 404
+    assert "hunter2" not in caplog.text
 
 
 def test_without_an_exporter_there_are_no_spans(client: TestClient, exporter: InMemorySpanExporter) -> None:

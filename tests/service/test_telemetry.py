@@ -15,6 +15,7 @@ from models.outputs.base import Samples
 from service.api import Runtime
 from service.catalog import Catalog, Loader
 from service.engine import BatchReport, Engine
+from service.guard.access import OPEN
 from service.settings import Settings
 from service.telemetry import Telemetry
 from service.telemetry.exposition import exposition
@@ -89,6 +90,17 @@ def test_models_that_are_not_served_share_one_series_and_those_that_were_are_for
             telemetry.request("/generate", asked, 200, 0.1)
     assert numbers(telemetry, "latentd_requests_total") == {"/generate,,2xx": 100.0, "/generate,model-99,2xx": 1.0}
     assert numbers(telemetry, "latentd_samples_total") == {"model-99": 0.0}
+
+
+def test_errors_are_counted_from_0_on() -> None:
+    paths = ("/generate", "/mix")
+    telemetry = Telemetry(paths)
+    telemetry.serve(["m"])
+    expected = {f"{path},{model},5xx": 0.0 for path in paths for model in ("", "m")}
+    assert numbers(telemetry, "latentd_requests_total") == expected
+    telemetry.request("/mix", "m", 500, 0.1)
+    telemetry.serve(["m"])
+    assert numbers(telemetry, "latentd_requests_total") == expected | {"/mix,m,5xx": 1.0}
 
 
 @pytest.mark.parametrize("status", [200, 307, 404, 499, 503])
@@ -174,7 +186,7 @@ def test_what_the_catalog_does(write: Write, tmp_path: Path) -> None:
     try:
         assert (is_counted("loads"), is_counted("evictions"), is_counted("swaps")) == (2, 1, 0)
         runtime = Runtime(Settings(), catalog, engine, telemetry)
-        text = exposition(runtime, torch.device("cpu"))
+        text = exposition(runtime, OPEN, torch.device("cpu"))
         assert f'latentd_model_info{{family="mlp",model="model",version="{first.version}"}} 1.0' in text
         assert text.count("latentd_model_weights_bytes{") == 2
         assert text.count("latentd_build_info{") == 1
@@ -187,10 +199,10 @@ def test_what_the_catalog_does(write: Write, tmp_path: Path) -> None:
         second = write(points_spec(), seed=2)
         eventually(lambda: catalog.models["model"].version == second.version)
         assert is_counted("swaps") == 1
-        assert first.version not in exposition(runtime, torch.device("cpu"))
+        assert first.version not in exposition(runtime, OPEN, torch.device("cpu"))
         (tmp_path / "bad.safetensors").write_bytes(b"no checkpoint")
         eventually(lambda: is_counted("load_failures") == 1)
-        eventually(lambda: "latentd_failed_model_files 1.0" in exposition(runtime, torch.device("cpu")))
+        eventually(lambda: "latentd_failed_model_files 1.0" in exposition(runtime, OPEN, torch.device("cpu")))
         (tmp_path / "other.safetensors").unlink()
         eventually(lambda: numbers(telemetry, "latentd_samples_total") == {"model": 0.0})
     finally:
