@@ -65,7 +65,8 @@ class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports 
     """Puts the Gateway before BentoML, the Journal before both, and guards the connections to them."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        guard_connections(Patience(settings.receive_timeout, settings.send_timeout, settings.max_body))
+        patience = Patience(settings.receive_timeout, settings.send_timeout, settings.max_body)
+        guard_connections(patience, lambda code: _started[-1].telemetry.rejections.add(code))
         gateway = Gateway(super().to_asgi(is_main), lambda: _started[-1], access)
         written = form if settings.access_log == "on" else None
         return SecurityHeaders(Journal(gateway, written, lambda: _started[-1].tracing))

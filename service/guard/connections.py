@@ -7,7 +7,7 @@ a limit for headers. BentoML lets nobody choose uvicorn's protocol, but uvicorn 
 
 import asyncio
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -45,9 +45,13 @@ class Patience:
     body: int
 
 
-def guard_connections(patience: Patience) -> None:
-    """Servers that uvicorn starts in this process from now on have guarded connections."""
-    guarded = type("GuardedProtocol", (_Guarded,), {"patience": patience, "watch": _Watch()})
+def guard_connections(patience: Patience, refused: Callable[[str], None]) -> None:
+    """Servers that uvicorn starts in this process from now on have guarded connections.
+
+    `refused` is told the code of each head that is not read on: there is no request yet that would be counted.
+    """
+    members = {"patience": patience, "refused": staticmethod(refused), "watch": _Watch()}
+    guarded = type("GuardedProtocol", (_Guarded,), members)
     HTTP_PROTOCOLS["auto"] = guarded  # type: ignore[assignment]  # a class is taken as well as its name
 
 
@@ -95,6 +99,7 @@ class _Guarded(HttpToolsProtocol):
     """uvicorn's own protocol, with ends to everything that it would wait for or keep."""
 
     patience: Patience
+    refused: Callable[[str], None]
     watch: "_Watch"
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -219,6 +224,9 @@ class _Guarded(HttpToolsProtocol):
         raise refusal
 
     def _refuse(self, refusal: _Refused) -> None:
+        type(self).refused(refusal.code)
+        address = self.client[0] if self.client else "a client"
+        logger.info("%s was answered %d %s: %s", address, refusal.status, refusal.code, refusal)
         body = orjson.dumps({"error": {"code": refusal.code, "message": str(refusal), "field": None}})
         headers = [
             *self.server_state.default_headers,
