@@ -10,6 +10,7 @@ from service.engine import client
 from service.errors import ApiError
 from service.guard.account import Account, Visit
 from service.guard.tokens import Tokens, check_token, digest_of
+from service.journal.entry import current_entry
 from service.settings import Settings
 
 _SCHEME = b"bearer "
@@ -110,6 +111,7 @@ class _Door:
             await refusal.response()(scope, receive, send)
             return
         scope.setdefault("state", {})[_VISIT] = visit
+        current_entry().account = visit.account.name
         status: int = HTTPStatus.OK  # of a client that left before there was one, too: its samples were computed
 
         def send_noting_status(message: Message) -> Awaitable[None]:

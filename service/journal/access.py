@@ -45,6 +45,8 @@ def _line(entry: Entry) -> Fields:
     }
     if entry.code is not None:
         fields["code"] = entry.code
+    if entry.account is not None:
+        fields["account"] = entry.account
     if entry.model is not None:
         fields |= {"model": entry.model, "samples": entry.samples}
     if entry.batches:

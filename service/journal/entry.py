@@ -25,6 +25,8 @@ class Entry:
     """Until there is one: nginx's number for a client that did not wait for it."""
     code: str | None = None
     """The error's."""
+    account: str | None = None
+    """The name that stands beside the token which the request had."""
     model: str | None = None
     """name@version."""
     samples: int | None = None

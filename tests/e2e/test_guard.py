@@ -127,6 +127,19 @@ def test_a_control_character_opens_no_path(guarded: Server, path: str, end: str)
     assert "\\n" not in "".join(line for line in shown.splitlines() if not line.startswith("#"))
 
 
+def test_the_log_says_whose_token_a_request_had(guarded: Server) -> None:
+    for token, request_id in ((CLIENT, "with-a-token"), (None, "without-one")):
+        shown = {"authorization": f"Bearer {token}"} if token else {}
+        guarded.call("/models", x_request_id=request_id, **shown)
+
+    def accounts() -> dict[str, str | None]:
+        lines = map(json.loads, guarded.log.read_text().splitlines())
+        return {line["request_id"]: line.get("account") for line in lines if line["logger"] == "latentd.access"}
+
+    eventually(lambda: {"with-a-token", "without-one"} <= set(accounts()))
+    assert (accounts()["with-a-token"], accounts()["without-one"]) == ("ci", None)
+
+
 def test_no_limit_is_another_clients(guarded: Server) -> None:
     assert ask(guarded, token=OTHER, num_samples=4).status == 200
     refused = ask(guarded, token=OTHER, num_samples=4)
@@ -273,6 +286,21 @@ def test_heads_that_are_not_read_on(guarded: Server, request_: bytes, refusal: t
         refused = answer(connection)
     assert refused.error == (*refusal, None)
     assert refused.headers["x-content-type-options"] == "nosniff"
+
+
+def rejections(server: Server, code: str) -> float:
+    shown = server.call("/metrics", authorization=f"Bearer {SCRAPER}").body.decode()
+    found = [line for line in shown.splitlines() if line.startswith(f'latentd_rejections_total{{reason="{code}"}}')]
+    return float(found[0].split()[1]) if found else 0.0
+
+
+def test_heads_that_are_not_read_on_are_counted_and_told_of_by_their_address(guarded: Server) -> None:
+    before = rejections(guarded, "uri_too_long")
+    with closing(connect(guarded)) as connection:
+        connection.sendall(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 9000))
+        assert answer(connection).status == 414
+    assert rejections(guarded, "uri_too_long") == before + 1
+    eventually(lambda: "127.0.0.1 was answered 414 uri_too_long: " in guarded.log.read_text())
 
 
 @pytest.mark.parametrize(
