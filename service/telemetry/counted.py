@@ -28,7 +28,7 @@ class Telemetry:
             "latentd_request_seconds", "Time from a request's headers to the end of its answer.", _SECONDS, "endpoint"
         )
         self.requests_under_way = Level(
-            "latentd_requests_under_way", "Requests whose bodies are there and whose answers are not."
+            "latentd_requests_under_way", "Requests whose bodies are there and whose answers were not handed over yet."
         )
         self.own_deadlines = Counter(
             "latentd_own_deadlines", "Requests answered 504 at a deadline that they had set themselves."
