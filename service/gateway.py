@@ -31,18 +31,13 @@ from service.endpoints import ENDPOINTS
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
 from service.guard.access import OPEN, Access
-from service.journal.entry import current_entry
+from service.journal.entry import CLIENT_LEFT, METRICS, OTHER, current_entry
 from service.openapi import show_document
 from service.protocols import kserve, openai
 from service.protocols.errors import Rephrase, rephrasing
 
 logger = logging.getLogger("latentd.http")
 
-_CLIENT_LEFT = 499
-"""What is counted where nobody is left to be answered; nginx's number for that."""
-_OTHER = "other"
-"""The endpoint of all that has no route of ours: nobody can make up new ones."""
-_METRICS = "/metrics"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
 _FULL = "too_many_requests"
@@ -105,10 +100,10 @@ class Gateway:
                 ),
             ]
         )
-        self._other_methods = counted(_OTHER, self._router)
-        self._bentomls_files = counted(_OTHER, ExceptionMiddleware(rest.router))
+        self._other_methods = counted(OTHER, self._router)
+        self._bentomls_files = counted(OTHER, ExceptionMiddleware(rest.router))
         self._metrics = access.to_metrics(bentomls, refused)
-        self._nothing = counted(_OTHER, Response(status_code=HTTPStatus.NOT_FOUND))
+        self._nothing = counted(OTHER, Response(status_code=HTTPStatus.NOT_FOUND))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -125,7 +120,7 @@ class Gateway:
             await self._route(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == _METRICS:
+        if scope["path"] == METRICS:
             await self._metrics(scope, receive, send)
             return
         matches = self._matches(scope)
@@ -186,7 +181,7 @@ class _Counted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        status: int = _CLIENT_LEFT
+        status: int = CLIENT_LEFT
         current_entry().endpoint = self._endpoint
 
         async def send_noting_status(message: Message) -> None:

@@ -8,8 +8,11 @@ from opentelemetry.trace import Span
 
 from service.engine import requester
 
-_CLIENT_LEFT = 499
-_OTHER = "other"
+CLIENT_LEFT = 499
+"""What is counted where nobody is left to be answered; nginx's number for that."""
+OTHER = "other"
+"""The endpoint of all that has no route of ours: nobody can make up new ones."""
+METRICS = "/metrics"
 
 
 @dataclass(slots=True, eq=False)
@@ -19,10 +22,10 @@ class Entry:
     id: str
     method: str
     path: str
-    endpoint: str = _OTHER
+    endpoint: str = OTHER
     """A route, or `other`."""
-    status: int = _CLIENT_LEFT
-    """Until there is one: nginx's number for a client that did not wait for it."""
+    status: int = CLIENT_LEFT
+    """`CLIENT_LEFT` until there is one."""
     code: str | None = None
     """The error's."""
     account: str | None = None

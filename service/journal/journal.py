@@ -11,14 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.engine import BatchReport, requester
 from service.errors import ApiError
 from service.journal.access import LONGEST_PATH, AccessLog
-from service.journal.entry import Entry
+from service.journal.entry import METRICS, Entry
 from service.journal.ids import HEADER, request_id
 from service.journal.lines import Form
 from service.journal.spans import Tracing
 
 logger = logging.getLogger("latentd.http")
 
-_PROBES = {"/livez", "/readyz", "/healthz", "/metrics"}
+_PROBES = {"/livez", "/readyz", "/healthz", METRICS}
 """Asked every few seconds: nobody needs to read, nor to trace, that all is well."""
 
 
