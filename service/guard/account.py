@@ -16,14 +16,12 @@ class Limits:
     """Samples a second, in the long run."""
     burst: float | None = None
     """Samples at once after a pause; default: those of one second, at least one."""
-    in_flight: float | None = None
+    in_flight: int | None = None
     """Samples asked for and not yet answered."""
 
     def __post_init__(self) -> None:
         if self.rate is None and self.burst is not None:
             raise ValueError("burst= needs rate=")
-        if not float(self.in_flight or 0).is_integer():
-            raise ValueError("in_flight= is a whole number")
 
 
 class Bucket:
@@ -72,9 +70,9 @@ class Account:
         """ApiError 429 where that is too many by now, 400 where it always is; `seconds_for` so many to be computed."""
         most = self._limits.in_flight
         if most is not None and samples > most:
-            raise invalid(None, f"this token may have {most:g} samples in flight, and {samples} are more than that")
-        if most is not None and (excess := self.in_flight + samples - int(most)) > 0:
-            message = f"this token has {self.in_flight} samples in flight, of at most {most:g}; try again later"
+            raise invalid(None, f"this token may have {most} samples in flight, and {samples} are more than that")
+        if most is not None and (excess := self.in_flight + samples - most) > 0:
+            message = f"this token has {self.in_flight} samples in flight, of at most {most}; try again later"
             raise too_busy(message, seconds_for(excess), "too_many_in_flight")
         if self._bucket is not None and (wait := self._bucket.take(samples)):
             message = f"this token may have {self._bucket.rate:g} samples a second; try again later"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.guard.account import Account, Limits
 
@@ -20,7 +21,7 @@ _LARGEST_FILE = 2**20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}={0,2}")
 """RFC 6750, section 2.1, and long enough that nobody guesses it: https://www.rfc-editor.org/rfc/rfc6750."""
-_LIMIT = re.compile(r"(rate|burst|in_flight)=([0-9]{1,9}(?:\.[0-9]{1,6})?)")
+_LIMIT = re.compile(r"(rate|burst)=([0-9]{1,9}(?:\.[0-9]{1,6})?)|(in_flight)=([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,16 @@ def _parse_line(words: list[str]) -> Line:
 
 def _parse_limits(words: list[str]) -> Limits | None:
     found = [_LIMIT.fullmatch(word) for word in words]
-    values = {match[1]: float(match[2]) for match in found if match}
-    if len(values) < len(words):
-        raise ValueError("after the token come rate=, burst= and in_flight=, each at most once, with a number")
-    if not all(values.values()):
+    rates = {match[1]: float(match[2]) for match in found if match and match[1]}
+    counts = {match[3]: int(match[4]) for match in found if match and match[3]}
+    if len(rates) + len(counts) < len(words):
+        raise ValueError(
+            "after the token come rate=, burst= and in_flight=, each at most once; the last is a whole number"
+        )
+    if not all((*rates.values(), *counts.values())):
         raise ValueError("rate, burst and in_flight are above 0")
-    return Limits(**values) if values else None
+    limits: dict[str, Any] = rates | counts
+    return Limits(**limits) if words else None
 
 
 class Tokens:
