@@ -1,6 +1,7 @@
 """What all tests share: small specs, and checkpoints written from untrained networks."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,11 @@ def chromium() -> Iterator[Any]:
         browser = session.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def eventually(check: Callable[[], bool], otherwise: str = "", seconds: float = 60) -> None:
+    """Wait until it is so; AssertionError, which says `otherwise`, where it is not within the time."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)

@@ -6,10 +6,9 @@ import re
 import signal
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.conftest import eventually
 from tests.deploy.expressions import RULES, Expression, of_panels, of_rules, of_variables, rules
 from tests.deploy.tools import installed
 from tests.e2e.conftest import ROOT, Server, free_port, serving
@@ -78,13 +78,6 @@ def is_up(prometheus: Prometheus) -> bool:
         return prometheus.values('up{job="latentd"}') == [1]
     except OSError:  # not listening yet
         return False
-
-
-def eventually(check: Callable[[], bool], otherwise: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.2)
 
 
 @contextmanager

@@ -18,16 +18,10 @@ import pytest
 from models.checkpoint import Checkpoint, write_checkpoint
 from models.latents import draw_many
 from models.sampling import generate
+from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 
 SHIPPED = ROOT / "models" / "checkpoints"
-
-
-def eventually(check: object, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def abandoned(server: Server) -> float:

@@ -6,7 +6,7 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Answer, Server, serving
 
 MODELS = str(ROOT / "models" / "checkpoints")
@@ -85,13 +86,6 @@ def drip(connection: socket.socket, piece: bytes, times: int, pause: float = 0) 
     for _ in range(times):
         connection.sendall(piece)
         time.sleep(pause)
-
-
-def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # Who may

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.checkpoint import Checkpoint, write_checkpoint
+from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 
 SHIPPED = ROOT / "models" / "checkpoints"
@@ -41,13 +41,6 @@ class Growth:
     def of(self, name: str, **labels: str) -> float:
         series = (f"latentd_{name}", tuple(sorted(labels.items())))
         return scrape(self._server).get(series, 0) - self._before.get(series, 0)
-
-
-def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_known_load(server: Server) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from service.engine import Engine
 from service.errors import ApiError
 from service.settings import SHIPPED, Settings
 from service.telemetry import Telemetry
-from tests.conftest import image_spec, points_spec
+from tests.conftest import eventually, image_spec, points_spec
 from tests.directions_of import write_directions
 
 Write = Callable[..., Checkpoint]
@@ -40,13 +39,6 @@ def catalog_of(*places: Path, default: str = "model", memory: int = 2**30) -> It
     finally:
         catalog.close()
         engine.close()
-
-
-def eventually(check: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def version_of(catalog: Catalog, name: str = "model") -> str | None:

@@ -28,8 +28,8 @@ from service.journal.spans import Tracing, tracing_from_environment
 from service.schemas import GenerateRequest
 from service.settings import Settings
 from service.telemetry import Telemetry
+from tests.conftest import eventually
 from tests.service.fakes import replica, served
-from tests.service.test_catalog import eventually
 from tests.service.test_http import Breakable, FixedCatalog, hold, latent
 
 Line = dict[str, Any]

@@ -20,9 +20,8 @@ from service.settings import Settings
 from service.telemetry import Telemetry
 from service.telemetry.exposition import exposition
 from service.telemetry.instruments import Counter, Histogram
-from tests.conftest import image_spec, points_spec
+from tests.conftest import eventually, image_spec, points_spec
 from tests.service.fakes import HeldRunner, replica, rows
-from tests.service.test_catalog import eventually
 
 Write = Callable[..., Checkpoint]
 
