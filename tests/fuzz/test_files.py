@@ -21,7 +21,7 @@ from tests.fuzz.cases import NOTES, TRIED, cases
 from tests.fuzz.conftest import fuzzed, write_models
 from tests.fuzz.mutants import mutants
 
-PEAK = 256 * 2**20
+PEAK = 64 * 2**20
 """Bytes that reading may take at its worst. The good files have up to 200 KiB, and a card's lists 100,000 members."""
 GROWTH = 128 * 2**20
 """Bytes that a server may hold more after all files: code that was first needed then, and nothing of the files."""
