@@ -37,6 +37,8 @@ Shapes = Mapping[str, tuple[torch.Size, torch.dtype]]
 """Name → shape and type of every tensor that a file should hold."""
 _CONVOLUTION_DIMS = 4
 _MAX_CARD_BYTES = 16 * 2**20
+_MAX_CARD_VALUES = 2**18
+"""A wrong one costs a kilobyte, because pydantic tells of all of them."""
 _MAX_WEIGHT_BYTES = 4 * 2**30
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
@@ -199,6 +201,8 @@ def read_card(metadata: Mapping[str, str], kind: type[AnyCard]) -> tuple[dict[st
         raise CheckpointError("a safetensors file, but without latentd's card: it was not written by latentd")
     if len(text) > _MAX_CARD_BYTES:
         raise CheckpointError(f"its card is larger than {_MAX_CARD_BYTES} bytes")
+    if sum(map(text.count, ",[{")) > _MAX_CARD_VALUES:
+        raise CheckpointError(f"its card holds more than {_MAX_CARD_VALUES} values")
     try:
         raw = from_json(text, allow_inf_nan=False)
         json.dumps(raw, allow_nan=False)  # 1e999 is read as infinity, which no answer could carry

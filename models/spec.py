@@ -53,7 +53,7 @@ class ClassCondition(_Part):
     """The generator is told which of these classes to draw."""
 
     kind: Literal["classes"] = "classes"
-    names: tuple[str, ...] = Field(min_length=1, max_length=65536)
+    names: tuple[str, ...] = Field(min_length=1, max_length=65536, fail_fast=True)
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:

@@ -20,7 +20,7 @@ HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
 class MlpConfig(FamilyConfig):
     """The generator's hidden layers."""
 
-    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
+    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32, fail_fast=True)
     leaky_slope: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Slope of the rectifier below zero; 0 is a plain ReLU."""
 
@@ -32,7 +32,7 @@ class MlpDiscriminatorConfig(FamilyConfig):
     `minibatch_std`: samples that are compared with one another before the logit; 0 for none of either.
     """
 
-    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
+    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32, fail_fast=True)
     leaky_slope: float = Field(default=0.2, ge=0.0, lt=1.0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     norm: Literal["spectral", "none"] = "none"
@@ -44,7 +44,7 @@ class MlpDiscriminatorConfig(FamilyConfig):
 class MlpEncoderConfig(FamilyConfig):
     """The encoder's hidden layers."""
 
-    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32)
+    hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32, fail_fast=True)
     leaky_slope: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from models.families import build_generator
+from models.families.mlp import MlpConfig
 from models.latents import draw_many
 from models.outputs import ImageOutput
 from models.sampling import REFERENCE_SIZE, generate
+from models.spec import ClassCondition
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 
 Write = Callable[..., Checkpoint]
@@ -141,6 +144,22 @@ def test_what_does_not_fit_its_spec_is_refused(tmp_path: Path) -> None:
     assert "bytes of weights" in message(
         good, card.replace('"hidden":[16]', '"hidden":[65536]').replace('"dim":8', '"dim":65536')
     )
+
+
+def test_a_card_of_a_million_mistakes_is_refused_at_the_first(tmp_path: Path) -> None:
+    wrong = [0] * 10_000
+    with pytest.raises(ValidationError) as names:
+        ClassCondition.model_validate({"names": wrong})
+    with pytest.raises(ValidationError) as hidden:
+        MlpConfig.model_validate({"hidden": wrong})
+    assert max(names.value.error_count(), hidden.value.error_count()) <= 2  # pydantic stops a tuple one late
+    path = tmp_path / "wide.safetensors"
+    card = json.loads(card_of(points_spec()).model_dump_json()) | {
+        "metrics": dict.fromkeys(map(str, range(300_000)), "")
+    }
+    save_with_card(path, {}, json.dumps(card))
+    with pytest.raises(CheckpointError, match="more than 262144 values"):
+        Checkpoint.read(path)
 
 
 def test_a_checkpoint_is_called_so(tmp_path: Path) -> None:
