@@ -152,7 +152,7 @@ def test_a_body_that_is_slow_is_given_up(tmp_path: Path) -> None:
             answer = http.client.HTTPResponse(slow)
             answer.begin()
             body = json.loads(answer.read())
-    assert (answer.status, body["error"]["code"]) == (504, "timeout")
+    assert (answer.status, body["error"]["code"]) == (408, "request_timeout")
 
 
 def test_a_body_that_is_too_large(server: Server) -> None:

@@ -199,8 +199,8 @@ def test_spans_reach_a_collector(tmp_path: Path) -> None:
 
     with collector() as (url, taken):
         with serving(tmp_path, LATENTD_MODELS=SHIPPED, OTEL_EXPORTER_OTLP_ENDPOINT=url) as other:
-            with ThreadPoolExecutor(16) as pool:
-                answers = list(pool.map(lambda seed: other.generate(seed=seed, num_samples=20), range(64)))
+            with ThreadPoolExecutor(32) as pool:  # so many at a time that some share a batch
+                answers = list(pool.map(lambda seed: other.generate(seed=seed, num_samples=2), range(256)))
             assert {answer.status for answer in answers} == {200}
             other.generate(num_samples=0)
         exports = [ExportTraceServiceRequest.FromString(body) for body in taken]
@@ -211,7 +211,7 @@ def test_spans_reach_a_collector(tmp_path: Path) -> None:
     assert set(names) == {"latentd"}
     spans = {span.span_id: span for each in resources for scope in each.scope_spans for span in scope.spans}
     requests = {span_id for span_id, span in spans.items() if span.name == "POST /generate"}
-    assert len(requests) == 65
+    assert len(requests) == 257
     computed = set()
     for span in spans.values():
         if span.name in ("queue", "forward", "encode"):
@@ -220,5 +220,5 @@ def test_spans_reach_a_collector(tmp_path: Path) -> None:
             assert spans[link.span_id].name == "batch synthesis"
             assert span.parent_span_id in {each.span_id for each in spans[link.span_id].links}
             computed.add((span.parent_span_id, span.name))
-    assert len(computed) == 3 * 64
+    assert len(computed) == 3 * 256
     assert max(len(span.links) for span in spans.values() if span.name == "batch synthesis") > 1
