@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -18,10 +19,11 @@ from models.directions import space_of
 from models.outputs.animation import MEDIA_TYPES
 from service.catalog import Catalog, ServedModel
 from service.endpoints import Endpoint
-from service.engine import Engine
+from service.engine import Engine, Room, client
 from service.errors import ApiError, invalid, raise_invalid
 from service.guard.access import charge
 from service.guard.body import RECEIVING, check_values, read_body
+from service.guard.turns import Turns
 from service.journal.entry import current_entry
 from service.journal.spans import Tracing
 from service.naming import request_header
@@ -33,6 +35,8 @@ from service.telemetry import Telemetry
 
 logger = logging.getLogger("latentd.http")
 
+_BODIES_HELD = 16
+"""Of the largest size, at a time: small ones are hardly ever that many, and large ones would fill the memory."""
 _STREAM_HEADERS = {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """The last keeps nginx from holding events back."""
 _T = TypeVar("_T")
@@ -49,6 +53,21 @@ class Runtime:
     telemetry: Telemetry
     tracing: Tracing | None = None
     """None: no exporter of spans is configured."""
+
+    @cached_property
+    def places(self) -> Room:
+        """Of requests under way."""
+        return Room(self.settings.max_requests)
+
+    @cached_property
+    def bodies(self) -> Room:
+        """In bytes, of requests that are not over."""
+        return Room(_BODIES_HELD * self.settings.max_body)
+
+    @cached_property
+    def turns(self) -> Turns:
+        """For the work between a request's body and its answer."""
+        return Turns()
 
     @property
     def ready(self) -> bool:
@@ -120,12 +139,13 @@ def answering(understand: Understand, raw: bool = False) -> Handler:
             async with asyncio.timeout(seconds) as limit:
                 request.scope[RECEIVING] = limit
                 body = await read_body(request, settings.max_body, raw)
-                plan, put = understand(runtime, request, body)
-                request.state.model, samples = plan.model.name, plan.num_samples
-                entry = current_entry()
-                entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
-                charge(request.scope, samples, runtime.engine.seconds_for)
-                job, whole = await _while_connected(request, _carry_out(plan, runtime))
+                async with runtime.turns.turn(client.get()):
+                    plan, put = understand(runtime, request, body)
+                    request.state.model, samples = plan.model.name, plan.num_samples
+                    entry = current_entry()
+                    entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
+                    charge(request.scope, samples, runtime.engine.seconds_for)
+                    job, whole = await _while_connected(request, _carry_out(plan, runtime))
         except TimeoutError as problem:
             patience = min(settings.receive_timeout, settings.timeout)
             if body is None and patience <= seconds:  # and not a deadline that the request had set

@@ -28,6 +28,7 @@ from service.api import (
     show_surface,
 )
 from service.endpoints import ENDPOINTS
+from service.engine import client
 from service.errors import ApiError, too_busy
 from service.explorer import give_part, show_page
 from service.guard.access import OPEN, Access
@@ -42,8 +43,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
 _FULL = "too_many_requests"
 _NO_ROOM = "the service has all that it can carry; try again later"
-_BODIES_HELD = 16
-"""Of the largest size, at a time: small ones are hardly ever that many, and large ones would fill the memory."""
 _SAMPLES: dict[str, Handler] = {
     **{endpoint.path: answering(in_our_words(endpoint)) for endpoint in ENDPOINTS},
     **kserve.SAMPLES,
@@ -83,21 +82,22 @@ class Gateway:
         async def bentomls(scope: Scope, receive: Receive, send: Send) -> None:
             await rest(scope, receive, _with_our_error_body(scope, receive, send))
 
-        def closed(handler: Handler) -> ASGIApp:
-            return access.to_api(_Endpoint(handler, runtime), refused)
+        def closed(app: ASGIApp) -> ASGIApp:
+            return access.to_api(app, refused)
 
         self._rest = rest
+        endpoint = partial(_Endpoint, runtime=runtime)
         counted = partial(_Counted, runtime=runtime)
-        limited = partial(_Limited, gate=_Gate(runtime))
-        self._samples = {path: limited(path, closed(handler)) for path, handler in _SAMPLES.items()}
+        limited = partial(_Limited, runtime=runtime)
+        self._samples = {path: counted(path, closed(limited(endpoint(handler)))) for path, handler in _SAMPLES.items()}
         self._router = Router(
             routes=[
                 *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
-                *(Route(path, counted(path, closed(handler)), methods=["GET"]) for path, handler in _SHOWN.items()),
                 *(
-                    Route(path, counted(path, _Endpoint(handler, runtime)), methods=["GET"])
-                    for path, handler in _OPEN.items()
+                    Route(path, counted(path, closed(endpoint(handler))), methods=["GET"])
+                    for path, handler in _SHOWN.items()
                 ),
+                *(Route(path, counted(path, endpoint(handler)), methods=["GET"]) for path, handler in _OPEN.items()),
             ]
         )
         self._other_methods = counted(OTHER, self._router)
@@ -200,88 +200,63 @@ class _Counted:
             self._runtime().telemetry.request(self._endpoint, model, status, time.perf_counter() - started)
 
 
-class _Gate:
-    """Whether the service has all that it can carry."""
-
-    def __init__(self, runtime: Callable[[], Runtime]) -> None:
-        self.runtime = runtime
-        self.held_bytes = 0
-        """Of bodies, whole or not, of requests that are not over."""
-
-    def check(self) -> None:
-        """Of a request whose body comes. ApiError 429 where others took its place meanwhile, or bodies all memory."""
-        settings = self.runtime().settings
-        if self.closed() == _FULL or self.held_bytes > _BODIES_HELD * settings.max_body:
-            raise too_busy(_NO_ROOM, self._seconds(), _FULL)
-
-    def closed(self) -> str | None:
-        """Why, where it is."""
-        runtime = self.runtime()
-        if runtime.telemetry.requests_under_way.now >= runtime.settings.max_requests:
-            return _FULL
-        return "queue_full" if runtime.engine.overfull else None
-
-    def refusal(self) -> Response:
-        return _refusal(math.ceil(self._seconds()))
-
-    def _seconds(self) -> float:
-        engine = self.runtime().engine
-        return engine.seconds_for(engine.queued)
-
-
 class _Limited:
-    """Turns requests of one route away unread while the gate is closed; counts and times all.
+    """Turns requests away unread while the service has all that it can carry, or this client its part of that.
 
     The engine's own limit counts samples, but only once a request was read; a flood must not get that far.
     """
 
-    def __init__(self, endpoint: str, app: ASGIApp, gate: _Gate) -> None:
-        self._endpoint = endpoint
-        self._app = _Counted(endpoint, app, gate.runtime)
-        self._gate = gate
+    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
+        self._app = app
+        self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gate = self._gate
-        if (reason := gate.closed()) is not None:
-            await self._refuse(reason, scope, receive, send)
+        runtime, asking = self._runtime(), client.get()
+        places, bodies = runtime.places, runtime.bodies
+        if (reason := _full(runtime)) is not None:
+            refusal = _refusal(reason, math.ceil(_until_room(runtime)))
+            runtime.telemetry.rejections.add(reason)
+            current_entry().code = reason
+            await refusal(scope, receive, send)
             return
-        read, held = False, 0
-        under_way = gate.runtime().telemetry.requests_under_way
+        read, held = 0, 0
 
         async def receive_noting_end() -> Message:
             nonlocal read, held
             message = await receive()
             size = len(message.get("body", b""))
             held += size
-            gate.held_bytes += size
-            if not read:
-                gate.check()
+            bodies.take(asking, size)
+            if not read and (_full(runtime) == _FULL or bodies.excess(asking, 0) > 0):  # others were faster
+                raise too_busy(_NO_ROOM, _until_room(runtime), _FULL)
             if not read and not message.get("more_body"):  # what is still being sent takes no place from others
-                read = True
-                under_way.now += 1
+                read = 1
+                places.take(asking, 1)
             return message
 
         try:
             await self._app(scope, receive_noting_end, send)
         finally:
-            under_way.now -= read
-            gate.held_bytes -= held
+            places.leave(asking, read)
+            bodies.leave(asking, held)
 
-    async def _refuse(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        refusal = self._gate.refusal()
-        entry = current_entry()
-        entry.endpoint, entry.code = self._endpoint, reason
-        await refusal(scope, receive, send)
-        telemetry = self._gate.runtime().telemetry
-        telemetry.rejections.add(reason)
-        telemetry.request(self._endpoint, "", HTTPStatus.TOO_MANY_REQUESTS, time.perf_counter() - started)
+
+def _full(runtime: Runtime) -> str | None:
+    """Why there is no room for another request of the current client; None where there is."""
+    if runtime.places.excess(client.get(), 1) > 0:
+        return _FULL
+    return "queue_full" if runtime.engine.overfull else None
+
+
+def _until_room(runtime: Runtime) -> float:
+    """Seconds."""
+    return runtime.engine.seconds_for(runtime.engine.queued)
 
 
 @cache
-def _refusal(retry_after: int) -> Response:
+def _refusal(reason: str, retry_after: int) -> Response:
     """Made once: under a flood it is what the service says most."""
-    return too_busy(_NO_ROOM, retry_after).response()
+    return too_busy(_NO_ROOM, retry_after, reason).response()
 
 
 def _from_status(status: int, headers: Any = None) -> ApiError:

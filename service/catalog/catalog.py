@@ -193,8 +193,8 @@ class Catalog:
             if self.models[name].version != models[name].version:
                 self._telemetry.model_swaps.add()
         self._telemetry.serve(models.keys())
+        self.failures = list(self._failed.values())  # first: who sees a new model sees what was wrong beside it
         self.models = MappingProxyType(models)
-        self.failures = list(self._failed.values())
 
     def _make_room(self, keep: ServedModel) -> None:
         """Take the least recently used models off the device until the rest fits."""

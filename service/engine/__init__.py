@@ -2,9 +2,9 @@
 
 from service.engine.calibration import Calibration, calibrate, draw_probes
 from service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
-from service.engine.fair_queue import client
 from service.engine.observer import BatchReport, Observer, Observers, requester
 from service.engine.replica import Computed, NotFiniteError, OutOfMemoryError, Replica, Runner
+from service.engine.room import Room, client
 
 __all__ = [
     "BatchFailedError",
@@ -19,6 +19,7 @@ __all__ = [
     "OutOfMemoryError",
     "QueueFullError",
     "Replica",
+    "Room",
     "Runner",
     "calibrate",
     "client",

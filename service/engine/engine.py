@@ -21,10 +21,11 @@ import numpy as np
 
 from models.outputs.base import Samples
 from models.sampling import Rows
-from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice, client
+from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
 from service.engine.observer import BatchReport, Observer, requester
 from service.engine.rate import RateMeter
 from service.engine.replica import Computed, NotFiniteError, Replica
+from service.engine.room import Room, client
 
 logger = logging.getLogger("latentd.engine")
 
@@ -32,8 +33,10 @@ _SWITCH_SECONDS = 0.0002
 """A forward pass takes Python's lock back after every layer; it should not wait 5 ms, the default, for each."""
 
 
-_ROOM_AGAIN = 7 / 8
-"""Share of the queue's limit at which one that refused work is asked again."""
+_EMPTY_AGAIN = 3 / 4
+"""Share of the queue's limit at which one that refused work has forgotten it."""
+_ROOM_AGAIN = 7
+"""A client whose samples were refused is read again once there is room for a seventh of what it has waiting."""
 
 _Samples = tuple[Slice, Samples]
 _Outcome = tuple[Job, Any]
@@ -66,10 +69,9 @@ class Engine:
         these, to begin without a pause; `encoders`: batches that may be encoded while all of these compute; `observer`
         is told of each batch."""
         self._observer = observer
-        self._max_queue = max_queue
         self._ahead = ahead
         self._free_slots = parallel + ahead
-        self._queue = FairQueue()
+        self._queue = FairQueue(Room(max_queue))
         self._calls: deque[Callable[[], None]] = deque()
         self._rate = RateMeter()
         self._refusing = False
@@ -106,28 +108,31 @@ class Engine:
         return job.future
 
     def require_room(self, samples: int) -> None:
-        """QueueFullError where so many would not fit: worth asking before a request's latents are drawn."""
-        waiting = self._queue.waiting
-        excess = waiting + samples - self._max_queue
+        """QueueFullError where so many of the client's would not fit: worth asking before latents are drawn."""
+        room = self._queue.room
+        excess = room.excess(client.get(), samples)
         if excess > 0:
             self._refusing = True
-            message = f"{waiting} samples are waiting, of at most {self._max_queue}; try again later"
-            raise QueueFullError(message, self.seconds_for(excess))
+            message = f"{room.taken} samples are waiting, of at most {room.size}"
+            if room.taken + samples <= room.size:
+                message += f", {room.held(client.get())} of them yours; what is free is kept for others"
+            raise QueueFullError(f"{message}; try again later", self.seconds_for(excess))
 
     @property
     def crowded(self) -> bool:
         """Whether half of what may wait does."""
-        return self._queue.waiting > self._max_queue // 2
+        return self._queue.waiting > self._queue.room.size // 2
 
     @property
     def overfull(self) -> bool:
-        """Whether the queue refused work and has not emptied noticeably since: what is asked now would be in vain.
+        """Whether the queue refused work and has not emptied noticeably since: what the client asks would be in vain.
 
         Asked before a request is read, it spares the service most of what a flood costs.
         """
-        if self._refusing and self._queue.waiting <= self._max_queue * _ROOM_AGAIN:
+        room, asking = self._queue.room, client.get()
+        if self._refusing and room.taken <= room.size * _EMPTY_AGAIN:
             self._refusing = False
-        return self._refusing
+        return self._refusing and room.excess(asking, room.held(asking) // _ROOM_AGAIN) > 0
 
     def seconds_for(self, samples: int) -> float:
         """How long so many samples take at the rate of the recent batches; 0 before there were any."""

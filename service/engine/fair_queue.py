@@ -11,8 +11,7 @@ import asyncio
 import heapq
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any
@@ -20,12 +19,10 @@ from typing import Any
 from models.outputs.base import Samples
 from models.sampling import Rows
 from service.engine.replica import Replica
+from service.engine.room import Room
 
 Encode = Callable[[Samples], list[Any]]
 Assemble = Callable[[list[Any]], Any]
-
-client: ContextVar[object] = ContextVar("client", default=None)
-"""On whose account the code that runs here works: rows that it submits get this one's share. None: of all unnamed."""
 
 _PATIENCE = 64
 
@@ -41,7 +38,7 @@ class Job:
     future: asyncio.Future[Any]
     requester: object = None
     """Whose rows they are."""
-    client: object = None
+    client: Hashable = None
     """Who gets the share that they are of."""
     taken: int = 0
     """Rows that are in a batch or done: the first so many."""
@@ -99,12 +96,17 @@ class _Lane:
 class FairQueue:
     """Not safe for threads: its owner holds a lock."""
 
-    def __init__(self) -> None:
-        self.waiting = 0
-        """Rows in no batch yet."""
-        self._lanes: OrderedDict[Replica, OrderedDict[object, _Lane]] = OrderedDict()
+    def __init__(self, room: Room) -> None:
+        """`room`: of which rows that are in no batch yet take some; whoever puts them in looks whether there is any."""
+        self.room = room
+        self._lanes: OrderedDict[Replica, OrderedDict[Hashable, _Lane]] = OrderedDict()
         """By model and client, those whose turn it is first; none is empty."""
         self._arrivals = count()
+
+    @property
+    def waiting(self) -> int:
+        """Rows in no batch yet."""
+        return self.room.taken
 
     def put(self, job: Job) -> None:
         """Queue all rows of a new job."""
@@ -112,7 +114,7 @@ class FairQueue:
         place = len(job.rows) + lane.served / _PATIENCE
         heapq.heappush(lane.heap, (place, next(self._arrivals), job))
         lane.waiting += job.waiting
-        self.waiting += job.waiting
+        self.room.take(job.client, job.waiting)
 
     def drop(self, job: Job) -> None:
         """Forget the rows of a job that are in no batch yet."""
@@ -121,7 +123,7 @@ class FairQueue:
         lanes = self._lanes[job.replica]
         lane = lanes[job.client]
         lane.waiting -= job.waiting
-        self.waiting -= job.waiting
+        self.room.leave(job.client, job.waiting)
         job.taken = len(job.rows)
         lane.dropped += 1
         if not lane.waiting:
@@ -155,7 +157,7 @@ class FairQueue:
             self._lanes[replica] = lanes  # to the end: the other models come first
         return Batch(replica, slices)
 
-    def _share_out(self, lanes: OrderedDict[object, _Lane], room: int) -> list[Slice]:
+    def _share_out(self, lanes: OrderedDict[Hashable, _Lane], room: int) -> list[Slice]:
         slices: list[Slice] = []
         clients = sorted(islice(lanes, room), key=lambda client: lanes[client].waiting)
         for served, client in enumerate(clients):  # what those with little leave goes to those with much
@@ -180,5 +182,5 @@ class FairQueue:
             room -= len(part)
             lane.served += len(part)
             lane.waiting -= len(part)
-            self.waiting -= len(part)
+            self.room.leave(job.client, len(part))
         return slices

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from prometheus_client.core import Metric
 
 from service.engine import BatchReport
-from service.telemetry.instruments import Counter, Histogram, Level
+from service.telemetry.instruments import Counter, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -15,7 +15,7 @@ _NO_MODEL = ""
 
 
 class Telemetry:
-    """All counters, levels and histograms of a service; prometheus_client collects them, the engine reports to it."""
+    """All counters and histograms of a service; prometheus_client collects them, the engine reports to it."""
 
     def __init__(self, sampling: Collection[str] = ()) -> None:
         """`sampling`: the endpoints whose errors are counted from 0 on."""
@@ -26,9 +26,6 @@ class Telemetry:
         )
         self._request_seconds = Histogram(
             "latentd_request_seconds", "Time from a request's headers to the end of its answer.", _SECONDS, "endpoint"
-        )
-        self.requests_under_way = Level(
-            "latentd_requests_under_way", "Requests whose bodies are there and whose answers were not handed over yet."
         )
         self.own_deadlines = Counter(
             "latentd_own_deadlines", "Requests answered 504 at a deadline that they had set themselves."
@@ -90,7 +87,7 @@ class Telemetry:
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client."""
         for instrument in vars(self).values():
-            if isinstance(instrument, Counter | Histogram | Level):
+            if isinstance(instrument, Counter | Histogram):
                 yield from instrument.collect()
 
     def _known(self, model: str) -> str:

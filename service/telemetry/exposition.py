@@ -36,6 +36,11 @@ class _Now:
         settings, catalog = runtime.settings, runtime.catalog
         yield _gauge("latentd_queued_samples", "Samples that wait for a pass.", runtime.engine.queued)
         yield _gauge("latentd_queue_capacity_samples", "Samples that may wait.", settings.max_queue)
+        yield _gauge(
+            "latentd_requests_under_way",
+            "Requests whose bodies are there and whose answers were not handed over yet.",
+            runtime.places.taken,
+        )
         yield _gauge("latentd_requests_capacity", "Requests that may be under way.", settings.max_requests)
         yield _gauge("latentd_tokens_current", "Whether the tokens are those of their file.", self._access.current)
         yield _gauge(

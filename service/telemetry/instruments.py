@@ -1,4 +1,4 @@
-"""Counters, levels and histograms that cost little, kept in this process.
+"""Counters and histograms that cost little, kept in this process.
 
 prometheus_client's own write every number to a file that BentoML shares between workers, under one lock. The service
 has one worker, so plain numbers do; prometheus_client puts them into its text when it is asked for.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Generic, TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 _Number = TypeVar("_Number")
 
@@ -54,19 +54,6 @@ class Counter(_Series[float]):
             for labels, number in self._numbers.items():
                 family.add_metric(labels, number)
         return [family]
-
-
-class Level:
-    """What rises and falls. Changed by the event loop only."""
-
-    def __init__(self, name: str, help: str) -> None:
-        self._name = name
-        self._help = help
-        self.now = 0
-
-    def collect(self) -> list[Metric]:
-        """For prometheus_client."""
-        return [GaugeMetricFamily(self._name, self._help, value=self.now)]
 
 
 @dataclass

@@ -23,6 +23,7 @@ from service.engine import (
     OutOfMemoryError,
     QueueFullError,
     Replica,
+    client,
 )
 from service.engine.cpu import CpuRunner
 from tests.conftest import image_spec
@@ -156,6 +157,27 @@ async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
         held.release()
         await asyncio.gather(first, waiting)
         assert first_numbers(await submit(engine, model, 5)) == [5]
+
+
+@in_loop
+async def test_one_client_cannot_fill_the_queue_for_another() -> None:
+    async with running() as engine:
+        held = HeldRunner()
+        model = replica(held)
+        client.set("greedy")
+        first = submit(engine, model, 99)
+        await begun(held)
+        waiting = [submit(engine, model, *range(1, 81))]
+        with pytest.raises(QueueFullError, match="80 samples are waiting, of at most 100, 80 of them yours"):
+            submit(engine, model, *range(1, 11))
+        assert engine.overfull
+        client.set("other")
+        assert not engine.overfull
+        waiting.append(submit(engine, model, *range(1, 11)))
+        with pytest.raises(QueueFullError):
+            submit(engine, model, *range(1, 12))
+        held.release()
+        await asyncio.gather(first, *waiting)
 
 
 @in_loop

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import Replica
+from service.engine import Replica, Room
 from service.engine.fair_queue import FairQueue, Job
 from tests.service.fakes import HeldRunner, replica, rows
 
@@ -29,7 +29,7 @@ def model(*sizes: int) -> Replica:
 
 
 def test_requests_share_a_batch() -> None:
-    queue, one = FairQueue(), model()
+    queue, one = FairQueue(Room(10_000)), model()
     first, second = job(one, 1), job(one, 2)
     queue.put(first)
     queue.put(second)
@@ -40,14 +40,14 @@ def test_requests_share_a_batch() -> None:
 
 
 def test_a_large_request_is_split() -> None:
-    queue, one = FairQueue(), model()
+    queue, one = FairQueue(Room(10_000)), model()
     large = job(one, 10)
     queue.put(large)
     assert [taken(queue) for _ in range(3)] == [[(large, 0, 4)], [(large, 4, 8)], [(large, 8, 10)]]
 
 
 def test_a_small_request_overtakes_large_ones_that_came_before() -> None:
-    queue, one = FairQueue(), model()
+    queue, one = FairQueue(Room(10_000)), model()
     large = [job(one, 100), job(one, 100)]
     for each in large:
         queue.put(each)
@@ -58,7 +58,7 @@ def test_a_small_request_overtakes_large_ones_that_came_before() -> None:
 
 
 def test_requests_of_one_size_are_served_in_the_order_they_came() -> None:
-    queue, one = FairQueue(), model()
+    queue, one = FairQueue(Room(10_000)), model()
     jobs = [job(one, 4) for _ in range(3)]
     for each in jobs:
         queue.put(each)
@@ -68,7 +68,7 @@ def test_requests_of_one_size_are_served_in_the_order_they_came() -> None:
 @pytest.mark.parametrize("burst", [1, 2, 4, 8, 16])
 def test_a_lone_sample_never_waits_for_a_burst_of_large_requests(burst: int) -> None:
     for batches_before in range(0, burst * 16, 5):
-        queue, one = FairQueue(), model(16)
+        queue, one = FairQueue(Room(10_000)), model(16)
         for _ in range(burst):
             queue.put(job(one, 256))
         for _ in range(batches_before):
@@ -79,7 +79,7 @@ def test_a_lone_sample_never_waits_for_a_burst_of_large_requests(burst: int) -> 
 
 
 def test_small_requests_do_not_starve_a_large_one() -> None:
-    queue, one = FairQueue(), model()
+    queue, one = FairQueue(Room(10_000)), model()
     large = job(one, 8)
     queue.put(large)
     served = 0
@@ -92,7 +92,7 @@ def test_small_requests_do_not_starve_a_large_one() -> None:
 
 
 def test_models_take_turns() -> None:
-    queue, one, two = FairQueue(), model(), model()
+    queue, one, two = FairQueue(Room(10_000)), model(), model()
     for each in (one, two):
         queue.put(job(each, 8))
     order = [batch.replica for _ in range(4) if (batch := queue.take())]
@@ -100,7 +100,7 @@ def test_models_take_turns() -> None:
 
 
 def test_a_client_that_floods_waits_for_itself_alone() -> None:
-    queue, one = FairQueue(), model(8)
+    queue, one = FairQueue(Room(10_000)), model(8)
     flood = [job(one, 1, "flood") for _ in range(64)]
     for each in flood:
         queue.put(each)
@@ -113,7 +113,7 @@ def test_a_client_that_floods_waits_for_itself_alone() -> None:
 
 
 def test_clients_take_turns_where_a_batch_has_no_room_for_all() -> None:
-    queue, one = FairQueue(), model(2)
+    queue, one = FairQueue(Room(10_000)), model(2)
     for name in "abcde":
         queue.put(job(one, 2, name))
     batches = [{part.client for part, _, _ in taken(queue)} for _ in range(5)]
@@ -121,7 +121,7 @@ def test_clients_take_turns_where_a_batch_has_no_room_for_all() -> None:
 
 
 def test_what_one_client_leaves_another_takes() -> None:
-    queue, one = FairQueue(), model(8)
+    queue, one = FairQueue(Room(10_000)), model(8)
     little, much = job(one, 2, "little"), job(one, 20, "much")
     queue.put(much)
     queue.put(little)
@@ -131,7 +131,7 @@ def test_what_one_client_leaves_another_takes() -> None:
 
 
 def test_dropped_rows_are_gone_at_once() -> None:
-    queue, one = FairQueue(), model()
+    queue, one = FairQueue(Room(10_000)), model()
     dropped, kept = job(one, 3), job(one, 5)
     queue.put(dropped)
     queue.put(kept)
@@ -145,7 +145,7 @@ def test_dropped_rows_are_gone_at_once() -> None:
 
 
 def test_dropped_requests_do_not_pile_up() -> None:
-    queue, one = FairQueue(), model()
+    queue, one = FairQueue(Room(10_000)), model()
     queue.put(job(one, 1000))
     for _ in range(300):
         dropped = job(one, 1200)
@@ -156,7 +156,7 @@ def test_dropped_requests_do_not_pile_up() -> None:
 
 
 def test_all_can_be_dropped() -> None:
-    queue = FairQueue()
+    queue = FairQueue(Room(10_000))
     jobs = [job(model(), 3), job(model(), 5)]
     for each in jobs:
         queue.put(each)
@@ -166,7 +166,7 @@ def test_all_can_be_dropped() -> None:
 
 
 def test_what_waits_is_divided_among_passes_that_run_side_by_side() -> None:
-    queue, one = FairQueue(), model(2, 4, 8)
+    queue, one = FairQueue(Room(10_000)), model(2, 4, 8)
     large = job(one, 8)
     queue.put(large)
     assert taken(queue, parts=2) == [(large, 0, 4)]

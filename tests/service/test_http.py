@@ -20,8 +20,10 @@ from models.sampling import Rows
 from service.api import Runtime
 from service.catalog import Catalog, Failure, ServedModel
 from service.engine import Computed, Engine
+from service.engine import client as asker
 from service.errors import ApiError
-from service.gateway import Gateway, _Gate, _Limited
+from service.gateway import Gateway, _Limited
+from service.guard.account import Account
 from service.guard.headers import SecurityHeaders
 from service.journal.journal import Journal
 from service.settings import Settings
@@ -165,7 +167,7 @@ def test_a_full_queue_is_429(client: TestClient, runner: Breakable) -> None:
 
 def test_retry_after_is_what_the_measured_rate_says(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime: Runtime = client.runtime
-    monkeypatch.setattr(runtime.engine, "_max_queue", 2)
+    monkeypatch.setattr(runtime.engine._queue.room, "size", 2)
     monkeypatch.setattr(runtime.engine._rate, "seconds_for", lambda excess: excess * 2.1)
     refused = client.post("/generate", json={"num_samples": 4, "seed": 0})
     assert refused.status_code == 429
@@ -199,7 +201,7 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
 
     async def flood() -> None:
         nonlocal sent_slowly
-        limited = _Limited("/generate", slow, _Gate(lambda: client.runtime))
+        limited = _Limited(slow, lambda: client.runtime)
         sending = asyncio.create_task(ask(limited))  # takes no place before its body is there, and may find none then
         await asyncio.sleep(0)
         sent_slowly = False
@@ -207,15 +209,54 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
         await asyncio.sleep(0)
         await ask(limited)
         assert answers == [429]
-        assert client.runtime.telemetry.requests_under_way.now == 8
+        assert client.runtime.places.taken == 8
         go_on.set()
         await asyncio.gather(*held)
         await ask(limited)
         assert sorted(answers) == [200] * 9 + [429] * 2
-        assert client.runtime.telemetry.requests_under_way.now == 0
+        assert client.runtime.places.taken == 0
 
     sent_slowly = True
     asyncio.run(flood())
+
+
+def test_one_token_cannot_take_all_places() -> None:
+    async def ask(limited: _Limited, account: Account) -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answered.append((account.name, message["status"]))
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        asker.set(account)
+        await limited({"type": "http"}, receive, send)
+
+    async def crowd() -> None:
+        go_on = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await go_on.wait()
+            await Response()(scope, receive, send)
+
+        engine = Engine(max_queue=8, parallel=1)
+        runtime = Runtime(Settings(max_requests=16), FixedCatalog(served(None)), engine, Telemetry())
+        limited = _Limited(slow, lambda: runtime)
+        greedy, other = Account("greedy"), Account("other")
+        asking = [asyncio.create_task(ask(limited, greedy)) for _ in range(20)]
+        await asyncio.sleep(0)
+        assert answered == [("greedy", 429)] * 6  # 14 of 16 are seven eighths
+        asking.append(asyncio.create_task(ask(limited, other)))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*asking)
+        assert answered.count(("greedy", 200)) == 14
+        assert answered.count(("other", 200)) == 1
+        assert runtime.places.taken == 0
+
+    answered: list[tuple[str, int]] = []
+    asyncio.run(crowd())
 
 
 def test_bodies_that_are_not_whole_do_not_fill_the_memory(client: TestClient) -> None:

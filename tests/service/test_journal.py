@@ -271,9 +271,10 @@ def test_nobody_can_make_up_a_line_or_paint_a_terminal(form: Any, hostile: str) 
 def test_an_exception_does_not_tell_what_a_client_sent() -> None:
     numbers = [0.123 + place for place in range(64)]
     for text in (f"not {numbers}", f"sent Authorization: Bearer hunter2, {numbers}", f"tensor({numbers})\n[[1.5 2.5 3"):
-        line = Lines(as_json).format(record("failed: %s", text, problem=RuntimeError(text)))
-        assert "123" not in line
-        assert "hunter2" not in line
+        line = json.loads(Lines(as_json).format(record("failed: %s", text, problem=RuntimeError(text))))
+        del line["time"]  # which may have any digits
+        assert "123" not in str(line)
+        assert "hunter2" not in str(line)
     with pytest.raises(ValidationError) as found:
         GenerateRequest.model_validate({"latents": [["hunter2"]]})
     assert "hunter2" not in str(found.value)

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 
+from service.api import Runtime
 from service.engine import Engine
 from service.gateway import Gateway
 from service.settings import Settings
@@ -56,13 +58,10 @@ def held() -> Any:
     runner = HeldRunner()
     engine = Engine(max_queue=256, parallel=1)
     engine.start()
-    runtime = SimpleNamespace(
-        settings=Settings(timeout=20),
-        catalog=FixedCatalog(served(replica(runner))),
-        engine=engine,
-        telemetry=Telemetry(),
-    )
-    yield SimpleNamespace(runner=runner, engine=engine, runtime=runtime, app=Gateway(Starlette(), lambda: runtime))
+    runtime = Runtime(Settings(timeout=20), FixedCatalog(served(replica(runner))), engine, Telemetry())
+    house = SimpleNamespace(runner=runner, engine=engine, runtime=runtime)
+    house.app = Gateway(Starlette(), lambda: house.runtime)
+    yield house
     runner.release()
     engine.close()
 
@@ -98,7 +97,7 @@ def test_a_stream_that_nobody_reads_is_left(held: Any) -> None:
             if message["type"] == "http.response.body":
                 await asyncio.sleep(60)
 
-        held.runtime.settings = Settings(timeout=0.2)
+        held.runtime = replace(held.runtime, settings=Settings(timeout=0.2))
         held.runner.release()
         await asyncio.wait_for(held.app(SCOPE, client.receive, blocked), 5)
         assert held.engine.queued == 0
