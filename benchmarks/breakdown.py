@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from benchmarks import processes, report
 from benchmarks.rivals.work import MODEL
-from models.hardware import keep_freed_memory, memory_bytes
+from models.hardware import collect_garbage_seldom, keep_freed_memory, memory_bytes
 from service.api import Runtime
 from service.catalog import Catalog, Loader
 from service.engine import Engine, Observers, Replica
@@ -91,6 +91,7 @@ def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.S
     )
     engine.start()
     catalog.start()
+    collect_garbage_seldom()
     runtime = Runtime(settings, catalog, engine, telemetry)
     port = processes.free_port()
     app = around(Gateway(Starlette(), lambda: runtime))

@@ -1,6 +1,5 @@
 """The BentoML service: starts the parts, declares the API for BentoML's clients and pages, stops the parts."""
 
-import gc
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from models.hardware import choose_device, core_count, keep_freed_memory, memory_bytes
+from models.hardware import choose_device, collect_garbage_seldom, core_count, keep_freed_memory, memory_bytes
 from models.validation import first_problem
 from service.api import Runtime, answer_in_process
 from service.catalog import Catalog, Loader
@@ -57,8 +56,6 @@ logger = logging.getLogger("latentd.service")
 
 _LAST_ANSWERS_SECONDS = 2.0
 """For writing the answers of requests that the end of the grace period has failed."""
-_GARBAGE_THRESHOLDS = (50_000, 20, 50)
-"""Objects made before the young are looked through; such looks before one at the older, and of these before all."""
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
@@ -95,7 +92,7 @@ class Latentd:
         catalog.start()
         _started.append(self.runtime)
         _drain_on_signal(engine, settings.drain)
-        _collect_garbage_seldom()
+        collect_garbage_seldom()
 
     # Over HTTP the Gateway answers these routes, raw formats and errors included; here they are declared to BentoML's
     # clients and pages, and answer calls from within the process.
@@ -163,17 +160,6 @@ def _passes(device: torch.device) -> dict[str, int]:
         return {"parallel": 1, "ahead": 1, "encoders": core_count()}
     parallel = max(1, core_count() // torch.get_num_threads())
     return {"parallel": parallel, "encoders": 1 if parallel == 1 else 0}
-
-
-def _collect_garbage_seldom() -> None:
-    """Spare requests the pauses in which Python looks through all objects.
-
-    What is loaded by now stays, and a thousand requests under way are no garbage: looking through them as often as by
-    default took more than half of the throughput under a flood.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 def _drain_on_signal(engine: Engine, seconds: float) -> None:
