@@ -46,7 +46,7 @@ def driver_version(device: torch.device) -> str:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """The size of the memory that tensors on `device` live in: the GPU's, or what the container may have of the machine's."""
+    """The size of the memory that tensors on `device` live in: the GPU's, or the container's part of the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
