@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _OWN_PAGES = Path("/proc/self/statm")
 """Pages of this process: all, and those that are resident."""
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -48,10 +49,13 @@ def driver_version(device: torch.device) -> str:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """The size of the memory that tensors on `device` live in."""
+    """The size of the memory that tensors on `device` live in: the GPU's, or the container's part of the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no cgroup, or no limit
+        size = min(size, int(_CGROUP_MEMORY.read_text(encoding="ascii")))
+    return size
 
 
 def used_memory_bytes(device: torch.device) -> int:

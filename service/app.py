@@ -124,6 +124,9 @@ class Latentd:
     def __is_ready__(self) -> bool:
         return self.runtime.ready
 
+    def __is_alive__(self) -> bool:
+        return self.runtime.engine.alive  # a thread that is gone does not come back
+
     def __metrics__(self, bentomls_own: str) -> str:
         return bentomls_own + exposition(self.runtime, access, device)
 

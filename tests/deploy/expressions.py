@@ -11,6 +11,7 @@ import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus"
+KUBERNETES = DEPLOY / "kubernetes"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "latentd.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
@@ -59,3 +60,17 @@ def of_rules() -> Iterator[Expression]:
     for file in ("recording.yml", "alerts.yml"):
         for rule in rules(file):
             yield Expression(rule.get("alert") or rule["record"], rule["expr"])
+
+
+def of_autoscaler() -> Iterator[Expression]:
+    """What KEDA asks, on CPUs and on GPUs."""
+    scaler = yaml.safe_load((KUBERNETES / "components" / "autoscaling" / "scaler.yaml").read_text())
+    added = [each["value"] for overlay in ("cpu", "gpu") for each in _patch(overlay)]
+    for trigger in (*scaler["spec"]["triggers"], *added):
+        if trigger["type"] == "prometheus":
+            yield Expression(trigger["name"], trigger["metadata"]["query"])
+
+
+def _patch(overlay: str) -> list[dict[str, Any]]:
+    patch: list[dict[str, Any]] = yaml.safe_load((KUBERNETES / overlay / "scaling.yaml").read_text())
+    return patch

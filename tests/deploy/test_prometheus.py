@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import eventually
-from tests.deploy.expressions import RULES, Expression, of_panels, of_rules, of_variables, rules
+from tests.deploy.expressions import RULES, Expression, of_autoscaler, of_panels, of_rules, of_variables, rules
 from tests.deploy.tools import installed
 from tests.e2e.conftest import ROOT, Server, free_port, serving
 
@@ -47,7 +47,9 @@ def scraping(program: str, folder: Path, target: str) -> Iterator[Prometheus]:
     config = yaml.safe_load((RULES / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES / file) for file in config["rule_files"]]
-    config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    config["scrape_configs"][0]["static_configs"] = [
+        {"targets": [target], "labels": {"namespace": "latentd"}}  # as in Kubernetes
+    ]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
     with (folder / "prometheus.log").open("wb") as log:
@@ -124,6 +126,15 @@ def test_every_panel_has_data(prometheus: Prometheus, asked: Expression) -> None
         eventually(lambda: bool(prometheus.values(asked.promql)), f"no data: {asked.promql}")
 
 
+@pytest.mark.parametrize("asked", [pytest.param(each, id=each.where) for each in of_autoscaler()])
+def test_the_autoscaler_gets_one_number(prometheus: Prometheus, asked: Expression) -> None:
+    eventually(lambda: prometheus.values(asked.promql) != [], f"no data: {asked.promql}")
+    (number,) = prometheus.values(asked.promql)
+    assert 0 <= number < 4096
+    nobody = asked.promql.replace('namespace="latentd"', 'namespace="nobody"')
+    assert prometheus.ask("query", query=nobody)["result"] == []  # and not 0: KEDA would take pods away
+
+
 def test_rates_are_those_of_the_load(prometheus: Prometheus) -> None:
     def ratio_of(name: str) -> float:
         return (prometheus.values(f"job:latentd_{name}:ratio_rate5m") or [math.nan])[0]
@@ -140,7 +151,7 @@ def test_every_recording_rule_records(prometheus: Prometheus, name: str) -> None
 
 def test_every_metric_that_is_named_exists_and_every_one_that_exists_is_explained(prometheus: Prometheus) -> None:
     exist = {name for name in prometheus.ask("label/__name__/values") if name.startswith("latentd_")}
-    named = set().union(*(each.metrics for each in (*of_rules(), *of_panels(), *of_variables())))
+    named = set().union(*(each.metrics for each in (*of_rules(), *of_panels(), *of_variables(), *of_autoscaler())))
     assert named <= exist
     assert len(named) > 25
     table = re.findall(r"^\| `(latentd_\w+)` ", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)

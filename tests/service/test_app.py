@@ -23,6 +23,9 @@ def test_it_answers_over_http_and_from_within_and_stops(
         over_http = client.post("/generate", json={"seed": 3}).json()
         assert over_http["samples"][0]["seed"] == 3
         engine = service.app._started[-1].engine
+        assert client.get("/livez").status_code == 200
+        engine.abort()  # for good: whoever looks after the process should start it anew
+        assert client.get("/livez").status_code == 503
     assert not engine.alive
 
     instance = service.app.Latentd()

@@ -116,6 +116,20 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, clock: Clock) -> None
     assert (whose(tokens, OLD), whose(tokens, NEW)) == (None, "ci")
 
 
+def test_a_secret_that_kubernetes_mounts_may_change(tmp_path: Path, clock: Clock) -> None:
+    """Its file is a link into a folder that is a link, which is put in the place of the one before."""
+    for version, line in (("..1", f"ci {OLD}"), ("..2", f"ci {NEW}")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "tokens").write_text(line)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "tokens").symlink_to("..data/tokens")
+    tokens = Tokens.of_file(tmp_path / "tokens")
+    (tmp_path / "..data_tmp").symlink_to("..2")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    clock.now += 2
+    assert (whose(tokens, OLD), whose(tokens, NEW)) == (None, "ci")
+
+
 @pytest.mark.parametrize("spoil", ["bad", "empty", "gone", "folder", "pipe", "huge", "binary"])
 def test_a_file_that_is_not_good_keeps_the_tokens(
     spoil: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
