@@ -3,11 +3,7 @@
 import gc
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import bentoml
@@ -19,6 +15,7 @@ from models.hardware import choose_device, core_count, keep_freed_memory, memory
 from models.validation import first_problem
 from service.api import Runtime, answer_in_process
 from service.catalog import Catalog, Loader
+from service.drain import drain_on_signal
 from service.endpoints import ENDPOINTS
 from service.engine import Engine, Observers
 from service.gateway import Gateway
@@ -55,8 +52,6 @@ set_up(form)
 logger = logging.getLogger("latentd.service")
 
 
-_LAST_ANSWERS_SECONDS = 2.0
-"""For writing the answers of requests that the end of the grace period has failed."""
 _GARBAGE_THRESHOLDS = (50_000, 20, 50)
 """Objects made before the young are looked through; such looks before one at the older, and of these before all."""
 
@@ -94,7 +89,7 @@ class Latentd:
         engine.start()
         catalog.start()
         _started.append(self.runtime)
-        _drain_on_signal(engine, settings.drain)
+        drain_on_signal(engine, settings.drain)
         _collect_garbage_seldom()
 
     # Over HTTP the Gateway answers these routes, raw formats and errors included; here they are declared to BentoML's
@@ -174,29 +169,3 @@ def _collect_garbage_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-
-
-def _drain_on_signal(engine: Engine, seconds: float) -> None:
-    """Once told to stop, give requests `seconds` to finish; the server itself waits for them without end."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # in-process use: signals are the host's
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _draining(engine, seconds, signal.getsignal(number)))
-
-
-def _after(seconds: float, action: Callable[[], None]) -> None:
-    timer = threading.Timer(seconds, action)
-    timer.daemon = True
-    timer.start()
-
-
-def _draining(engine: Engine, seconds: float, before: Any) -> Callable[[int, FrameType | None], None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        logger.info("told to stop; requests have %g seconds to finish", seconds)
-        _after(seconds, engine.abort)
-        if callable(before):
-            before(number, frame)
-            # a client that neither sends nor reads would be waited for without end; told so again, the server leaves it
-            _after(seconds + _LAST_ANSWERS_SECONDS, lambda: before(signal.SIGINT, None))
-
-    return stop
