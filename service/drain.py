@@ -28,14 +28,21 @@ def drain_on_signal(engine: Engine, seconds: float) -> None:
     """Once told to stop, refuse new connections and give requests `seconds` to finish, for which uvicorn has no end."""
     if threading.current_thread() is not threading.main_thread():
         return  # in-process use: signals are the host's
+    told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _draining(engine, seconds, signal.getsignal(number)))
+        signal.signal(number, _draining(engine, seconds, signal.getsignal(number), told))
 
 
-def _draining(engine: Engine, seconds: float, before: Any) -> Callable[[int, FrameType | None], None]:
+def _draining(
+    engine: Engine, seconds: float, before: Any, told: threading.Event
+) -> Callable[[int, FrameType | None], None]:
     server = getattr(before, "__self__", None)
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if told.is_set() and callable(before):
+            before(number, frame)  # Ctrl-C comes from the terminal and from BentoML's parent process; twice, it forces
+            return
+        told.set()
         logger.info("told to stop; requests have %g seconds to finish", seconds)
         _after(seconds, engine.abort)
         if not callable(before):
@@ -43,7 +50,7 @@ def _draining(engine: Engine, seconds: float, before: Any) -> Callable[[int, Fra
         # a client that neither sends nor reads would be waited for without end; told so again, the server leaves it
         _after(seconds + _LAST_ANSWERS_SECONDS, lambda: before(signal.SIGINT, None))
         if isinstance(server, uvicorn.Server) and server.started:
-            stopping = _refuse_connections(server.servers, lambda: before(number, frame))
+            stopping = _refuse_connections(server.servers, lambda: before(signal.SIGTERM, frame))
             asyncio.run_coroutine_threadsafe(stopping, server.servers[0].get_loop())
         else:
             before(number, frame)

@@ -129,10 +129,6 @@ class Replica:
         for each in [parent, *parent.children(recursive=True)]:
             each.send_signal(number)
 
-    @property
-    def busy(self) -> bool:
-        return "latentd_requests_under_way 0.0" not in self.server.call("/metrics").body.decode()
-
 
 @dataclass(frozen=True)
 class Swarm:
@@ -167,7 +163,7 @@ def balancing(folder: Path, replicas: list[Replica]) -> Iterator[Server]:
     spools = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
         f"user {pwd.getpwuid(os.getuid()).pw_name};\npid {folder}/pid;\nevents {{ }}\nhttp {{\n"
-        f"log_format tries $upstream_addr;\naccess_log {folder}/tries tries;\n"
+        f"add_header X-Replica $upstream_addr;\nlog_format tries $upstream_addr;\naccess_log {folder}/tries tries;\n"
         f"client_body_temp_path {folder}/body;\n{spools}include {folder}/latentd.conf;\n}}\n"
     )
     command = [NGINX, "-p", folder, "-e", folder / "log", "-c", folder / "nginx.conf", "-g", "daemon off;"]
@@ -302,31 +298,29 @@ def begin_endless(balancer: Server) -> http.client.HTTPResponse:
 def test_what_befalls_a_replica_no_client_notices(swarm: Swarm) -> None:
     for replica in swarm.replicas:
         assert all(is_right(wanted, wanted.ask(replica.server), swarm.references) for wanted in WANTED)
-    stream = begin_endless(swarm.balancer)
-    (victim,) = (replica for replica in swarm.replicas if replica.busy)
-    first, second = (replica for replica in swarm.replicas if replica is not victim)
-    with under_load(swarm) as load, ThreadPoolExecutor(1) as pool:
+    with under_load(swarm) as load:
         load.goes_on()
+        roll_under_pinned_requests(swarm)
+        load.goes_on()
+
+        swarm.replicas[0].drain()  # asserts that it ended with 0
+        load.goes_on()
+        swarm.replicas[0].start()
+        load.goes_on()
+
+        stream = begin_endless(swarm.balancer)
+        beginning = stream.read(10_000)
+        (victim,) = (each for each in swarm.replicas if stream.headers["x-replica"] == f"127.0.0.1:{each.port}")
         killed = kill_with_requests_under_way(victim, load)
         load.goes_on()
         assert_asked_again_of_others(victim, swarm)
-        assert_stream_breaks_and_is_repeated(stream, swarm)
-        restarted = pool.submit(victim.start)
-
-        roll_under_pinned_requests([first, second], swarm)
-        restarted.result()
-        roll_under_pinned_requests([victim], swarm)
-        load.goes_on()
-
-        first.drain()  # asserts that it ended with 0
-        load.goes_on()
-        first.start()
-        load.goes_on()
+        assert_stream_breaks_and_is_repeated(stream, beginning, swarm)
     # of what was asked when one was killed, only what had begun to be answered could not be asked again by nginx
     assert not [what for began, what in load.failures if began > killed or "IncompleteRead" not in what]
     for replica in swarm.replicas:
-        assert all(is_right(wanted, wanted.ask(replica.server), swarm.references) for wanted in WANTED)
-        assert version_of(replica.server, ROLLED) == swarm.versions[1]
+        if replica is not victim:
+            assert version_of(replica.server, ROLLED) == swarm.versions[1]
+            assert all(is_right(wanted, wanted.ask(replica.server), swarm.references) for wanted in WANTED)
 
 
 def kill_with_requests_under_way(victim: Replica, load: Load) -> float:
@@ -342,39 +336,41 @@ def assert_asked_again_of_others(victim: Replica, swarm: Swarm) -> None:
     assert [line for line in swarm.tries.read_text().splitlines() if line.startswith(f"127.0.0.1:{victim.port}, ")]
 
 
-def assert_stream_breaks_and_is_repeated(stream: http.client.HTTPResponse, swarm: Swarm) -> None:
+def assert_stream_breaks_and_is_repeated(stream: http.client.HTTPResponse, beginning: bytes, swarm: Swarm) -> None:
+    assert b"event: frame" in beginning
     with pytest.raises(http.client.IncompleteRead) as broken:
         stream.read()
-    assert b"event: frame" in broken.value.partial
-    again = begin_endless(swarm.balancer)
-    assert again.read(len(broken.value.partial)) == broken.value.partial
-    again.close()
+    came = beginning + broken.value.partial
+    with begin_endless(swarm.balancer) as again:
+        assert again.read(len(came)) == came
 
 
-def roll_under_pinned_requests(replicas: list[Replica], swarm: Swarm) -> None:
-    """One after the other, to the new version."""
-    stop, seen = threading.Event(), set()
+def roll_under_pinned_requests(swarm: Swarm) -> None:
+    """To the new version, one replica after the other."""
+    rolled, seen = threading.Event(), set()
     after = swarm.versions[1]
 
     def client() -> None:
-        for version in itertools.cycle(swarm.versions):
-            for wanted in pinned(version):
-                answer = wanted.ask(swarm.balancer)
-                seen.add((version, answer.status))
-                if answer.status == 200:
-                    assert answer.headers["x-latentd-version"] == version
-                    assert is_right(wanted, answer, swarm.references)
-                else:
-                    assert answer.error == (404, "version_not_served", "model")
-            if stop.is_set():
-                return
+        last = False
+        while not last:
+            last = rolled.is_set()
+            for version in swarm.versions:
+                for wanted in pinned(version):
+                    answer = wanted.ask(swarm.balancer)
+                    seen.add((version, answer.status))
+                    if answer.status == 200:
+                        assert answer.headers["x-latentd-version"] == version
+                        assert is_right(wanted, answer, swarm.references)
+                    else:
+                        assert answer.error == (404, "version_not_served", "model")
 
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(client)
         try:
-            for replica in replicas:
+            eventually(lambda: len(seen) == 2)  # of one version alone
+            for replica in swarm.replicas:
                 replica.roll(swarm.files[after], after)
         finally:
-            stop.set()
+            rolled.set()
         asking.result()
-    assert {status for _, status in seen} == {200, 404}
+    assert seen == {(version, status) for version in swarm.versions for status in (200, 404)}
