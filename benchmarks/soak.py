@@ -100,6 +100,7 @@ async def soak(server: Server, catalog: Catalog, seconds: float) -> dict[str, An
         "seconds": crowd.told_to_stop - began,
         "swaps": catalog.swaps - 2,
         "tally": _named(crowd.tally),
+        "kinds": _kinds(crowd.tally),
         "minutes": _minutes(crowd.tally.latencies, memory, began),
         "memory": _growth([(at - began, size) for at, size in memory], seconds),
         "stop": {
@@ -126,14 +127,24 @@ def _named(tally: Tally) -> dict[str, dict[str, int]]:
     return {name: dict(found) for name, found in vars(tally).items() if name != "latencies"}
 
 
-def _minutes(latencies: list[tuple[float, float]], memory: list[tuple[float, float]], began: float) -> list[Any]:
+def _kinds(tally: Tally) -> dict[str, dict[str, float]]:
+    """Percentiles of ordinary requests."""
+    kinds = sorted({kind for kind, _, _ in tally.latencies})
+    return {kind: _percentiles([took for this, _, took in tally.latencies if this == kind]) for kind in kinds}
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(seconds or [np.nan], [50, 99]) * 1e3
+    return {"p50_ms": float(p50), "p99_ms": float(p99)}
+
+
+def _minutes(latencies: list[tuple[str, float, float]], memory: list[tuple[float, float]], began: float) -> list[Any]:
     """Of every minute: answers to ordinary requests, their percentiles, and memory."""
     found = []
     for minute in range(int((memory[-1][0] - began) // 60) + 1):
-        taken = [took * 1e3 for at, took in latencies if (at - began) // 60 == minute] or [np.nan]
+        taken = [took for _, at, took in latencies if (at - began) // 60 == minute]
         sizes = [size for at, size in memory if (at - began) // 60 == minute]
-        p50, p99 = (float(each) for each in np.percentile(taken, [50, 99]))
-        found.append({"answers": len(taken), "p50_ms": p50, "p99_ms": p99, "resident_mb": statistics.median(sizes)})
+        found.append({"answers": len(taken), **_percentiles(taken), "resident_mb": statistics.median(sizes)})
     return found
 
 
@@ -157,11 +168,13 @@ def table_of(found: dict[str, Any]) -> str:
     tally = found["tally"]
     kinds = sorted(tally["sent"])
     columns = ("sent", "expected", "left", "compared", "wrong")
-    rows = [[kind, *(tally[name].get(kind, 0) for name in columns)] for kind in kinds]
-    rows.append(["all", *(sum(tally[name].values()) for name in columns)])
-    table = report.markdown(
-        ["request", "sent", "answered as expected", "left by the client", "compared", "wrong"], rows
-    )
+    rows = [
+        [kind, *(tally[name].get(kind, 0) for name in columns), *found["kinds"].get(kind, {"": "", " ": ""}).values()]
+        for kind in kinds
+    ]
+    rows.append(["all", *(sum(tally[name].values()) for name in columns), "", ""])
+    head = ["request", "sent", "answered as expected", "left by the client", "compared", "wrong", "p50 ms", "p99 ms"]
+    table = report.markdown(head, rows)
     for title, name in (
         ("Answered with another status", "unexpected"),
         ("Lost", "lost"),

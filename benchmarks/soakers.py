@@ -181,8 +181,8 @@ class Tally:
     too_late: Counter[str] = field(default_factory=Counter)
     """Sent after the service was told to stop, and not taken."""
     versions: Counter[str] = field(default_factory=Counter)
-    latencies: list[tuple[float, float]] = field(default_factory=list)
-    """When ordinary requests were sent, and how long they took; seconds."""
+    latencies: list[tuple[str, float, float]] = field(default_factory=list)
+    """Of ordinary requests: the kind, when it was sent, and how long it took; seconds."""
 
 
 class Crowd:
@@ -227,10 +227,11 @@ class Crowd:
             used = time.monotonic()
             while self.told_to_stop is None and time.monotonic() - used < _LONGEST_IDLE_SECONDS:
                 used = time.monotonic()
-                answer = await self._exchange(self._something(), reader, writer)
+                request = self._something()
+                answer = await self._exchange(request, reader, writer)
                 if answer is None or answer.headers.get(b"connection") == b"close":
                     break
-                self.tally.latencies.append((used, time.monotonic() - used))
+                self.tally.latencies.append((request.kind, used, time.monotonic() - used))
                 await asyncio.sleep(self._chance.expovariate(1 / _PAUSE_SECONDS))
 
     async def slow_reader(self) -> None:
