@@ -94,7 +94,7 @@ def swaps(seconds: float) -> dict[str, Any]:
     del seconds
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{MODEL}.safetensors"
-        originals = [_variant(Path(folder) / "variants", index) for index in range(2)]
+        originals = [variant(Path(folder) / "variants", index) for index in range(2)]
         expected = {each.version: _samples_of(each) for each in originals}
         shutil.copy(Path(folder) / "variants" / "0" / file.name, file)
         with processes.latentd(LATENTD_MODELS=folder) as server:
@@ -202,7 +202,7 @@ def _refused(found: dict[str, Any]) -> float:
     return float(found["failures"].get("429", 0) / max(1, found["requests"] + found["failed"]))
 
 
-def _variant(folder: Path, index: int) -> Checkpoint:
+def variant(folder: Path, index: int) -> Checkpoint:
     """The shipped model, with weights a little different for each index."""
     shipped = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
     tensors = {

@@ -2,11 +2,7 @@
 
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import bentoml
@@ -18,6 +14,7 @@ from models.hardware import choose_device, collect_garbage_seldom, core_count, k
 from models.validation import first_problem
 from service.api import Runtime, answer_in_process
 from service.catalog import Catalog, Loader
+from service.drain import drain_on_signal
 from service.endpoints import ENDPOINTS
 from service.engine import Engine, Observers
 from service.gateway import Gateway
@@ -54,10 +51,6 @@ set_up(form)
 logger = logging.getLogger("latentd.service")
 
 
-_LAST_ANSWERS_SECONDS = 2.0
-"""For writing the answers of requests that the end of the grace period has failed."""
-
-
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
     """Puts the Gateway before BentoML, the Journal before both, and guards the connections to them."""
 
@@ -91,7 +84,7 @@ class Latentd:
         engine.start()
         catalog.start()
         _started.append(self.runtime)
-        _drain_on_signal(engine, settings.drain)
+        drain_on_signal(engine, settings.drain)
         collect_garbage_seldom()
 
     # Over HTTP the Gateway answers these routes, raw formats and errors included; here they are declared to BentoML's
@@ -163,29 +156,3 @@ def _passes(device: torch.device) -> dict[str, int]:
         return {"parallel": 1, "ahead": 1, "encoders": core_count()}
     parallel = max(1, core_count() // torch.get_num_threads())
     return {"parallel": parallel, "encoders": 1 if parallel == 1 else 0}
-
-
-def _drain_on_signal(engine: Engine, seconds: float) -> None:
-    """Once told to stop, give requests `seconds` to finish; the server itself waits for them without end."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # in-process use: signals are the host's
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _draining(engine, seconds, signal.getsignal(number)))
-
-
-def _after(seconds: float, action: Callable[[], None]) -> None:
-    timer = threading.Timer(seconds, action)
-    timer.daemon = True
-    timer.start()
-
-
-def _draining(engine: Engine, seconds: float, before: Any) -> Callable[[int, FrameType | None], None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        logger.info("told to stop; requests have %g seconds to finish", seconds)
-        _after(seconds, engine.abort)
-        if callable(before):
-            before(number, frame)
-            # a client that neither sends nor reads would be waited for without end; told so again, the server leaves it
-            _after(seconds + _LAST_ANSWERS_SECONDS, lambda: before(signal.SIGINT, None))
-
-    return stop

@@ -32,6 +32,8 @@ _CHUNKING = 8
 _LINGER_SECONDS = 5.0
 """For reading and dropping what a client still sends of a request that has its answer: closed at once, a connection
 takes the answer along."""
+_LAST_CALL_SECONDS = 1.0
+"""For a request on an idle connection whose client does not know yet that this is the end."""
 _LOOK_SECONDS = 0.5
 _STEP_BYTES = 256 * 2**10
 
@@ -111,6 +113,7 @@ class _Guarded(HttpToolsProtocol):
         self._drained = 0
         self._refusal = _MALFORMED
         self._answered: RequestResponseCycle | None = None
+        self._ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -167,7 +170,16 @@ class _Guarded(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
+        cycle.keep_alive = cycle.keep_alive and not self._ending
         super()._start_asgi_task(cycle, app)
+
+    def shutdown(self) -> None:
+        self._ending = True
+        if self.cycle is None or self.cycle.response_complete:
+            # closed at once, it would take a request along that has come and was not read yet
+            self.loop.call_later(_LAST_CALL_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
 
     def resume_writing(self) -> None:
         self._drained += 1

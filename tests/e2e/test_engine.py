@@ -117,6 +117,33 @@ def test_sigterm_finishes_what_is_queued(requests: int, tmp_path: Path) -> None:
             assert (answer.status, len(json.loads(answer.read())["samples"])) == (200, 256)
 
 
+def is_told_to_go(idle: http.client.HTTPConnection) -> bool:
+    """Whether the answer to another request says that it is the last one here."""
+    idle.request("POST", "/generate", b'{"seed": 1}')
+    answer = idle.getresponse()
+    assert (answer.status, len(json.loads(answer.read())["samples"])) == (200, 1)
+    return answer.headers["connection"] == "close"
+
+
+def test_while_it_drains_it_refuses_connections_and_answers_on_those_that_it_has(tmp_path: Path) -> None:
+    with serving(tmp_path, LATENTD_MODELS=str(SHIPPED / "ring-gan.safetensors"), LATENTD_DRAIN="20") as other:
+        address = urlsplit(other.url)
+        place = address.hostname or "", address.port or 0
+        idle = http.client.HTTPConnection(*place, timeout=30)
+        with socket.create_connection(place, timeout=30) as stalled:
+            stalled.sendall(b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+            idle.request("GET", "/livez")
+            assert idle.getresponse().read() is not None
+            os.kill(other.pid, signal.SIGTERM)
+            eventually(lambda: "told to stop" in other.log.read_text())
+            eventually(lambda: is_told_to_go(idle))
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(place, timeout=30)
+            stalled.setblocking(False)
+            with pytest.raises(BlockingIOError):  # it drains still
+                stalled.recv(1)
+
+
 def test_a_client_that_never_sends_its_body_does_not_hold_up_the_end(tmp_path: Path) -> None:
     with serving(tmp_path, LATENTD_MODELS=str(SHIPPED / "ring-gan.safetensors"), LATENTD_DRAIN="0.5") as other:
         address = urlsplit(other.url)
