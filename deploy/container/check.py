@@ -41,8 +41,7 @@ def main() -> None:
 
 def _starts(engine: Engine, name: str, port: int) -> Iterator[float]:
     """Seconds of each start: the first from disk, and with all checks; three from memory."""
-    Path("/proc/sys/vm/drop_caches").write_text("3")
-    with engine.running(name, port) as (container, took):
+    with engine.running(name, port, cold=True) as (container, took):
         yield took
         _check_confinement(container)
         _check_bytes(container)

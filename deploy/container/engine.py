@@ -1,5 +1,6 @@
 """Debian's buildah and podman with an image store of their own: containers without a Docker engine or any daemon."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -99,9 +100,15 @@ class Engine:
             self.podman("rm", "--force", name)
 
     @contextmanager
-    def running(self, name: str, port: int) -> Iterator[tuple[Running, float]]:
-        """It, and the seconds that it took until /readyz; at the end it is stopped, and has to exit with 0."""
-        self.podman("init", name)  # with this driver, a copy of the image, which is no part of starting
+    def running(self, name: str, port: int, cold: bool = False) -> Iterator[tuple[Running, float]]:
+        """It, and the seconds that it took until /readyz; at the end it is stopped, and has to exit with 0.
+
+        `cold`: nothing of it is in memory before.
+        """
+        self.podman("init", name)  # copies the image, in this kind of store; that is no part of starting
+        if cold:
+            os.sync()
+            Path("/proc/sys/vm/drop_caches").write_text("3")
         started = time.perf_counter()
         self.podman("start", name)
         container = Running(name, f"http://127.0.0.1:{port}", self)
