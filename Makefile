@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 BIN := .venv/bin
 
-.PHONY: serve test fuzz lint lock bench
+.PHONY: serve test fuzz lint lock bench container-test
 
 serve: .venv/installed
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
@@ -29,6 +29,11 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.lock
 	$(BIN)/python -m benchmarks.serving
 
+# Builds the image and tries it, without a Docker engine; takes some minutes, and wants root and Debian's
+# buildah, podman, runc and debootstrap (docs/deploy.md).
+container-test: .venv/installed
+	$(BIN)/python -m deploy.container.check
+
 # Made anew where a dependency changed; the project itself is installed in place.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "latentd needs Python 3.11 or newer; name one with make PYTHON=...")'
@@ -42,3 +47,5 @@ lock:
 	uv pip compile pyproject.toml --extra dev --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
 	uv pip compile pyproject.toml --extra bench -c requirements.lock --no-header --no-annotate --no-emit-index-url \
 		--upgrade -o benchmarks/requirements.lock
+	uv pip compile pyproject.toml --extra otlp -c requirements.lock --no-header --no-annotate --no-emit-index-url \
+		--no-emit-package tensorboardx --upgrade -o deploy/container/requirements.lock

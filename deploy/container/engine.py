@@ -1,0 +1,131 @@
+"""Debian's buildah and podman with an image store of their own: containers without a Docker engine or any daemon."""
+
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_CONF = """\
+[containers]
+default_ulimits = []
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+"""
+_READY_SECONDS = 180.0
+
+
+def tool(name: str) -> str:
+    """Its path; ends the program where it is not installed."""
+    path = shutil.which(name)
+    if path is None:
+        raise SystemExit(
+            f"{name} is not installed: apt-get install --no-install-recommends buildah podman runc debootstrap"
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class Running:
+    """A container whose port is this machine's."""
+
+    name: str
+    url: str
+    engine: "Engine"
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """`command` beside the service, as its user."""
+        return self.engine.podman("exec", self.name, *command, check=False)
+
+    def ask(self, path: str, body: bytes | None = None, accept: str = "*/*") -> bytes:
+        """An answer's body; raises `urllib.error.HTTPError` for what is no success."""
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        request = urllib.request.Request(self.url + path, data=body, headers=headers)  # noqa: S310  # loopback
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310  # loopback
+            return bytes(answer.read())
+
+
+class Engine:
+    """Images and containers in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = folder / "storage.conf"
+        storage.write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{folder / "images"}"\nrunroot = "{folder / "running"}"\n'
+        )
+        (folder / "containers.conf").write_text(_CONF)
+        self._environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(folder),
+            "BUILDAH_ISOLATION": "chroot",
+            "BUILDAH_FORMAT": "docker",  # OCI's own format knows no health check
+            "CONTAINERS_STORAGE_CONF": str(storage),
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+        }
+
+    def buildah(self, *arguments: str | Path, quiet: bool = True) -> None:
+        """Raises `subprocess.CalledProcessError` if it fails."""
+        output = subprocess.DEVNULL if quiet else None
+        subprocess.run([tool("buildah"), *arguments], env=self._environment, check=True, stdout=output, stderr=output)
+
+    def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """What it says is in `stdout` and `stderr`."""
+        return subprocess.run(
+            [tool("podman"), *arguments], env=self._environment, capture_output=True, text=True, check=check
+        )
+
+    def has(self, image: str) -> bool:
+        """Whether `image` is in the store."""
+        return self.podman("image", "exists", image, check=False).returncode == 0
+
+    @contextmanager
+    def created(self, image: str, name: str, port: int, *options: str) -> Iterator[None]:
+        """A container as one would start it in production: nothing to write to but /tmp, no rights at all."""
+        self.podman("rm", "--force", "--ignore", name)
+        locked = ("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp", "--cap-drop", "all")  # noqa: S108  # its own
+        loopback = ("--network", "host", "--env", "BENTOML_HOST=127.0.0.1", "--env", f"BENTOML_PORT={port}")
+        self.podman(
+            *("create", "--name", name, "--ulimit", "host", "--security-opt", "no-new-privileges"),
+            *(*locked, *loopback, *options, image),
+        )
+        try:
+            yield
+        finally:
+            self.podman("rm", "--force", name)
+
+    @contextmanager
+    def running(self, name: str, port: int, cold: bool = False) -> Iterator[tuple[Running, float]]:
+        """It, and the seconds that it took until /readyz; at the end it is stopped, and has to exit with 0.
+
+        `cold`: nothing of it is in memory before.
+        """
+        self.podman("init", name)  # copies the image, in this kind of store; that is no part of starting
+        if cold:
+            os.sync()
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+        started = time.perf_counter()
+        self.podman("start", name)
+        container = Running(name, f"http://127.0.0.1:{port}", self)
+        try:
+            self._wait(container, started)
+            yield container, time.perf_counter() - started
+        finally:
+            self.podman("stop", "--time", "60", name)
+        code = self.podman("inspect", "--format", "{{.State.ExitCode}}", name).stdout.strip()
+        if code != "0":
+            raise SystemExit(f"{name} ended with {code}:\n{self.podman('logs', name).stdout}")
+
+    def _wait(self, container: Running, started: float) -> None:
+        while time.perf_counter() - started < _READY_SECONDS:
+            try:
+                container.ask("/readyz")
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise SystemExit(f"not ready after {_READY_SECONDS:g} s:\n{self.podman('logs', container.name).stdout}")

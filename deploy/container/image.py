@@ -1,0 +1,78 @@
+"""From the checkout to an image, by the Dockerfile that `bentoml build` writes."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.container.engine import Engine, tool
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "localhost/latentd:test"
+DOCKERFILE = Path("env", "docker", "Dockerfile")
+
+
+def build_bento(home: Path) -> Path:
+    """The folder of a new Bento of the checkout, in a BentoML home of its own."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    program = Path(sys.executable).with_name("bentoml")
+    environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    subprocess.run(
+        [program, "build", "--version", "test"], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    return home / "bentos" / "latentd" / "test"
+
+
+def build_image(engine: Engine, bento: Path, folder: Path) -> None:
+    """The Bento's Dockerfile as it is; pip finds this machine's settings, and nothing of them stays."""
+    for base in set(re.findall(r"^FROM (\S+)", (bento / DOCKERFILE).read_text(), re.MULTILINE)):
+        _provide(engine, base, folder)
+    engine.buildah("bud", "--tag", IMAGE, "--file", bento / DOCKERFILE, *_pip_options(folder), bento, quiet=False)
+    engine.podman("image", "prune", "--force")
+
+
+def _provide(engine: Engine, base: str, folder: Path) -> None:
+    """Pull `base`, or where that cannot be, let Debian with its Python stand in for it."""
+    name = f"docker.io/library/{base}"
+    if engine.has(name):
+        return
+    try:
+        engine.buildah("pull", name)
+    except subprocess.CalledProcessError:
+        root, archive = folder / "base", folder / "base.tar"
+        shutil.rmtree(root, ignore_errors=True)
+        subprocess.run(
+            [tool("debootstrap"), "--variant=minbase", "--include=python3,python3-venv,python3-pip", "bookworm", root],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        shutil.rmtree(root / "var" / "cache" / "apt")
+        subprocess.run([tool("tar"), "--directory", root, "--create", "--file", archive, "."], check=True)
+        engine.podman("import", str(archive), name)
+        shutil.rmtree(root)
+        archive.unlink()
+
+
+def _pip_options(folder: Path) -> list[str]:
+    """For `buildah bud`: this machine's settings of pip, and the folders and files that they name."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    found = re.findall(r"^(\S+)\.(\S+?)=(.+)$", listed.stdout, re.MULTILINE)
+    # the environment's outweigh the files'
+    settings = {key: ast.literal_eval(text) for place, key, text in sorted(found, key=lambda each: each[0] == ":env:")}
+    options = []
+    if "extra-index-url" in settings:
+        options += ["--build-arg", f"PIP_EXTRA_INDEX_URL={settings['extra-index-url']}"]
+    paths = {_path(word) for value in settings.values() for word in value.split()}
+    conf = folder / "pip.conf"
+    conf.write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
+    options += [f"--volume={conf}:/etc/pip.conf:ro"]
+    return options + [f"--volume={path}:{path}:ro" for path in sorted(paths) if path.is_absolute() and path.exists()]
+
+
+def _path(word: str) -> Path:
+    """A file or folder that is named; of an index, the folder above, beside whose pages the packages lie."""
+    return Path(word.removeprefix("file://")).parent if word.startswith("file://") else Path(word)
