@@ -14,8 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import service.app
 from models.checkpoint import Checkpoint
+from service import drain
 from service.settings import Settings
 from tests.conftest import eventually, points_spec
 from tests.deploy.expressions import KUBERNETES, rules
@@ -63,7 +63,7 @@ def test_settings_are_the_services(given: Manifests, monkeypatch: pytest.MonkeyP
 
 def test_a_pod_may_finish_before_it_is_killed(given: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
     asleep = given.container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drained = asleep + settings_of(given, monkeypatch).drain + service.app._LAST_ANSWERS_SECONDS
+    drained = asleep + settings_of(given, monkeypatch).drain + drain._LAST_ANSWERS_SECONDS
     assert 0 < asleep < drained < given.pod["terminationGracePeriodSeconds"]
 
 
