@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[str, dict[str, int]]] = {
     "100 slow writers": (_BAD, {"heads": 50, "bodies": 50}),
     "10,000 requests": (_BAD, _FLOOD),
     "10,000 requests, with a limit": (_LIMITED, _FLOOD),
+    "10,000 requests, on 400 connections": (_BAD, {"flood": 400}),
     "all at once": (_BAD, _SLOW | _FLOOD),
     "all at once, with a limit": (_LIMITED, _SLOW | _FLOOD),
 }

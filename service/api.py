@@ -91,12 +91,15 @@ class Answer:
         return _headers(self.job)
 
 
+Put = Callable[[Answer], Awaitable[Response]]
+"""How an answer is put to whoever asked."""
+
+
 class Wish(NamedTuple):
     """What a request was found to want."""
 
     plan: Plan
-    put: Callable[[Answer], Awaitable[Response]]
-    """How the answer is put to whoever asked."""
+    put: Put
 
 
 Understand = Callable[[Runtime, Request, bytes], Wish]
@@ -133,30 +136,33 @@ def answering(understand: Understand, raw: bool = False) -> Handler:
     async def answer(runtime: Runtime, request: Request) -> Response:
         settings = runtime.settings
         seconds = _seconds_allowed(request, settings.timeout)
-        samples = 0
+        entry = current_entry()
         body: bytes | None = None
+
+        async def work(body: bytes) -> tuple[Job, bytes | None, Put]:
+            async with runtime.turns.turn(client.get()):
+                plan, put = understand(runtime, request, body)
+                request.state.model = plan.model.name
+                entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", plan.num_samples
+                charge(request.scope, plan.num_samples, runtime.engine.seconds_for)
+                return *await _carry_out(plan, runtime), put
+
         try:
             async with asyncio.timeout(seconds) as limit:
                 request.scope[RECEIVING] = limit
                 body = await read_body(request, settings.max_body, raw)
-                async with runtime.turns.turn(client.get()):
-                    plan, put = understand(runtime, request, body)
-                    request.state.model, samples = plan.model.name, plan.num_samples
-                    entry = current_entry()
-                    entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", samples
-                    charge(request.scope, samples, runtime.engine.seconds_for)
-                    job, whole = await _while_connected(request, _carry_out(plan, runtime))
+                job, whole, put = await _while_connected(request, work(body))
         except TimeoutError as problem:
             patience = min(settings.receive_timeout, settings.timeout)
             if body is None and patience <= seconds:  # and not a deadline that the request had set
                 message = f"the body did not come within {patience:g} seconds"
                 raise ApiError(408, "request_timeout", message) from problem
-            runtime.telemetry.expired_samples.add(amount=samples)
+            runtime.telemetry.expired_samples.add(amount=entry.samples or 0)
             if seconds < runtime.settings.timeout:
                 runtime.telemetry.own_deadlines.add()
             raise _timed_out(seconds) from problem
         except ClientDisconnect:
-            runtime.telemetry.abandoned_samples.add(amount=samples)
+            runtime.telemetry.abandoned_samples.add(amount=entry.samples or 0)
             raise
         if whole is None:
             events = _in_time(job, seconds, runtime.telemetry)

@@ -39,8 +39,11 @@ def _draining(
     server = getattr(before, "__self__", None)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if told.is_set() and callable(before):
-            before(number, frame)  # Ctrl-C comes from the terminal and from BentoML's parent process; twice, it forces
+        if told.is_set():
+            if callable(before):
+                before(
+                    number, frame
+                )  # Ctrl-C comes from the terminal and from BentoML's parent process; twice, it forces
             return
         told.set()
         logger.info("told to stop; requests have %g seconds to finish", seconds)
@@ -71,17 +74,21 @@ async def _refuse_connections(listeners: list[asyncio.Server], then: Callable[[]
     still be made, nobody would read them, and in the end they would be reset: a balancer would wait for that with every
     request that it sends here. What is shut down, and not only closed, is so for all processes.
     """
-    sockets = [each.dup() for listener in listeners for each in listener.sockets]
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_ACCEPT_SECONDS):
-            while _has_connections(sockets):  # noqa: ASYNC110  # the loop takes one after the other, and says nothing
-                await asyncio.sleep(_LOOK_SECONDS)
-    for listener in listeners:
-        listener.close()
-    for each in sockets:
-        with each, suppress(OSError):  # only Linux can
-            each.shutdown(socket.SHUT_RDWR)
-    then()
+    try:
+        sockets = [each.dup() for listener in listeners for each in listener.sockets]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ACCEPT_SECONDS):
+                while _has_connections(sockets):  # noqa: ASYNC110  # the loop takes one after the other, and says nothing
+                    await asyncio.sleep(_LOOK_SECONDS)
+        for listener in listeners:
+            listener.close()
+        for each in sockets:
+            with each, suppress(OSError):  # only Linux can
+                each.shutdown(socket.SHUT_RDWR)
+    except OSError:  # no file descriptor is left
+        logger.exception("new connections are not refused while the service stops")
+    finally:
+        then()
 
 
 def _has_connections(sockets: list[socket.socket]) -> bool:

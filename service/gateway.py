@@ -42,7 +42,7 @@ logger = logging.getLogger("latentd.http")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
 _FULL = "too_many_requests"
-_NO_ROOM = "the service has all that it can carry; try again later"
+_NO_ROOM = "the service has all that it can carry, or all that it carries for one client; try again later"
 _SAMPLES: dict[str, Handler] = {
     **{endpoint.path: answering(in_our_words(endpoint)) for endpoint in ENDPOINTS},
     **kserve.SAMPLES,
@@ -214,12 +214,13 @@ class _Limited:
         runtime, asking = self._runtime(), client.get()
         places, bodies = runtime.places, runtime.bodies
         if (reason := _full(runtime)) is not None:
+            await runtime.turns.refuse(asking)
             refusal = _refusal(reason, math.ceil(_until_room(runtime)))
             runtime.telemetry.rejections.add(reason)
             current_entry().code = reason
             await refusal(scope, receive, send)
             return
-        read, held = 0, 0
+        read, held = False, 0
 
         async def receive_noting_end() -> Message:
             nonlocal read, held
@@ -227,17 +228,20 @@ class _Limited:
             size = len(message.get("body", b""))
             held += size
             bodies.take(asking, size)
-            if not read and (_full(runtime) == _FULL or bodies.excess(asking, 0) > 0):  # others were faster
+            if read:
+                return message
+            if places.excess(asking, 1) > 0 or bodies.excess(asking, 0) > 0:  # others were faster
                 raise too_busy(_NO_ROOM, _until_room(runtime), _FULL)
-            if not read and not message.get("more_body"):  # what is still being sent takes no place from others
-                read = 1
+            if not message.get("more_body"):  # what is still being sent takes no place from others
+                read = True
                 places.take(asking, 1)
             return message
 
         try:
             await self._app(scope, receive_noting_end, send)
         finally:
-            places.leave(asking, read)
+            if read:
+                places.leave(asking, 1)
             bodies.leave(asking, held)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints deploy/prometheus's rules as the Prometheus operator takes them: kubectl apply -n latentd -f <(deploy/kubernetes/rules.sh)
+# Prints deploy/prometheus's rules as the Prometheus operator takes them: deploy/kubernetes/rules.sh | kubectl apply -n latentd -f -
 set -eu
 cd "$(dirname "$0")/../prometheus"
 for name in recording alerts; do

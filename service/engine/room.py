@@ -13,7 +13,10 @@ Hahne (Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998).
 
 
 class Room:
-    """A client that has some of it may have at most seven times what is left free. Not safe for threads."""
+    """A client that has some of it may have at most seven times what is left free.
+
+    Not safe for threads: changed under its owner's lock. Who only looks may see what was so a moment ago.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -25,12 +28,13 @@ class Room:
         return self._held[client]
 
     def excess(self, client: Hashable, more: int) -> int:
-        """By how much `more` of it would be too much; 0 or less: there is room."""
+        """How much would have to be given back first, so that there is room for `more`; 0 or less: there is."""
         free = self.size - self.taken - more
         held = self._held[client]
         if client is None or not held:
             return -free
-        return max(-free, held + more - _GREED * free)
+        greedy = held + more - _GREED * free
+        return max(-free, -(-greedy // (_GREED + 1)))  # what the client itself gives back counts on both sides
 
     def take(self, client: Hashable, amount: int) -> None:
         """Whether or not there is room."""

@@ -73,13 +73,14 @@ def configured(settings: Settings) -> Access:
     if listed and file:
         raise ValueError("LATENTD_TOKENS and LATENTD_TOKENS_FILE: set one of them")
     try:
-        name = "LATENTD_METRICS_TOKEN"
+        name, reserved = "LATENTD_METRICS_TOKEN", None
         if metrics.get_secret_value():
             check_token(metrics.get_secret_value())
+            reserved = digest_of(metrics.get_secret_value())
         name = "LATENTD_TOKENS"
-        tokens = Tokens(lambda: listed.replace(";", "\n")) if listed else None
+        tokens = Tokens(lambda: listed.replace(";", "\n"), reserved=reserved) if listed else None
         name = "LATENTD_TOKENS_FILE"
-        tokens = Tokens.of_file(file) if file else tokens
+        tokens = Tokens.of_file(file, reserved) if file else tokens
     except (OSError, ValueError) as problem:
         raise ValueError(f"{name}: {problem}") from None
     return Access(tokens, metrics.get_secret_value())

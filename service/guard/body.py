@@ -30,6 +30,8 @@ async def read_body(request: Request, limit: int, raw: bool = False) -> bytes:
                 raise _too_large(limit)
         elif name == b"content-type" and value != _JSON:
             _check_type(value, raw)
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise ApiError(415, "unsupported_media_type", "a body is sent as it is, without a Content-Encoding")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

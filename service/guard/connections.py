@@ -27,6 +27,8 @@ logger = logging.getLogger("latentd.guard")
 _MOST_HEADERS = 100
 _URL_BYTES = 8 * 2**10
 _HEAD_BYTES = 32 * 2**10
+_MOST_AT_ONCE = 16
+"""Requests that may wait on a connection for the answer to one before: what comes in a packet is parsed in one go."""
 _CHUNKING = 8
 """Bytes on the wire for one of a body, at most, in chunks that are no attack."""
 _LINGER_SECONDS = 5.0
@@ -71,6 +73,9 @@ _LARGE_HEAD = _Refused(
     431, "headers_too_large", f"headers are at most {_MOST_HEADERS}, and {_HEAD_BYTES} bytes with the URL"
 )
 _LONG_URL = _Refused(414, "uri_too_long", f"the URL is longer than {_URL_BYTES} bytes")
+_PIPELINED = _Refused(
+    429, "too_many_requests", f"more than {_MOST_AT_ONCE} requests wait on this connection for an answer"
+)
 _TUNNEL = _Refused(400, "invalid_request", "this is no proxy")
 _SLOW_HEAD = _Refused(408, "request_timeout", "the headers did not come in time")
 
@@ -157,6 +162,8 @@ class _Guarded(HttpToolsProtocol):
             self._check_head()
         if len(self.headers) > _MOST_HEADERS:
             self._raise(_LARGE_HEAD)
+        if len(self.pipeline) >= _MOST_AT_ONCE:
+            self._raise(_PIPELINED)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 self._raise(_TUNNEL)
@@ -239,6 +246,9 @@ class _Guarded(HttpToolsProtocol):
         type(self).refused(refusal.code)
         address = self.client[0] if self.client else "a client"
         logger.info("%s was answered %d %s: %s", address, refusal.status, refusal.code, refusal)
+        if self.pipeline:
+            self.transport.abort()  # it would be taken for the answer to another request
+            return
         body = orjson.dumps({"error": {"code": refusal.code, "message": str(refusal), "field": None}})
         headers = [
             *self.server_state.default_headers,

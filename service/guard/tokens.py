@@ -87,10 +87,14 @@ def _parse_limits(words: list[str]) -> Limits | None:
 class Tokens:
     """Finds whose a token is. Read again when the file changes; one that is not good leaves the tokens as they are."""
 
-    def __init__(self, read: Callable[[], str], file: Path | None = None) -> None:
-        """ValueError or OSError where `read` gives no tokens; `file` is where it reads, if that may change."""
+    def __init__(self, read: Callable[[], str], file: Path | None = None, reserved: bytes | None = None) -> None:
+        """ValueError or OSError where `read` gives no tokens; `file` is where it reads, if that may change.
+
+        `reserved`: what a token for something else hashes to, which is therefore none of these.
+        """
         self._read = read
         self._file = file
+        self._reserved = reserved
         self._accounts: dict[str, Account] = {}
         self._known: tuple[tuple[bytes, Account], ...] = ()
         self.current = True
@@ -100,9 +104,9 @@ class Tokens:
         self._take(parse(read()))
 
     @classmethod
-    def of_file(cls, file: Path) -> "Tokens":
+    def of_file(cls, file: Path, reserved: bytes | None = None) -> "Tokens":
         """The tokens of a file, as it is now and will be."""
-        return cls(lambda: _text_of(file), file)
+        return cls(lambda: _text_of(file), file, reserved)
 
     def whose(self, token: bytes) -> Account | None:
         """The account that `token` opens; takes the same time for every token of a length."""
@@ -136,6 +140,8 @@ class Tokens:
         """A name that stays keeps what it has used up."""
         limits: dict[str, Limits] = {}
         for line in lines:
+            if line.digest == self._reserved:
+                raise ValueError(f"{line.name} has the token for the metrics, which opens nothing else")
             if line.limits is not None and limits.setdefault(line.name, line.limits) != line.limits:
                 raise ValueError(f"{line.name} has different limits on two lines")
         accounts = {line.name: self._accounts.get(line.name) or Account(line.name) for line in lines}

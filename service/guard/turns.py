@@ -1,8 +1,9 @@
 """Whose request is worked on next: where several clients ask, one that asks a lot at a time waits for itself.
 
 The engine shares batches, but before and after them a request waits for the event loop behind all others that are
-there: a client that has a thousand under way would make everybody wait for a thousand. So clients that are not alone
-have a few under way each. Reading bodies and writing answers takes no turn: whoever is slow at it holds up nobody.
+there: a client that has a thousand under way would make everybody wait for a thousand. So a client that is not alone
+has a few more under way than any other. Reading bodies and writing answers takes no turn: whoever is slow at it holds
+up nobody.
 """
 
 import asyncio
@@ -10,19 +11,23 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 from service.errors import ApiError
 
-_AT_A_TIME = 4
-"""Requests of a client that is not alone. One that floods with the smallest then has about half of the throughput that
-it has alone, and the others' 99th percentile is about twice what it is without the flood (docs/performance.md)."""
-_ALONE_SECONDS = 5.0
+_MORE = 4
+"""Requests that a client may have at work beyond those that any other has there or waiting. One that floods with the
+smallest, beside one with hardly any, has about half of the throughput that it has alone, and the other's 99th
+percentile is about twice what it is without the flood (docs/performance.md)."""
+_ALONE_SECONDS = 1.0
 """Without any other client's request, until a client is alone."""
 _REFUSAL_SECONDS = 0.1
-"""What a refusal takes of a turn where the client is not alone: asked again at once, the event loop would do nothing
-else."""
+"""For so long a refusal takes a turn, though it is answered at once, where the client is not alone: asked again each
+time, the event loop would do nothing else."""
+_LONGEST_WAIT_SECONDS = 1.0
+"""Then a request begins without a turn: what takes so long waits for a model, a film or the device, and not for the
+event loop."""
 
 
 class Turns:
@@ -30,7 +35,7 @@ class Turns:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._under_way: Counter[Hashable] = Counter()
+        self._at_work: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
         self._last: tuple[Hashable, float] = None, -math.inf
         """The client that asked last, and when."""
@@ -39,20 +44,37 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, client: Hashable) -> AsyncIterator[None]:
-        """The block runs in one of the client's turns."""
+        """The block runs in one of the client's turns, which a refusal (ApiError 429) takes for a while longer."""
+        await self._enter(client)
+        refused = False
+        try:
+            yield
+        except ApiError as problem:
+            refused = problem.status == HTTPStatus.TOO_MANY_REQUESTS
+            raise
+        finally:
+            if refused:
+                self._leave_later(client)
+            else:
+                self._leave(client)
+
+    async def refuse(self, client: Hashable) -> None:
+        """Wait for the turn that a refusal takes."""
+        await self._enter(client)
+        self._leave_later(client)
+
+    async def _enter(self, client: Hashable) -> None:
         self._seen(client)
         if client in self._waiting or not self._may(client):
             await self._wait(client)
         else:
-            self._under_way[client] += 1
-        try:
-            yield
-        except ApiError as problem:
-            if problem.status == HTTPStatus.TOO_MANY_REQUESTS and not self._alone(client):
-                await asyncio.sleep(_REFUSAL_SECONDS)
-            raise
-        finally:
+            self._at_work[client] += 1
+
+    def _leave_later(self, client: Hashable) -> None:
+        if self._alone(client):
             self._leave(client)
+        else:
+            asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, self._leave, client)
 
     def _seen(self, client: Hashable) -> None:
         now = self._clock()
@@ -62,31 +84,46 @@ class Turns:
         self._last = client, now
 
     def _may(self, client: Hashable) -> bool:
-        return self._under_way[client] < _AT_A_TIME or self._alone(client)
+        at_work = self._at_work[client]
+        return at_work < _MORE or self._alone(client) or at_work < _MORE + self._most_of_others(client)
 
     def _alone(self, client: Hashable) -> bool:
         last, when = self._last
         return self._clock() - (self._other if client == last else when) > _ALONE_SECONDS
 
+    def _most_of_others(self, client: Hashable) -> int:
+        return max(
+            (
+                at_work + len(self._waiting.get(other, ()))
+                for other, at_work in self._at_work.items()
+                if other != client
+            ),
+            default=0,
+        )
+
     async def _wait(self, client: Hashable) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._leave(client)  # it had come, and is the next one's
-            raise
+        with suppress(TimeoutError):
+            try:
+                async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+                    await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():
+                    self._leave(client)  # it had come, and is the next one's
+                raise
+        if turn.cancelled():
+            self._at_work[client] += 1
 
     def _leave(self, client: Hashable) -> None:
-        self._under_way[client] -= 1
+        self._at_work[client] -= 1
         waiting = self._waiting.get(client, ())
-        while waiting and self._may(client):
+        while waiting and (waiting[0].cancelled() or self._may(client)):
             turn = waiting.popleft()
             if not turn.cancelled():
                 turn.set_result(None)
-                self._under_way[client] += 1
+                self._at_work[client] += 1
         if not waiting:
             self._waiting.pop(client, None)
-        if not self._under_way[client]:
-            del self._under_way[client]
+        if not self._at_work[client]:
+            del self._at_work[client]

@@ -62,7 +62,7 @@ class Journal:
                 begun, entry.status = True, message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), header]}
             elif message["type"] == "http.response.body":
-                entry.sent_bytes += len(message.get("body", b""))
+                entry.sent_bytes += 0 if entry.method == "HEAD" else len(message.get("body", b""))
                 entry.whole = not message.get("more_body", False)
             await send(message)
 

@@ -349,6 +349,20 @@ def test_settings_that_would_leave_a_door_open_are_refused(settings: dict[str, A
         configured(Settings(**settings))
 
 
+def test_the_token_for_the_metrics_is_no_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {OLD}")
+    known = configured(Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER)))._tokens
+    assert known is not None
+    monkeypatch.setattr(tokens_module, "_LOOK_SECONDS", 0)
+    file.write_text(f"ci {OLD}\nscraper {SCRAPER}")
+    known._next_look = 0
+    assert whose(known, SCRAPER) is None
+    assert not known.current
+    with pytest.raises(ValueError, match="scraper has the token for the metrics"):
+        configured(Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER)))
+
+
 def test_tokens_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENTD_TOKENS", f"ci {OLD} rate=5; free {NEW}")
     settings = Settings()
@@ -375,6 +389,11 @@ def test_tokens_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_body_is_json(client: Any, content_type: str, status: int) -> None:
     answer = client.post("/generate", content=b"{}", headers=bearer(NEW) | {"Content-Type": content_type})
     assert answer.status_code == status
+
+
+def test_a_body_is_not_compressed(client: Any) -> None:
+    answer = client.post("/generate", content=b"{}", headers=bearer(NEW) | {"Content-Encoding": "gzip"})
+    assert answer.status_code == 415
 
 
 def test_a_body_that_says_that_it_is_too_large_is_not_read(client: Any) -> None:

@@ -16,8 +16,19 @@ def test_a_client_leaves_an_eighth_free() -> None:
     room = Room(64)
     room.take("greedy", 55)
     assert room.excess("greedy", 1) == 0
-    assert room.excess("greedy", 2) > 0
+    assert room.excess("greedy", 2) == 1
+    assert room.excess("greedy", 9) == 8
     assert room.excess("other", 9) == 0
+
+
+@pytest.mark.parametrize("more", [16, 100, 600])
+def test_what_is_too_much_is_what_has_to_be_given_back(more: int) -> None:
+    room = Room(4096)
+    room.take("greedy", 3584)
+    room.leave("greedy", room.excess("greedy", more) - 1)
+    assert room.excess("greedy", more) == 1
+    room.leave("greedy", 1)
+    assert room.excess("greedy", more) == 0
 
 
 def test_who_has_none_may_ask_for_all_that_is_left() -> None:

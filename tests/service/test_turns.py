@@ -5,10 +5,21 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from service.api import Runtime
+from service.engine import Engine
 from service.errors import ApiError, too_busy
+from service.gateway import Gateway
 from service.guard import turns as module
+from service.guard.access import Access
+from service.guard.tokens import Tokens
 from service.guard.turns import Turns
+from service.settings import Settings
+from service.telemetry import Telemetry
+from tests.service.fakes import HeldRunner, replica, served
+from tests.service.test_http import FixedCatalog
 
 
 class House:
@@ -60,32 +71,45 @@ def test_who_is_alone_waits_for_nobody() -> None:
     run(alone())
 
 
-def test_who_is_not_alone_has_a_few_at_a_time_in_the_order_they_came() -> None:
+def test_who_is_not_alone_has_a_few_more_than_others_in_the_order_they_came() -> None:
     async def together() -> None:
         house = House()
-        tasks = await house.begin("b0", *(f"a{index}" for index in range(7)), "b1")
-        assert house.begun == ["b0", "a0", "a1", "a2", "a3", "b1"]
+        tasks = await house.begin("b0", *(f"a{index}" for index in range(8)), "b1")
+        assert house.begun == ["b0", "a0", "a1", "a2", "a3", "a4", "b1"]
         await house.end("a2", "b0")
-        assert house.begun[6:] == ["a4"]
-        await house.end("a0", "a1", "a3", "a4")
         assert house.begun[7:] == ["a5", "a6"]
-        await house.end("a5", "a6", "b1")
+        await house.end("b1", "a0")
+        assert house.begun[9:] == []
+        await house.end("a1", "a3", "a4")
+        assert house.begun[9:] == ["a7"]
+        await house.end("a5", "a6", "a7")
         await asyncio.gather(*tasks)
 
     run(together())
 
 
+def test_who_asks_as_much_as_another_is_not_held_back() -> None:
+    async def both() -> None:
+        house = House()
+        tasks = await house.begin(*(f"{client}{index}" for index in range(30) for client in "ab"))
+        assert len(house.begun) == 60
+        await house.end(*house.begun)
+        await asyncio.gather(*tasks)
+
+    run(both())
+
+
 def test_what_was_begun_alone_goes_on_and_nothing_more_begins_until_few_are_left() -> None:
     async def joined() -> None:
         house = House()
-        tasks = await house.begin(*(f"a{index}" for index in range(6)))
-        tasks += await house.begin("b0", "a6")
-        assert house.begun[6:] == ["b0"]
+        tasks = await house.begin(*(f"a{index}" for index in range(7)))
+        tasks += await house.begin("b0", "a7")
+        assert house.begun[7:] == ["b0"]
         await house.end("a0", "a1")
-        assert "a6" not in house.begun
+        assert "a7" not in house.begun
         await house.end("a2")
-        assert house.begun[7:] == ["a6"]
-        await house.end("a3", "a4", "a5", "a6", "b0")
+        assert house.begun[8:] == ["a7"]
+        await house.end("a3", "a4", "a5", "a6", "a7", "b0")
         await asyncio.gather(*tasks)
 
     run(joined())
@@ -95,8 +119,8 @@ def test_once_the_others_have_been_silent_all_that_wait_begin() -> None:
     async def alone_again() -> None:
         house = House()
         tasks = await house.begin("b0", *(f"a{index}" for index in range(10)))
-        assert len(house.begun) == 5
-        house.now = 6.0
+        assert len(house.begun) == 6
+        house.now = 1.5
         await house.end("a0")
         assert len(house.begun) == 11
         await house.end(*house.begun)
@@ -105,41 +129,116 @@ def test_once_the_others_have_been_silent_all_that_wait_begin() -> None:
     run(alone_again())
 
 
+def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONGEST_WAIT_SECONDS", 0.05)
+
+    async def stuck() -> None:
+        house = House()
+        tasks = await house.begin("b0", *(f"a{index}" for index in range(10)))
+        assert len(house.begun) == 6
+        await asyncio.sleep(0.1)
+        assert len(house.begun) == 11
+        tasks += await house.begin("b1", "a10")
+        assert "a10" not in house.begun
+        await house.end(*house.begun)
+        await house.end("a10")
+        await asyncio.gather(*tasks)
+
+    run(stuck())
+
+
 def test_who_leaves_while_waiting_takes_no_turn() -> None:
     async def left() -> None:
         house = House()
-        tasks = await house.begin("b0", *(f"a{index}" for index in range(7)))
-        tasks[5].cancel()  # a4 waits
+        tasks = await house.begin("b0", *(f"a{index}" for index in range(8)))
+        tasks[6].cancel()  # a5 waits
         await settled()
         await house.end("a0")
-        assert house.begun[5:] == ["a5"]
+        assert house.begun[6:] == ["a6"]
         house.ends["a1"].set()
-        tasks[7].cancel()  # a6, in the moment in which its turn comes
+        tasks[8].cancel()  # a7, in the moment in which its turn comes
         await settled()
-        tasks += await house.begin("a7")
-        assert house.begun[6:] == ["a7"]
-        await house.end("a2", "a3", "a5", "a7", "b0")
+        tasks += await house.begin("a8")
+        assert house.begun[7:] == ["a8"]
+        await house.end("a2", "a3", "a4", "a6", "a8", "b0")
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert [isinstance(each, asyncio.CancelledError) for each in done].count(True) == 2
 
     run(left())
 
 
-@pytest.mark.parametrize(("others", "kept"), [((), False), (("b0",), True)])
-def test_a_refusal_takes_its_time_where_others_are_there(
-    others: tuple[str, ...], kept: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("others", "at_once"), [((), 20), (("b0",), 5)])
+def test_a_refusal_takes_a_turn_for_longer_where_others_are_there(
+    others: tuple[str, ...], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_REFUSAL_SECONDS", 0.05)
 
     async def refused() -> None:
         house = House()
         tasks = await house.begin(*others)
-        refusals = [asyncio.create_task(house.ask(f"a{index}", too_busy("no", 1))) for index in range(5)]
+        refusals = [asyncio.create_task(house.ask(f"a{index}", too_busy("no", 1))) for index in range(10)]
+        refusals += [asyncio.create_task(house.turns.refuse("a")) for _ in range(10)]
         await settled()
-        assert [each.done() for each in refusals] == [not kept] * 5
+        assert sum(each.done() for each in refusals) == at_once
         done = await asyncio.gather(*refusals, return_exceptions=True)
-        assert all(isinstance(each, ApiError) and each.status == 429 for each in done)
+        assert [isinstance(each, ApiError) for each in done] == [True] * 10 + [False] * 10
         await house.end(*others)
         await asyncio.gather(*tasks)
 
     run(refused())
+
+
+class Asking:
+    """A request to a service, whose client may leave."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.status = 0
+        self._left = asyncio.Event()
+        self._sent = False
+        headers = [(b"authorization", f"Bearer {token}".encode()), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/generate", "headers": headers, "state": {}}
+        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def _receive(self) -> Any:
+        if not self._sent:
+            self._sent = True
+            return {"type": "http.request", "body": b'{"seed": 1}', "more_body": False}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+
+
+GREEDY, OTHER = "greedy-0123456789", "other-0123456789"
+
+
+def test_a_service_gives_turns_and_those_who_leave_while_they_wait_are_gone() -> None:
+    async def served_in_turns() -> None:
+        runner, telemetry = HeldRunner(), Telemetry()
+        engine = Engine(max_queue=64, parallel=1)
+        engine.start()
+        runtime = Runtime(Settings(), FixedCatalog(served(replica(runner, name="m"))), engine, telemetry)
+        tokens = Tokens(lambda: f"greedy {GREEDY}\nother {OTHER}")
+        app = Gateway(Starlette(), lambda: runtime, Access(tokens))
+        asking = [Asking(app, OTHER), *(Asking(app, GREEDY) for _ in range(12))]
+        await settled()
+        await asyncio.to_thread(runner.wait_for_pass)
+        assert engine.queued + len(runner.passes[0]) == 6
+        waiting = asking[6:]
+        assert runtime.places.taken == 13
+        for each in waiting[:4]:
+            each.leave()
+        await asyncio.wait([each.task for each in waiting[:4]], timeout=5)
+        assert runtime.places.taken == 9
+        runner.release()
+        await asyncio.wait([each.task for each in asking], timeout=10)
+        assert [each.status for each in asking] == [200] * 6 + [0] * 4 + [200] * 3
+        assert sum(map(len, runner.passes)) == 9
+        await asyncio.to_thread(engine.close)
+
+    run(served_in_turns())
