@@ -102,9 +102,7 @@ def forward_all(stage: nn.Module, rows: Rows) -> NDArray[np.float32]:
     return np.concatenate([forward(stage, rows[i : i + REFERENCE_SIZE], REFERENCE_SIZE) for i in starts])
 
 
-def generate(
-    generator: Generator, latents: Latents, labels: Sequence[int | None], truncation: float = 1.0
-) -> Samples:
+def generate(generator: Generator, latents: Latents, labels: Sequence[int | None], truncation: float = 1.0) -> Samples:
     """Latents [N, dim] and classes, any N ≥ 1 → samples [N, *shape], the same bits that a served model gives.
 
     `truncation`: ψ, of w where the generator has it, else of z.
