@@ -1,1 +1,1 @@
-"""`latentd bulk`: samples by the million, in shards, each a function of the checkpoint, the order and its seeds alone."""
+"""`latentd bulk`: samples by the million, in shards that depend on the checkpoint, the order and their seeds alone."""

@@ -4,9 +4,10 @@ Shards come back as objects, and one process writes them: no node needs a folder
 does twice is still kept once.
 """
 
+import logging
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ _RETRIES = 10
 """How often a task may lose its node."""
 
 
-def make_on(address: str, checkpoint: Path, order: Order, parts: Iterator[Part]) -> Iterator[Shard]:
+def make_on(address: str, checkpoint: Path, order: Order, parts: Iterator[Part]) -> Generator[Shard]:
     """All `parts` as shards, in the order in which they are done, by the cluster at `address`. To be closed.
 
     BulkError where there is no such cluster, or they cannot be made.
@@ -30,7 +31,7 @@ def make_on(address: str, checkpoint: Path, order: Order, parts: Iterator[Part])
     try:
         content = ray.put(checkpoint.read_bytes())
         needs = {"num_cpus": 1, "num_gpus": _share_of_gpu(ray.cluster_resources())}
-        task = ray.remote(max_retries=_RETRIES, **needs)(_make)
+        task = ray.remote(max_retries=_RETRIES, **needs)(make_shard)
 
         def begin(count: int) -> list[Any]:
             # in a list, an object is not handed over with every task: a process takes it once
@@ -55,7 +56,7 @@ def _joined(address: str) -> Any:
         raise BulkError("clusters are Ray's: pip install 'latentd[ray]'") from problem
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise BulkError(f"no Ray cluster answers at {address!r}: {problem}") from problem
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has one of its own
@@ -77,7 +78,8 @@ _makers: dict[Order, Maker] = {}
 """A process of the cluster's works for one order, shard after shard."""
 
 
-def _make(name: str, content: list[Any], order: Order, part: Part) -> Shard:
+def make_shard(name: str, content: list[Any], order: Order, part: Part) -> Shard:
+    """The task, as the cluster calls it: the checkpoint `name`, whose bytes are the one object in `content`."""
     if order not in _makers:
         _makers[order] = Maker(_fetched(name, content), order, choose_device("auto"))
     return _makers[order].make(part)

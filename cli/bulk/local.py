@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ PROCESSES_A_GPU = 4
 """At most: while one of them computes, the others draw, encode and pack."""
 
 
-def make_here(checkpoint: Path, order: Order, parts: Iterator[Part]) -> Iterator[Shard]:
+def make_here(checkpoint: Path, order: Order, parts: Iterator[Part]) -> Generator[Shard]:
     """All `parts` as shards, in the order in which they are done. To be closed, which ends the processes.
 
     BulkError where they cannot be made.
@@ -37,7 +38,10 @@ def make_here(checkpoint: Path, order: Order, parts: Iterator[Part]) -> Iterator
     processes = max(gpus, min(core_count(), PROCESSES_A_GPU * gpus)) if gpus else core_count()
     context = multiprocessing.get_context("spawn")  # a fork would take over locks, and not find its GPU
     strangers = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(processes, context, _begin, (checkpoint, order, gpus, context.Value("i", 0)))
+    devices: SimpleQueue[str] = context.SimpleQueue()
+    for number in range(processes):
+        devices.put(f"cuda:{number % gpus}" if gpus else "cpu")
+    pool = ProcessPoolExecutor(processes, context, _begin, (checkpoint, order, devices))
     try:
         with _signals_ignored():
             waiting = {pool.submit(_make, part) for part in islice(parts, processes + 1)}
@@ -75,12 +79,9 @@ _work: dict[str, Any] = {}
 """A worker's: what it was begun with, and its maker."""
 
 
-def _begin(checkpoint: Path, order: Order, gpus: int, begun: Any) -> None:
+def _begin(checkpoint: Path, order: Order, devices: SimpleQueue[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with begun.get_lock():
-        number, begun.value = begun.value, begun.value + 1
-    device = torch.device("cuda", number % gpus) if gpus else torch.device("cpu")
-    _work.update(checkpoint=checkpoint, order=order, device=device)
+    _work.update(checkpoint=checkpoint, order=order, device=torch.device(devices.get()))
 
 
 def _end_with_parent() -> None:
