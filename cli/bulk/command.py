@@ -11,14 +11,13 @@ from typing import get_args
 import click
 
 from cli.bulk.cluster import make_on
-from cli.bulk.folder import BulkFolder
+from cli.bulk.folder import BulkFolder, notes_of
 from cli.bulk.local import make_here
 from cli.bulk.order import Form, Order
 from cli.bulk.shard import BulkError
 from cli.sample import class_index
 from models.checkpoint import Checkpoint
 from models.latents import MAX_SEED
-from models.spec import ClassCondition
 from training.lock import held
 from training.progress import Display
 
@@ -66,13 +65,13 @@ def bulk(
         version=read.version,
         seed=seed,
         num=num,
-        label=None if label is None else _class_name(read, label),
+        label=None if label is None else class_index(read, label),
         truncation=truncation,
         form=form,
         format=_format(read, format),
         shard_samples=shard_samples,
     )
-    with held(out):
+    with held(notes_of(out)):
         folder = BulkFolder(out, order)
         if folder.samples < num:
             _fill(folder, checkpoint, order, address)
@@ -103,7 +102,7 @@ def _fill(folder: BulkFolder, checkpoint: Path, order: Order, address: str | Non
 
 
 def _so_far(folder: BulkFolder, order: Order) -> str:
-    return f"{folder.samples} of {order.num} samples are kept; the same command goes on from them"
+    return f"{folder.samples_on_disk()} of {order.num} samples are kept; the same command goes on from them"
 
 
 @contextmanager
@@ -113,11 +112,6 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _class_name(read: Checkpoint, label: str) -> str:
-    index, classes = class_index(read, label), read.card.spec.condition
-    return classes.names[index] if isinstance(classes, ClassCondition) else ""
 
 
 def _format(read: Checkpoint, asked: str | None) -> str:

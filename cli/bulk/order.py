@@ -28,8 +28,8 @@ class Order(BaseModel):
     seed: int
     """Of the first sample; the next ones count up."""
     num: int
-    label: str | None
-    """A class's name; None: from each seed, or there are no classes."""
+    label: int | None
+    """A class's index; None: from each seed, or there are no classes."""
     truncation: float
     form: Form
     format: str

@@ -61,18 +61,16 @@ class Maker:
     def _add(self, samples: Samples, seeds: Sequence[int]) -> None:
         order, spec = self._order, self._generator.spec
         latents, labels = draw_many(spec, seeds)
-        names: tuple[str, ...] = ()
-        if isinstance(spec.condition, ClassCondition):
-            names = spec.condition.names
-            if order.label is not None:
-                labels = [spec.condition.index(order.label)] * len(seeds)
+        if order.label is not None:
+            labels = [order.label] * len(seeds)
+        classes = spec.condition.names if isinstance(spec.condition, ClassCondition) else ()
         values = generate(self._generator, latents, labels, order.truncation)
         finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if not finite.all():
             raise BulkError(f"the sample of seed {seeds[int(np.argmin(finite))]} is not finite; train the model again")
         maker = maker_name(order.model, order.version, self._fingerprint)
         for seed, label, file in zip(seeds, labels, spec.output.encode(values, order.format), strict=True):
-            name = sample_name(maker, {"seed": seed}, None if label is None else names[label], order.truncation)
+            name = sample_name(maker, {"seed": seed}, None if label is None else classes[label], order.truncation)
             samples.files.append(tag(file, order.format, in_ascii(name)))
             samples.names.append(name)
             samples.labels.append(label)

@@ -1,6 +1,5 @@
 """`latentd bulk` as a process, and its folder as somebody reads it."""
 
-import io
 import json
 import os
 import subprocess
@@ -73,13 +72,14 @@ class Bulk:
 
     def lines(self) -> list[dict[str, Any]]:
         """Of the shards that are done."""
-        path = self.out / "shards.jsonl"
+        path = self.out / "_bulk" / "shards.jsonl"
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def files(self) -> dict[str, bytes]:
         """All that is in the folder, but the lock."""
-        return {path.name: path.read_bytes() for path in sorted(self.out.iterdir()) if path.name != "lock"}
+        paths = sorted(path for path in self.out.rglob("*") if path.is_file() and path.name != "lock")
+        return {str(path.relative_to(self.out)): path.read_bytes() for path in paths}
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -91,11 +91,11 @@ def members(path: Path) -> dict[str, bytes]:
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    """Of all Parquet files, in the order of their names."""
+    """Of a folder of Parquet files, as those read it who know nothing of latentd."""
     from pyarrow import parquet
 
-    files = sorted(out.glob("*.parquet"))
-    return [row for file in files for row in parquet.read_table(io.BytesIO(file.read_bytes())).to_pylist()]
+    found: list[dict[str, Any]] = parquet.read_table(out).to_pylist()
+    return found
 
 
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:

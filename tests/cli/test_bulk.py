@@ -63,7 +63,7 @@ def test_rows_are_the_samples_of_their_names(
     read = Checkpoint.read(conditional)
     assert bulk.done() == f"{bulk.out}: 40 samples of animals@{read.version}\n"
     shards = [f"part-0000{index}-of-00003.parquet" for index in range(3)]
-    assert list(bulk.files()) == ["bulk.json", *shards, "shards.jsonl"]
+    assert list(bulk.files()) == ["_bulk/order.json", "_bulk/shards.jsonl", *shards]
     assert [line["samples"] for line in bulk.lines()] == [16, 16, 8]
     found = rows(bulk.out)
     assert [row["seed"] for row in found] == list(range(5, 45))
@@ -167,14 +167,14 @@ def test_a_lost_worker_is_told_of(conditional: Path, tmp_path: Path) -> None:
 
 def test_what_is_damaged_is_made_again(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
     bulk = Bulk(conditional, tmp_path / "out", MANY)
-    bulk.out.mkdir()
+    (bulk.out / "_bulk").mkdir(parents=True)
     for name, content in whole.items():
         (bulk.out / name).write_bytes(content)
     (bulk.out / "part-00003-of-00060.parquet").unlink()
     with (bulk.out / "part-00005-of-00060.parquet").open("r+b") as file:
         file.truncate(1000)
-    lines = whole["shards.jsonl"].splitlines(keepends=True)
-    (bulk.out / "shards.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40])  # as a lost machine may leave it
+    lines = whole["_bulk/shards.jsonl"].splitlines(keepends=True)
+    (bulk.out / "_bulk" / "shards.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
     bulk.done()
     assert bulk.files() == whole
 
@@ -224,7 +224,7 @@ def test_other_samples_are_not_mixed_in(points: Path, tmp_path: Path) -> None:
     assert f"version is {Checkpoint.read(points).version} there, {version} here" in refusal(
         "--num", "10", checkpoint=trained_on
     )
-    (tmp_path / "out" / "bulk.json").unlink()
+    (tmp_path / "out" / "_bulk" / "order.json").unlink()
     assert "has other things in it" in refusal("--num", "10")
 
 
