@@ -7,6 +7,7 @@ with ended_by_ctrl_c():  # for some seconds
 
     import click
 
+    from cli.bulk.command import bulk
     from cli.directions import directions
     from cli.publish import publish
     from cli.recipes import recipes
@@ -24,7 +25,7 @@ def latentd() -> None:
     """Train generators, compare and judge them, sample from them, look into them, and find directions in them."""
 
 
-for command in (recipes, train, runs, evaluate, sample, show, reproduce, directions, publish):
+for command in (recipes, train, runs, evaluate, sample, bulk, show, reproduce, directions, publish):
     latentd.add_command(command)
 
 

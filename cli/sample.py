@@ -49,15 +49,7 @@ def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) 
     format_name = _format(spec.output, output)
     latents, labels = draw_many(spec, seeds)
     if label is not None:
-        if not isinstance(spec.condition, ClassCondition):
-            raise click.BadParameter(f"{read.name} takes no label", param_hint="--label")
-        try:
-            index = spec.condition.index(
-                label if label in spec.condition.names or not label.isdecimal() else int(label)
-            )
-        except ValueError as problem:
-            raise click.BadParameter(str(problem), param_hint="--label") from problem
-        labels = [index] * len(seeds)
+        labels = [class_index(read, label)] * len(seeds)
     torch.set_num_threads(1)  # as a service has it by default: with several, now and then a first pass rounds otherwise
     samples = generate(read.build(), latents, labels)
     data = (
@@ -70,6 +62,17 @@ def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) 
     except OSError as problem:
         raise click.ClickException(f"{output} cannot be written: {problem}") from problem
     click.echo(f"{output}: {len(seeds)} samples of {read.name}@{read.version}")
+
+
+def class_index(checkpoint: Checkpoint, label: str) -> int:
+    """The class that `--label` names, by name or index; click.BadParameter where there is none."""
+    classes = checkpoint.card.spec.condition
+    if not isinstance(classes, ClassCondition):
+        raise click.BadParameter(f"{checkpoint.name} takes no label", param_hint="--label")
+    try:
+        return classes.index(label if label in classes.names or not label.isdecimal() else int(label))
+    except ValueError as problem:
+        raise click.BadParameter(str(problem), param_hint="--label") from problem
 
 
 def _format(kind: OutputKind, output: Path) -> str:

@@ -60,7 +60,11 @@ def draw_many(spec: GeneratorSpec, seeds: Sequence[int]) -> tuple[Latents, list[
     return np.stack([each.latent for each in draws]), [each.label for each in draws]
 
 
-def truncate(latents: Latents, psi: float) -> Latents:
-    """Move latents toward the mean latent (the origin): ψ = 1 leaves them as they are, smaller ψ trades variety for
-    typicality (Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B; here in z)."""
-    return latents * np.float32(psi)
+def truncate(latents: Latents, psi: float, mean: Latents | None = None) -> Latents:
+    """Move latents toward the `mean` (by default the origin, which is that of z): ψ = 1 leaves them as they are.
+
+    Smaller ψ trades variety for typicality (Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B).
+    """
+    if psi == 1.0:
+        return latents
+    return latents * np.float32(psi) if mean is None else (latents - mean) * np.float32(psi) + mean

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.family import Generator, TwoStageGenerator
-from models.latents import Latents
+from models.latents import Latents, truncate
 from models.outputs.base import Samples
 from models.spec import ClassCondition, GeneratorSpec
 
@@ -102,10 +102,13 @@ def forward_all(stage: nn.Module, rows: Rows) -> NDArray[np.float32]:
     return np.concatenate([forward(stage, rows[i : i + REFERENCE_SIZE], REFERENCE_SIZE) for i in starts])
 
 
-def generate(generator: Generator, latents: Latents, labels: Sequence[int | None]) -> Samples:
-    """Latents [N, dim] and classes, any N ≥ 1 → samples [N, *shape], the same bits that a served model gives."""
-    rows = Rows.of(generator.spec, latents, labels)
-    *first, last = stages(generator)
-    for stage in first:
-        rows = Rows(forward_all(stage, rows), None)
-    return forward_all(last, rows)
+def generate(generator: Generator, latents: Latents, labels: Sequence[int | None], truncation: float = 1.0) -> Samples:
+    """Latents [N, dim] and classes, any N ≥ 1 → samples [N, *shape], the same bits that a served model gives.
+
+    `truncation`: ψ, of w where the generator has it, else of z.
+    """
+    if not isinstance(generator, TwoStageGenerator):
+        return forward_all(generator, Rows.of(generator.spec, truncate(latents, truncation), labels))
+    mapping, synthesis = stages(generator)
+    w = forward_all(mapping, Rows.of(generator.spec, latents, labels))  # [N, layers, dim]
+    return forward_all(synthesis, Rows(truncate(w, truncation, generator.mean_w.cpu().numpy()), None))

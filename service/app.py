@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from models.hardware import choose_device, collect_garbage_seldom, core_count, keep_freed_memory, memory_bytes
+from models.hardware import choose_device, collect_garbage_seldom, core_count, memory_bytes, prepare
 from models.validation import first_problem
 from service.api import Runtime, answer_in_process
 from service.catalog import Catalog, Loader
@@ -135,12 +135,8 @@ class Latentd:
 
 def _prepare(device: torch.device) -> None:
     """Set torch up for serving on `device`."""
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = True  # some of cuDNN's convolutions add in any order
-        torch.backends.cudnn.allow_tf32 = False  # the fingerprint says float32
-        return
-    keep_freed_memory()
-    if "OMP_NUM_THREADS" not in os.environ:
+    prepare(device)
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
 

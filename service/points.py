@@ -75,8 +75,7 @@ async def lay_out(plan: Plan, deployment: Deployment, engine: Engine) -> Points:
     if deployment.mapping is None:
         return Points(plan, classes, Rows(_shifted(plan, truncate(latents, plan.truncation)), shares), latents, shares)
     w = np.stack(await gathered(engine, deployment.mapping, Rows(latents, shares), list))  # [N, layers, dim]
-    if deployment.mean_w is not None and plan.truncation != 1.0:
-        w = truncate(w - deployment.mean_w, plan.truncation) + deployment.mean_w
+    w = truncate(w, plan.truncation, deployment.mean_w)
     if plan.space == "z":
         return Points(plan, classes, Rows(_shifted(plan, w), None), latents, shares)
     return Points(plan, classes, Rows(_shifted(plan, _placed(plan, w)), None), None, None)

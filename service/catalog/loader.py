@@ -5,16 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import av
-import imagecodecs
 import numpy as np
-import PIL
 import torch
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.directions import Directions
 from models.family import TwoStageGenerator
-from models.hardware import describe_device, driver_version
+from models.fingerprint import fingerprint_of
 from models.outputs.base import Samples
 from models.sampling import Rows, stages
 from models.surface import Surface
@@ -60,7 +57,7 @@ class Loader:
             held=held,
             weight_bytes=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
             calibrations=calibrations,
-            fingerprint=self._fingerprint(checkpoint, calibrations),
+            fingerprint=fingerprint_of(checkpoint.version, self._device, _determinism(calibrations)),
             deployed=deployed,
             directions=directions,
             surface=surface,
@@ -127,20 +124,9 @@ class Loader:
 
         return run
 
-    def _fingerprint(self, checkpoint: Checkpoint, calibrations: list[Calibration]) -> dict[str, str | int]:
-        return {
-            "weights": checkpoint.version,
-            "dtype": "float32",
-            "memory_format": "channels_last",
-            "device": describe_device(self._device),
-            "driver": driver_version(self._device),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "determinism": min((each.mode for each in calibrations), key=["off", "bitwise"].index),
-            "imagecodecs": imagecodecs.__version__,
-            "pillow": PIL.__version__,
-            "av": av.__version__,
-        }
+
+def _determinism(calibrations: list[Calibration]) -> str:
+    return min((each.mode for each in calibrations), key=["off", "bitwise"].index)
 
 
 _Companion = TypeVar("_Companion")

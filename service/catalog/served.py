@@ -1,13 +1,12 @@
 """One version of a model as requests see it, and a file that could not become one."""
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from models.checkpoint import Card
 from models.directions import Directions
+from models.fingerprint import Fingerprint, fingerprint_id
 from models.surface import Surface
 from models.travel import Vector
 from service.catalog.files import OpenFile
@@ -52,8 +51,7 @@ class ServedModel:
     weight_bytes: int
     calibrations: list[Calibration]
     """Each stage's, as far as it was known when this was loaded or left the device."""
-    fingerprint: dict[str, str | int]
-    """Everything that a sample's bytes depend on, besides its request."""
+    fingerprint: Fingerprint
     deployed: Deployment | None
     """None: not on the device; it comes back on demand."""
     directions: Directions | None = None
@@ -76,5 +74,4 @@ class ServedModel:
     @cached_property
     def fingerprint_id(self) -> str:
         """12 hex digits that stand for the fingerprint."""
-        text = json.dumps(self.fingerprint, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return fingerprint_id(self.fingerprint)

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from models.checkpoint import Checkpoint, write_checkpoint
 from models.families import build_generator
-from models.latents import draw
+from models.latents import draw, draw_many
 from models.outputs.tags import read_tag
 from models.sampling import generate
 from models.spec import GeneratorSpec
@@ -119,6 +119,16 @@ def test_frames_at_keyframes_are_the_seeds_samples(
         assert frame | {"index": 0} == sample | {"index": 0}
     assert [frame["seed"] for frame in frames] == [3, None, None, 1, None, None, 2]
     assert len({str(frame["data"]) for frame in frames}) == 7
+
+
+@pytest.mark.parametrize("model", SPECS)
+@pytest.mark.parametrize("truncation", [None, 0.6])
+def test_samples_are_those_without_the_service(
+    client: TestClient, runtime: Runtime, model: str, truncation: float | None
+) -> None:
+    latents, labels = draw_many(SPECS[model], [5, 6])
+    expected = generate(weights_of(runtime, model), latents, labels, truncation or 1.0)
+    assert np.array_equal(arrays(client, "/generate", model=model, seeds=[5, 6], truncation=truncation), expected)
 
 
 def test_frames_between_lie_on_the_sphere(client: TestClient, runtime: Runtime) -> None:

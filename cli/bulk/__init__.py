@@ -1,0 +1,1 @@
+"""`latentd bulk`: samples by the million, in shards that depend on the checkpoint, the order and their seeds alone."""

@@ -1,0 +1,121 @@
+"""`latentd bulk`."""
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from cli.bulk.cluster import make_on
+from cli.bulk.folder import BulkFolder, notes_of
+from cli.bulk.local import make_here
+from cli.bulk.order import Form, Order
+from cli.bulk.shard import BulkError
+from cli.sample import class_index
+from models.checkpoint import Checkpoint
+from models.latents import MAX_SEED
+from training.lock import held
+from training.progress import Display
+
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--num", type=click.IntRange(1), required=True, help="How many samples.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the shards.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the first sample.")
+@click.option("--label", help="Class of all samples, by name or index [default: from each seed].")
+@click.option("--truncation", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--form", type=click.Choice(get_args(Form)), default="parquet", show_default=True)
+@click.option("--format", help="Of a sample: png, webp, jpeg, npy, json [default: by the kind of output].")
+@click.option("--shard-samples", type=click.IntRange(1), default=10_000, show_default=True, help="Samples a shard.")
+@click.option("--ray", "address", metavar="ADDRESS", help="Make them on a Ray cluster; `auto` is that of this machine.")
+def bulk(
+    checkpoint: Path,
+    num: int,
+    out: Path,
+    seed: int,
+    label: str | None,
+    truncation: float,
+    form: Form,
+    format: str | None,
+    shard_samples: int,
+    address: str | None,
+) -> None:
+    """Write samples of CHECKPOINT as Parquet files or WebDataset's tar files into a folder.
+
+    Sample i has the seed SEED + i. What was begun in the folder before is gone on with.
+    """
+    read = Checkpoint.read(checkpoint)
+    if seed + num - 1 > MAX_SEED:
+        raise click.BadParameter(
+            f"the last seed would be {seed + num - 1}, the largest is {MAX_SEED}", param_hint="--num"
+        )
+    if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise click.ClickException(
+            "Parquet is written by pyarrow: pip install 'latentd[parquet]', or --form webdataset"
+        )
+    order = Order(
+        model=read.name,
+        version=read.version,
+        seed=seed,
+        num=num,
+        label=None if label is None else class_index(read, label),
+        truncation=truncation,
+        form=form,
+        format=_format(read, format),
+        shard_samples=shard_samples,
+    )
+    with held(notes_of(out)):
+        folder = BulkFolder(out, order)
+        if folder.samples < num:
+            _fill(folder, checkpoint, order, address)
+    if len(folder.fingerprints) > 1:
+        click.echo(
+            f"the shards have several fingerprints ({', '.join(sorted(folder.fingerprints))}): "
+            "they may differ in their last bits from what one machine would have made"
+        )
+    click.echo(f"{out}: {num} samples of {read.name}@{read.version}")
+
+
+def _fill(folder: BulkFolder, checkpoint: Path, order: Order, address: str | None) -> None:
+    parts = folder.missing()
+    shards = make_on(address, checkpoint, order, parts) if address else make_here(checkpoint, order, parts)
+    try:
+        with _sigterm_as_ctrl_c(), Display(hidden=False) as display, closing(shards):
+            task = f"sampling {order.model}"
+            display.update(task, folder.samples, order.num, "samples", note=str)
+            for shard in shards:
+                folder.keep(shard)
+                display.update(task, folder.samples, order.num, "samples", note=str)
+        folder.finish()
+    except BulkError as problem:
+        raise click.ClickException(f"{problem} ({_so_far(folder, order)})") from problem
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped: {_so_far(folder, order)}", err=True)
+        sys.exit(_INTERRUPTED)
+
+
+def _so_far(folder: BulkFolder, order: Order) -> str:
+    return f"{folder.samples_on_disk()} of {order.num} samples are kept; the same command goes on from them"
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _format(read: Checkpoint, asked: str | None) -> str:
+    output = read.card.spec.output
+    if asked is not None and asked not in output.media_types:
+        raise click.BadParameter(f"{read.name} can be {', '.join(output.media_types)}", param_hint="--format")
+    return asked or output.default_format

@@ -1,0 +1,142 @@
+"""The folder of shards. In `_bulk/` stand what was ordered, `order.json`, and what is done, `shards.jsonl`.
+
+A shard is done when its line is there. It is written whole or not at all, and its line after it.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cli.bulk.order import Order, Part
+from cli.bulk.shard import Shard
+from models.files import replacing
+from training.folder import OutputError
+
+_NOTES, _ORDER, _DONE = "_bulk", "order.json", "shards.jsonl"
+
+
+class _Line(BaseModel):
+    """A shard that is done."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    seed: int
+    samples: int
+    bytes: int
+    sha256: str
+    fingerprint: str
+
+
+def notes_of(folder: Path) -> Path:
+    """Where a folder of shards keeps what is no shard: what begins with `_` is passed over by readers of Parquet."""
+    return folder / _NOTES
+
+
+class BulkFolder:
+    """Keeps shards. OutputError where `path` holds something else, or cannot be written to."""
+
+    def __init__(self, path: Path, order: Order) -> None:
+        self._path = path
+        self._notes = notes_of(path)
+        self._order = order
+        self._require_own()
+        self._done = {line.file: line for line in self._read() if self._is_whole(line)}
+        self.samples = sum(line.samples for line in self._done.values())
+        try:
+            with replacing(self._notes / _ORDER) as temporary:
+                temporary.write_text(order.model_dump_json(indent=2) + "\n")
+            self._write_lines()
+            self._lines = (self._notes / _DONE).open("ab", buffering=0)
+        except OSError as problem:
+            raise self._unwritable(problem) from problem
+
+    @property
+    def fingerprints(self) -> set[str]:
+        """Those of the shards."""
+        return {line.fingerprint for line in self._done.values()}
+
+    def missing(self) -> Iterator[Part]:
+        """The parts that are not done."""
+        return (part for part in self._order.parts() if part.file not in self._done)
+
+    def keep(self, shard: Shard) -> None:
+        """Write it. OutputError where there is no room; what was kept before stays."""
+        file, seeds = shard.part.file, shard.part.seeds
+        digest = hashlib.sha256(shard.content).hexdigest()
+        line = _Line(
+            file=file,
+            seed=seeds[0],
+            samples=len(seeds),
+            bytes=len(shard.content),
+            sha256=digest,
+            fingerprint=shard.fingerprint,
+        )
+        try:
+            with replacing(self._path / file) as temporary:
+                temporary.write_bytes(shard.content)
+            self._lines.write(line.model_dump_json().encode() + b"\n")
+            os.fsync(self._lines.fileno())
+        except OSError as problem:
+            raise self._unwritable(problem) from problem
+        self._done[file] = line
+        self.samples += line.samples
+
+    def samples_on_disk(self) -> int:
+        """The same as `samples`, also where Ctrl-C came between a line and the count."""
+        return sum(line.samples for line in self._read())
+
+    def finish(self) -> None:
+        """Put the lines in the order of their seeds, so that the whole folder is the same however it came to be."""
+        try:
+            self._lines.close()
+            self._write_lines()
+        except OSError as problem:
+            raise self._unwritable(problem) from problem
+
+    def _write_lines(self) -> None:
+        lines = sorted(self._done.values(), key=lambda line: line.seed)
+        with replacing(self._notes / _DONE) as temporary:
+            temporary.write_text("".join(line.model_dump_json() + "\n" for line in lines))
+
+    def _require_own(self) -> None:
+        if not (self._notes / _ORDER).exists():
+            for other in self._path.iterdir():
+                if other != self._notes:
+                    raise OutputError(f"{self._path} has other things in it ({other.name}); choose a new folder")
+            return
+        try:
+            before = Order.model_validate_json((self._notes / _ORDER).read_bytes())
+        except (OSError, ValidationError) as problem:
+            raise OutputError(f"{self._notes / _ORDER} cannot be read; choose a new folder") from problem
+        there, here = before.model_dump(), self._order.model_dump()
+        differing = [f"{word} is {there[word]} there, {here[word]} here" for word in here if there[word] != here[word]]
+        if differing:
+            raise OutputError(f"{self._path} holds other samples ({'; '.join(differing)}); choose a new folder")
+
+    def _read(self) -> Iterator[_Line]:
+        """A line that was torn is a shard that is made again."""
+        try:
+            lines = (self._notes / _DONE).read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                yield _Line.model_validate_json(line)
+            except ValidationError:
+                continue
+
+    def _is_whole(self, line: _Line) -> bool:
+        try:
+            return (self._path / line.file).stat().st_size == line.bytes
+        except OSError:
+            return False
+
+    def _unwritable(self, problem: OSError) -> OutputError:
+        return OutputError(
+            f"{self._path} cannot be written to ({problem.strerror}); what is finished stays there, "
+            "and the same command goes on from it"
+        )

@@ -1,0 +1,76 @@
+"""One shard: from a range of seeds to the bytes of a file. What every worker does, on this machine or on a cluster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cli.bulk.forms import Samples, packed
+from cli.bulk.order import Order, Part
+from models.checkpoint import Checkpoint
+from models.fingerprint import fingerprint_id, fingerprint_of
+from models.hardware import prepare
+from models.latents import draw_many
+from models.naming import in_ascii, maker_name, sample_name
+from models.outputs.tags import tag
+from models.sampling import REFERENCE_SIZE, generate
+from models.spec import ClassCondition
+
+_AT_ONCE = 16 * REFERENCE_SIZE
+"""Samples that are held as numbers, before they are encoded."""
+
+
+class BulkError(Exception):
+    """Samples that cannot be made, or cannot be made here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part, done."""
+
+    part: Part
+    content: bytes
+    fingerprint: str
+
+
+class Maker:
+    """Makes shards on one device. It sets torch up for its whole process.
+
+    Raises BulkError where `checkpoint` is not the version that was ordered.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, order: Order, device: torch.device) -> None:
+        if checkpoint.version != order.version:
+            raise BulkError(f"the checkpoint was replaced: it is {checkpoint.version} now, ordered was {order.version}")
+        prepare(device)
+        if device.type == "cpu":
+            torch.set_num_threads(1)  # a process a core is faster than threads, which wait for each other
+        self._order = order
+        self._generator = checkpoint.build(device)
+        # passes of REFERENCE_SIZE define what is the same to the bit
+        self._fingerprint = fingerprint_id(fingerprint_of(checkpoint.version, device, "bitwise"))
+
+    def make(self, part: Part) -> Shard:
+        """Raises BulkError where a sample is not finite."""
+        samples = Samples([], [], [])
+        for start in range(0, len(part.seeds), _AT_ONCE):
+            self._add(samples, part.seeds[start : start + _AT_ONCE])
+        return Shard(part, packed(self._order, self._generator.spec.output.kind, samples), self._fingerprint)
+
+    def _add(self, samples: Samples, seeds: Sequence[int]) -> None:
+        order, spec = self._order, self._generator.spec
+        latents, labels = draw_many(spec, seeds)
+        if order.label is not None:
+            labels = [order.label] * len(seeds)
+        classes = spec.condition.names if isinstance(spec.condition, ClassCondition) else ()
+        values = generate(self._generator, latents, labels, order.truncation)
+        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if not finite.all():
+            raise BulkError(f"the sample of seed {seeds[int(np.argmin(finite))]} is not finite; train the model again")
+        maker = maker_name(order.model, order.version, self._fingerprint)
+        for seed, label, file in zip(seeds, labels, spec.output.encode(values, order.format), strict=True):
+            name = sample_name(maker, {"seed": seed}, None if label is None else classes[label], order.truncation)
+            samples.files.append(tag(file, order.format, in_ascii(name)))
+            samples.names.append(name)
+            samples.labels.append(label)

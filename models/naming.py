@@ -1,0 +1,30 @@
+"""What names a sample: from it, the sample can be made again, to the same bytes."""
+
+import json
+from typing import Any
+
+import orjson
+
+Name = dict[str, Any]
+"""`model`, `version` and `fingerprint`; `seed` or `latent`; `label` and `truncation` where they say something."""
+
+
+def maker_name(model: str, version: str, fingerprint: str) -> Name:
+    """Who made it; `fingerprint` by its id."""
+    return {"model": model, "version": version, "fingerprint": fingerprint}
+
+
+def sample_name(maker: Name, place: Name, label: str | dict[str, float] | None, truncation: float) -> Name:
+    """`place` is a `seed` or a `latent`; `label` a class, or shares of several; truncation 1 goes without saying."""
+    name = maker | place
+    if label is not None:
+        name["label"] = label
+    if truncation != 1.0:
+        name["truncation"] = truncation
+    return name
+
+
+def in_ascii(value: Any) -> str:
+    """JSON of which every character may stand in a header and in a file's comment."""
+    text = orjson.dumps(value).decode()
+    return text if text.isascii() else json.dumps(value, separators=(",", ":"))
