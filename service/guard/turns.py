@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from service.errors import ApiError
@@ -25,9 +25,9 @@ _ALONE_SECONDS = 1.0
 _REFUSAL_SECONDS = 0.1
 """For so long a refusal takes a turn, though it is answered at once, where the client is not alone: asked again each
 time, the event loop would do nothing else."""
-_LONGEST_WAIT_SECONDS = 1.0
-"""Then a request begins without a turn: what takes so long waits for a model, a film or the device, and not for the
-event loop."""
+_STUCK_SECONDS = 1.0
+"""Where none of a client's turns has ended for so long, a few more begin: what they wait for is a model, a film or the
+device, and not the event loop."""
 
 
 class Turns:
@@ -37,6 +37,8 @@ class Turns:
         self._clock = clock
         self._at_work: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        self._ended: Counter[Hashable] = Counter()
+        """Turns of a client, since it has requests that wait."""
         self._last: tuple[Hashable, float] = None, -math.inf
         """The client that asked last, and when."""
         self._other = -math.inf
@@ -102,28 +104,45 @@ class Turns:
         )
 
     async def _wait(self, client: Hashable) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(turn)
-        with suppress(TimeoutError):
-            try:
-                async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
-                    await turn
-            except asyncio.CancelledError:
-                if not turn.cancelled():
-                    self._leave(client)  # it had come, and is the next one's
-                raise
-        if turn.cancelled():
-            self._at_work[client] += 1
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        if client not in self._waiting:
+            self._waiting[client] = deque()
+            loop.call_later(_STUCK_SECONDS, self._look, client, self._ended[client])
+        self._waiting[client].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._leave(client)  # it had come, and is the next one's
+            raise
+
+    def _look(self, client: Hashable, ended: int) -> None:
+        """Whether any turn has ended since there were `ended`."""
+        if client not in self._waiting:
+            return
+        stuck = ended == self._ended[client]
+        self._begin(client, _MORE if stuck else 0)
+        if client in self._waiting:
+            asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._look, client, self._ended[client])
 
     def _leave(self, client: Hashable) -> None:
         self._at_work[client] -= 1
-        waiting = self._waiting.get(client, ())
-        while waiting and (waiting[0].cancelled() or self._may(client)):
+        if client in self._waiting:
+            self._ended[client] += 1
+            self._begin(client)
+        if not self._at_work[client]:
+            del self._at_work[client]
+
+    def _begin(self, client: Hashable, anyway: int = 0) -> None:
+        """Give those that wait their turns; the first `anyway` of them whatever others do."""
+        waiting = self._waiting[client]
+        while waiting and (waiting[0].cancelled() or anyway or self._may(client)):
             turn = waiting.popleft()
             if not turn.cancelled():
                 turn.set_result(None)
                 self._at_work[client] += 1
+                anyway = max(0, anyway - 1)
         if not waiting:
-            self._waiting.pop(client, None)
-        if not self._at_work[client]:
-            del self._at_work[client]
+            del self._waiting[client]
+            del self._ended[client]

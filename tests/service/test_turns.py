@@ -129,19 +129,24 @@ def test_once_the_others_have_been_silent_all_that_wait_begin() -> None:
     run(alone_again())
 
 
-def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LONGEST_WAIT_SECONDS", 0.05)
+def test_what_is_stuck_lets_a_few_more_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STUCK_SECONDS", 0.2)
 
     async def stuck() -> None:
         house = House()
-        tasks = await house.begin("b0", *(f"a{index}" for index in range(10)))
+        tasks = await house.begin("b0", *(f"a{index}" for index in range(14)))
         assert len(house.begun) == 6
         await asyncio.sleep(0.1)
-        assert len(house.begun) == 11
-        tasks += await house.begin("b1", "a10")
-        assert "a10" not in house.begun
+        assert len(house.begun) == 6
+        await asyncio.sleep(0.2)
+        assert len(house.begun) == 10
+        await house.end("a0")  # which is a sign of life
+        await asyncio.sleep(0.2)
+        assert len(house.begun) == 10
+        await asyncio.sleep(0.2)
+        assert len(house.begun) == 14
         await house.end(*house.begun)
-        await house.end("a10")
+        await house.end("a13")
         await asyncio.gather(*tasks)
 
     run(stuck())
