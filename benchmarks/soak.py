@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -209,6 +210,9 @@ def main() -> None:
             found = uvloop.run(soak(server, catalog, 60 * options.minutes))
     found = {"machine": machine, "load_after": round(os.getloadavg()[0], 2), **found}
     report.write("soak", found, table_of(found))
+    tally = found["tally"]
+    if tally["lost"] or tally["wrong"] or found["stop"]["exit_status"]:
+        sys.exit("answers were lost or wrong, or the server did not end as it should")
 
 
 if __name__ == "__main__":

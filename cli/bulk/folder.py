@@ -112,6 +112,8 @@ class BulkFolder:
             before = Order.model_validate_json((self._notes / _ORDER).read_bytes())
         except (OSError, ValidationError) as problem:
             raise OutputError(f"{self._notes / _ORDER} cannot be read; choose a new folder") from problem
+        if not any(self._read()):
+            return  # nothing of it was ever made
         there, here = before.model_dump(), self._order.model_dump()
         differing = [f"{word} is {there[word]} there, {here[word]} here" for word in here if there[word] != here[word]]
         if differing:
@@ -131,7 +133,8 @@ class BulkFolder:
 
     def _is_whole(self, line: _Line) -> bool:
         try:
-            return (self._path / line.file).stat().st_size == line.bytes
+            with (self._path / line.file).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == line.sha256
         except OSError:
             return False
 

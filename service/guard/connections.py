@@ -119,6 +119,8 @@ class _Guarded(HttpToolsProtocol):
         self._refusal = _MALFORMED
         self._answered: RequestResponseCycle | None = None
         self._ending = False
+        self._deaf = False
+        """Whether nothing more is read, and the connection closed after the last answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -144,6 +146,8 @@ class _Guarded(HttpToolsProtocol):
         return parser
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._packet = len(data)
         super().data_received(data)
         if self._in_head:
@@ -205,6 +209,8 @@ class _Guarded(HttpToolsProtocol):
         waiting = self.transport.get_write_buffer_size()
         if waiting:
             return ("take", waiting // _STEP_BYTES, self._drained), self.patience.send
+        if self._deaf:
+            return None
         if self.cycle is None:
             return "begin", self.patience.receive
         if not self.cycle.response_complete:
@@ -245,10 +251,12 @@ class _Guarded(HttpToolsProtocol):
     def _refuse(self, refusal: _Refused) -> None:
         type(self).refused(refusal.code)
         address = self.client[0] if self.client else "a client"
-        logger.info("%s was answered %d %s: %s", address, refusal.status, refusal.code, refusal)
-        if self.pipeline:
-            self.transport.abort()  # it would be taken for the answer to another request
+        if self.pipeline:  # this would be taken for the answer to another request
+            logger.info("%s is closed after %d answers: %s", address, len(self.pipeline) + 1, refusal)
+            self._deaf = True
+            self.pipeline[0][0].keep_alive = False  # the last that came
             return
+        logger.info("%s was answered %d %s: %s", address, refusal.status, refusal.code, refusal)
         body = orjson.dumps({"error": {"code": refusal.code, "message": str(refusal), "field": None}})
         headers = [
             *self.server_state.default_headers,

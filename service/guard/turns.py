@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 from service.errors import ApiError
@@ -20,11 +20,15 @@ _MORE = 4
 """Requests that a client may have at work beyond those that any other has there or waiting. One that floods with the
 smallest, beside one with hardly any, has about half of the throughput that it has alone, and the other's 99th
 percentile is about twice what it is without the flood (docs/performance.md)."""
+_MOST = 32
+"""Requests that a client may have at work, whatever the others have: several that flood must not lift each other."""
 _ALONE_SECONDS = 1.0
 """Without any other client's request, until a client is alone."""
 _REFUSAL_SECONDS = 0.1
 """For so long a refusal takes a turn, though it is answered at once, where the client is not alone: asked again each
-time, the event loop would do nothing else."""
+time, the event loop would do nothing else. What is refused without a turn is answered at the same rate."""
+_LATEST_REFUSAL_SECONDS = 30.0
+"""Beyond, a refusal is answered at once: those that wait take memory."""
 _STUCK_SECONDS = 1.0
 """Where none of a client's turns has ended for so long, a few more begin: what they wait for is a model, a film or the
 device, and not the event loop."""
@@ -37,8 +41,10 @@ class Turns:
         self._clock = clock
         self._at_work: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
-        self._ended: Counter[Hashable] = Counter()
-        """Turns of a client, since it has requests that wait."""
+        self._looks: dict[Hashable, asyncio.TimerHandle] = {}
+        """Of clients that have requests waiting: when to look whether they are stuck."""
+        self._refusals: dict[Hashable, float] = {}
+        """When each client's last refusal is answered."""
         self._last: tuple[Hashable, float] = None, -math.inf
         """The client that asked last, and when."""
         self._other = -math.inf
@@ -61,9 +67,13 @@ class Turns:
                 self._leave(client)
 
     async def refuse(self, client: Hashable) -> None:
-        """Wait for the turn that a refusal takes."""
-        await self._enter(client)
-        self._leave_later(client)
+        """Wait until a request that gets no turn may be refused."""
+        self._seen(client)
+        now = self._clock()
+        due = max(now, self._refusals.get(client, now)) + _REFUSAL_SECONDS / _MORE
+        if not self._alone(client) and due - now <= _LATEST_REFUSAL_SECONDS:
+            self._refusals[client] = due
+            await asyncio.sleep(due - now)
 
     async def _enter(self, client: Hashable) -> None:
         self._seen(client)
@@ -87,7 +97,9 @@ class Turns:
 
     def _may(self, client: Hashable) -> bool:
         at_work = self._at_work[client]
-        return at_work < _MORE or self._alone(client) or at_work < _MORE + self._most_of_others(client)
+        if at_work < _MORE or self._alone(client):
+            return True
+        return at_work < _MOST and at_work < _MORE + self._most_of_others(client)
 
     def _alone(self, client: Hashable) -> bool:
         last, when = self._last
@@ -104,32 +116,36 @@ class Turns:
         )
 
     async def _wait(self, client: Hashable) -> None:
-        loop = asyncio.get_running_loop()
-        turn = loop.create_future()
-        if client not in self._waiting:
-            self._waiting[client] = deque()
-            loop.call_later(_STUCK_SECONDS, self._look, client, self._ended[client])
-        self._waiting[client].append(turn)
+        turn = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(client, deque())
+        waiting.append(turn)
+        if len(waiting) == 1:
+            self._look_later(client)
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
+            if turn.cancelled():
+                with suppress(ValueError):  # it was passed over
+                    waiting.remove(turn)
+                self._tidy(client)
+            else:
                 self._leave(client)  # it had come, and is the next one's
             raise
 
-    def _look(self, client: Hashable, ended: int) -> None:
-        """Whether any turn has ended since there were `ended`."""
-        if client not in self._waiting:
-            return
-        stuck = ended == self._ended[client]
-        self._begin(client, _MORE if stuck else 0)
-        if client in self._waiting:
-            asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._look, client, self._ended[client])
+    def _look_later(self, client: Hashable) -> None:
+        """In a while, unless a turn ends before that."""
+        if client in self._looks:
+            self._looks[client].cancel()
+        self._looks[client] = asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._is_stuck, client)
+
+    def _is_stuck(self, client: Hashable) -> None:
+        self._look_later(client)
+        self._begin(client, anyway=_MORE)
 
     def _leave(self, client: Hashable) -> None:
         self._at_work[client] -= 1
         if client in self._waiting:
-            self._ended[client] += 1
+            self._look_later(client)
             self._begin(client)
         if not self._at_work[client]:
             del self._at_work[client]
@@ -137,12 +153,15 @@ class Turns:
     def _begin(self, client: Hashable, anyway: int = 0) -> None:
         """Give those that wait their turns; the first `anyway` of them whatever others do."""
         waiting = self._waiting[client]
-        while waiting and (waiting[0].cancelled() or anyway or self._may(client)):
+        while waiting and (anyway or self._may(client)):
             turn = waiting.popleft()
             if not turn.cancelled():
                 turn.set_result(None)
                 self._at_work[client] += 1
                 anyway = max(0, anyway - 1)
-        if not waiting:
+        self._tidy(client)
+
+    def _tidy(self, client: Hashable) -> None:
+        if not self._waiting.get(client, True):
             del self._waiting[client]
-            del self._ended[client]
+            self._looks.pop(client).cancel()

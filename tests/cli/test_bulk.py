@@ -173,6 +173,8 @@ def test_what_is_damaged_is_made_again(conditional: Path, tmp_path: Path, whole:
     (bulk.out / "part-00003-of-00060.parquet").unlink()
     with (bulk.out / "part-00005-of-00060.parquet").open("r+b") as file:
         file.truncate(1000)
+    with (bulk.out / "part-00007-of-00060.parquet").open("r+b") as file:
+        file.write(b"X")
     lines = whole["_bulk/shards.jsonl"].splitlines(keepends=True)
     (bulk.out / "_bulk" / "shards.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
     bulk.done()

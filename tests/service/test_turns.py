@@ -88,13 +88,20 @@ def test_who_is_not_alone_has_a_few_more_than_others_in_the_order_they_came() ->
     run(together())
 
 
-def test_who_asks_as_much_as_another_is_not_held_back() -> None:
+@pytest.mark.parametrize(("asked", "at_work"), [(30, 60), (200, 64)])
+def test_who_asks_as_much_as_another_is_not_held_back_but_several_do_not_lift_each_other(
+    asked: int, at_work: int
+) -> None:
     async def both() -> None:
         house = House()
-        tasks = await house.begin(*(f"{client}{index}" for index in range(30) for client in "ab"))
-        assert len(house.begun) == 60
+        house.turns._seen("b")
+        tasks = await house.begin(*(f"{client}{index}" for index in range(asked) for client in "ab"))
+        assert len(house.begun) == at_work
+        while len(house.begun) < 2 * asked:
+            await house.end(*house.begun)
         await house.end(*house.begun)
         await asyncio.gather(*tasks)
+        assert not any((house.turns._at_work, house.turns._waiting, house.turns._looks))
 
     run(both())
 
@@ -141,9 +148,9 @@ def test_what_is_stuck_lets_a_few_more_begin(monkeypatch: pytest.MonkeyPatch) ->
         await asyncio.sleep(0.2)
         assert len(house.begun) == 10
         await house.end("a0")  # which is a sign of life
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.15)
         assert len(house.begun) == 10
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.15)
         assert len(house.begun) == 14
         await house.end(*house.begun)
         await house.end("a13")
@@ -170,6 +177,26 @@ def test_who_leaves_while_waiting_takes_no_turn() -> None:
         assert [isinstance(each, asyncio.CancelledError) for each in done].count(True) == 2
 
     run(left())
+
+
+def test_a_queue_that_comes_and_goes_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STUCK_SECONDS", 0.2)
+
+    async def bursts() -> None:
+        house = House()
+        tasks = await house.begin("b0")
+        for burst in range(10):
+            names = [f"a{burst}-{index}" for index in range(8)]
+            tasks += await house.begin(*names)
+            assert len([name for name in house.begun if name in names]) == 5
+            await asyncio.sleep(0.05)
+            assert len([name for name in house.begun if name in names]) == 5
+            await house.end(*names[:5])
+            await house.end(*names[5:])
+        await house.end("b0")
+        await asyncio.gather(*tasks)
+
+    run(bursts())
 
 
 @pytest.mark.parametrize(("others", "at_once"), [((), 20), (("b0",), 5)])
