@@ -1,6 +1,7 @@
 """What all tests share: small specs, and checkpoints written from untrained networks."""
 
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from models.checkpoint import Card, Checkpoint, DataCard, write_checkpoint
 from models.families import build_generator, families
 from models.outputs import ImageOutput, Output, PointsOutput
 from models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and so would all programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = ("cat", "dog", "owl")
 

@@ -6,6 +6,7 @@ does twice is still kept once.
 
 import logging
 import signal
+import socket
 import tempfile
 from collections.abc import Generator, Iterator
 from itertools import islice
@@ -18,6 +19,7 @@ from cli.bulk.shard import BulkError, Maker, Shard
 from models.checkpoint import Checkpoint
 from models.hardware import choose_device
 
+_CONNECT_SECONDS = 5.0
 _RETRIES = 10
 """How often a task may lose its node."""
 
@@ -54,6 +56,7 @@ def _joined(address: str) -> Any:
         import ray  # an extra: large, and for clusters alone
     except ImportError as problem:
         raise BulkError("clusters are Ray's: pip install 'latentd[ray]'") from problem
+    _require_listener(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -61,6 +64,16 @@ def _joined(address: str) -> Any:
         raise BulkError(f"no Ray cluster answers at {address!r}: {problem}") from problem
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has one of its own
     return ray
+
+
+def _require_listener(address: str) -> None:
+    """BulkError where nobody listens at HOST:PORT: Ray would try for minutes, and heed no signal meanwhile."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as problem:
+            raise BulkError(f"no Ray cluster answers at {address!r}: {problem}") from problem
 
 
 def _share_of_gpu(resources: dict[str, float]) -> float:

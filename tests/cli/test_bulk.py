@@ -202,6 +202,7 @@ def test_no_room_is_told_of(conditional: Path, tmp_path: Path, whole: dict[str, 
         (["{animals}", "--truncation", "0"], "--truncation"),
         (["{animals}", "--num", "0"], "--num"),
         (["{animals}", "--ray", "127.0.0.1:x"], "no Ray cluster answers at '127.0.0.1:x'"),
+        (["{animals}", "--ray", "127.0.0.1:1"], "no Ray cluster answers at '127.0.0.1:1': [Errno 111]"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], said: str, conditional: Path, points: Path, tmp_path: Path) -> None:

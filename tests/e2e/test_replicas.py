@@ -156,7 +156,7 @@ def balancing(folder: Path, replicas: list[Replica]) -> Iterator[Server]:
     addresses = {
         f"127.0.0.1:{old}": f"127.0.0.1:{new.port}" for old, new in zip(PORTS_IN_EXAMPLE, replicas, strict=True)
     }
-    for old, new in (addresses | {"listen 8080": f"listen 127.0.0.1:{port}"}).items():
+    for old, new in (addresses | {"listen 127.0.0.1:8080": f"listen 127.0.0.1:{port}"}).items():
         assert text.count(old) == 1
         text = text.replace(old, new)
     (folder / "latentd.conf").write_text(text)
