@@ -31,7 +31,7 @@ async def read_body(request: Request, limit: int, raw: bool = False) -> bytes:
         elif name == b"content-type" and value != _JSON:
             _check_type(value, raw)
         elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise ApiError(415, "unsupported_media_type", "a body is sent as it is, without a Content-Encoding")
+            raise ApiError(415, "unsupported_media_type", "a compressed body is not taken; send it as it is")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

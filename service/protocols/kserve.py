@@ -160,8 +160,6 @@ def understand(runtime: Runtime, request: Request, body: bytes) -> Wish:
 
 def _split(runtime: Runtime, request: Request, body: bytes) -> tuple[InferRequest, bytes]:
     """The JSON of a body, and the tensors behind it."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise ApiError(415, "unsupported_media_type", "a compressed body is not taken; send it as it is")
     length = request.headers.get(_JSON_LENGTH)
     if length is None:
         return parsed(InferRequest, body, runtime), b""
