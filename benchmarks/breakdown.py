@@ -19,16 +19,16 @@ from starlette.applications import Starlette
 
 from benchmarks import processes, report
 from benchmarks.rivals.work import MODEL
-from models.hardware import collect_garbage_seldom, keep_freed_memory, memory_bytes
-from service.api import Runtime
-from service.catalog import Catalog, Loader
-from service.engine import Engine, Observers, Replica
-from service.engine import engine as engine_module
-from service.gateway import Gateway
-from service.journal.journal import EngineNotes
-from service.sampling import begin
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.models.hardware import collect_garbage_seldom, keep_freed_memory, memory_bytes
+from latentd.service.api import Runtime
+from latentd.service.catalog import Catalog, Loader
+from latentd.service.engine import Engine, Observers, Replica
+from latentd.service.engine import engine as engine_module
+from latentd.service.gateway import Gateway
+from latentd.service.journal.journal import EngineNotes
+from latentd.service.sampling import begin
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 
 _STAGES = [
     ("parse", "arrived", "planned"),
@@ -112,7 +112,7 @@ def running(marks: Marks) -> Iterator[processes.Server]:
     """The same, marked."""
     with (
         serving_here(marks.around_request) as (server, _),
-        mock.patch("service.api.begin", marks.around(begin, "planned", None)),
+        mock.patch("latentd.service.api.begin", marks.around(begin, "planned", None)),
         mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
         mock.patch.object(Replica, "compute", marks.around(Replica.compute, "computing", "computed")),
         mock.patch.object(Engine, "_finish", marks.around(Engine._finish, None, "encoded")),

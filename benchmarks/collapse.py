@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from benchmarks import report
-from training.data.idx import load_idx_set
-from training.folder import read_moments
-from training.loop import TrainingDiverged
-from training.recipe import load_recipe
-from training.run import Run, run
+from latentd.training.data.idx import load_idx_set
+from latentd.training.folder import read_moments
+from latentd.training.loop import TrainingDiverged
+from latentd.training.recipe import load_recipe
+from latentd.training.run import Run, run
 
 _RESULT_SEEDS = 100
 _MIXTURE = ("steps=1500", "batch_size=128", "precision=float32")

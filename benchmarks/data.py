@@ -20,7 +20,7 @@ import imagecodecs
 import numpy as np
 
 from benchmarks import report
-from training.data import ImageFolder
+from latentd.training.data import ImageFolder
 
 _SIDE = 64
 

@@ -19,13 +19,13 @@ import torch
 from benchmarks import processes, report
 from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
-from models.checkpoint import Checkpoint
-from models.hardware import core_count, keep_freed_memory
-from models.latents import draw
-from models.outputs.animation import Projection, animate
-from models.sampling import Rows, forward, generate
-from models.travel import Path
-from service.settings import SHIPPED
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.hardware import core_count, keep_freed_memory
+from latentd.models.latents import draw
+from latentd.models.outputs.animation import Projection, animate
+from latentd.models.sampling import Rows, forward, generate
+from latentd.models.travel import Path
+from latentd.service.settings import SHIPPED
 
 _FRAMES = 240
 _SEEDS = (1, 2, 3, 4)

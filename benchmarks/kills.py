@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from models.checkpoint import Checkpoint
+from latentd.models.checkpoint import Checkpoint
 
 _RECIPE = "ring-gan"
 _LIVES = (4.0, 16.0)

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from training.evaluation.evaluate import judge
-from training.recipe import load_recipe
-from training.run import Run, run
+from latentd.training.evaluation.evaluate import judge
+from latentd.training.recipe import load_recipe
+from latentd.training.run import Run, run
 
 _RECIPES = ("ring-gan", "grid-gan")
 _SHOWN = ("modes", "high_quality", "reverse_kl", "least_spread", "most_spread", "divergence")

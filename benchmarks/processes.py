@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from service.settings import SHIPPED
+from latentd.service.settings import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 _START_SECONDS = 120

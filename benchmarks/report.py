@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.processes import ROOT
-from models.hardware import choose_device, core_count, describe_device, memory_bytes
+from latentd.models.hardware import choose_device, core_count, describe_device, memory_bytes
 
 RESULTS = ROOT / "benchmarks" / "results"
 _NAMED = ("torch", "bentoml", "uvicorn", "uvloop", "imagecodecs", "litserve")

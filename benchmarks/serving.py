@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 
 from benchmarks import processes, report
-from models.hardware import core_count
+from latentd.models.hardware import core_count
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # after the choice of a backend without a screen

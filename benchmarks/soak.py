@@ -29,7 +29,7 @@ from benchmarks.abusers import Site
 from benchmarks.processes import Server
 from benchmarks.soakers import CONDITIONAL, POINTS, SWAPPED, Act, Crowd, Tally
 from benchmarks.stability import variant
-from service.settings import SHIPPED
+from latentd.service.settings import SHIPPED
 
 _SWAP_SECONDS = 5.0
 _BURST = 8

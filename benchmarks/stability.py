@@ -22,12 +22,12 @@ import torch
 from benchmarks import processes, report
 from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
-from models.checkpoint import Checkpoint, write_checkpoint
-from models.hardware import core_count
-from models.latents import draw_many
-from models.outputs.base import Samples
-from models.sampling import generate
-from service.settings import SHIPPED
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.hardware import core_count
+from latentd.models.latents import draw_many
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import generate
+from latentd.service.settings import SHIPPED
 
 _FLOODS = ((64, 10.0), (1, 2.0))
 """Samples a request, and how many times what the server can carry."""

@@ -16,12 +16,12 @@ from unittest import mock
 
 from benchmarks import processes, report
 from benchmarks.breakdown import serving_here
-from service import gateway
-from service.api import Runtime
-from service.gateway import Gateway
-from service.journal import access
-from service.journal.journal import Journal
-from service.journal.lines import as_json
+from latentd.service import gateway
+from latentd.service.api import Runtime
+from latentd.service.gateway import Gateway
+from latentd.service.journal import access
+from latentd.service.journal.journal import Journal
+from latentd.service.journal.lines import as_json
 
 CELLS = [(16, 1), (64, 1), (16, 16)]
 """Clients, samples a request."""

@@ -22,16 +22,16 @@ from torch import Tensor
 from benchmarks import report
 from benchmarks.data import zip_of_images
 from benchmarks.rivals.bare_loop import bare_loop
-from models.checkpoint import Checkpoint
-from models.hardware import choose_device, core_count
-from training.assemble import assemble
-from training.data import ImageFolder
-from training.data.source import DataSource
-from training.loop import Game, train
-from training.recipe import load_recipe
-from training.settings.adversarial import AdversarialRecipe
-from training.state import StateFolder
-from training.world import World
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.hardware import choose_device, core_count
+from latentd.training.assemble import assemble
+from latentd.training.data import ImageFolder
+from latentd.training.data.source import DataSource
+from latentd.training.loop import Game, train
+from latentd.training.recipe import load_recipe
+from latentd.training.settings.adversarial import AdversarialRecipe
+from latentd.training.state import StateFolder
+from latentd.training.world import World
 
 RECIPES = {"fashion-dcgan": 10, "grid-gan": 100, "ring-gan": 100}
 """With so many steps a round."""
@@ -168,7 +168,16 @@ def _ranks_case(folder: Path, steps: int, processes: int, threads: int) -> dict[
     for count in (steps, 3 * steps):
         out = folder / f"{processes}x{threads}-{count}"
         command = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", str(processes)]
-        command += ["--master-addr", "127.0.0.1", "--master-port", "29555", "-m", "training", "train", "fashion-dcgan"]
+        command += [
+            "--master-addr",
+            "127.0.0.1",
+            "--master-port",
+            "29555",
+            "-m",
+            "latentd.training",
+            "train",
+            "fashion-dcgan",
+        ]
         command += ["--set", f"steps={count}", "--out", str(out)]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         subprocess.run(command, check=True, env=environment, capture_output=True)

@@ -6,12 +6,12 @@ import click
 import torch
 from rich.table import Table
 
-from models.checkpoint import Checkpoint
-from models.directions import Directions
-from models.latents import MAX_SEED
-from training.directions.find import find_directions
-from training.folder import OutputError
-from training.tables import print_table
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.directions import Directions
+from latentd.models.latents import MAX_SEED
+from latentd.training.directions.find import find_directions
+from latentd.training.folder import OutputError
+from latentd.training.tables import print_table
 
 _FEWEST, _MOST = 256, 65536
 

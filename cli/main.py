@@ -1,22 +1,22 @@
 """The command line: which commands there are, and how an error reaches the person at the terminal."""
 
-from training.interrupt import ended_by_ctrl_c
+from latentd.training.interrupt import ended_by_ctrl_c
 
 with ended_by_ctrl_c():  # for some seconds
     import logging
 
     import click
 
-    from cli.bulk.command import bulk
-    from cli.directions import directions
-    from cli.publish import publish
-    from cli.recipes import recipes
-    from cli.reproduce import reproduce
-    from cli.runs import runs
-    from cli.sample import sample
-    from cli.show import show
-    from training.command import run_command, train
-    from training.evaluation.command import evaluate
+    from latentd.cli.bulk.command import bulk
+    from latentd.cli.directions import directions
+    from latentd.cli.publish import publish
+    from latentd.cli.recipes import recipes
+    from latentd.cli.reproduce import reproduce
+    from latentd.cli.runs import runs
+    from latentd.cli.sample import sample
+    from latentd.cli.show import show
+    from latentd.training.command import run_command, train
+    from latentd.training.evaluation.command import evaluate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -8,8 +8,8 @@ import bentoml
 import click
 from bentoml.exceptions import BentoMLException
 
-from models.checkpoint import RESERVED, Checkpoint
-from models.companions import beside
+from latentd.models.checkpoint import RESERVED, Checkpoint
+from latentd.models.companions import beside
 
 
 @click.command()

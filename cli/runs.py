@@ -10,11 +10,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from models.files import printable
-from training.folder import has_facts
-from training.recipe import by_keys
-from training.report import NoRun, Record, finite
-from training.tables import print_table
+from latentd.models.files import printable
+from latentd.training.folder import has_facts
+from latentd.training.recipe import by_keys
+from latentd.training.report import NoRun, Record, finite
+from latentd.training.tables import print_table
 
 _DEFAULT = Path("runs")
 _NONE = "–"

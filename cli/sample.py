@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 import torch
 
-from models.checkpoint import Checkpoint
-from models.latents import MAX_SEED, draw_many
-from models.outputs.base import OutputKind, encode_npy
-from models.sampling import generate
-from models.spec import ClassCondition
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import MAX_SEED, draw_many
+from latentd.models.outputs.base import OutputKind, encode_npy
+from latentd.models.sampling import generate
+from latentd.models.spec import ClassCondition
 
 _SUFFIX_FORMATS = {"jpg": "jpeg"}
 

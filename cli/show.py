@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from models.checkpoint import Checkpoint
+from latentd.models.checkpoint import Checkpoint
 
 
 @click.command()

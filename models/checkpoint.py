@@ -22,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from models.families import build_generator, generator_shapes
-from models.family import Generator
-from models.files import replacing
-from models.spec import GeneratorSpec
-from models.validation import first_problem
+from latentd.models.families import build_generator, generator_shapes
+from latentd.models.family import Generator
+from latentd.models.files import replacing
+from latentd.models.spec import GeneratorSpec
+from latentd.models.validation import first_problem
 
 SUFFIX = ".safetensors"
 RESERVED = (".directions", ".surface")

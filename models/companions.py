@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from models.checkpoint import (
+from latentd.models.checkpoint import (
     CARD_KEY,
     RESERVED,
     VERSION_KEY,
@@ -24,7 +24,7 @@ from models.checkpoint import (
     reading,
     require_finite,
 )
-from models.files import replacing
+from latentd.models.files import replacing
 
 
 class CompanionCard(BaseModel):

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.checkpoint import VERSION_KEY, CheckpointError, Shapes, version_of
-from models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
-from models.spec import GeneratorSpec
-from models.travel import Vector
+from latentd.models.checkpoint import VERSION_KEY, CheckpointError, Shapes, version_of
+from latentd.models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
+from latentd.models.spec import GeneratorSpec
+from latentd.models.travel import Vector
 
 ENDING = ".directions"
 MAX_DIRECTIONS = 64

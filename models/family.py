@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from models.spec import GeneratorSpec
+from latentd.models.spec import GeneratorSpec
 
 
 class Generator(nn.Module, ABC):

@@ -8,7 +8,7 @@ import imagecodecs
 import PIL
 import torch
 
-from models.hardware import describe_device, driver_version
+from latentd.models.hardware import describe_device, driver_version
 
 Fingerprint = dict[str, str | int]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import ClassCondition, GeneratorSpec
+from latentd.models.spec import ClassCondition, GeneratorSpec
 
 MAX_SEED = 2**32 - 1
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.family import Generator, TwoStageGenerator
-from models.latents import Latents, truncate
-from models.outputs.base import Samples
-from models.spec import ClassCondition, GeneratorSpec
+from latentd.models.family import Generator, TwoStageGenerator
+from latentd.models.latents import Latents, truncate
+from latentd.models.outputs.base import Samples
+from latentd.models.spec import ClassCondition, GeneratorSpec
 
 REFERENCE_SIZE = 16
 

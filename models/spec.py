@@ -13,7 +13,7 @@ from pydantic import (
 )
 from torch import Tensor
 
-from models.outputs import Output
+from latentd.models.outputs import Output
 
 
 class _Part(BaseModel):

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from models.checkpoint import Shapes
-from models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
+from latentd.models.checkpoint import Shapes
+from latentd.models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
 
 ENDING = ".surface"
 _MOST = 128

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.latents import Latents, stream_of
+from latentd.models.latents import Latents, stream_of
 
 Vector = NDArray[np.float32]
 Method = Literal["slerp", "lerp"]

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from models.outputs.animation import animate
-from models.outputs.base import OutputKind, Samples, encode_npy
-from models.outputs.tags import tag
-from service.engine.fair_queue import Encode
-from service.naming import answer_name, sample_name
-from service.plans.plan import Plan
-from service.points import Points
+from latentd.models.outputs.animation import animate
+from latentd.models.outputs.base import OutputKind, Samples, encode_npy
+from latentd.models.outputs.tags import tag
+from latentd.service.engine.fair_queue import Encode
+from latentd.service.naming import answer_name, sample_name
+from latentd.service.plans.plan import Plan
+from latentd.service.points import Points
 
 
 def encoder(plan: Plan) -> Encode:

@@ -15,23 +15,23 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Send
 
-from models.directions import space_of
-from models.outputs.animation import MEDIA_TYPES
-from service.catalog import Catalog, ServedModel
-from service.endpoints import Endpoint
-from service.engine import Engine, Room, client
-from service.errors import ApiError, invalid, raise_invalid
-from service.guard.access import charge
-from service.guard.body import RECEIVING, check_values, read_body
-from service.guard.turns import Turns
-from service.journal.entry import current_entry
-from service.journal.spans import Tracing
-from service.naming import request_header
-from service.negotiate import EVENTS, JSON
-from service.plans.plan import Plan
-from service.sampling import Job, begin, error_event
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.models.directions import space_of
+from latentd.models.outputs.animation import MEDIA_TYPES
+from latentd.service.catalog import Catalog, ServedModel
+from latentd.service.endpoints import Endpoint
+from latentd.service.engine import Engine, Room, client
+from latentd.service.errors import ApiError, invalid, raise_invalid
+from latentd.service.guard.access import charge
+from latentd.service.guard.body import RECEIVING, check_values, read_body
+from latentd.service.guard.turns import Turns
+from latentd.service.journal.entry import current_entry
+from latentd.service.journal.spans import Tracing
+from latentd.service.naming import request_header
+from latentd.service.negotiate import EVENTS, JSON
+from latentd.service.plans.plan import Plan
+from latentd.service.sampling import Job, begin, error_event
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 
 logger = logging.getLogger("latentd.http")
 

@@ -10,24 +10,24 @@ import torch
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from models.hardware import choose_device, collect_garbage_seldom, core_count, memory_bytes, prepare
-from models.validation import first_problem
-from service.api import Runtime, answer_in_process
-from service.catalog import Catalog, Loader
-from service.drain import drain_on_signal
-from service.endpoints import ENDPOINTS
-from service.engine import Engine, Observers
-from service.gateway import Gateway
-from service.guard.access import configured
-from service.guard.connections import Patience, guard_connections
-from service.guard.headers import SecurityHeaders
-from service.journal.journal import EngineNotes, Journal
-from service.journal.lines import form_for, set_up
-from service.journal.spans import tracing_from_environment
-from service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
-from service.settings import Settings
-from service.telemetry import Telemetry
-from service.telemetry.exposition import exposition
+from latentd.models.hardware import choose_device, collect_garbage_seldom, core_count, memory_bytes, prepare
+from latentd.models.validation import first_problem
+from latentd.service.api import Runtime, answer_in_process
+from latentd.service.catalog import Catalog, Loader
+from latentd.service.drain import drain_on_signal
+from latentd.service.endpoints import ENDPOINTS
+from latentd.service.engine import Engine, Observers
+from latentd.service.gateway import Gateway
+from latentd.service.guard.access import configured
+from latentd.service.guard.connections import Patience, guard_connections
+from latentd.service.guard.headers import SecurityHeaders
+from latentd.service.journal.journal import EngineNotes, Journal
+from latentd.service.journal.lines import form_for, set_up
+from latentd.service.journal.spans import tracing_from_environment
+from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
+from latentd.service.telemetry.exposition import exposition
 
 try:
     settings = Settings()

@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from service.engine import Engine
+from latentd.service.engine import Engine
 
 logger = logging.getLogger("latentd.service")
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.catalog import Catalog
-from service.plans.generate import plan_generate
-from service.plans.interpolate import plan_interpolate
-from service.plans.mix import plan_mix
-from service.plans.neighbors import plan_neighbors
-from service.plans.plan import Plan
-from service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
-from service.settings import Settings
+from latentd.service.catalog import Catalog
+from latentd.service.plans.generate import plan_generate
+from latentd.service.plans.interpolate import plan_interpolate
+from latentd.service.plans.mix import plan_mix
+from latentd.service.plans.neighbors import plan_neighbors
+from latentd.service.plans.plan import Plan
+from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
+from latentd.service.settings import Settings
 
 
 @dataclass(frozen=True)

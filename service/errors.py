@@ -7,8 +7,8 @@ from typing import NoReturn
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from models.validation import first_problem
-from service.journal.entry import current_entry
+from latentd.models.validation import first_problem
+from latentd.service.journal.entry import current_entry
 
 _LONGEST_MESSAGE = 2000
 _LONGEST_FIELD = 100

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import (
+from latentd.service.api import (
     Handler,
     Runtime,
     answering,
@@ -27,15 +27,15 @@ from service.api import (
     show_model,
     show_surface,
 )
-from service.endpoints import ENDPOINTS
-from service.engine import client
-from service.errors import ApiError, too_busy
-from service.explorer import give_part, show_page
-from service.guard.access import OPEN, Access
-from service.journal.entry import CLIENT_LEFT, METRICS, OTHER, current_entry
-from service.openapi import show_document
-from service.protocols import kserve, openai
-from service.protocols.errors import Rephrase, rephrasing
+from latentd.service.endpoints import ENDPOINTS
+from latentd.service.engine import client
+from latentd.service.errors import ApiError, too_busy
+from latentd.service.explorer import give_part, show_page
+from latentd.service.guard.access import OPEN, Access
+from latentd.service.journal.entry import CLIENT_LEFT, METRICS, OTHER, current_entry
+from latentd.service.openapi import show_document
+from latentd.service.protocols import kserve, openai
+from latentd.service.protocols.errors import Rephrase, rephrasing
 
 logger = logging.getLogger("latentd.http")
 

@@ -3,11 +3,11 @@
 import base64
 import hashlib
 
-from models.naming import Name, in_ascii, maker_name
-from models.naming import sample_name as name_of
-from models.travel import Vector
-from service.plans.plan import Plan
-from service.points import Points
+from latentd.models.naming import Name, in_ascii, maker_name
+from latentd.models.naming import sample_name as name_of
+from latentd.models.travel import Vector
+from latentd.service.plans.plan import Plan
+from latentd.service.points import Points
 
 _LONGEST_HEADER = 2048
 _LONGEST_SAMPLE_NAME = 16384

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from models.outputs import animation
-from models.outputs.base import OutputKind
-from service.errors import ApiError, invalid
+from latentd.models.outputs import animation
+from latentd.models.outputs.base import OutputKind
+from latentd.service.errors import ApiError, invalid
 
 JSON = "application/json"
 

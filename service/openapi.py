@@ -14,10 +14,10 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from models.outputs import Output, animation
-from service.endpoints import ENDPOINTS, Endpoint
-from service.negotiate import EVENTS, JSON
-from service.protocols import kserve, openai
+from latentd.models.outputs import Output, animation
+from latentd.service.endpoints import ENDPOINTS, Endpoint
+from latentd.service.negotiate import EVENTS, JSON
+from latentd.service.protocols import kserve, openai
 
 _Schema = dict[str, Any]
 

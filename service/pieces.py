@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from models.sampling import Rows
-from service.engine import Engine, Replica
-from service.engine.fair_queue import Encode
+from latentd.models.sampling import Rows
+from latentd.service.engine import Engine, Replica
+from latentd.service.engine.fair_queue import Encode
 
 PIECE = 16
 """Rows that are queued together; the engine joins pieces to larger batches."""

@@ -7,14 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
-from models.latents import Latents, draw, truncate
-from models.sampling import Rows
-from models.travel import NoDirectionError, Vector
-from service.catalog import Deployment
-from service.engine import Engine
-from service.errors import invalid
-from service.pieces import gathered
-from service.plans.plan import Class, Places, Plan
+from latentd.models.latents import Latents, draw, truncate
+from latentd.models.sampling import Rows
+from latentd.models.travel import NoDirectionError, Vector
+from latentd.service.catalog import Deployment
+from latentd.service.engine import Engine
+from latentd.service.errors import invalid
+from latentd.service.pieces import gathered
+from latentd.service.plans.plan import Class, Places, Plan
 
 _DRAWN_AT_ONCE = 2**13
 """Numbers that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import orjson
 
-from models.hardware import core_count
-from service.answers import assemble, encoder, entry, head, whole_entry, whole_file
-from service.catalog import Catalog
-from service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, Replica
-from service.errors import ApiError, invalid, too_busy
-from service.pieces import PIECE, Finish, gathered, in_order
-from service.plans.plan import Plan
-from service.points import Points, lay_out
+from latentd.models.hardware import core_count
+from latentd.service.answers import assemble, encoder, entry, head, whole_entry, whole_file
+from latentd.service.catalog import Catalog
+from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, Replica
+from latentd.service.errors import ApiError, invalid, too_busy
+from latentd.service.pieces import PIECE, Finish, gathered, in_order
+from latentd.service.plans.plan import Plan
+from latentd.service.points import Points, lay_out
 
 _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-film")
 """Films take seconds and memory: so many at a time, and nothing else waits behind them."""

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from models.directions import MAX_DIRECTIONS
-from models.latents import MAX_SEED
+from latentd.models.directions import MAX_DIRECTIONS
+from latentd.models.latents import MAX_SEED
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 ClassName = int | str

@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-import models
-from service.store import PREFIX, folder_of
+from latentd import models
+from latentd.service.store import PREFIX, folder_of
 
 SHIPPED = Path(models.__file__).parent / "checkpoints"
 RUNS = Path("runs")

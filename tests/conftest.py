@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.checkpoint import Card, Checkpoint, DataCard, write_checkpoint
-from models.families import build_generator, families
-from models.outputs import ImageOutput, Output, PointsOutput
-from models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
+from latentd.models.checkpoint import Card, Checkpoint, DataCard, write_checkpoint
+from latentd.models.families import build_generator, families
+from latentd.models.outputs import ImageOutput, Output, PointsOutput
+from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and so would all programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

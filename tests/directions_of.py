@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from models.checkpoint import Checkpoint
-from models.directions import DirectionCard, Directions, DirectionsCard, space_of
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.directions import DirectionCard, Directions, DirectionsCard, space_of
 
 NAMES = ("sleeves", "brightness")
 

@@ -7,10 +7,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-import models.families
-from models.family import Family, FamilyConfig, TwoStageGenerator
-from models.outputs import ImageOutput
-from models.spec import ClassCondition, GeneratorSpec, LatentInput, NoCondition, StyleSpace
+from latentd import models
+from latentd.models.family import Family, FamilyConfig, TwoStageGenerator
+from latentd.models.outputs import ImageOutput
+from latentd.models.spec import ClassCondition, GeneratorSpec, LatentInput, NoCondition, StyleSpace
 from tests.conftest import CLASSES
 
 LAYERS, DIM = 3, 6

@@ -1,17 +1,17 @@
-"""`python -m training`: the part of the command `latentd` that torchrun starts, once a device."""
+"""`python -m latentd.training`: the part of the command `latentd` that torchrun starts, once a device."""
 
-from training.interrupt import ended_by_ctrl_c
+from latentd.training.interrupt import ended_by_ctrl_c
 
 with ended_by_ctrl_c():  # for some seconds
     import click
 
-    from training.command import run_command, train
-    from training.evaluation.command import evaluate
+    from latentd.training.command import run_command, train
+    from latentd.training.evaluation.command import evaluate
 
 
 @click.group()
 def training() -> None:
-    """Train and evaluate generators: torchrun --nproc-per-node 8 -m training train RECIPE."""
+    """Train and evaluate generators: torchrun --nproc-per-node 8 -m latentd.training train RECIPE."""
 
 
 training.add_command(train)

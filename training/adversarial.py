@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.family import Discriminator, Generator
-from training.augment import Augment
-from training.data.source import Batch
-from training.loop import Game, Player, Precision, in_full, in_parts
-from training.objectives import Objective
-from training.packing import pack, unpack
-from training.penalties import Critic, Penalty
-from training.schedule import Schedule
+from latentd.models.family import Discriminator, Generator
+from latentd.training.augment import Augment
+from latentd.training.data.source import Batch
+from latentd.training.loop import Game, Player, Precision, in_full, in_parts
+from latentd.training.objectives import Objective
+from latentd.training.packing import pack, unpack
+from latentd.training.penalties import Critic, Penalty
+from latentd.training.schedule import Schedule
 
 
 @dataclass(kw_only=True)

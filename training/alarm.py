@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from training.vitals import Vitals
+from latentd.training.vitals import Vitals
 
 Kind = Literal["modes lost", "frozen generator", "discriminator won", "oscillation", "far from the data"]
 

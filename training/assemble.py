@@ -13,23 +13,23 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Adam, Optimizer, RMSprop
 
-from models.families import build_generator
-from models.spec import GeneratorSpec
-from training.adversarial import AdversarialGame
-from training.augment import VIEWS, Augment
-from training.data.source import Batch, DataSource
-from training.ema import Ema
-from training.feed import feed, send
-from training.loop import Game, Player, Precision
-from training.moments import Moments, MomentsGame
-from training.randomness import generator_for, seed_default, seed_for
-from training.reconstruction import ReconstructionGame
-from training.schedule import fading, schedule
-from training.settings.adversarial import AdversarialRecipe
-from training.settings.autoencoder import EncodedRecipe
-from training.settings.base import LearntRecipe, Recipe
-from training.settings.moments import MomentsRecipe
-from training.world import World
+from latentd.models.families import build_generator
+from latentd.models.spec import GeneratorSpec
+from latentd.training.adversarial import AdversarialGame
+from latentd.training.augment import VIEWS, Augment
+from latentd.training.data.source import Batch, DataSource
+from latentd.training.ema import Ema
+from latentd.training.feed import feed, send
+from latentd.training.loop import Game, Player, Precision
+from latentd.training.moments import Moments, MomentsGame
+from latentd.training.randomness import generator_for, seed_default, seed_for
+from latentd.training.reconstruction import ReconstructionGame
+from latentd.training.schedule import fading, schedule
+from latentd.training.settings.adversarial import AdversarialRecipe
+from latentd.training.settings.autoencoder import EncodedRecipe
+from latentd.training.settings.base import LearntRecipe, Recipe
+from latentd.training.settings.moments import MomentsRecipe
+from latentd.training.world import World
 
 Network = TypeVar("Network", bound=Module)
 

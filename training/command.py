@@ -1,4 +1,4 @@
-"""`latentd train`, and its twin for torchrun, `python -m training train`."""
+"""`latentd train`, and its twin for torchrun, `python -m latentd.training train`."""
 
 import json
 import logging
@@ -11,19 +11,19 @@ from pathlib import Path
 import click
 import torch
 
-from models.checkpoint import SUFFIX, Checkpoint, CheckpointError
-from models.hardware import choose_device
-from models.latents import MAX_SEED
-from training.data.source import DataError, Progress
-from training.folder import OutputError
-from training.loop import Losses, TrainingDiverged
-from training.memory import OutOfMemory
-from training.progress import Display
-from training.recipe import RecipeError, load_recipe
-from training.run import Run, StoppedEarly, run
-from training.settings.base import Recipe
-from training.state import StateError
-from training.world import WorldError, is_one_of_several, joined
+from latentd.models.checkpoint import SUFFIX, Checkpoint, CheckpointError
+from latentd.models.hardware import choose_device
+from latentd.models.latents import MAX_SEED
+from latentd.training.data.source import DataError, Progress
+from latentd.training.folder import OutputError
+from latentd.training.loop import Losses, TrainingDiverged
+from latentd.training.memory import OutOfMemory
+from latentd.training.progress import Display
+from latentd.training.recipe import RecipeError, load_recipe
+from latentd.training.run import Run, StoppedEarly, run
+from latentd.training.settings.base import Recipe
+from latentd.training.state import StateError
+from latentd.training.world import WorldError, is_one_of_several, joined
 
 _INTERRUPTED = 130
 _MENDABLE = (

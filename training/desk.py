@@ -9,14 +9,14 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from models.checkpoint import Card, Checkpoint
-from training.data.source import DataSource, OnProgress
-from training.folder import RunFolder
-from training.keep import Keeper, Reached
-from training.loop import Game, Losses
-from training.report.page import write_report
-from training.state import StateFolder
-from training.watch import Judgement, Watch
+from latentd.models.checkpoint import Card, Checkpoint
+from latentd.training.data.source import DataSource, OnProgress
+from latentd.training.folder import RunFolder
+from latentd.training.keep import Keeper, Reached
+from latentd.training.loop import Game, Losses
+from latentd.training.report.page import write_report
+from latentd.training.state import StateFolder
+from latentd.training.watch import Judgement, Watch
 
 logger = logging.getLogger(__name__)
 

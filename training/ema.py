@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from models.family import Generator
+from latentd.models.family import Generator
 
 
 class Ema:

@@ -8,10 +8,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from models.spec import ClassCondition, Condition
-from training.data.pixels import in_range
-from training.data.source import Batch, DataSource
-from training.world import World
+from latentd.models.spec import ClassCondition, Condition
+from latentd.training.data.pixels import in_range
+from latentd.training.data.source import Batch, DataSource
+from latentd.training.world import World
 
 T = TypeVar("T")
 

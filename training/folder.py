@@ -15,7 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from models.files import replacing
+from latentd.models.files import replacing
 
 _FACTS, _MOMENTS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
 NEAREST = "nearest"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
-from models.companions import beside
-from models.family import Generator
-from models.surface import ENDING, Surface
-from training.folder import OutputError
-from training.watch import Judgement
+from latentd.models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
+from latentd.models.companions import beside
+from latentd.models.family import Generator
+from latentd.models.surface import ENDING, Surface
+from latentd.training.folder import OutputError
+from latentd.training.watch import Judgement
 
 logger = logging.getLogger("training")
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from training.data.source import Batch
-from training.ema import Ema
-from training.randomness import seed_default, seed_for
-from training.schedule import Schedule
-from training.world import World
+from latentd.training.data.source import Batch
+from latentd.training.ema import Ema
+from latentd.training.randomness import seed_default, seed_for
+from latentd.training.schedule import Schedule
+from latentd.training.world import World
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
-from training.settings.base import Recipe
-from training.world import World
+from latentd.training.settings.base import Recipe
+from latentd.training.world import World
 
 
 class OutOfMemory(Exception):

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.family import FittedGenerator
-from training.data.source import Batch
-from training.loop import Game, Player
+from latentd.models.family import FittedGenerator
+from latentd.training.data.source import Batch
+from latentd.training.loop import Game, Player
 
 
 class Moments(nn.Module):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.augment import consistent_view
+from latentd.training.augment import consistent_view
 
 Critic = Callable[[Tensor], Tensor]
 """Samples [N, ...] → logits [N], the condition already filled in."""

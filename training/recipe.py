@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from models.checkpoint import CheckpointError, check_model_name
-from models.validation import first_problem
-from training.objectives import OBJECTIVES
-from training.settings.adversarial import AdversarialRecipe
-from training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
-from training.settings.base import Recipe, known
-from training.settings.moments import MomentsRecipe
+from latentd.models.checkpoint import CheckpointError, check_model_name
+from latentd.models.validation import first_problem
+from latentd.training.objectives import OBJECTIVES
+from latentd.training.settings.adversarial import AdversarialRecipe
+from latentd.training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
+from latentd.training.settings.base import Recipe, known
+from latentd.training.settings.moments import MomentsRecipe
 
 KINDS: dict[str, type[Recipe]] = {
     **dict.fromkeys(OBJECTIVES, AdversarialRecipe),

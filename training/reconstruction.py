@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.family import Encoder, Generator
-from training.data.source import Batch
-from training.loop import Game, Player, Precision, in_full, in_parts
+from latentd.models.family import Encoder, Generator
+from latentd.training.data.source import Batch
+from latentd.training.loop import Game, Player, Precision, in_full, in_parts
 
 _LEAST_VARIANCE = 1e-6
 """Of reconstructions: the likelihood of samples that are made exactly stays finite."""

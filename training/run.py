@@ -11,22 +11,22 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import Card, Checkpoint
-from models.hardware import describe_device
-from models.spec import GeneratorSpec
-from training.assemble import assemble
-from training.data.source import DataError, DataSource, OnProgress
-from training.desk import Desk
-from training.folder import OutputError
-from training.interrupt import noted_interrupts
-from training.keep import Keeper, Reached
-from training.lock import held
-from training.loop import Game, Losses, train
-from training.memory import naming_the_remedy
-from training.recipe import require_equal_shares
-from training.settings.base import Recipe
-from training.state import Saved, StateError, StateFolder, restore
-from training.world import World
+from latentd.models.checkpoint import Card, Checkpoint
+from latentd.models.hardware import describe_device
+from latentd.models.spec import GeneratorSpec
+from latentd.training.assemble import assemble
+from latentd.training.data.source import DataError, DataSource, OnProgress
+from latentd.training.desk import Desk
+from latentd.training.folder import OutputError
+from latentd.training.interrupt import noted_interrupts
+from latentd.training.keep import Keeper, Reached
+from latentd.training.lock import held
+from latentd.training.loop import Game, Losses, train
+from latentd.training.memory import naming_the_remedy
+from latentd.training.recipe import require_equal_shares
+from latentd.training.settings.base import Recipe
+from latentd.training.state import Saved, StateError, StateFolder, restore
+from latentd.training.world import World
 
 logger = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from models.family import Generator
-from models.outputs import ImageOutput
-from models.surface import Surface
-from training.data.source import Batch
-from training.evaluation.evaluate import samples_of
-from training.evaluation.yardstick import Yardstick
-from training.loop import Game
+from latentd.models.family import Generator
+from latentd.models.outputs import ImageOutput
+from latentd.models.surface import Surface
+from latentd.training.data.source import Batch
+from latentd.training.evaluation.evaluate import samples_of
+from latentd.training.evaluation.yardstick import Yardstick
+from latentd.training.loop import Game
 
 _PICTURED, _PLOTTED = 64, 512
 """Seeds from 0."""

@@ -20,9 +20,9 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.files import replacing
-from training.loop import Game
-from training.recipe import by_keys
+from latentd.models.files import replacing
+from latentd.training.loop import Game
+from latentd.training.recipe import by_keys
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.clusters import Clusters
-from training.data.source import Batch
+from latentd.training.clusters import Clusters
+from latentd.training.data.source import Batch
 
 _CLUSTERS = 32
 _FEWEST_IN_A_CLUSTER = 4

@@ -8,18 +8,18 @@ from statistics import fmean
 
 import torch
 
-from models.surface import Surface
-from training.alarm import Alarm
-from training.assemble import draw_latents
-from training.data.source import Batch, DataSource, OnProgress, Progress
-from training.evaluation.evaluate import samples_of
-from training.feed import as_batch
-from training.folder import RunFolder
-from training.loop import Game, Losses
-from training.randomness import generator_for, seed_for
-from training.snapshots import nearest_training, snapshot_of, surface_of
-from training.vitals import Nurse, Vitals
-from training.world import World
+from latentd.models.surface import Surface
+from latentd.training.alarm import Alarm
+from latentd.training.assemble import draw_latents
+from latentd.training.data.source import Batch, DataSource, OnProgress, Progress
+from latentd.training.evaluation.evaluate import samples_of
+from latentd.training.feed import as_batch
+from latentd.training.folder import RunFolder
+from latentd.training.loop import Game, Losses
+from latentd.training.randomness import generator_for, seed_for
+from latentd.training.snapshots import nearest_training, snapshot_of, surface_of
+from latentd.training.vitals import Nurse, Vitals
+from latentd.training.world import World
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
-from models.families import build_generator
-from training.settings.adversarial import AdversarialRecipe
+from latentd.models.families import build_generator
+from latentd.training.settings.adversarial import AdversarialRecipe
 
 
 def _hinge(real: Tensor, fake: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import Checkpoint
-from models.hardware import keep_freed_memory
-from models.latents import draw_many
-from models.sampling import Rows, forward
-from service.settings import SHIPPED
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.hardware import keep_freed_memory
+from latentd.models.latents import draw_many
+from latentd.models.sampling import Rows, forward
+from latentd.service.settings import SHIPPED
 
 MODEL = "fashion-dcgan"
 

@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cli.bulk.local import PROCESSES_A_GPU
-from cli.bulk.order import Order, Part
-from cli.bulk.shard import BulkError, Maker, Shard
-from models.checkpoint import Checkpoint
-from models.hardware import choose_device
+from latentd.cli.bulk.local import PROCESSES_A_GPU
+from latentd.cli.bulk.order import Order, Part
+from latentd.cli.bulk.shard import BulkError, Maker, Shard
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.hardware import choose_device
 
 _CONNECT_SECONDS = 5.0
 _RETRIES = 10

@@ -10,16 +10,16 @@ from typing import get_args
 
 import click
 
-from cli.bulk.cluster import make_on
-from cli.bulk.folder import BulkFolder, notes_of
-from cli.bulk.local import make_here
-from cli.bulk.order import Form, Order
-from cli.bulk.shard import BulkError
-from cli.sample import class_index
-from models.checkpoint import Checkpoint
-from models.latents import MAX_SEED
-from training.lock import held
-from training.progress import Display
+from latentd.cli.bulk.cluster import make_on
+from latentd.cli.bulk.folder import BulkFolder, notes_of
+from latentd.cli.bulk.local import make_here
+from latentd.cli.bulk.order import Form, Order
+from latentd.cli.bulk.shard import BulkError
+from latentd.cli.sample import class_index
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import MAX_SEED
+from latentd.training.lock import held
+from latentd.training.progress import Display
 
 _INTERRUPTED = 130
 

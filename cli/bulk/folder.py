@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cli.bulk.order import Order, Part
-from cli.bulk.shard import Shard
-from models.files import replacing
-from training.folder import OutputError
+from latentd.cli.bulk.order import Order, Part
+from latentd.cli.bulk.shard import Shard
+from latentd.models.files import replacing
+from latentd.training.folder import OutputError
 
 _NOTES, _ORDER, _DONE = "_bulk", "order.json", "shards.jsonl"
 

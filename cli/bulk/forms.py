@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from cli.bulk.order import Form, Order
-from models.naming import Name
+from latentd.cli.bulk.order import Form, Order
+from latentd.models.naming import Name
 
 _ROWS_A_GROUP = 1000
 """Of Parquet, so that a reader may take some without the others."""

@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from cli.bulk.order import Order, Part
-from cli.bulk.shard import BulkError, Maker, Shard
-from models.checkpoint import Checkpoint
-from models.hardware import core_count
+from latentd.cli.bulk.order import Order, Part
+from latentd.cli.bulk.shard import BulkError, Maker, Shard
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.hardware import core_count
 
 PROCESSES_A_GPU = 4
 """At most: while one of them computes, the others draw, encode and pack."""

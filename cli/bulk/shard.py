@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cli.bulk.forms import Samples, packed
-from cli.bulk.order import Order, Part
-from models.checkpoint import Checkpoint
-from models.fingerprint import fingerprint_id, fingerprint_of
-from models.hardware import prepare
-from models.latents import draw_many
-from models.naming import in_ascii, maker_name, sample_name
-from models.outputs.tags import tag
-from models.sampling import REFERENCE_SIZE, generate
-from models.spec import ClassCondition
+from latentd.cli.bulk.forms import Samples, packed
+from latentd.cli.bulk.order import Order, Part
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.fingerprint import fingerprint_id, fingerprint_of
+from latentd.models.hardware import prepare
+from latentd.models.latents import draw_many
+from latentd.models.naming import in_ascii, maker_name, sample_name
+from latentd.models.outputs.tags import tag
+from latentd.models.sampling import REFERENCE_SIZE, generate
+from latentd.models.spec import ClassCondition
 
 _AT_ONCE = 16 * REFERENCE_SIZE
 """Samples that are held as numbers, before they are encoded."""

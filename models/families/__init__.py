@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from models.family import Discriminator, Encoder, Family, Generator
-from models.spec import GeneratorSpec
+from latentd.models.family import Discriminator, Encoder, Family, Generator
+from latentd.models.spec import GeneratorSpec
 
 
 @cache

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
-from models.layers import BatchFreeLinear, MinibatchStd, limited
-from models.outputs import ImageOutput
-from models.spec import ClassCondition, GeneratorSpec
+from latentd.models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
+from latentd.models.layers import BatchFreeLinear, MinibatchStd, limited
+from latentd.models.outputs import ImageOutput
+from latentd.models.spec import ClassCondition, GeneratorSpec
 
 # Side of the first feature map and how often it doubles, by the side of the image.
 _STAGES = {28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}

@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from models.family import Family, FamilyConfig, FittedGenerator
-from models.layers import BatchFreeLinear
-from models.spec import GeneratorSpec, NoCondition
+from latentd.models.family import Family, FamilyConfig, FittedGenerator
+from latentd.models.layers import BatchFreeLinear
+from latentd.models.spec import GeneratorSpec, NoCondition
 
 
 class LinearConfig(FamilyConfig):

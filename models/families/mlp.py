@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
-from models.layers import FourierFeatures, MinibatchStd, limited
-from models.spec import GeneratorSpec, NoCondition
+from latentd.models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
+from latentd.models.layers import FourierFeatures, MinibatchStd, limited
+from latentd.models.spec import GeneratorSpec, NoCondition
 
 HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
 

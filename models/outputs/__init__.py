@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from models.outputs.image import ImageOutput
-from models.outputs.points import PointsOutput
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.outputs.points import PointsOutput
 
 Output = Annotated[ImageOutput | PointsOutput, Field(discriminator="kind")]
 

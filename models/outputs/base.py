@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from models.outputs.animation import Frame
+from latentd.models.outputs.animation import Frame
 
 Samples = NDArray[np.float32]
 Sketch = NDArray[Any]

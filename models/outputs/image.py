@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.outputs.animation import Frame
-from models.outputs.base import OutputKind, Samples, Sketch, encode_npy
+from latentd.models.outputs.animation import Frame
+from latentd.models.outputs.base import OutputKind, Samples, Sketch, encode_npy
 
 # One fixed set of encoder options a format: a sample's bytes must not depend on the request. These encoders let other
 # threads run meanwhile, which Pillow's do not for small images.

@@ -8,8 +8,8 @@ import orjson
 from PIL import Image, ImageDraw
 from pydantic import Field
 
-from models.outputs.animation import Frame
-from models.outputs.base import OutputKind, Samples, Sketch, encode_npy
+from latentd.models.outputs.animation import Frame
+from latentd.models.outputs.base import OutputKind, Samples, Sketch, encode_npy
 
 _PLOT_SIDE = 256
 _SHARPNESS = 2

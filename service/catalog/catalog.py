@@ -17,14 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from models.checkpoint import CheckpointError
-from models.files import printable
-from service.catalog.files import Changes, Seen, companions_of
-from service.catalog.loader import Loader
-from service.catalog.served import Deployment, Failure, ServedModel
-from service.engine import EngineClosedError
-from service.errors import ApiError
-from service.telemetry import Telemetry
+from latentd.models.checkpoint import CheckpointError
+from latentd.models.files import printable
+from latentd.service.catalog.files import Changes, Seen, companions_of
+from latentd.service.catalog.loader import Loader
+from latentd.service.catalog.served import Deployment, Failure, ServedModel
+from latentd.service.engine import EngineClosedError
+from latentd.service.errors import ApiError
+from latentd.service.telemetry import Telemetry
 
 logger = logging.getLogger("latentd.catalog")
 

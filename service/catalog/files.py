@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from models.checkpoint import RESERVED, SUFFIX
-from models.companions import beside, is_companion
+from latentd.models.checkpoint import RESERVED, SUFFIX
+from latentd.models.companions import beside, is_companion
 
 
 class OpenFile:

@@ -8,18 +8,18 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from models.checkpoint import Checkpoint, CheckpointError
-from models.directions import Directions
-from models.family import TwoStageGenerator
-from models.fingerprint import fingerprint_of
-from models.outputs.base import Samples
-from models.sampling import Rows, stages
-from models.surface import Surface
-from service.catalog.files import OpenFile, companions_of
-from service.catalog.served import Deployment, ServedModel
-from service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate, draw_probes
-from service.engine.cpu import CpuRunner
-from service.engine.cuda import CudaDevice, CudaRunner
+from latentd.models.checkpoint import Checkpoint, CheckpointError
+from latentd.models.directions import Directions
+from latentd.models.family import TwoStageGenerator
+from latentd.models.fingerprint import fingerprint_of
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import Rows, stages
+from latentd.models.surface import Surface
+from latentd.service.catalog.files import OpenFile, companions_of
+from latentd.service.catalog.served import Deployment, ServedModel
+from latentd.service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate, draw_probes
+from latentd.service.engine.cpu import CpuRunner
+from latentd.service.engine.cuda import CudaDevice, CudaRunner
 
 
 class Loader:

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from models.checkpoint import Card
-from models.directions import Directions
-from models.fingerprint import Fingerprint, fingerprint_id
-from models.surface import Surface
-from models.travel import Vector
-from service.catalog.files import OpenFile
-from service.engine import Calibration, Replica
+from latentd.models.checkpoint import Card
+from latentd.models.directions import Directions
+from latentd.models.fingerprint import Fingerprint, fingerprint_id
+from latentd.models.surface import Surface
+from latentd.models.travel import Vector
+from latentd.service.catalog.files import OpenFile
+from latentd.service.engine import Calibration, Replica
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Literal, Self
 
 import numpy as np
 
-from models.latents import draw_many
-from models.outputs.base import Samples
-from models.sampling import REFERENCE_SIZE, Rows
-from models.spec import GeneratorSpec
+from latentd.models.latents import draw_many
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import REFERENCE_SIZE, Rows
+from latentd.models.spec import GeneratorSpec
 
 logger = logging.getLogger("latentd.engine")
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
-from models.sampling import Rows, forward
-from service.engine.replica import Computed, OutOfMemoryError
+from latentd.models.sampling import Rows, forward
+from latentd.service.engine.replica import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.outputs.base import Samples
-from models.sampling import Rows
-from service.engine.replica import Computed, OutOfMemoryError
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import Rows
+from latentd.service.engine.replica import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 

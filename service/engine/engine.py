@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from models.outputs.base import Samples
-from models.sampling import Rows
-from service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
-from service.engine.observer import BatchReport, Observer, requester
-from service.engine.rate import RateMeter
-from service.engine.replica import Computed, NotFiniteError, Replica
-from service.engine.room import Room, client
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import Rows
+from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
+from latentd.service.engine.observer import BatchReport, Observer, requester
+from latentd.service.engine.rate import RateMeter
+from latentd.service.engine.replica import Computed, NotFiniteError, Replica
+from latentd.service.engine.room import Room, client
 
 logger = logging.getLogger("latentd.engine")
 

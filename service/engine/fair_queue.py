@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any
 
-from models.outputs.base import Samples
-from models.sampling import Rows
-from service.engine.replica import Replica
-from service.engine.room import Room
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import Rows
+from latentd.service.engine.replica import Replica
+from latentd.service.engine.room import Room
 
 Encode = Callable[[Samples], list[Any]]
 Assemble = Callable[[list[Any]], Any]

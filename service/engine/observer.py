@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.engine.replica import Replica
+from latentd.service.engine.replica import Replica
 
 requester: ContextVar[object] = ContextVar("requester", default=None)
 """For whom the code that runs here works: rows that it submits are told of as this one's. Whoever sets it knows what it

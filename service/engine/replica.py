@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from models.outputs.base import Samples
-from models.sampling import Rows
-from service.engine.calibration import Calibration
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import Rows
+from latentd.service.engine.calibration import Calibration
 
 logger = logging.getLogger("latentd.engine")
 

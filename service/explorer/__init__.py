@@ -6,7 +6,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import ApiError
+from latentd.service.errors import ApiError
 
 _PAGE = Path(__file__).parent / "page"
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

@@ -6,12 +6,12 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.engine import client
-from service.errors import ApiError
-from service.guard.account import Account, Visit
-from service.guard.tokens import Tokens, check_token, digest_of
-from service.journal.entry import current_entry
-from service.settings import Settings
+from latentd.service.engine import client
+from latentd.service.errors import ApiError
+from latentd.service.guard.account import Account, Visit
+from latentd.service.guard.tokens import Tokens, check_token, digest_of
+from latentd.service.journal.entry import current_entry
+from latentd.service.settings import Settings
 
 _SCHEME = b"bearer "
 _VISIT = "latentd_visit"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from service.errors import invalid, too_busy
+from latentd.service.errors import invalid, too_busy
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from service.catalog import ServedModel
-from service.errors import ApiError, invalid
+from latentd.service.catalog import ServedModel
+from latentd.service.errors import ApiError, invalid
 
 RECEIVING = "latentd_receiving"
 """Where a scope has the asyncio.Timeout that ends the wait for a body. Whoever watches the connection brings it

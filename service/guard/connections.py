@@ -19,8 +19,8 @@ from uvicorn._types import ASGI3Application
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.guard.body import RECEIVING
-from service.guard.headers import FOR_API
+from latentd.service.guard.body import RECEIVING
+from latentd.service.guard.headers import FOR_API
 
 logger = logging.getLogger("latentd.guard")
 

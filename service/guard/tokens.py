@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.guard.account import Account, Limits
+from latentd.service.guard.account import Account, Limits
 
 logger = logging.getLogger("latentd.guard")
 

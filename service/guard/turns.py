@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
-from service.errors import ApiError
+from latentd.service.errors import ApiError
 
 _MORE = 4
 """Requests that a client may have at work beyond those that any other has there or waiting. One that floods with the

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from service.journal.entry import Entry
-from service.journal.lines import Fields, Form, clean, ids_of, write
+from latentd.service.journal.entry import Entry
+from latentd.service.journal.lines import Fields, Form, clean, ids_of, write
 
 LONGEST_PATH = 200
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from opentelemetry.trace import Span
 
-from service.engine import requester
+from latentd.service.engine import requester
 
 CLIENT_LEFT = 499
 """What is counted where nobody is left to be answered; nginx's number for that."""

@@ -8,13 +8,13 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.engine import BatchReport, requester
-from service.errors import ApiError
-from service.journal.access import LONGEST_PATH, AccessLog
-from service.journal.entry import METRICS, Entry
-from service.journal.ids import HEADER, request_id
-from service.journal.lines import Form
-from service.journal.spans import Tracing
+from latentd.service.engine import BatchReport, requester
+from latentd.service.errors import ApiError
+from latentd.service.journal.access import LONGEST_PATH, AccessLog
+from latentd.service.journal.entry import METRICS, Entry
+from latentd.service.journal.ids import HEADER, request_id
+from latentd.service.journal.lines import Form
+from latentd.service.journal.spans import Tracing
 
 logger = logging.getLogger("latentd.http")
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import orjson
 
-from models.files import printable
-from service.engine import requester
-from service.journal.entry import Entry
+from latentd.models.files import printable
+from latentd.service.engine import requester
+from latentd.service.journal.entry import Entry
 
 Fields = dict[str, Any]
 Form = Callable[[Fields], bytes]

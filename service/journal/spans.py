@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.engine import BatchReport
-from service.journal.entry import Entry
+from latentd.service.engine import BatchReport
+from latentd.service.journal.entry import Entry
 
 logger = logging.getLogger("latentd.tracing")
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from models.latents import MAX_SEED
-from models.spec import GeneratorSpec
-from service.catalog import Catalog
-from service.errors import invalid
-from service.negotiate import negotiate
-from service.plans.plan import Class, Plan, Source, class_of, draw_seed, latent_of, require_few
-from service.plans.shift import shift_of
-from service.schemas import GenerateRequest
-from service.settings import Settings
+from latentd.models.latents import MAX_SEED
+from latentd.models.spec import GeneratorSpec
+from latentd.service.catalog import Catalog
+from latentd.service.errors import invalid
+from latentd.service.negotiate import negotiate
+from latentd.service.plans.plan import Class, Plan, Source, class_of, draw_seed, latent_of, require_few
+from latentd.service.plans.shift import shift_of
+from latentd.service.schemas import GenerateRequest
+from latentd.service.settings import Settings
 
 
 def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:

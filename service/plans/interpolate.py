@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, Projection
-from models.travel import Method, Path
-from service.catalog import Catalog
-from service.errors import invalid
-from service.negotiate import Shape, negotiate_frames
-from service.plans.plan import Places, PlainMove, Plan, require_few, require_space, sources_of
-from service.plans.shift import shift_of
-from service.schemas import InterpolateRequest
-from service.settings import Settings
+from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, Projection
+from latentd.models.travel import Method, Path
+from latentd.service.catalog import Catalog
+from latentd.service.errors import invalid
+from latentd.service.negotiate import Shape, negotiate_frames
+from latentd.service.plans.plan import Places, PlainMove, Plan, require_few, require_space, sources_of
+from latentd.service.plans.shift import shift_of
+from latentd.service.schemas import InterpolateRequest
+from latentd.service.settings import Settings
 
 _FPS = 24
 _PROJECTION_FIELDS = ("fps", "scale", "filter")

@@ -6,15 +6,15 @@ from typing import Literal
 
 import numpy as np
 
-from models.spec import GeneratorSpec
-from models.travel import NoDirectionError, blend, blend_on_sphere, blend_shares, parts_of_one
-from service.catalog import Catalog
-from service.errors import invalid
-from service.negotiate import negotiate
-from service.plans.plan import Places, PlainMove, Plan, require_space, sources_of
-from service.plans.shift import shift_of
-from service.schemas import MixRequest
-from service.settings import Settings
+from latentd.models.spec import GeneratorSpec
+from latentd.models.travel import NoDirectionError, blend, blend_on_sphere, blend_shares, parts_of_one
+from latentd.service.catalog import Catalog
+from latentd.service.errors import invalid
+from latentd.service.negotiate import negotiate
+from latentd.service.plans.plan import Places, PlainMove, Plan, require_space, sources_of
+from latentd.service.plans.shift import shift_of
+from latentd.service.schemas import MixRequest
+from latentd.service.settings import Settings
 
 
 @dataclass(frozen=True)

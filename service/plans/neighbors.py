@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from models.latents import MAX_SEED
-from models.travel import neighbor
-from service.catalog import Catalog
-from service.errors import invalid
-from service.negotiate import negotiate
-from service.plans.plan import Places, Plan, Source, class_of, draw_seed, latent_of, require_few
-from service.plans.shift import shift_of
-from service.schemas import NeighborsRequest
-from service.settings import Settings
+from latentd.models.latents import MAX_SEED
+from latentd.models.travel import neighbor
+from latentd.service.catalog import Catalog
+from latentd.service.errors import invalid
+from latentd.service.negotiate import negotiate
+from latentd.service.plans.plan import Places, Plan, Source, class_of, draw_seed, latent_of, require_few
+from latentd.service.plans.shift import shift_of
+from latentd.service.schemas import NeighborsRequest
+from latentd.service.settings import Settings
 
 
 @dataclass(frozen=True)

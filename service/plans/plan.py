@@ -10,15 +10,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.latents import MAX_SEED
-from models.outputs.animation import Projection
-from models.spec import ClassCondition, GeneratorSpec
-from models.travel import Vector
-from service.catalog import ServedModel
-from service.errors import invalid
-from service.negotiate import Shape
-from service.plans.shift import SHIFT_FIELDS, Shift
-from service.schemas import Label, Place, SamplesRequest, Space
+from latentd.models.latents import MAX_SEED
+from latentd.models.outputs.animation import Projection
+from latentd.models.spec import ClassCondition, GeneratorSpec
+from latentd.models.travel import Vector
+from latentd.service.catalog import ServedModel
+from latentd.service.errors import invalid
+from latentd.service.negotiate import Shape
+from latentd.service.plans.shift import SHIFT_FIELDS, Shift
+from latentd.service.schemas import Label, Place, SamplesRequest, Space
 
 _ROUNDING = 1e-6
 """Shares that were written down from float32 add up to 1 so nearly; they are to be read back as they were."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.directions import moved
-from service.catalog import ServedModel
-from service.errors import ApiError, invalid
-from service.schemas import SamplesRequest
+from latentd.models.directions import moved
+from latentd.service.catalog import ServedModel
+from latentd.service.errors import ApiError, invalid
+from latentd.service.schemas import SamplesRequest
 
 SHIFT_FIELDS = _AMOUNTS, _VERSION = "directions", "directions_version"
 """Of requests, and of what names a sample."""

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from models.outputs.base import Samples, decode_npy
-from service.api import Answer, Handler, Runtime, Wish, answering, parsed
-from service.catalog import ServedModel
-from service.errors import ApiError, invalid, raise_invalid
-from service.plans.generate import plan_generate
-from service.plans.plan import require_few
-from service.schemas import GenerateRequest
+from latentd.models.outputs.base import Samples, decode_npy
+from latentd.service.api import Answer, Handler, Runtime, Wish, answering, parsed
+from latentd.service.catalog import ServedModel
+from latentd.service.errors import ApiError, invalid, raise_invalid
+from latentd.service.plans.generate import plan_generate
+from latentd.service.plans.plan import require_few
+from latentd.service.schemas import GenerateRequest
 
 _NPY = "application/x-npy"
 _JSON_LENGTH = "Inference-Header-Content-Length"

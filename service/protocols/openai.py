@@ -16,15 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from models.outputs.animation import MAX_PIXELS, MAX_SIDE
-from models.outputs.image import ImageOutput
-from models.spec import ClassCondition
-from service.api import Answer, Handler, Runtime, Wish, answering, parsed
-from service.catalog import ServedModel
-from service.errors import invalid, raise_invalid
-from service.negotiate import JSON
-from service.plans.generate import plan_generate
-from service.schemas import MAX_SCALE, GenerateRequest, Seed
+from latentd.models.outputs.animation import MAX_PIXELS, MAX_SIDE
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.spec import ClassCondition
+from latentd.service.api import Answer, Handler, Runtime, Wish, answering, parsed
+from latentd.service.catalog import ServedModel
+from latentd.service.errors import invalid, raise_invalid
+from latentd.service.negotiate import JSON
+from latentd.service.plans.generate import plan_generate
+from latentd.service.schemas import MAX_SCALE, GenerateRequest, Seed
 
 _PARAMETERS = {"num_samples": "n", "label": "prompt", "format": "output_format"}
 """What fields of `/generate` are called here."""

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 
 from prometheus_client.core import Metric
 
-from service.engine import BatchReport
-from service.telemetry.instruments import Counter, Histogram
+from latentd.service.engine import BatchReport
+from latentd.service.telemetry.instruments import Counter, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -9,9 +9,9 @@ import torch
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from models.hardware import describe_device, memory_bytes, used_memory_bytes
-from service.api import Runtime
-from service.guard.access import Access
+from latentd.models.hardware import describe_device, memory_bytes, used_memory_bytes
+from latentd.service.api import Runtime
+from latentd.service.guard.access import Access
 
 
 def exposition(runtime: Runtime, access: Access, device: torch.device) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import torch
 
-from models.checkpoint import Checkpoint, write_checkpoint
-from models.families import build_generator
-from models.spec import GeneratorSpec
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.families import build_generator
+from latentd.models.spec import GeneratorSpec
 from tests.conftest import card_of, eventually
 
 LATENTD = Path(sys.executable).with_name("latentd")

@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cli.main import latentd
-from models.checkpoint import Checkpoint
-from models.latents import draw_many
-from models.outputs.image import to_pixels
-from models.outputs.tags import read_tag
-from models.sampling import generate
+from latentd.cli.main import latentd
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import draw_many
+from latentd.models.outputs.image import to_pixels
+from latentd.models.outputs.tags import read_tag
+from latentd.models.sampling import generate
+from latentd.training.data.collection import DecodedImages, decode_collection
 from tests.cli.bulk_runs import Bulk, all_gone, members, rows, workers, write_untrained
 from tests.conftest import CLASSES, eventually, image_spec, points_spec
-from training.data.collection import DecodedImages, decode_collection
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 

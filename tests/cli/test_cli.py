@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.main import main
-from models.checkpoint import Checkpoint
-from models.directions import Directions
-from models.latents import draw_many
-from models.outputs.image import to_pixels
-from models.sampling import generate
+from latentd.cli.main import main
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.directions import Directions
+from latentd.models.latents import draw_many
+from latentd.models.outputs.image import to_pixels
+from latentd.models.sampling import generate
+from latentd.training.recipe import recipe_names
 from tests.conftest import image_spec, points_spec
-from training.recipe import recipe_names
 
 LATENTD = Path(sys.executable).with_name("latentd")
 SHORT_RING = ["ring-gan", "--set", "steps=20"]
@@ -78,7 +78,7 @@ def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
     assert f"stopped after {steps} of 1000000 steps" in rest
 
 
-@pytest.mark.parametrize("command", [[LATENTD], ["-m", "training"]])
+@pytest.mark.parametrize("command", [[LATENTD], ["-m", "latentd.training"]])
 def test_ctrl_c_while_libraries_load_is_quiet(command: list[str | Path]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-X", "importtime", *command, "--help"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.main import latentd
+from latentd.cli.main import latentd
 from tests.training.run_folders import write_run
 
 

@@ -14,9 +14,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from models.checkpoint import Checkpoint
-from service import drain
-from service.settings import Settings
+from latentd.models.checkpoint import Checkpoint
+from latentd.service import drain
+from latentd.service.settings import Settings
 from tests.conftest import eventually, points_spec
 from tests.deploy.expressions import KUBERNETES, rules
 from tests.deploy.manifests import NAMES, Manifests, manifests

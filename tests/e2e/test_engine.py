@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from models.checkpoint import Checkpoint, write_checkpoint
-from models.latents import draw_many
-from models.sampling import generate
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.latents import draw_many
+from latentd.models.sampling import generate
 from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 

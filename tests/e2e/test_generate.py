@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.checkpoint import Checkpoint
-from models.latents import draw
-from models.spec import ClassCondition
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import draw
+from latentd.models.spec import ClassCondition
 from tests.e2e.conftest import ROOT, Server
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 

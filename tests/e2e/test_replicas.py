@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from models.checkpoint import Checkpoint, write_checkpoint
-from service.settings import Settings
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.service.settings import Settings
 from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Answer, Server, free_port, serving
 from tests.e2e.test_engine import version_of

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import Checkpoint
+from latentd.models.checkpoint import Checkpoint
 from tests.e2e.conftest import ROOT, serving
 
 SHIPPED = ROOT / "models" / "checkpoints"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from models.outputs.tags import tag
+from latentd.models.outputs.tags import tag
 from tests.e2e.conftest import Answer, Server
 
 KEYFRAMES = [{"seed": 7}, {"seed": 12}, {"seed": 99}]

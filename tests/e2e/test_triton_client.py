@@ -10,8 +10,8 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from models.checkpoint import Checkpoint
-from models.latents import draw
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import draw
 from tests.e2e.conftest import ROOT, Server, serving
 
 CONDITIONAL = "fashion-dcgan-conditional"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import write_checkpoint
-from models.families import build_generator
+from latentd.models.checkpoint import write_checkpoint
+from latentd.models.families import build_generator
 from tests.conftest import card_of, image_spec
 from tests.directions_of import write_directions
 from tests.e2e.conftest import ROOT, Server, serving

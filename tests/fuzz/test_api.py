@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from service.openapi import document
+from latentd.service.openapi import document
 from tests.e2e.conftest import Server
 from tests.fuzz.cases import TRIED, cases
 from tests.fuzz.conftest import CLIENT

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.checkpoint import Checkpoint, CheckpointError
-from models.directions import Directions
-from models.surface import Surface
+from latentd.models.checkpoint import Checkpoint, CheckpointError
+from latentd.models.directions import Directions
+from latentd.models.surface import Surface
 from tests.e2e.conftest import Server
 from tests.e2e.test_bad_input import resident_bytes
 from tests.fuzz.cases import NOTES, TRIED, cases

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from models.outputs import ImageOutput, PointsOutput
-from models.outputs.animation import MEDIA_TYPES, Frame, Projection, animate
-from models.outputs.tags import read_tag, tag
+from latentd.models.outputs import ImageOutput, PointsOutput
+from latentd.models.outputs.animation import MEDIA_TYPES, Frame, Projection, animate
+from latentd.models.outputs.tags import read_tag, tag
 
 NAME = '{"model":"m","seed":7,"label":"T-shirt/top & <b>"}'
 

@@ -11,13 +11,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
-from models.families import build_generator
-from models.families.mlp import MlpConfig
-from models.latents import draw_many
-from models.outputs import ImageOutput
-from models.sampling import REFERENCE_SIZE, generate
-from models.spec import ClassCondition
+from latentd.models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
+from latentd.models.families import build_generator
+from latentd.models.families.mlp import MlpConfig
+from latentd.models.latents import draw_many
+from latentd.models.outputs import ImageOutput
+from latentd.models.sampling import REFERENCE_SIZE, generate
+from latentd.models.spec import ClassCondition
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 
 Write = Callable[..., Checkpoint]

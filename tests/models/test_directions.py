@@ -10,11 +10,11 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
-from models.companions import is_companion
-from models.directions import DirectionCard, Directions, moved
-from models.families import build_generator
-from models.surface import Surface
+from latentd.models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
+from latentd.models.companions import is_companion
+from latentd.models.directions import DirectionCard, Directions, moved
+from latentd.models.families import build_generator
+from latentd.models.surface import Surface
 from tests.conftest import card_of, image_spec, points_spec
 from tests.directions_of import NAMES, directions_of, write_directions
 

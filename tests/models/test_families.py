@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from models.families import build_discriminator, build_encoder, build_generator, families
-from models.family import FittedGenerator
-from models.outputs import ImageOutput, PointsOutput
-from models.spec import ClassCondition, GeneratorSpec, LatentInput
+from latentd.models.families import build_discriminator, build_encoder, build_generator, families
+from latentd.models.family import FittedGenerator
+from latentd.models.outputs import ImageOutput, PointsOutput
+from latentd.models.spec import ClassCondition, GeneratorSpec, LatentInput
 from tests.conftest import CLASSES, image_spec, points_spec, spec_of
 
 SPECS = [

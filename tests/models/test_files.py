@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import replacing
+from latentd.models.files import replacing
 
 
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import hardware
-from models.hardware import core_count, memory_bytes
+from latentd.models import hardware
+from latentd.models.hardware import core_count, memory_bytes
 
 CPU = torch.device("cpu")
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from models.latents import MAX_SEED, draw, draw_many, truncate
-from models.outputs import PointsOutput
-from models.spec import LatentInput
+from latentd.models.latents import MAX_SEED, draw, draw_many, truncate
+from latentd.models.outputs import PointsOutput
+from latentd.models.spec import LatentInput
 from tests.conftest import image_spec, points_spec, spec_of
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.families import build_discriminator
-from models.layers import FourierFeatures, MinibatchStd, limited
+from latentd.models.families import build_discriminator
+from latentd.models.layers import FourierFeatures, MinibatchStd, limited
 from tests.conftest import image_spec, points_spec
 
 

@@ -5,8 +5,8 @@ import orjson
 import pytest
 from PIL import Image
 
-from models.outputs import ImageOutput, PointsOutput
-from models.outputs.image import tile, to_pixels
+from latentd.models.outputs import ImageOutput, PointsOutput
+from latentd.models.outputs.image import tile, to_pixels
 
 GREY = ImageOutput(channels=1, height=2, width=3)
 COLOUR = ImageOutput(channels=3, height=2, width=3)

@@ -6,9 +6,9 @@ import pytest
 SCRIPT = """
 import threading
 import numpy as np, torch
-from models.families import build_generator
-from models.outputs import PointsOutput
-from models.sampling import Rows, forward
+from latentd.models.families import build_generator
+from latentd.models.outputs import PointsOutput
+from latentd.models.sampling import Rows, forward
 from tests.conftest import spec_of
 
 torch.set_num_threads({threads})

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.travel import (
+from latentd.models.travel import (
     NoDirectionError,
     Path,
     arc,

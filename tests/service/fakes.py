@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from models.checkpoint import Card
-from models.sampling import Rows
-from models.spec import GeneratorSpec
-from service.catalog import Deployment, ServedModel
-from service.engine import Calibration, Computed, Replica
+from latentd.models.checkpoint import Card
+from latentd.models.sampling import Rows
+from latentd.models.spec import GeneratorSpec
+from latentd.service.catalog import Deployment, ServedModel
+from latentd.service.engine import Calibration, Computed, Replica
 from tests.conftest import card_of, points_spec
 
 SIZE = 16

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-import service.app
-from models.checkpoint import Checkpoint
-from service.settings import Settings
+import latentd.service.app
+from latentd.models.checkpoint import Checkpoint
+from latentd.service.settings import Settings
 from tests.conftest import points_spec
 
 
@@ -17,17 +17,17 @@ def test_it_answers_over_http_and_from_within_and_stops(
     write: Callable[..., Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(points_spec())
-    monkeypatch.setattr(service.app, "settings", Settings(models=str(tmp_path)))
-    with TestClient(service.app.Latentd.to_asgi()) as client:
+    monkeypatch.setattr(latentd.service.app, "settings", Settings(models=str(tmp_path)))
+    with TestClient(latentd.service.app.Latentd.to_asgi()) as client:
         assert client.get("/readyz").status_code == 200
         over_http = client.post("/generate", json={"seed": 3}).json()
         assert over_http["samples"][0]["seed"] == 3
-        engine = service.app._started[-1].engine
+        engine = latentd.service.app._started[-1].engine
         assert client.get("/livez").status_code == 200
         engine.abort()  # for good: whoever looks after the process should start it anew
         assert client.get("/livez").status_code == 503
     assert not engine.alive
 
-    instance = service.app.Latentd()
+    instance = latentd.service.app.Latentd()
     assert asyncio.run(instance.generate.local(seed=3)) == over_http
     instance.close()

@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import pytest
 
-from models.outputs.base import Samples
-from models.sampling import REFERENCE_SIZE, Rows
-from service.engine import Calibration, OutOfMemoryError, calibrate, draw_probes
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import REFERENCE_SIZE, Rows
+from latentd.service.engine import Calibration, OutOfMemoryError, calibrate, draw_probes
 from tests.conftest import image_spec, points_spec
 
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from models.checkpoint import Checkpoint
-from service.catalog import Catalog, Loader
-from service.catalog.files import Changes
-from service.engine import Engine
-from service.errors import ApiError
-from service.settings import SHIPPED, Settings
-from service.telemetry import Telemetry
+from latentd.models.checkpoint import Checkpoint
+from latentd.service.catalog import Catalog, Loader
+from latentd.service.catalog.files import Changes
+from latentd.service.engine import Engine
+from latentd.service.errors import ApiError
+from latentd.service.settings import SHIPPED, Settings
+from latentd.service.telemetry import Telemetry
 from tests.conftest import eventually, image_spec, points_spec
 from tests.directions_of import write_directions
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoint
-from models.latents import draw_many
-from models.sampling import Rows, forward
-from service.engine import OutOfMemoryError
-from service.engine import cuda as cuda_module
-from service.engine.cuda import CudaDevice, CudaRunner
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import draw_many
+from latentd.models.sampling import Rows, forward
+from latentd.service.engine import OutOfMemoryError
+from latentd.service.engine import cuda as cuda_module
+from latentd.service.engine.cuda import CudaDevice, CudaRunner
 from tests.conftest import image_spec
 
 

@@ -13,19 +13,19 @@ from httpx import Response
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from models.checkpoint import Checkpoint, write_checkpoint
-from models.directions import Directions
-from models.families import build_generator
-from models.latents import draw, truncate
-from models.outputs.tags import read_tag
-from models.sampling import Rows, forward_all, generate, stages
-from models.surface import Surface
-from service.api import Runtime
-from service.catalog import Catalog, Loader
-from service.engine import Engine
-from service.gateway import Gateway
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.directions import Directions
+from latentd.models.families import build_generator
+from latentd.models.latents import draw, truncate
+from latentd.models.outputs.tags import read_tag
+from latentd.models.sampling import Rows, forward_all, generate, stages
+from latentd.models.surface import Surface
+from latentd.service.api import Runtime
+from latentd.service.catalog import Catalog, Loader
+from latentd.service.engine import Engine
+from latentd.service.gateway import Gateway
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 from tests import two_stage
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 from tests.directions_of import NAMES, write_directions

@@ -16,19 +16,19 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from models.checkpoint import Checkpoint, write_checkpoint
-from models.families import build_generator
-from models.latents import draw, draw_many
-from models.outputs.tags import read_tag
-from models.sampling import generate
-from models.spec import GeneratorSpec
-from models.travel import arc, blend_on_sphere, neighbor
-from service.api import Runtime
-from service.catalog import Catalog, Loader
-from service.engine import Engine
-from service.gateway import Gateway
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.families import build_generator
+from latentd.models.latents import draw, draw_many
+from latentd.models.outputs.tags import read_tag
+from latentd.models.sampling import generate
+from latentd.models.spec import GeneratorSpec
+from latentd.models.travel import arc, blend_on_sphere, neighbor
+from latentd.service.api import Runtime
+from latentd.service.catalog import Catalog, Loader
+from latentd.service.engine import Engine
+from latentd.service.gateway import Gateway
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 from tests import two_stage
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 
@@ -464,7 +464,7 @@ def test_a_stream_that_breaks_ends_with_its_error(client: TestClient, monkeypatc
     def breaking(*_: Any) -> bytes:
         raise ValueError("broken")
 
-    monkeypatch.setattr("service.answers.animate", breaking)
+    monkeypatch.setattr("latentd.service.answers.animate", breaking)
     answer = post(client, "/interpolate", "text/event-stream", keyframes=seeds(1, 2), steps=4, format="gif")
     name, error = events(answer.text)[-1]
     assert (name, error["error"]["code"]) == ("error", "internal_server_error")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint
-from models.outputs.base import Samples
-from models.sampling import Rows, generate
-from service.engine import (
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import Rows, generate
+from latentd.service.engine import (
     BatchFailedError,
     Calibration,
     Computed,
@@ -25,7 +25,7 @@ from service.engine import (
     Replica,
     client,
 )
-from service.engine.cpu import CpuRunner
+from latentd.service.engine.cpu import CpuRunner
 from tests.conftest import image_spec
 from tests.service.fakes import HeldRunner, first_numbers, replica, rows
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.engine import Replica, Room
-from service.engine.fair_queue import FairQueue, Job
+from latentd.service.engine import Replica, Room
+from latentd.service.engine.fair_queue import FairQueue, Job
 from tests.service.fakes import HeldRunner, replica, rows
 
 _LOOP = asyncio.new_event_loop()

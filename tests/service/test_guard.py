@@ -12,20 +12,20 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from service.api import Runtime
-from service.engine import Engine
-from service.engine import client as client_of_engine
-from service.errors import ApiError
-from service.gateway import Gateway
-from service.guard import connections
-from service.guard import tokens as tokens_module
-from service.guard.access import Access, configured
-from service.guard.account import Account, Bucket, Limits, Visit
-from service.guard.body import check_values
-from service.guard.headers import SecurityHeaders
-from service.guard.tokens import Tokens, parse
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.service.api import Runtime
+from latentd.service.engine import Engine
+from latentd.service.engine import client as client_of_engine
+from latentd.service.errors import ApiError
+from latentd.service.gateway import Gateway
+from latentd.service.guard import connections
+from latentd.service.guard import tokens as tokens_module
+from latentd.service.guard.access import Access, configured
+from latentd.service.guard.account import Account, Bucket, Limits, Visit
+from latentd.service.guard.body import check_values
+from latentd.service.guard.headers import SecurityHeaders
+from latentd.service.guard.tokens import Tokens, parse
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, served
 from tests.service.test_http import FixedCatalog
 

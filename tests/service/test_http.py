@@ -16,18 +16,18 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from models.sampling import Rows
-from service.api import Runtime
-from service.catalog import Catalog, Failure, ServedModel
-from service.engine import Computed, Engine
-from service.engine import client as asker
-from service.errors import ApiError
-from service.gateway import Gateway, _Limited
-from service.guard.account import Account
-from service.guard.headers import SecurityHeaders
-from service.journal.journal import Journal
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.models.sampling import Rows
+from latentd.service.api import Runtime
+from latentd.service.catalog import Catalog, Failure, ServedModel
+from latentd.service.engine import Computed, Engine
+from latentd.service.engine import client as asker
+from latentd.service.errors import ApiError
+from latentd.service.gateway import Gateway, _Limited
+from latentd.service.guard.account import Account
+from latentd.service.guard.headers import SecurityHeaders
+from latentd.service.journal.journal import Journal
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, rows, served
 from tests.service.test_telemetry import numbers
 

@@ -16,18 +16,18 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from service.api import Runtime
-from service.engine import Engine, Observers, requester
-from service.gateway import Gateway
-from service.journal import access, spans
-from service.journal.entry import Entry
-from service.journal.ids import request_id
-from service.journal.journal import EngineNotes, Journal
-from service.journal.lines import Lines, _without_secrets, as_json, as_text, form_for
-from service.journal.spans import Tracing, tracing_from_environment
-from service.schemas import GenerateRequest
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.service.api import Runtime
+from latentd.service.engine import Engine, Observers, requester
+from latentd.service.gateway import Gateway
+from latentd.service.journal import access, spans
+from latentd.service.journal.entry import Entry
+from latentd.service.journal.ids import request_id
+from latentd.service.journal.journal import EngineNotes, Journal
+from latentd.service.journal.lines import Lines, _without_secrets, as_json, as_text, form_for
+from latentd.service.journal.spans import Tracing, tracing_from_environment
+from latentd.service.schemas import GenerateRequest
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 from tests.conftest import eventually
 from tests.service.fakes import replica, served
 from tests.service.test_http import Breakable, FixedCatalog, hold, latent

@@ -1,8 +1,8 @@
 import pytest
 
-from models.outputs import ImageOutput, PointsOutput
-from service.errors import ApiError
-from service.negotiate import Shape, negotiate
+from latentd.models.outputs import ImageOutput, PointsOutput
+from latentd.service.errors import ApiError
+from latentd.service.negotiate import Shape, negotiate
 
 IMAGE = ImageOutput(channels=1, height=28, width=28)
 POINTS = PointsOutput(dim=2)

@@ -4,10 +4,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from service.endpoints import ENDPOINTS
-from service.gateway import Gateway
-from service.openapi import document
-from service.protocols import kserve, openai
+from latentd.service.endpoints import ENDPOINTS
+from latentd.service.gateway import Gateway
+from latentd.service.openapi import document
+from latentd.service.protocols import kserve, openai
 
 
 def test_every_endpoint_is_described_with_its_errors() -> None:

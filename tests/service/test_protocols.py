@@ -12,12 +12,12 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from models.outputs.base import decode_npy, encode_npy
-from models.outputs.image import ImageOutput
-from service.answers import _files
-from service.errors import ApiError
-from service.gateway import Gateway
-from service.protocols.openai import _class_in, _scale
+from latentd.models.outputs.base import decode_npy, encode_npy
+from latentd.models.outputs.image import ImageOutput
+from latentd.service.answers import _files
+from latentd.service.errors import ApiError
+from latentd.service.gateway import Gateway
+from latentd.service.protocols.openai import _class_in, _scale
 from tests.service.test_endpoints import SPECS, running
 
 

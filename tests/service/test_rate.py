@@ -1,6 +1,6 @@
 import pytest
 
-from service.engine.rate import RateMeter
+from latentd.service.engine.rate import RateMeter
 
 
 def test_idle_time_does_not_count_and_shared_time_counts_once() -> None:

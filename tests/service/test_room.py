@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.engine import Room
+from latentd.service.engine import Room
 
 
 def test_who_is_not_told_from_others_may_take_all() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from service.api import Runtime
-from service.engine import Engine
-from service.gateway import Gateway
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.service.api import Runtime
+from latentd.service.engine import Engine
+from latentd.service.gateway import Gateway
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, served
 from tests.service.test_http import FixedCatalog
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry, generate_latest
 
-from models.checkpoint import Checkpoint
-from models.outputs.base import Samples
-from service.api import Runtime
-from service.catalog import Catalog, Loader
-from service.engine import BatchReport, Engine
-from service.guard.access import OPEN
-from service.settings import Settings
-from service.telemetry import Telemetry
-from service.telemetry.exposition import exposition
-from service.telemetry.instruments import Counter, Histogram
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.outputs.base import Samples
+from latentd.service.api import Runtime
+from latentd.service.catalog import Catalog, Loader
+from latentd.service.engine import BatchReport, Engine
+from latentd.service.guard.access import OPEN
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
+from latentd.service.telemetry.exposition import exposition
+from latentd.service.telemetry.instruments import Counter, Histogram
 from tests.conftest import eventually, image_spec, points_spec
 from tests.service.fakes import HeldRunner, replica, rows
 

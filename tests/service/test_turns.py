@@ -8,16 +8,16 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from service.api import Runtime
-from service.engine import Engine
-from service.errors import ApiError, too_busy
-from service.gateway import Gateway
-from service.guard import turns as module
-from service.guard.access import Access
-from service.guard.tokens import Tokens
-from service.guard.turns import Turns
-from service.settings import Settings
-from service.telemetry import Telemetry
+from latentd.service.api import Runtime
+from latentd.service.engine import Engine
+from latentd.service.errors import ApiError, too_busy
+from latentd.service.gateway import Gateway
+from latentd.service.guard import turns as module
+from latentd.service.guard.access import Access
+from latentd.service.guard.tokens import Tokens
+from latentd.service.guard.turns import Turns
+from latentd.service.settings import Settings
+from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, replica, served
 from tests.service.test_http import FixedCatalog
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from models.families import build_discriminator, build_generator
+from latentd.models.families import build_discriminator, build_generator
+from latentd.training.adversarial import AdversarialGame
+from latentd.training.assemble import draw_latents
+from latentd.training.data import Mixture
+from latentd.training.data.source import Batch
+from latentd.training.ema import Ema
+from latentd.training.feed import feed
+from latentd.training.loop import Player, train
+from latentd.training.objectives import OBJECTIVES
+from latentd.training.penalties import PENALTIES, Penalty
+from latentd.training.world import World, joined
 from tests.conftest import points_spec
-from training.adversarial import AdversarialGame
-from training.assemble import draw_latents
-from training.data import Mixture
-from training.data.source import Batch
-from training.ema import Ema
-from training.feed import feed
-from training.loop import Player, train
-from training.objectives import OBJECTIVES
-from training.penalties import PENALTIES, Penalty
-from training.world import World, joined
 
 CPU = torch.device("cpu")
 BATCH = 16

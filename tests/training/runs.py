@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import Checkpoint
-from training.recipe import load_recipe
-from training.run import Run, run
+from latentd.models.checkpoint import Checkpoint
+from latentd.training.recipe import load_recipe
+from latentd.training.run import Run, run
 
 
 def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> Run:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from latentd.training.alarm import Alarm, Finding
+from latentd.training.folder import read_moments
+from latentd.training.recipe import load_recipe
+from latentd.training.vitals import Vitals
 from tests.training.runs import run_of, train
-from training.alarm import Alarm, Finding
-from training.folder import read_moments
-from training.recipe import load_recipe
-from training.vitals import Vitals
 
 HEALTHY = Vitals(diversity=0.9, distance=0.02, movement=0.05, certainty=0.7)
 SICK = {

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.data import IdxImages
-from training.data.idx import IDX_SETS, load_idx_set
-from training.data.pixels import in_range
-from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, load_classifier
-from training.evaluation.images import ImageYardstick, RealImages
-from training.evaluation.train_classifier import accuracy, train_classifier
-from training.evaluation.yardstick import Judged
+from latentd.training.data import IdxImages
+from latentd.training.data.idx import IDX_SETS, load_idx_set
+from latentd.training.data.pixels import in_range
+from latentd.training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, load_classifier
+from latentd.training.evaluation.images import ImageYardstick, RealImages
+from latentd.training.evaluation.train_classifier import accuracy, train_classifier
+from latentd.training.evaluation.yardstick import Judged
 
 needs_fashion = pytest.mark.skipif(
     not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS[CLASSIFIED].folders),

@@ -16,10 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from latentd.training.data import ImageFolder
+from latentd.training.data.collection import decode_collection
+from latentd.training.data.source import DataError, DataSource, Progress
 from tests.training.runs import run_of, train
-from training.data import ImageFolder
-from training.data.collection import decode_collection
-from training.data.source import DataError, DataSource, Progress
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import Checkpoint
-from models.directions import Directions
-from models.family import Generator
-from models.outputs import ImageOutput
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.directions import Directions
+from latentd.models.family import Generator
+from latentd.models.outputs import ImageOutput
+from latentd.training.directions.find import find_directions
+from latentd.training.directions.fit import fit, judging
+from latentd.training.directions.measures import MEASURES, Pictures
+from latentd.training.directions.studied import Studied
+from latentd.training.directions.unlabelled import closed_form, components
 from tests import two_stage
 from tests.conftest import image_spec, points_spec, spec_of
-from training.directions.find import find_directions
-from training.directions.fit import fit, judging
-from training.directions.measures import MEASURES, Pictures
-from training.directions.studied import Studied
-from training.directions.unlabelled import closed_form, components
 
 Write = Callable[..., Checkpoint]
 SIDE = 28

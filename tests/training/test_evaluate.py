@@ -9,12 +9,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from models.checkpoint import Checkpoint
+from latentd.models.checkpoint import Checkpoint
+from latentd.training.data.source import DataError
+from latentd.training.evaluation.command import evaluate
+from latentd.training.recipe import load_recipe
+from latentd.training.run import Run, run
 from tests.conftest import points_spec
-from training.data.source import DataError
-from training.evaluation.command import evaluate
-from training.recipe import load_recipe
-from training.run import Run, run
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import IdxImages
-from training.data.idx import IDX_SETS, read_idx
-from training.data.source import DataError, DataSource, Progress
+from latentd.training.data import IdxImages
+from latentd.training.data.idx import IDX_SETS, read_idx
+from latentd.training.data.source import DataError, DataSource, Progress
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

@@ -14,16 +14,16 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoint
-from models.latents import draw_many
-from models.outputs.image import to_pixels
-from models.sampling import generate
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import draw_many
+from latentd.models.outputs.image import to_pixels
+from latentd.models.sampling import generate
+from latentd.training.data.source import DataError
+from latentd.training.evaluation import metrics
+from latentd.training.evaluation.command import evaluate
+from latentd.training.evaluation.inception import load_inception
 from tests.conftest import image_spec, points_spec
 from tests.training.test_idx import empty_places, idx_bytes
-from training.data.source import DataError
-from training.evaluation import metrics
-from training.evaluation.command import evaluate
-from training.evaluation.inception import load_inception
 
 __all__ = ["empty_places"]  # a fixture that holds here too
 TRAIN, TEST = 150, 120

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from latentd.training.folder import OutputError
+from latentd.training.lock import held, is_held
 from tests.training.runs import run_of, train
-from training.folder import OutputError
-from training.lock import held, is_held
 
 LATENTD = Path(sys.executable).with_name("latentd")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

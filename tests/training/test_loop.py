@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.family import Discriminator, Generator
-from models.outputs import PointsOutput
+from latentd.models.family import Discriminator, Generator
+from latentd.models.outputs import PointsOutput
+from latentd.training.adversarial import AdversarialGame
+from latentd.training.data.source import Batch
+from latentd.training.ema import Ema
+from latentd.training.loop import Losses, Player, TrainingDiverged, train
+from latentd.training.objectives import OBJECTIVES, Objective
+from latentd.training.penalties import PENALTIES, Penalty
+from latentd.training.schedule import fading
 from tests.conftest import spec_of
-from training.adversarial import AdversarialGame
-from training.data.source import Batch
-from training.ema import Ema
-from training.loop import Losses, Player, TrainingDiverged, train
-from training.objectives import OBJECTIVES, Objective
-from training.penalties import PENALTIES, Penalty
-from training.schedule import fading
 
 SPEC = spec_of("mlp", PointsOutput(dim=1))
 

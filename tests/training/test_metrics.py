@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from training.evaluation import metrics
+from latentd.training.evaluation import metrics
 
 Features = NDArray[np.float64]
 

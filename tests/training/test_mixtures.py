@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import Mixture
-from training.data.source import DataError, DataSource
-from training.evaluation.yardstick import Judged, MixtureYardstick
+from latentd.training.data import Mixture
+from latentd.training.data.source import DataError, DataSource
+from latentd.training.evaluation.yardstick import Judged, MixtureYardstick
 
 
 def mixture(name: str) -> DataSource:

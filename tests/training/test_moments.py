@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.latents import draw_many
-from models.sampling import generate
+from latentd.models.latents import draw_many
+from latentd.models.sampling import generate
+from latentd.training.data.idx import load_idx_set
 from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
-from training.data.idx import load_idx_set
 
 RING = """
 description = ""

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.checkpoint import Checkpoint
+from latentd.models.checkpoint import Checkpoint
+from latentd.training.assemble import draw_latents
+from latentd.training.lock import held
+from latentd.training.world import World
 from tests.conftest import points_spec
 from tests.training.one_rank import BATCH, play
 from tests.training.test_idx import write_idx
 from tests.training.test_resume import ENCODED, EVERYTHING, IMAGES
-from training.assemble import draw_latents
-from training.lock import held
-from training.world import World
 
 TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from models.spec import ClassCondition
-from training.penalties import PENALTIES
-from training.recipe import FOLDER, RecipeError, load_recipe, recipe_names
+from latentd.models.spec import ClassCondition
+from latentd.training.penalties import PENALTIES
+from latentd.training.recipe import FOLDER, RecipeError, load_recipe, recipe_names
 
 REQUIRED = {
     "gaussian-gan",

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from models.family import Encoder, Generator
-from models.outputs import PointsOutput
-from tests.conftest import spec_of
-from training.data.source import Batch
-from training.ema import Ema
-from training.loop import Losses, Player, TrainingDiverged, train
-from training.reconstruction import (
+from latentd.models.family import Encoder, Generator
+from latentd.models.outputs import PointsOutput
+from latentd.training.data.source import Batch
+from latentd.training.ema import Ema
+from latentd.training.loop import Losses, Player, TrainingDiverged, train
+from latentd.training.reconstruction import (
     PlainAutoencoder,
     ReconstructionGame,
     VariationalAutoencoder,
@@ -23,6 +22,7 @@ from training.reconstruction import (
     surprise,
     whitened,
 )
+from tests.conftest import spec_of
 
 DIM = 3
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from latentd.training.folder import read_moments
+from latentd.training.report import NoRun, write_report
 from tests.training.run_folders import keep_pictures, keep_points, write_run
-from training.folder import read_moments
-from training.report import NoRun, write_report
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from models.checkpoint import Checkpoint
+from latentd.models.checkpoint import Checkpoint
+from latentd.training.loop import Losses, TrainingDiverged
+from latentd.training.run import Run, StoppedEarly, run
+from latentd.training.state import StateError
 from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
-from training.loop import Losses, TrainingDiverged
-from training.run import Run, StoppedEarly, run
-from training.state import StateError
 
 
 def stop_at(what: Run, step: int) -> None:
@@ -156,7 +156,7 @@ def test_a_full_disk_costs_no_state_and_is_said(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("training.state.replacing", full)
+        patched.setattr("latentd.training.state.replacing", full)
         stop_at(what, 9)
     assert "the state of step 9 was not saved: [Errno 28] No space left on device" in caplog.text
     with caplog.at_level(logging.INFO):

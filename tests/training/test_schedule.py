@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.schedule import schedule
+from latentd.training.schedule import schedule
 
 
 def test_constant_by_default() -> None:

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint
-from models.latents import draw_many
-from models.sampling import generate
-from models.spec import ClassCondition
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import draw_many
+from latentd.models.sampling import generate
+from latentd.models.spec import ClassCondition
+from latentd.training.data.source import DataError
+from latentd.training.loop import Losses, TrainingDiverged
+from latentd.training.memory import OutOfMemory
+from latentd.training.run import StoppedEarly, run
 from tests.training.runs import run_of, train
 from tests.training.test_collections import as_folder, fill_with_images
 from tests.training.test_idx import write_idx
-from training.data.source import DataError
-from training.loop import Losses, TrainingDiverged
-from training.memory import OutOfMemory
-from training.run import StoppedEarly, run
 
 
 @pytest.fixture(autouse=True)

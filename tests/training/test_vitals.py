@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.clusters import Clusters
-from training.data.points import MixtureSource
-from training.data.source import Batch
-from training.vitals import Nurse
+from latentd.training.clusters import Clusters
+from latentd.training.data.points import MixtureSource
+from latentd.training.data.source import Batch
+from latentd.training.vitals import Nurse
 
 
 def draw(count: int, seed: int) -> Tensor:

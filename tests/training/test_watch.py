@@ -16,20 +16,20 @@ import torch
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from models.checkpoint import Checkpoint, write_checkpoint
-from models.latents import draw_many
-from models.sampling import generate
-from models.surface import Surface
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.latents import draw_many
+from latentd.models.sampling import generate
+from latentd.models.surface import Surface
+from latentd.training.assemble import assemble
+from latentd.training.data.idx import IDX_SETS
+from latentd.training.data.source import Progress
+from latentd.training.folder import RunFolder, pictures, read_facts, read_moments
+from latentd.training.keep import Keeper, Reached
+from latentd.training.loop import Game, Losses, TrainingDiverged
+from latentd.training.run import StoppedEarly, run
+from latentd.training.watch import Judgement, Watch
 from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
-from training.assemble import assemble
-from training.data.idx import IDX_SETS
-from training.data.source import Progress
-from training.folder import RunFolder, pictures, read_facts, read_moments
-from training.keep import Keeper, Reached
-from training.loop import Game, Losses, TrainingDiverged
-from training.run import StoppedEarly, run
-from training.watch import Judgement, Watch
 
 
 def moments(folder: Path, kind: str) -> dict[int, Any]:
@@ -275,7 +275,7 @@ def test_a_run_that_is_stopped_before_its_first_step_says_so(tmp_path: Path, mon
         signal.raise_signal(signal.SIGINT)
         return assemble(*parts)
 
-    monkeypatch.setattr("training.run.assemble", assemble_and_press)
+    monkeypatch.setattr("latentd.training.run.assemble", assemble_and_press)
     with pytest.raises(StoppedEarly):
         run(run_of("ring-gan", tmp_path, "steps=40"), lambda _: None, lambda *_: None)
     facts = read_facts(tmp_path)

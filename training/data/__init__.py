@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from training.data.images import IdxImages, ImageFolder
-from training.data.points import Mixture
+from latentd.training.data.images import IdxImages, ImageFolder
+from latentd.training.data.points import Mixture
 
 DataConfig = Annotated[Mixture | IdxImages | ImageFolder, Field(discriminator="name")]
 

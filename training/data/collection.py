@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from models.files import printable, replacing
-from training.data.cache import cache_folder
-from training.data.decode import decode_square
-from training.data.entries import Collection, Entry, Folder, Zip, suffixes
-from training.data.shards import Parquet, WebDataset
-from training.data.source import DataError, OnProgress, Progress
+from latentd.models.files import printable, replacing
+from latentd.training.data.cache import cache_folder
+from latentd.training.data.decode import decode_square
+from latentd.training.data.entries import Collection, Entry, Folder, Zip, suffixes
+from latentd.training.data.shards import Parquet, WebDataset
+from latentd.training.data.source import DataError, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import urllib.request
 import zlib
 from pathlib import Path
 
-from models.files import replacing
-from training.data.source import DataError, OnProgress, Progress
+from latentd.models.files import replacing
+from latentd.training.data.source import DataError, OnProgress, Progress
 
 _CHUNK = 256 * 1024
 _TIMEOUT_SECONDS = 30

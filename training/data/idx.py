@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.cache import cache_folder
-from training.data.download import download
-from training.data.source import DataError, OnProgress
+from latentd.training.data.cache import cache_folder
+from latentd.training.data.download import download
+from latentd.training.data.source import DataError, OnProgress
 
 Split = Literal["train", "test"]
 

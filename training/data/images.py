@@ -10,16 +10,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.checkpoint import DataCard
-from models.outputs import ImageOutput, Output
-from training.data.collection import DecodedImages, decode_collection
-from training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
-from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
-from training.evaluation.classifier import CLASSIFIED, SEEN, load_classifier
-from training.evaluation.features import LoadNetwork
-from training.evaluation.images import ImageYardstick, RealImages
-from training.evaluation.yardstick import Yardstick
-from training.randomness import generator_for
+from latentd.models.checkpoint import DataCard
+from latentd.models.outputs import ImageOutput, Output
+from latentd.training.data.collection import DecodedImages, decode_collection
+from latentd.training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
+from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
+from latentd.training.evaluation.classifier import CLASSIFIED, SEEN, load_classifier
+from latentd.training.evaluation.features import LoadNetwork
+from latentd.training.evaluation.images import ImageYardstick, RealImages
+from latentd.training.evaluation.yardstick import Yardstick
+from latentd.training.randomness import generator_for
 
 _HELD_OUT = 12
 """One of so many training images is not learnt from."""

@@ -14,12 +14,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.checkpoint import DataCard
-from models.outputs import Output, PointsOutput
-from training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
-from training.evaluation.features import LoadNetwork
-from training.evaluation.yardstick import MixtureYardstick, Yardstick
-from training.randomness import generator_for
+from latentd.models.checkpoint import DataCard
+from latentd.models.outputs import Output, PointsOutput
+from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
+from latentd.training.evaluation.features import LoadNetwork
+from latentd.training.evaluation.yardstick import MixtureYardstick, Yardstick
+from latentd.training.randomness import generator_for
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from training.data.entries import LARGEST, Collection, Entry, is_hidden, is_image
-from training.data.source import DataError
+from latentd.training.data.entries import LARGEST, Collection, Entry, is_hidden, is_image
+from latentd.training.data.source import DataError
 
 _TAR_MAGIC = slice(257, 262)
 _TAR_END = 1024

@@ -10,10 +10,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from models.checkpoint import DataCard
-from models.outputs import Output
-from training.evaluation.features import LoadNetwork
-from training.evaluation.yardstick import Yardstick
+from latentd.models.checkpoint import DataCard
+from latentd.models.outputs import Output
+from latentd.training.evaluation.features import LoadNetwork
+from latentd.training.evaluation.yardstick import Yardstick
 
 
 class DataError(Exception):

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint
-from models.directions import DirectionCard, Directions, DirectionsCard, space_of
-from models.outputs import ImageOutput
-from models.travel import Vector
-from training.data.idx import IDX_SETS
-from training.directions.fit import fit, judging
-from training.directions.measures import MEASURES, Pictures
-from training.directions.preview import Strips
-from training.directions.studied import Studied, Wide
-from training.directions.unlabelled import closed_form, components
-from training.evaluation.classifier import CLASSIFIED, Classifier, load_classifier
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.directions import DirectionCard, Directions, DirectionsCard, space_of
+from latentd.models.outputs import ImageOutput
+from latentd.models.travel import Vector
+from latentd.training.data.idx import IDX_SETS
+from latentd.training.directions.fit import fit, judging
+from latentd.training.directions.measures import MEASURES, Pictures
+from latentd.training.directions.preview import Strips
+from latentd.training.directions.studied import Studied, Wide
+from latentd.training.directions.unlabelled import closed_form, components
+from latentd.training.evaluation.classifier import CLASSIFIED, Classifier, load_classifier
 
 _LEAST_R_SQUARED = 0.2
 _LEAST_REACHED = 0.5

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from models.outputs.base import Samples
-from training.directions.studied import Wide
+from latentd.models.outputs.base import Samples
+from latentd.training.directions.studied import Wide
 
 _CORNER = 3
 _DARK = 0.1

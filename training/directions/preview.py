@@ -5,10 +5,10 @@ import base64
 import numpy as np
 import torch
 
-from models.family import Generator
-from models.outputs import ImageOutput
-from models.travel import Vector
-from training.directions.studied import Studied
+from latentd.models.family import Generator
+from latentd.models.outputs import ImageOutput
+from latentd.models.travel import Vector
+from latentd.training.directions.studied import Studied
 
 FRAMES = 7
 _MOST_ROWS, _MOST_PIXELS = 3, 2**15

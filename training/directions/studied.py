@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.directions import moved, space_of
-from models.family import Generator, TwoStageGenerator
-from models.latents import draw_many, truncate
-from models.outputs.base import Samples
-from models.sampling import Rows, forward_all, stages
-from models.travel import Vector
+from latentd.models.directions import moved, space_of
+from latentd.models.family import Generator, TwoStageGenerator
+from latentd.models.latents import draw_many, truncate
+from latentd.models.outputs.base import Samples
+from latentd.models.sampling import Rows, forward_all, stages
+from latentd.models.travel import Vector
 
 Wide = NDArray[np.float64]
 

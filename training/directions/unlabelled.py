@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.sampling import Rows, forward_all
-from training.directions.studied import Studied, Wide
+from latentd.models.sampling import Rows, forward_all
+from latentd.training.directions.studied import Studied, Wide
 
 _MOST_STUDIED = 1024
 """Latents whose activations are kept: so many by as many are compared."""

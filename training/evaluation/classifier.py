@@ -1,7 +1,7 @@
 """The embedded feature network: a small classifier of grey images of 28 x 28 pixels, trained on Fashion-MNIST.
 
 Its features are what figures are measured on where Inception's weights are not at hand; its classes are what generated
-garments are counted by. `python -m training.evaluation.train_classifier` trained the one that is shipped.
+garments are counted by. `python -m latentd.training.evaluation.train_classifier` trained the one that is shipped.
 """
 
 from importlib.resources import files
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from training.evaluation.features import FeatureNetwork
+from latentd.training.evaluation.features import FeatureNetwork
 
 CLASSIFIED = "fashion-mnist"
 """The data set whose classes it knows."""

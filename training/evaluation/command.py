@@ -8,14 +8,14 @@ import click
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from models.checkpoint import Checkpoint, write_checkpoint
-from training.data import DataConfig
-from training.data.source import DataError, DataSettings, Progress
-from training.evaluation.evaluate import Figure, judge, noted, sets
-from training.evaluation.inception import load_inception
-from training.folder import OutputError
-from training.progress import Display
-from training.tables import print_table
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.training.data import DataConfig
+from latentd.training.data.source import DataError, DataSettings, Progress
+from latentd.training.evaluation.evaluate import Figure, judge, noted, sets
+from latentd.training.evaluation.inception import load_inception
+from latentd.training.folder import OutputError
+from latentd.training.progress import Display
+from latentd.training.tables import print_table
 
 
 @click.command()

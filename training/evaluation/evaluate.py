@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from models.checkpoint import Card
-from models.family import Generator
-from models.latents import draw_many
-from models.sampling import generate
-from training.data.source import OnProgress, Progress
-from training.evaluation.yardstick import Judged, Yardstick
+from latentd.models.checkpoint import Card
+from latentd.models.family import Generator
+from latentd.models.latents import draw_many
+from latentd.models.sampling import generate
+from latentd.training.data.source import OnProgress, Progress
+from latentd.training.evaluation.yardstick import Judged, Yardstick
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.data.pixels import in_range
-from training.evaluation import metrics
-from training.evaluation.classifier import Classifier
-from training.evaluation.features import FeatureNetwork
-from training.evaluation.yardstick import Judged, Yardstick
+from latentd.training.data.pixels import in_range
+from latentd.training.evaluation import metrics
+from latentd.training.evaluation.classifier import Classifier
+from latentd.training.evaluation.features import FeatureNetwork
+from latentd.training.evaluation.yardstick import Judged, Yardstick
 
 _ROWS = 10_000
 """Training images that are numbers at a time."""

@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.files import replacing
-from models.hardware import choose_device
-from models.outputs.image import to_pixels
-from training.data.cache import cache_folder
-from training.data.source import DataError, OnProgress, Progress
-from training.evaluation.features import FeatureNetwork
+from latentd.models.files import replacing
+from latentd.models.hardware import choose_device
+from latentd.models.outputs.image import to_pixels
+from latentd.training.data.cache import cache_folder
+from latentd.training.data.source import DataError, OnProgress, Progress
+from latentd.training.evaluation.features import FeatureNetwork
 
 logger = logging.getLogger(__name__)
 

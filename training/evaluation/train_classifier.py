@@ -1,4 +1,4 @@
-"""`python -m training.evaluation.train_classifier`: makes the embedded feature network."""
+"""`python -m latentd.training.evaluation.train_classifier`: makes the embedded feature network."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,13 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models.files import replacing
-from training.augment import flip, translate
-from training.data.idx import load_idx_set
-from training.data.pixels import in_range
-from training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier
-from training.randomness import generator_for, seed_default, seed_for
-from training.schedule import schedule
+from latentd.models.files import replacing
+from latentd.training.augment import flip, translate
+from latentd.training.data.idx import load_idx_set
+from latentd.training.data.pixels import in_range
+from latentd.training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier
+from latentd.training.randomness import generator_for, seed_default, seed_for
+from latentd.training.schedule import schedule
 
 
 def train_classifier(images: Tensor, labels: Tensor, epochs: int, seed: int, batch_size: int = 128) -> Classifier:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.evaluation import metrics
+from latentd.training.evaluation import metrics
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 from PIL import Image
 
-from models.files import printable, replacing
-from training.folder import NEAREST, pictures, step_of
-from training.report.record import Record, finite
-from training.report.words import words_for
+from latentd.models.files import printable, replacing
+from latentd.training.folder import NEAREST, pictures, step_of
+from latentd.training.report.record import Record, finite
+from latentd.training.report.words import words_for
 
 _REPORT = "report.html"
 _FILES = Path(__file__).parent

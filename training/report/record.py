@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from training.folder import read_facts, read_moments
-from training.lock import is_held
+from latentd.training.folder import read_facts, read_moments
+from latentd.training.lock import is_held
 
 
 class NoRun(Exception):

@@ -7,14 +7,14 @@ import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import nn
 
-from models.families import build_discriminator
-from models.family import Discriminator
-from models.outputs import ImageOutput
-from models.spec import GeneratorSpec
-from training.augment import VIEWS
-from training.objectives import OBJECTIVES, Objective
-from training.penalties import IMAGES_ONLY, PENALTIES, Penalty
-from training.settings.base import LearningRate, LearntRecipe, NetworkTable, Table, known
+from latentd.models.families import build_discriminator
+from latentd.models.family import Discriminator
+from latentd.models.outputs import ImageOutput
+from latentd.models.spec import GeneratorSpec
+from latentd.training.augment import VIEWS
+from latentd.training.objectives import OBJECTIVES, Objective
+from latentd.training.penalties import IMAGES_ONLY, PENALTIES, Penalty
+from latentd.training.settings.base import LearningRate, LearntRecipe, NetworkTable, Table, known
 
 
 class PenaltyTable(Table):

@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 from torch import nn
 
-from models.families import build_encoder
-from models.family import Encoder, Generator
-from models.spec import GeneratorSpec
-from training.loop import Precision
-from training.reconstruction import Autoencoder, PlainAutoencoder, VariationalAutoencoder
-from training.settings.base import LearningRate, LearntRecipe, NetworkTable
+from latentd.models.families import build_encoder
+from latentd.models.family import Encoder, Generator
+from latentd.models.spec import GeneratorSpec
+from latentd.training.loop import Precision
+from latentd.training.reconstruction import Autoencoder, PlainAutoencoder, VariationalAutoencoder
+from latentd.training.settings.base import LearningRate, LearntRecipe, NetworkTable
 
 
 class EncodedRecipe(LearntRecipe):

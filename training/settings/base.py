@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from torch import nn
 
-from models.families import build_generator, family_called
-from models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
-from training.data import DataConfig
-from training.schedule import Decay
+from latentd.models.families import build_generator, family_called
+from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
+from latentd.training.data import DataConfig
+from latentd.training.schedule import Decay
 
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]

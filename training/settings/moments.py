@@ -6,10 +6,10 @@ from typing import Self
 from pydantic import model_validator
 from torch import nn
 
-from models.families import build_generator
-from models.family import FittedGenerator
-from models.spec import GeneratorSpec
-from training.settings.base import Recipe
+from latentd.models.families import build_generator
+from latentd.models.family import FittedGenerator
+from latentd.models.spec import GeneratorSpec
+from latentd.training.settings.base import Recipe
 
 
 class MomentsRecipe(Recipe):
