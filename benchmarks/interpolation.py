@@ -21,10 +21,10 @@ from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import core_count, keep_freed_memory
+from latentd.models.interpolation import Path
 from latentd.models.latents import draw
 from latentd.models.outputs.animation import Projection, animate
-from latentd.models.sampling import Rows, forward, generate
-from latentd.models.travel import Path
+from latentd.models.sampling import StageInput, forward, generate
 from latentd.service.settings import SHIPPED
 
 _FRAMES = 240
@@ -47,9 +47,9 @@ def in_process() -> Callable[[], bytes]:
     path = Path(len(_SEEDS), _FRAMES // len(_SEEDS) + 1, loop=True)
 
     def film() -> bytes:
-        rows = Rows(path.along(keyframes, "slerp"), None)
+        rows = StageInput(path.along(keyframes, "slerp"), None)
         parts = [forward(generator, rows[i : i + _BATCH], _BATCH) for i in range(0, len(rows), _BATCH)]
-        return animate(output.draw(output.sketch(np.concatenate(parts))), "mp4", Projection(24), "{}")
+        return animate(output.frames(output.frame_data(np.concatenate(parts))), "mp4", Projection(24), "{}")
 
     generate(generator, keyframes, [None] * len(_SEEDS))
     return film

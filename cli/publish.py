@@ -9,7 +9,7 @@ import click
 from bentoml.exceptions import BentoMLException
 
 from latentd.models.checkpoint import RESERVED, Checkpoint
-from latentd.models.companions import beside
+from latentd.models.sidecars import beside
 
 
 @click.command()

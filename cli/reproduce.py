@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from latentd.models.outputs.animation import MEDIA_TYPES
 from latentd.models.outputs.image import ImageOutput
-from latentd.models.outputs.tags import read_tag
+from latentd.models.outputs.metadata import read_metadata
 
 _TIMEOUT_SECONDS = 600.0
 _FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
@@ -87,7 +87,7 @@ def reproduce(file: Path, url: str) -> None:
 
 
 def _read(content: bytes, file: Path) -> Recipe:
-    text = read_tag(content)
+    text = read_metadata(content)
     if text is None:
         raise click.ClickException(
             f"{file} does not say how it was made, or is damaged; "

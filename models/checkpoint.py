@@ -30,7 +30,7 @@ from latentd.models.validation import first_problem
 
 SUFFIX = ".safetensors"
 RESERVED = (".directions", ".surface")
-"""What no model's name ends in: files beside a checkpoint are called so (models/companions.py)."""
+"""What no model's name ends in: files beside a checkpoint are called so (models/sidecars.py)."""
 CARD_KEY = "latentd.card"
 VERSION_KEY = "latentd.version"
 Shapes = Mapping[str, tuple[torch.Size, torch.dtype]]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from latentd.models.checkpoint import VERSION_KEY, CheckpointError, Shapes, version_of
-from latentd.models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
+from latentd.models.interpolation import Vector
+from latentd.models.sidecars import SidecarCard, beside, read_sidecar, require_made_for, write_sidecar
 from latentd.models.spec import GeneratorSpec
-from latentd.models.travel import Vector
 
 ENDING = ".directions"
 MAX_DIRECTIONS = 64
@@ -45,7 +45,7 @@ class DirectionCard(BaseModel):
     """A PNG in base64: a row a seed, seven samples from -range to +range; None where samples are no pictures."""
 
 
-class DirectionsCard(CompanionCard):
+class DirectionsCard(SidecarCard):
     """All directions of a model; `samples` and `seed` are what they were found with."""
 
     space: Literal["z", "w"]
@@ -94,7 +94,7 @@ class Directions:
         CheckpointError where it cannot be used, or was found for another version.
         """
         path = beside(checkpoint, ENDING)
-        card, tensors, written_version = read_companion(path, DirectionsCard, _shapes)
+        card, tensors, written_version = read_sidecar(path, DirectionsCard, _shapes)
         require_made_for(path, card, version, "find them anew with latentd directions")
         if (card.space, card.dim) != space_of(spec):
             raise CheckpointError(f"{path.name}: its directions are not in the latent space of {checkpoint.name}")
@@ -107,7 +107,7 @@ class Directions:
         """Write them beside `checkpoint`, atomically, and return where; CheckpointError where they are not finite."""
         path = beside(checkpoint, ENDING)
         tensors = {name: torch.from_numpy(vector) for name, vector in self.vectors.items()}
-        write_companion(path, self.card, tensors, **{VERSION_KEY: self.version})
+        write_sidecar(path, self.card, tensors, **{VERSION_KEY: self.version})
         return path
 
 

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 _FEWEST_ROWS = 4
 
 
-class BatchFreeLinear(nn.Linear):
+class BatchInvariantLinear(nn.Linear):
     """A linear layer whose rows do not depend on how few there are.
 
     For fewer than four rows matrix libraries take other kernels, which round differently; such batches are padded with
@@ -60,7 +60,7 @@ class MinibatchStd(nn.Module):
         return torch.cat([x, of_each.expand(-1, 1, *x.shape[2:])], dim=1)
 
 
-def limited(layer: nn.Module, norm: str) -> nn.Module:
+def maybe_spectral_norm(layer: nn.Module, norm: str) -> nn.Module:
     """`layer` with its largest singular value held at 1 where `norm` is spectral.
 
     Miyato et al. 2018, https://arxiv.org/abs/1802.05957, algorithm 1.

@@ -23,7 +23,7 @@ REFERENCE_SIZE = 16
 
 
 @dataclass(frozen=True)
-class Rows:
+class StageInput:
     """What a stage is called with, a row a sample, all float32."""
 
     latents: NDArray[np.float32]
@@ -87,7 +87,7 @@ def stages(generator: Generator) -> list[nn.Module]:
 
 
 @torch.inference_mode()
-def forward(stage: nn.Module, rows: Rows, size: int) -> NDArray[np.float32]:
+def forward(stage: nn.Module, rows: StageInput, size: int) -> NDArray[np.float32]:
     """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → what `stage` gives [n, …]."""
     torch.get_num_threads()  # a new thread has the number that was set, and rounds as others do, once it has asked
     device = next(stage.parameters()).device
@@ -96,7 +96,7 @@ def forward(stage: nn.Module, rows: Rows, size: int) -> NDArray[np.float32]:
     return values
 
 
-def forward_all(stage: nn.Module, rows: Rows) -> NDArray[np.float32]:
+def forward_all(stage: nn.Module, rows: StageInput) -> NDArray[np.float32]:
     """Any number of `rows` ≥ 1 in passes of REFERENCE_SIZE."""
     starts = range(0, len(rows), REFERENCE_SIZE)
     return np.concatenate([forward(stage, rows[i : i + REFERENCE_SIZE], REFERENCE_SIZE) for i in starts])
@@ -108,7 +108,7 @@ def generate(generator: Generator, latents: Latents, labels: Sequence[int | None
     `truncation`: ψ, of w where the generator has it, else of z.
     """
     if not isinstance(generator, TwoStageGenerator):
-        return forward_all(generator, Rows.of(generator.spec, truncate(latents, truncation), labels))
+        return forward_all(generator, StageInput.of(generator.spec, truncate(latents, truncation), labels))
     mapping, synthesis = stages(generator)
-    w = forward_all(mapping, Rows.of(generator.spec, latents, labels))  # [N, layers, dim]
-    return forward_all(synthesis, Rows(truncate(w, truncation, generator.mean_w.cpu().numpy()), None))
+    w = forward_all(mapping, StageInput.of(generator.spec, latents, labels))  # [N, layers, dim]
+    return forward_all(synthesis, StageInput(truncate(w, truncation, generator.mean_w.cpu().numpy()), None))

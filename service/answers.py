@@ -9,7 +9,7 @@ import orjson
 
 from latentd.models.outputs.animation import animate
 from latentd.models.outputs.base import OutputKind, Samples, encode_npy
-from latentd.models.outputs.tags import tag
+from latentd.models.outputs.metadata import embed_metadata
 from latentd.service.engine.fair_queue import Encode
 from latentd.service.naming import answer_name, sample_name
 from latentd.service.plans.plan import Plan
@@ -28,7 +28,7 @@ def encoder(plan: Plan) -> Encode:
 
 @cache
 def _sketches(output: OutputKind) -> Encode:
-    return output.sketch
+    return output.frame_data
 
 
 @cache
@@ -48,7 +48,7 @@ def assemble(points: Points, results: list[Any]) -> bytes:
     plan = points.plan
     shape = plan.shape
     if shape.envelope == "single":
-        return tag(results[0], shape.format, sample_name(points, 0))
+        return embed_metadata(results[0], shape.format, sample_name(points, 0))
     if shape.envelope == "json":
         return _json_head(plan) + b",".join(entry(points, index, file) for index, file in enumerate(results)) + b"]}"
     if shape.envelope == "rows":
@@ -62,8 +62,8 @@ def whole_file(plan: Plan, results: list[Any]) -> bytes:
     """A grid or an animation, of what `encoder` made of each sample."""
     output, shape = plan.spec.output, plan.shape
     if plan.projection is not None:
-        return animate(output.draw(results), shape.format, plan.projection, answer_name(plan))
-    return tag(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
+        return animate(output.frames(results), shape.format, plan.projection, answer_name(plan))
+    return embed_metadata(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
 
 
 def entry(points: Points, index: int, file: bytes) -> bytes:
@@ -72,7 +72,7 @@ def entry(points: Points, index: int, file: bytes) -> bytes:
     facts: dict[str, Any] = {"index": index, "seed": points.seed(index)} | points.plan.move.facts(index)
     if (label := points.label(index)) is not None:
         facts["label"] = label
-    return _with_data(facts, tag(file, encoding, sample_name(points, index)), encoding)
+    return _with_data(facts, embed_metadata(file, encoding, sample_name(points, index)), encoding)
 
 
 def whole_entry(points: Points, file: bytes) -> bytes:

@@ -3,9 +3,9 @@
 import base64
 import hashlib
 
-from latentd.models.naming import Name, in_ascii, maker_name
-from latentd.models.naming import sample_name as name_of
-from latentd.models.travel import Vector
+from latentd.models.interpolation import Vector
+from latentd.models.provenance import Name, in_ascii, producer
+from latentd.models.provenance import sample_name as name_of
 from latentd.service.plans.plan import Plan
 from latentd.service.points import Points
 
@@ -45,7 +45,7 @@ def sample_name(points: Points, index: int) -> str:
 
 
 def _maker(plan: Plan) -> Name:
-    return maker_name(plan.model.name, plan.model.version, plan.model.fingerprint_id)
+    return producer(plan.model.name, plan.model.version, plan.model.fingerprint_id)
 
 
 def _as_base64(latent: Vector) -> str:

@@ -146,7 +146,7 @@ def _of_models() -> _Schema:
         ),
         **facts(
             "/models/{name}/surface",
-            "Surface",
+            "DecisionSurface",
             "what the discriminator of a model of 2-D points thought",
             _OF_A_MODEL,
         ),
@@ -298,7 +298,7 @@ def _answers() -> _Schema:
                 "directions": {"type": "array", "items": direction},
             }
         ),
-        "Surface": _object(
+        "DecisionSurface": _object(
             {
                 **dict.fromkeys(("model", "version"), _TEXT),
                 "extent": row | {"minItems": 4, "maxItems": 4},

@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from latentd.models.sampling import Rows
+from latentd.models.sampling import StageInput
 from latentd.service.engine import Engine, Replica
 from latentd.service.engine.fair_queue import Encode
 
 PIECE = 16
-"""Rows that are queued together; the engine joins pieces to larger batches."""
+"""StageInput that are queued together; the engine joins pieces to larger batches."""
 _PIECES_AHEAD = 8
 """Enough to keep a device busy; so many are in memory at a time."""
 _WAIT_SECONDS = 0.02
@@ -20,7 +20,7 @@ Finish = Callable[[int, list[Any]], Any]
 
 
 async def in_order(
-    engine: Engine, replica: Replica, rows: Rows, encode: Encode, finish: Finish
+    engine: Engine, replica: Replica, rows: StageInput, encode: Encode, finish: Finish
 ) -> AsyncGenerator[Any, None]:
     """What `finish` makes, on a thread, of each piece's first index and results.
 
@@ -46,7 +46,7 @@ async def in_order(
             future.cancel()
 
 
-async def gathered(engine: Engine, replica: Replica, rows: Rows, encode: Encode) -> list[Any]:
+async def gathered(engine: Engine, replica: Replica, rows: StageInput, encode: Encode) -> list[Any]:
     """All results, in order."""
     results: list[Any] = []
     async with aclosing(in_order(engine, replica, rows, encode, lambda _, piece: piece)) as pieces:

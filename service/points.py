@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from latentd.models.interpolation import NoDirectionError, Vector
 from latentd.models.latents import Latents, draw, truncate
-from latentd.models.sampling import Rows
-from latentd.models.travel import NoDirectionError, Vector
+from latentd.models.sampling import StageInput
 from latentd.service.catalog import Deployment
 from latentd.service.engine import Engine
 from latentd.service.errors import invalid
@@ -27,7 +27,7 @@ class Points:
     plan: Plan
     classes: Sequence[Class | None]
     """Each source's."""
-    rows: Rows
+    rows: StageInput
     """For the synthesis."""
     latents: Latents | None
     """[N, dim], before truncation; None where samples were placed in w."""
@@ -73,12 +73,14 @@ async def lay_out(plan: Plan, deployment: Deployment, engine: Engine) -> Points:
     else:
         latents, classes, shares = await asyncio.to_thread(_draw, plan)
     if deployment.mapping is None:
-        return Points(plan, classes, Rows(_shifted(plan, truncate(latents, plan.truncation)), shares), latents, shares)
-    w = np.stack(await gathered(engine, deployment.mapping, Rows(latents, shares), list))  # [N, layers, dim]
+        return Points(
+            plan, classes, StageInput(_shifted(plan, truncate(latents, plan.truncation)), shares), latents, shares
+        )
+    w = np.stack(await gathered(engine, deployment.mapping, StageInput(latents, shares), list))  # [N, layers, dim]
     w = truncate(w, plan.truncation, deployment.mean_w)
     if plan.space == "z":
-        return Points(plan, classes, Rows(_shifted(plan, w), None), latents, shares)
-    return Points(plan, classes, Rows(_shifted(plan, _placed(plan, w)), None), None, None)
+        return Points(plan, classes, StageInput(_shifted(plan, w), None), latents, shares)
+    return Points(plan, classes, StageInput(_shifted(plan, _placed(plan, w)), None), None, None)
 
 
 def _draw(plan: Plan) -> tuple[Latents, list[Class | None], Places | None]:

@@ -75,12 +75,12 @@ class Job:
                     yield frame
 
     async def _sketched(self) -> AsyncGenerator[bytes]:
-        total, sketches = self.points.plan.num_samples, []
+        total, frame_data = self.points.plan.num_samples, []
         async with aclosing(self._in_order(lambda _, results: results)) as pieces:
             async for piece in pieces:
-                sketches += piece
-                yield _event("progress", {"done": len(sketches), "total": total})
-        film = await _film(_animation_event, self.points, sketches)
+                frame_data += piece
+                yield _event("progress", {"done": len(frame_data), "total": total})
+        film = await _film(_animation_event, self.points, frame_data)
         self.samples_left = 0
         yield film
 
@@ -131,8 +131,8 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
     return _raw_event(name, orjson.dumps(data))
 
 
-def _animation_event(points: Points, sketches: list[Any]) -> bytes:
-    return _raw_event("animation", whole_entry(points, whole_file(points.plan, sketches)))
+def _animation_event(points: Points, frame_data: list[Any]) -> bytes:
+    return _raw_event("animation", whole_entry(points, whole_file(points.plan, frame_data)))
 
 
 def _raw_event(name: str, data: bytes) -> bytes:

@@ -34,7 +34,7 @@ class Clusters:
 
 
 def _spread(real: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """Rows of `real`, each drawn with a chance in proportion to its squared distance from those before it."""
+    """StageInput of `real`, each drawn with a chance in proportion to its squared distance from those before it."""
     chosen = real[torch.randint(len(real), (1,), generator=random)]
     nearest = torch.cdist(real, chosen).square().squeeze(1)
     for _ in range(count - 1):

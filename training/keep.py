@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from latentd.models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
-from latentd.models.companions import beside
+from latentd.models.decision_surface import ENDING, DecisionSurface
 from latentd.models.family import Generator
-from latentd.models.surface import ENDING, Surface
+from latentd.models.sidecars import beside
 from latentd.training.folder import OutputError
 from latentd.training.watch import Judgement
 
@@ -42,7 +42,9 @@ class Keeper:
         self._best: Judgement | None = None
         self._version = ""
 
-    def judged(self, generator: Generator, judgement: Judgement, now: Reached, surface: Surface | None = None) -> None:
+    def judged(
+        self, generator: Generator, judgement: Judgement, now: Reached, surface: DecisionSurface | None = None
+    ) -> None:
         """Keep `generator`, and its discriminator's `surface`, if no better one was judged before.
 
         Raises OSError where it cannot be written.
@@ -54,7 +56,9 @@ class Keeper:
             self._version = self._write(self._best_path, generator, now, surface).version
             self._best = judgement
 
-    def last(self, generator: Generator, now: Reached, planned: int, surface: Surface | None = None) -> Checkpoint:
+    def last(
+        self, generator: Generator, now: Reached, planned: int, surface: DecisionSurface | None = None
+    ) -> Checkpoint:
         """Keep the generator that a run of `planned` steps ended with, at that step or stopped before, and `surface`.
 
         Raises OutputError where it cannot be written.
@@ -99,9 +103,9 @@ class Keeper:
         if best.name != self._best_path.stem:
             write_checkpoint(self._best_path, best.card, best.tensors)
             with suppress(CheckpointError):  # it had none
-                Surface.read(self._path, best.version).write(self._best_path, best.version)
+                DecisionSurface.read(self._path, best.version).write(self._best_path, best.version)
 
-    def _write(self, path: Path, generator: Generator, now: Reached, surface: Surface | None) -> Checkpoint:
+    def _write(self, path: Path, generator: Generator, now: Reached, surface: DecisionSurface | None) -> Checkpoint:
         facts: dict[str, object] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "steps": now.step,
@@ -125,7 +129,7 @@ class Keeper:
         return self._path.with_stem(f"{self._path.stem}-step{now.step}") if further else self._path
 
 
-def _keep_beside(path: Path, version: str, surface: Surface | None) -> None:
+def _keep_beside(path: Path, version: str, surface: DecisionSurface | None) -> None:
     """The surface of a generator that is kept; it is an ornament, which costs no generator."""
     try:
         if surface is None:

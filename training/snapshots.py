@@ -5,9 +5,9 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.family import Generator
 from latentd.models.outputs import ImageOutput
-from latentd.models.surface import Surface
 from latentd.training.data.source import Batch
 from latentd.training.evaluation.evaluate import samples_of
 from latentd.training.evaluation.yardstick import Yardstick
@@ -39,7 +39,7 @@ def snapshot_of(game: Game, reach: float) -> tuple[bytes, str]:
 
 
 @torch.no_grad()
-def surface_of(game: Game, reach: float) -> Surface | None:
+def surface_of(game: Game, reach: float) -> DecisionSurface | None:
     """The discriminator's logits on [-reach, reach]²; None without one, or where samples are no points of the plane."""
     generator = game.ema.generator
     if generator.spec.output.shape != _PLANE:
@@ -50,7 +50,7 @@ def surface_of(game: Game, reach: float) -> Surface | None:
     logits = game.logits(Batch(mesh))
     if logits is None or len(logits) != len(mesh):
         return None
-    return Surface(logits.view(_MESH, _MESH), (-reach, reach, -reach, reach))
+    return DecisionSurface(logits.view(_MESH, _MESH), (-reach, reach, -reach, reach))
 
 
 def nearest_training(generator: Generator, yardstick: Yardstick) -> tuple[bytes, dict[str, JsonValue]] | None:

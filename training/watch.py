@@ -8,7 +8,7 @@ from statistics import fmean
 
 import torch
 
-from latentd.models.surface import Surface
+from latentd.models.decision_surface import DecisionSurface
 from latentd.training.alarm import Alarm
 from latentd.training.assemble import draw_latents
 from latentd.training.data.source import Batch, DataSource, OnProgress, Progress
@@ -101,7 +101,7 @@ class Watch:
             self._folder.note(*self._heard, "losses", _means(self._losses))
             self._losses.clear()
 
-    def surface(self) -> Surface | None:
+    def surface(self) -> DecisionSurface | None:
         """The discriminator's, as far as the data goes and a little more; None where there is none, or none finite."""
         surface = surface_of(self._game, self._examined.reach)
         return surface if surface and surface.logits.isfinite().all() else None

@@ -8,7 +8,7 @@ import torch
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import keep_freed_memory
 from latentd.models.latents import draw_many
-from latentd.models.sampling import Rows, forward
+from latentd.models.sampling import StageInput, forward
 from latentd.service.settings import SHIPPED
 
 MODEL = "fashion-dcgan"
@@ -24,7 +24,7 @@ class Work:
     def draw(self, seeds: list[int]) -> list[str]:
         """A PNG a seed, computed in one forward pass."""
         spec = self._generator.spec
-        samples = forward(self._generator, Rows.of(spec, *draw_many(spec, seeds)), len(seeds))
+        samples = forward(self._generator, StageInput.of(spec, *draw_many(spec, seeds)), len(seeds))
         return [base64.b64encode(file).decode("ascii") for file in spec.output.encode(samples, "png")]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from latentd.cli.bulk.order import Form, Order
-from latentd.models.naming import Name
+from latentd.models.provenance import Name
 
 _ROWS_A_GROUP = 1000
 """Of Parquet, so that a reader may take some without the others."""

@@ -12,8 +12,8 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import prepare
 from latentd.models.latents import draw_many
-from latentd.models.naming import in_ascii, maker_name, sample_name
-from latentd.models.outputs.tags import tag
+from latentd.models.outputs.metadata import embed_metadata
+from latentd.models.provenance import in_ascii, producer, sample_name
 from latentd.models.sampling import REFERENCE_SIZE, generate
 from latentd.models.spec import ClassCondition
 
@@ -68,9 +68,9 @@ class Maker:
         finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if not finite.all():
             raise BulkError(f"the sample of seed {seeds[int(np.argmin(finite))]} is not finite; train the model again")
-        maker = maker_name(order.model, order.version, self._fingerprint)
+        maker = producer(order.model, order.version, self._fingerprint)
         for seed, label, file in zip(seeds, labels, spec.output.encode(values, order.format), strict=True):
             name = sample_name(maker, {"seed": seed}, None if label is None else classes[label], order.truncation)
-            samples.files.append(tag(file, order.format, in_ascii(name)))
+            samples.files.append(embed_metadata(file, order.format, in_ascii(name)))
             samples.names.append(name)
             samples.labels.append(label)

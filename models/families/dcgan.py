@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from latentd.models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
-from latentd.models.layers import BatchFreeLinear, MinibatchStd, limited
+from latentd.models.layers import BatchInvariantLinear, MinibatchStd, maybe_spectral_norm
 from latentd.models.outputs import ImageOutput
 from latentd.models.spec import ClassCondition, GeneratorSpec
 
@@ -52,7 +52,7 @@ class ConditionalBatchNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=classes == 0)
         self.gain_and_bias: nn.Linear | None = None
         if classes:
-            self.gain_and_bias = BatchFreeLinear(classes, 2 * channels, bias=False)
+            self.gain_and_bias = BatchInvariantLinear(classes, 2 * channels, bias=False)
             with torch.no_grad():
                 self.gain_and_bias.weight[:channels] = 1.0
                 self.gain_and_bias.weight[channels:] = 0.0
@@ -76,7 +76,7 @@ class DcganGenerator(Generator):
         channels = [min(config.width * 2**stage, _WIDEST) for stage in range(doublings)][::-1]
         channels.append(max(config.width // 2, 4))
         self.base_shape = (channels[0], base, base)
-        self.project = BatchFreeLinear(spec.input.dim, channels[0] * base * base)
+        self.project = BatchInvariantLinear(spec.input.dim, channels[0] * base * base)
         self.project_norm = ConditionalBatchNorm(channels[0], classes)
         self.doublings = nn.ModuleList(
             nn.ConvTranspose2d(channels[i], channels[i + 1], kernel_size=4, stride=2, padding=1, bias=False)
@@ -107,10 +107,10 @@ class DcganDiscriminator(Discriminator):
             layers.append(MinibatchStd(config.minibatch_std))
         self.features = nn.Sequential(*layers, nn.Flatten())
         feature_count = (channels + bool(config.minibatch_std)) * side * side
-        self.logit = limited(nn.Linear(feature_count, 1), config.norm)
+        self.logit = maybe_spectral_norm(nn.Linear(feature_count, 1), config.norm)
         self.class_embedding: nn.Module | None = None
         if classes:
-            self.class_embedding = limited(nn.Linear(classes, feature_count, bias=False), config.norm)
+            self.class_embedding = maybe_spectral_norm(nn.Linear(classes, feature_count, bias=False), config.norm)
         self.apply(_initialise)
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -127,7 +127,7 @@ class DcganEncoder(Encoder):
     def __init__(self, spec: GeneratorSpec, config: DcganEncoderConfig, outputs: int) -> None:
         super().__init__()
         layers, channels, side = _halvings(spec, config)
-        last = limited(nn.Linear(channels * side * side, outputs), config.norm)
+        last = maybe_spectral_norm(nn.Linear(channels * side * side, outputs), config.norm)
         self.layers = nn.Sequential(*layers, nn.Flatten(), last)
         self.apply(_initialise)
 
@@ -146,7 +146,7 @@ def _halvings(spec: GeneratorSpec, config: DcganEncoderConfig) -> tuple[list[nn.
     for stage, (inputs, outputs) in enumerate(zip([image.channels, *channels], channels, strict=False)):
         normed = config.norm == "batch" and stage > 0  # the first layer stays without, as in the DCGAN paper
         halve = nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not normed)
-        layers.append(limited(halve, config.norm))
+        layers.append(maybe_spectral_norm(halve, config.norm))
         if normed:
             layers.append(nn.BatchNorm2d(outputs))
         layers.append(nn.LeakyReLU(config.leaky_slope))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentd.models.family import Family, FamilyConfig, FittedGenerator
-from latentd.models.layers import BatchFreeLinear
+from latentd.models.layers import BatchInvariantLinear
 from latentd.models.spec import GeneratorSpec, NoCondition
 
 
@@ -29,7 +29,7 @@ class LinearGenerator(FittedGenerator):
             raise ValueError("family linear takes no condition; leave conditional away")
         if spec.input.dim > values:
             raise ValueError(f"a latent of {spec.input.dim} numbers is more than the {values} of a sample")
-        self.layer = BatchFreeLinear(spec.input.dim, values)
+        self.layer = BatchInvariantLinear(spec.input.dim, values)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         samples: Tensor = self.layer(z).unflatten(1, self.spec.output.shape)  # [N, *shape]

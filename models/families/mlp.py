@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from latentd.models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
-from latentd.models.layers import FourierFeatures, MinibatchStd, limited
+from latentd.models.layers import FourierFeatures, MinibatchStd, maybe_spectral_norm
 from latentd.models.spec import GeneratorSpec, NoCondition
 
 HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
@@ -83,7 +83,7 @@ class MlpDiscriminator(Discriminator):
             *waves,
             *_hidden_layers(sizes, config.leaky_slope, config.dropout, config.norm),
             *compare,
-            limited(nn.Linear(config.hidden[-1] + len(compare), 1), config.norm),
+            maybe_spectral_norm(nn.Linear(config.hidden[-1] + len(compare), 1), config.norm),
             nn.Flatten(0),
         )
 
@@ -108,7 +108,7 @@ class MlpEncoder(Encoder):
 def _hidden_layers(sizes: list[int], leaky_slope: float, dropout: float = 0.0, norm: str = "none") -> list[nn.Module]:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [limited(nn.Linear(inputs, outputs), norm), nn.LeakyReLU(leaky_slope)]
+        layers += [maybe_spectral_norm(nn.Linear(inputs, outputs), norm), nn.LeakyReLU(leaky_slope)]
         if dropout:
             layers.append(nn.Dropout(dropout))
     return layers

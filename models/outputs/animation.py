@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from latentd.models.outputs.tags import KEY, as_xmp
+from latentd.models.outputs.metadata import KEY, as_xmp
 
 Frame = NDArray[np.uint8]
 """[H, W, C] with C = 1 (grey) or 3 (RGB)."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from latentd.models.outputs.animation import Frame
 
 Samples = NDArray[np.float32]
-Sketch = NDArray[Any]
+FrameData = NDArray[Any]
 
 
 class OutputKind(BaseModel, ABC):
@@ -56,11 +56,11 @@ class OutputKind(BaseModel, ABC):
         """Encode samples [N, *shape] as one picture in one of `grid_formats`."""
         raise ValueError(f"a {format} grid of these samples does not exist")
 
-    def sketch(self, samples: Samples) -> list[Sketch]:
+    def frame_data(self, samples: Samples) -> list[FrameData]:
         """Samples [N, *shape] → what `draw` needs of each, which may be kept in the place of the sample."""
         raise ValueError(f"{self.kind} samples have no frames")
 
-    def draw(self, sketches: Sequence[Sketch]) -> Iterator[Frame]:
+    def frames(self, frame_data: Sequence[FrameData]) -> Iterator[Frame]:
         """The frames of a film whose samples were sketched, all of a size."""
         raise ValueError(f"{self.kind} samples have no frames")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from latentd.models.outputs.animation import Frame
-from latentd.models.outputs.base import OutputKind, Samples, Sketch, encode_npy
+from latentd.models.outputs.base import FrameData, OutputKind, Samples, encode_npy
 
 # One fixed set of encoder options a format: a sample's bytes must not depend on the request. These encoders let other
 # threads run meanwhile, which Pillow's do not for small images.
@@ -59,11 +59,11 @@ class ImageOutput(OutputKind):
     def encode_grid(self, samples: Samples, format: str) -> bytes:
         return _encode_pixels(tile(to_pixels(samples)), format)
 
-    def sketch(self, samples: Samples) -> list[Sketch]:
+    def frame_data(self, samples: Samples) -> list[FrameData]:
         return list(to_pixels(samples))
 
-    def draw(self, sketches: Sequence[Sketch]) -> Iterator[Frame]:
-        return iter(sketches)
+    def frames(self, frame_data: Sequence[FrameData]) -> Iterator[Frame]:
+        return iter(frame_data)
 
 
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 
 from latentd.models.outputs.animation import Frame
-from latentd.models.outputs.base import OutputKind, Samples, Sketch, encode_npy
+from latentd.models.outputs.base import FrameData, OutputKind, Samples, encode_npy
 
 _PLOT_SIDE = 256
 _SHARPNESS = 2
@@ -45,12 +45,12 @@ class PointsOutput(OutputKind):
     def frame_size(self) -> tuple[int, int] | None:
         return (_PLOT_SIDE, _PLOT_SIDE) if self.dim == 2 else None
 
-    def sketch(self, samples: Samples) -> list[Sketch]:
+    def frame_data(self, samples: Samples) -> list[FrameData]:
         return list(samples)
 
-    def draw(self, sketches: Sequence[Sketch]) -> Iterator[Frame]:
+    def frames(self, frame_data: Sequence[FrameData]) -> Iterator[Frame]:
         """A scatter plot that fills: a frame shows its own point, and those of the frames before in pale."""
-        points = _placed(np.stack(sketches))
+        points = _placed(np.stack(frame_data))
         side = _PLOT_SIDE * _SHARPNESS
         plot = Image.new("RGB", (side, side), _PAPER)
         axes = ImageDraw.Draw(plot)

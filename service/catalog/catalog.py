@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from latentd.models.checkpoint import CheckpointError
 from latentd.models.files import printable
-from latentd.service.catalog.files import Changes, Seen, companions_of
+from latentd.service.catalog.files import Changes, Seen, sidecars_of
 from latentd.service.catalog.loader import Loader
 from latentd.service.catalog.served import Deployment, Failure, ServedModel
 from latentd.service.engine import EngineClosedError
@@ -130,7 +130,7 @@ class Catalog:
 
     def _update(self, seen: Seen, changed: list[Path]) -> None:
         """Load what `changed`, forget what is gone, and swap in the result."""
-        there = {each for file in seen.stamps for each in (file, *companions_of(file))}
+        there = {each for file in seen.stamps for each in (file, *sidecars_of(file))}
         gone = (set(self._by_file) | set(self._failed)) - there - set(seen.missing)
         gone -= {file for file in self._by_file if file.name in self._coming(seen)}
         news = [file for file in seen.missing if file not in self._failed]
@@ -172,7 +172,7 @@ class Catalog:
             model.last_used = time.monotonic()
             self._telemetry.model_loads.add()
             self._by_file[file] = model
-            for path in (file, *companions_of(file)):
+            for path in (file, *sidecars_of(file)):
                 self._failed.pop(path, None)
             for path, error in model.left_out.items():
                 self._report(path, error)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latentd.models.checkpoint import RESERVED, SUFFIX
-from latentd.models.companions import beside, is_companion
+from latentd.models.sidecars import beside, is_sidecar
 
 
 class OpenFile:
@@ -30,7 +30,7 @@ class Stamp(NamedTuple):
     inode: int
     size: int
     modified: int
-    companions: tuple["Stamp | None", ...] = ()
+    sidecars: tuple["Stamp | None", ...] = ()
     """Of the files beside it, None where there is none."""
 
 
@@ -70,25 +70,25 @@ def _stamps_in(place: Path) -> dict[Path, Stamp]:
         return {place: _stamp_of_all(place)}
     stamps: dict[Path, Stamp] = {}
     for file in sorted(place.iterdir()):
-        if file.suffix == SUFFIX and not file.name.startswith(".") and not is_companion(file):
+        if file.suffix == SUFFIX and not file.name.startswith(".") and not is_sidecar(file):
             with suppress(FileNotFoundError):  # gone since, or a link to nowhere
                 stamps[file] = _stamp_of_all(file)
     return stamps
 
 
-def companions_of(file: Path) -> list[Path]:
-    """Where a checkpoint's companions lie, if it has any."""
+def sidecars_of(file: Path) -> list[Path]:
+    """Where a checkpoint's sidecars lie, if it has any."""
     return [beside(file, ending) for ending in RESERVED]
 
 
 def _stamp_of_all(file: Path) -> Stamp:
-    companions: list[Stamp | None] = []
-    for companion in companions_of(file):
+    sidecars: list[Stamp | None] = []
+    for sidecar in sidecars_of(file):
         try:
-            companions.append(_stamp(companion))
+            sidecars.append(_stamp(sidecar))
         except OSError:
-            companions.append(None)
-    return _stamp(file)._replace(companions=tuple(companions))
+            sidecars.append(None)
+    return _stamp(file)._replace(sidecars=tuple(sidecars))
 
 
 def _stamp(file: Path) -> Stamp:

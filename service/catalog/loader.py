@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from latentd.models.checkpoint import Checkpoint, CheckpointError
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.family import TwoStageGenerator
 from latentd.models.fingerprint import fingerprint_of
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import Rows, stages
-from latentd.models.surface import Surface
-from latentd.service.catalog.files import OpenFile, companions_of
+from latentd.models.sampling import StageInput, stages
+from latentd.service.catalog.files import OpenFile, sidecars_of
 from latentd.service.catalog.served import Deployment, ServedModel
 from latentd.service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate, draw_probes
 from latentd.service.engine.cpu import CpuRunner
@@ -48,7 +48,7 @@ class Loader:
         if deployed is None:
             deployed = self._deploy(checkpoint, calibrations)
         calibrations = [replica.calibration for replica in deployed.replicas]
-        directions, surface, left_out = _companions(file, checkpoint)
+        directions, surface, left_out = _sidecars(file, checkpoint)
         return ServedModel(
             name=checkpoint.name,
             version=checkpoint.version,
@@ -85,7 +85,7 @@ class Loader:
             parts = stages(generator)
             for index, stage in enumerate(parts):
                 if replicas:
-                    probes = Rows(replicas[-1].compute(probes).samples, None)
+                    probes = StageInput(replicas[-1].compute(probes).samples, None)
                 runner: Runner = (
                     CudaRunner(self._cuda, stage) if self._cuda else CpuRunner(stage, f"{checkpoint.spec_json} {index}")
                 )
@@ -106,11 +106,11 @@ class Loader:
             return Deployment(synthesis, mapping, generator.mean_w.cpu().numpy())
         return Deployment(replicas[0])
 
-    def _calibrate(self, probes: Rows, runner: Runner) -> Calibration:
+    def _calibrate(self, probes: StageInput, runner: Runner) -> Calibration:
         return calibrate(probes, self._between_batches(runner), self._deterministic, OutOfMemoryError)
 
-    def _between_batches(self, runner: Runner) -> Callable[[Rows, int], tuple[Samples, float]]:
-        def timed(rows: Rows, size: int) -> tuple[Samples, float]:
+    def _between_batches(self, runner: Runner) -> Callable[[StageInput, int], tuple[Samples, float]]:
+        def timed(rows: StageInput, size: int) -> tuple[Samples, float]:
             parts, fastest = [], float("inf")
             for first in range(0, len(rows), size):
                 started = time.perf_counter()
@@ -118,7 +118,7 @@ class Loader:
                 fastest = min(fastest, time.perf_counter() - started)
             return np.concatenate(parts), fastest
 
-        def run(rows: Rows, size: int) -> tuple[Samples, float]:
+        def run(rows: StageInput, size: int) -> tuple[Samples, float]:
             found: tuple[Samples, float] = self._engine.call(lambda: timed(rows, size)).result()
             return found
 
@@ -129,14 +129,14 @@ def _determinism(calibrations: list[Calibration]) -> str:
     return min((each.mode for each in calibrations), key=["off", "bitwise"].index)
 
 
-_Companion = TypeVar("_Companion")
+_Sidecar = TypeVar("_Sidecar")
 
 
-def _companions(file: Path, checkpoint: Checkpoint) -> tuple[Directions | None, Surface | None, dict[Path, str]]:
+def _sidecars(file: Path, checkpoint: Checkpoint) -> tuple[Directions | None, DecisionSurface | None, dict[Path, str]]:
     """What lies beside `file` for this version of it; and what lies there, but cannot be used, and why."""
     left_out: dict[Path, str] = {}
 
-    def read_if_there(path: Path, read: Callable[[], _Companion]) -> _Companion | None:
+    def read_if_there(path: Path, read: Callable[[], _Sidecar]) -> _Sidecar | None:
         if not path.exists():
             return None
         try:
@@ -145,7 +145,7 @@ def _companions(file: Path, checkpoint: Checkpoint) -> tuple[Directions | None, 
             left_out[path] = str(problem)
             return None
 
-    of_directions, of_surface = companions_of(file)
+    of_directions, of_surface = sidecars_of(file)
     directions = read_if_there(of_directions, lambda: Directions.read(file, checkpoint.version, checkpoint.card.spec))
-    surface = read_if_there(of_surface, lambda: Surface.read(file, checkpoint.version))
+    surface = read_if_there(of_surface, lambda: DecisionSurface.read(file, checkpoint.version))
     return directions, surface, left_out

@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 
 from latentd.models.checkpoint import Card
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.fingerprint import Fingerprint, fingerprint_id
-from latentd.models.surface import Surface
-from latentd.models.travel import Vector
+from latentd.models.interpolation import Vector
 from latentd.service.catalog.files import OpenFile
 from latentd.service.engine import Calibration, Replica
 
@@ -55,9 +55,9 @@ class ServedModel:
     deployed: Deployment | None
     """None: not on the device; it comes back on demand."""
     directions: Directions | None = None
-    surface: Surface | None = None
+    surface: DecisionSurface | None = None
     left_out: dict[Path, str] = field(default_factory=dict)
-    """Companions of the file that are not served, and why."""
+    """Sidecars of the file that are not served, and why."""
     last_used: float = field(default=0.0)
 
     @property

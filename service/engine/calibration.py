@@ -14,13 +14,13 @@ import numpy as np
 
 from latentd.models.latents import draw_many
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import REFERENCE_SIZE, Rows
+from latentd.models.sampling import REFERENCE_SIZE, StageInput
 from latentd.models.spec import GeneratorSpec
 
 logger = logging.getLogger("latentd.engine")
 
 Mode = Literal["bitwise", "off"]
-Run = Callable[[Rows, int], tuple[Samples, float]]
+Run = Callable[[StageInput, int], tuple[Samples, float]]
 """Computes rows in passes of a given size; gives the samples and the seconds of the fastest pass."""
 
 _CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -72,7 +72,7 @@ class Calibration:
         return type(self)(self.mode, seconds) if seconds else None
 
 
-def calibrate(probes: Rows, run: Run, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
+def calibrate(probes: StageInput, run: Run, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
     """Try sizes by `run` with `probes` (of `draw_probes`); `out_of_memory` is how it fails for memory.
 
     Without `deterministic` every size is kept and no promise made. Raises what `run` raises at REFERENCE_SIZE.
@@ -102,18 +102,18 @@ def calibrate(probes: Rows, run: Run, deterministic: bool, out_of_memory: type[E
     return Calibration("bitwise" if deterministic else "off", _never_falling(seconds))
 
 
-def draw_probes(spec: GeneratorSpec) -> Rows:
+def draw_probes(spec: GeneratorSpec) -> StageInput:
     """Latents to calibrate a generator's first stage with; what it makes of them is for the next one."""
     latents, labels = draw_many(spec, range(_PROBES))
-    return Rows.of(spec, latents, labels)
+    return StageInput.of(spec, latents, labels)
 
 
-def _chunks(rows: Rows, size: int) -> Iterator[Rows]:
+def _chunks(rows: StageInput, size: int) -> Iterator[StageInput]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _try_size(
-    run: Run, probes: Rows, reference: Samples, size: int, shuffle: np.random.RandomState
+    run: Run, probes: StageInput, reference: Samples, size: int, shuffle: np.random.RandomState
 ) -> tuple[bool, float]:
     """Whether `size` gives the reference's bits for every probe, and the seconds of its fastest pass."""
     same, fastest = True, float("inf")

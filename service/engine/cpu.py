@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
-from latentd.models.sampling import Rows, forward
+from latentd.models.sampling import StageInput, forward
 from latentd.service.engine.replica import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
@@ -36,7 +36,7 @@ class CpuRunner:
         self._architecture = architecture
         self._passes: dict[int, nn.Module] = {}
 
-    def run(self, rows: Rows, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> Computed:
         try:
             with optimized_execution(False):  # it might round differently from the second call on
                 if size not in self._passes:
@@ -49,7 +49,7 @@ class CpuRunner:
                 raise OutOfMemoryError(str(problem)) from problem
             raise
 
-    def _prepare(self, rows: Rows, size: int) -> nn.Module:
+    def _prepare(self, rows: StageInput, size: int) -> nn.Module:
         """The stage for passes of `size` alone; as it is where its trace gives other values for `rows`."""
         expected = forward(self._stage, rows, size)
         key = (self._architecture, size)
@@ -79,7 +79,7 @@ class _Traced(nn.Module):
         return self._function(*inputs, *self._tensors)
 
 
-def _trace(stage: nn.Module, rows: Rows, size: int) -> _Function | None:
+def _trace(stage: nn.Module, rows: StageInput, size: int) -> _Function | None:
     """A function of `stage`'s inputs and weights, for passes of `size` alone."""
     inputs = tuple(torch.from_numpy(each) for each in rows[:0].padded(size))
     names, tensors = zip(*_tensors(stage).items(), strict=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import Rows
+from latentd.models.sampling import StageInput
 from latentd.service.engine.replica import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
@@ -46,7 +46,7 @@ class CudaRunner:
         self._passes: dict[int, _Pass] = {}
         device.compute.wait_stream(torch.cuda.current_stream(device.device))  # where the weights are still being made
 
-    def run(self, rows: Rows, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> Computed:
         try:
             with self._device.launching, torch.inference_mode():
                 host, begun, computed, copied = self._launch(rows, size)
@@ -61,7 +61,9 @@ class CudaRunner:
         forward, copy = begun.elapsed_time(computed), computed.elapsed_time(copied)  # milliseconds
         return Computed(samples, size, forward / 1e3, copy / 1e3)
 
-    def _launch(self, rows: Rows, size: int) -> tuple[Tensor, torch.cuda.Event, torch.cuda.Event, torch.cuda.Event]:
+    def _launch(
+        self, rows: StageInput, size: int
+    ) -> tuple[Tensor, torch.cuda.Event, torch.cuda.Event, torch.cuda.Event]:
         """Start one pass and the copy of its samples.
 
         Gives pinned memory, and what says that the pass was begun, that it is done, and that its samples have arrived.

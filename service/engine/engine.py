@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import Rows
+from latentd.models.sampling import StageInput
 from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
 from latentd.service.engine.observer import BatchReport, Observer, requester
 from latentd.service.engine.rate import RateMeter
@@ -88,7 +88,7 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, replica: Replica, rows: Rows, encode: Encode, assemble: Assemble) -> "asyncio.Future[Any]":
+    def submit(self, replica: Replica, rows: StageInput, encode: Encode, assemble: Assemble) -> "asyncio.Future[Any]":
         """Queue `rows` for `replica`, from an event loop. The future gives what `assemble` makes of all results.
 
         `encode` makes samples [n, *shape] into n results, on a thread, for several requests of one `encode` at once;

@@ -1,4 +1,4 @@
-"""Rows that wait for a device, and whose turn it is.
+"""StageInput that wait for a device, and whose turn it is.
 
 Models take turns, a batch each. Clients share a model's batches: none gets more rows of one than another that has as
 many waiting (max-min fairness), and where there are more clients than rows in it, they take turns too. Among a client's
@@ -17,7 +17,7 @@ from itertools import count, islice
 from typing import Any
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import Rows
+from latentd.models.sampling import StageInput
 from latentd.service.engine.replica import Replica
 from latentd.service.engine.room import Room
 
@@ -32,7 +32,7 @@ class Job:
     """One request's rows, and what becomes of its samples."""
 
     replica: Replica
-    rows: Rows
+    rows: StageInput
     encode: Encode
     assemble: Assemble
     future: asyncio.Future[Any]
@@ -41,7 +41,7 @@ class Job:
     client: Hashable = None
     """Who gets the share that they are of."""
     taken: int = 0
-    """Rows that are in a batch or done: the first so many."""
+    """StageInput that are in a batch or done: the first so many."""
     results: list[Any] = field(default_factory=list)
     unfinished: int = 0
     submitted: float = field(default_factory=time.monotonic)
@@ -52,7 +52,7 @@ class Job:
 
     @property
     def waiting(self) -> int:
-        """Rows that are in no batch yet."""
+        """StageInput that are in no batch yet."""
         return len(self.rows) - self.taken
 
 
@@ -70,15 +70,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one model that are computed together."""
+    """StageInput of one model that are computed together."""
 
     replica: Replica
     slices: list[Slice]
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> StageInput:
         """All of them, in the order of the slices."""
-        return Rows.join([part.job.rows[part.start : part.stop] for part in self.slices])
+        return StageInput.join([part.job.rows[part.start : part.stop] for part in self.slices])
 
 
 @dataclass
@@ -105,7 +105,7 @@ class FairQueue:
 
     @property
     def waiting(self) -> int:
-        """Rows in no batch yet."""
+        """StageInput in no batch yet."""
         return self.room.taken
 
     def put(self, job: Job) -> None:

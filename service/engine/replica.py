@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 import numpy as np
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import Rows
+from latentd.models.sampling import StageInput
 from latentd.service.engine.calibration import Calibration
 
 logger = logging.getLogger("latentd.engine")
@@ -31,7 +31,7 @@ class Computed(NamedTuple):
     samples: Samples
     """[N, *shape]."""
     room: int
-    """Rows that the passes could have had: ≥ N."""
+    """StageInput that the passes could have had: ≥ N."""
     forward_seconds: float
     copy_seconds: float | None = None
     """From the device to the host; None where they are the same."""
@@ -53,7 +53,7 @@ class Computed(NamedTuple):
 class Runner(Protocol):
     """Runs forward passes on a device, from any thread and without holding Python's lock while it waits."""
 
-    def run(self, rows: Rows, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> Computed:
         """One forward pass of `size` rows, of which `rows` are wanted. Raises OutOfMemoryError."""
         ...
 
@@ -71,7 +71,7 @@ class Replica:
         self.calibration = calibration
         self._runner = runner
 
-    def compute(self, rows: Rows) -> Computed:
+    def compute(self, rows: StageInput) -> Computed:
         """Samples of N rows, in as many passes as they take.
 
         Where the device has not the memory for the largest size, sizes above its half are given up for good.

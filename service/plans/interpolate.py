@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from latentd.models.interpolation import Method, Path
 from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, Projection
-from latentd.models.travel import Method, Path
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import Shape, negotiate_frames

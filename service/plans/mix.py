@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from latentd.models.interpolation import NoDirectionError, blend, blend_on_sphere, blend_shares, parts_of_one
 from latentd.models.spec import GeneratorSpec
-from latentd.models.travel import NoDirectionError, blend, blend_on_sphere, blend_shares, parts_of_one
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from latentd.models.interpolation import neighbor
 from latentd.models.latents import MAX_SEED
-from latentd.models.travel import neighbor
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate

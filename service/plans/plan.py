@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from latentd.models.interpolation import Vector
 from latentd.models.latents import MAX_SEED
 from latentd.models.outputs.animation import Projection
 from latentd.models.spec import ClassCondition, GeneratorSpec
-from latentd.models.travel import Vector
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid
 from latentd.service.negotiate import Shape

@@ -17,7 +17,7 @@ from latentd.cli.main import latentd
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.latents import draw_many
 from latentd.models.outputs.image import to_pixels
-from latentd.models.outputs.tags import read_tag
+from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
 from latentd.training.data.collection import DecodedImages, decode_collection
 from tests.cli.bulk_runs import Bulk, all_gone, members, rows, workers, write_untrained
@@ -72,7 +72,7 @@ def test_rows_are_the_samples_of_their_names(
     for row, expected, label in zip(found, pixels, labels, strict=True):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(row["image"]))), expected[..., 0])
         assert (row["model"], row["version"], row["label"]) == ("animals", read.version, CLASSES[label or 0])
-        assert json.loads(read_tag(row["image"]) or "") == {word: row[word] for word in row if word != "image"}
+        assert json.loads(read_metadata(row["image"]) or "") == {word: row[word] for word in row if word != "image"}
 
     decoded = as_training_data(bulk, monkeypatch)
     assert np.array_equal(decoded.images, pixels)

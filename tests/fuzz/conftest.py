@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_models(folder: Path) -> None:
-    """A model of points and one of classes of pictures, and a companion of each kind."""
+    """A model of points and one of classes of pictures, and a sidecar of each kind."""
     for name in ("ring-gan.safetensors", "ring-gan.surface.safetensors"):
         shutil.copy(SHIPPED / name, folder)
     spec = image_spec(conditional=True)

@@ -1,4 +1,4 @@
-"""Mutated checkpoints and companions: read, or refused with a CheckpointError; never anything else."""
+"""Mutated checkpoints and sidecars: read, or refused with a CheckpointError; never anything else."""
 
 import re
 import shutil
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentd.models.checkpoint import Checkpoint, CheckpointError
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
-from latentd.models.surface import Surface
 from tests.e2e.conftest import Server
 from tests.e2e.test_bad_input import resident_bytes
 from tests.fuzz.cases import NOTES, TRIED, cases
@@ -75,7 +75,7 @@ def reader(kind: str, path: Path) -> Callable[[], Any]:
         return lambda: run(Checkpoint.read(path))
     if kind == "directions":
         return lambda: Directions.read(path, model.version, model.card.spec).version
-    return lambda: Surface.read(path, model.version)
+    return lambda: DecisionSurface.read(path, model.version)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_running_service_lists_what_it_cannot_read(
         data.draw(mutants(whole / "ring-gan.surface.safetensors")),
         good["ring-gan"],
     )
-    for name, content in files.items():  # companions before what they lie beside
+    for name, content in files.items():  # sidecars before what they lie beside
         replace(folder / f"{name}.safetensors", content)
 
     def told() -> bool:

@@ -10,7 +10,7 @@ from PIL import Image, ImageSequence
 
 from latentd.models.outputs import ImageOutput, PointsOutput
 from latentd.models.outputs.animation import MEDIA_TYPES, Frame, Projection, animate
-from latentd.models.outputs.tags import read_tag, tag
+from latentd.models.outputs.metadata import embed_metadata, read_metadata
 
 NAME = '{"model":"m","seed":7,"label":"T-shirt/top & <b>"}'
 
@@ -38,7 +38,7 @@ def test_lossless_formats_keep_every_pixel(format: str, channels: int) -> None:
     for frame, expected in zip(got, frames, strict=True):
         assert np.array_equal(frame, np.kron(expected.squeeze(), np.ones((2, 2) + (1,) * (channels == 3))))
     assert durations == [40] * 7
-    assert read_tag(file) == NAME
+    assert read_metadata(file) == NAME
 
 
 def test_a_gif_of_colours_comes_near() -> None:
@@ -63,7 +63,7 @@ def test_mp4_plays_where_browsers_and_phones_do(side: int, channels: int) -> Non
         errors = [np.abs(frame.astype(int) - expected).mean() for frame, expected in zip(got, frames, strict=True)]
         assert max(errors) < (3 if channels == 1 else 25)  # colours have half the resolution
     assert file.index(b"moov") < file.index(b"mdat")  # it starts before it is all there
-    assert read_tag(file) == NAME
+    assert read_metadata(file) == NAME
 
 
 @pytest.mark.parametrize("format", sorted(MEDIA_TYPES))
@@ -94,29 +94,29 @@ def test_pictures_carry_their_name_and_nothing_else_changes(format: str, channel
     output = ImageOutput(channels=channels, height=28, width=27)
     samples = np.random.RandomState(0).uniform(-1, 1, (1, *output.shape)).astype(np.float32)
     (plain,) = output.encode(samples, format)
-    named = tag(plain, format, NAME)
-    assert read_tag(named) == NAME
-    assert read_tag(plain) is None
+    named = embed_metadata(plain, format, NAME)
+    assert read_metadata(named) == NAME
+    assert read_metadata(plain) is None
     with Image.open(io.BytesIO(plain)) as before, Image.open(io.BytesIO(named)) as after:
         assert after.format == before.format
         assert np.array_equal(np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB")))
 
 
 def test_what_has_no_room_for_a_name_stays_as_it_is() -> None:
-    assert tag(b"bytes", "npy", NAME) == b"bytes"
+    assert embed_metadata(b"bytes", "npy", NAME) == b"bytes"
     (jpeg,) = ImageOutput(channels=1, height=8, width=8).encode(np.zeros((1, 1, 8, 8), np.float32), "jpeg")
-    assert tag(jpeg, "jpeg", "x" * 70_000) == jpeg
+    assert embed_metadata(jpeg, "jpeg", "x" * 70_000) == jpeg
 
 
 @pytest.mark.parametrize("file", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"not a picture at all" * 100])
 def test_what_is_no_picture_has_no_name(file: bytes) -> None:
-    assert read_tag(file) is None
+    assert read_metadata(file) is None
 
 
 def test_points_move_through_a_plot_that_fills() -> None:
     output = PointsOutput(dim=2)
     points = np.float32([[1, 0], [0, 1], [-1, 0]])
-    frames = list(output.draw(output.sketch(points)))
+    frames = list(output.frames(output.frame_data(points)))
     assert {frame.shape for frame in frames} == {(256, 256, 3)}
     right, top, left = (128 + 118, 128), (128, 128 - 118), (128 - 118, 128)
 
@@ -128,4 +128,4 @@ def test_points_move_through_a_plot_that_fills() -> None:
     assert [colour(frames[2], place) for place in (right, top, left)] == [past, past, now]
     assert colour(frames[0], (10, 10)) == paper
     assert PointsOutput(dim=3).frame_size is None
-    assert next(output.draw(output.sketch(np.zeros((1, 2), np.float32)))).shape == (256, 256, 3)
+    assert next(output.frames(output.frame_data(np.zeros((1, 2), np.float32)))).shape == (256, 256, 3)

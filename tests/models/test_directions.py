@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from latentd.models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
-from latentd.models.companions import is_companion
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import DirectionCard, Directions, moved
 from latentd.models.families import build_generator
-from latentd.models.surface import Surface
+from latentd.models.sidecars import is_sidecar
 from tests.conftest import card_of, image_spec, points_spec
 from tests.directions_of import NAMES, directions_of, write_directions
 
@@ -29,7 +29,7 @@ def test_round_trip(write: Write, tmp_path: Path) -> None:
     checkpoint = write(image_spec())
     path = tmp_path / "model.safetensors"
     written = write_directions(path)
-    assert is_companion(tmp_path / "model.directions.safetensors")
+    assert is_sidecar(tmp_path / "model.directions.safetensors")
     found = read(path, checkpoint)
     assert (found.card, found.version, found.names) == (written.card, written.version, list(NAMES))
     assert all(np.array_equal(found.vectors[name], written.vectors[name]) for name in NAMES)
@@ -123,15 +123,15 @@ def test_no_checkpoint_is_called_as_a_companion(tmp_path: Path, name: str) -> No
 def test_a_surface_comes_back_and_belongs_to_one_version(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     logits = torch.linspace(-1, 1, 12).view(3, 4)
-    Surface(logits, (-2.0, 2.0, -1.0, 1.0)).write(path, "a" * 12)
-    found = Surface.read(path, "a" * 12)
+    DecisionSurface(logits, (-2.0, 2.0, -1.0, 1.0)).write(path, "a" * 12)
+    found = DecisionSurface.read(path, "a" * 12)
     assert torch.equal(found.logits, logits)
     assert found.extent == (-2.0, 2.0, -1.0, 1.0)
     with pytest.raises(CheckpointError, match="made for version"):
-        Surface.read(path, "b" * 12)
+        DecisionSurface.read(path, "b" * 12)
     with pytest.raises(CheckpointError, match="logits"):
-        Surface(torch.full((3, 4), torch.nan), (-1, 1, -1, 1)).write(path, "a" * 12)
+        DecisionSurface(torch.full((3, 4), torch.nan), (-1, 1, -1, 1)).write(path, "a" * 12)
     with pytest.raises(ValidationError):
-        Surface(logits, (1, -1, -1, 1)).write(path, "a" * 12)
+        DecisionSurface(logits, (1, -1, -1, 1)).write(path, "a" * 12)
     with pytest.raises(ValidationError):
-        Surface(torch.zeros(129, 2), (-1, 1, -1, 1)).write(path, "a" * 12)
+        DecisionSurface(torch.zeros(129, 2), (-1, 1, -1, 1)).write(path, "a" * 12)

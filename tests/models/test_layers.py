@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from latentd.models.families import build_discriminator
-from latentd.models.layers import FourierFeatures, MinibatchStd, limited
+from latentd.models.layers import FourierFeatures, MinibatchStd, maybe_spectral_norm
 from tests.conftest import image_spec, points_spec
 
 
@@ -28,12 +28,12 @@ def test_minibatch_std_of_feature_maps_is_one_more_map() -> None:
 
 def test_spectral_norm_holds_the_largest_singular_value_at_one() -> None:
     torch.manual_seed(0)
-    layer = limited(nn.Linear(8, 8), "spectral")
+    layer = maybe_spectral_norm(nn.Linear(8, 8), "spectral")
     for _ in range(50):
         layer(torch.zeros(1, 8))
     assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1.0, rel=1e-3)
     plain = nn.Linear(8, 8)
-    assert limited(plain, "none") is plain
+    assert maybe_spectral_norm(plain, "none") is plain
 
 
 @pytest.mark.parametrize(("spec", "config"), [(image_spec(), {"width": 8}), (points_spec(), {"hidden": (8,)})])

@@ -8,13 +8,13 @@ import threading
 import numpy as np, torch
 from latentd.models.families import build_generator
 from latentd.models.outputs import PointsOutput
-from latentd.models.sampling import Rows, forward
+from latentd.models.sampling import StageInput, forward
 from tests.conftest import spec_of
 
 torch.set_num_threads({threads})
 torch.manual_seed(0)
 generator = build_generator(spec_of("mlp", PointsOutput(dim=2), hidden=(2000, 2000))).eval()
-rows = Rows(np.random.RandomState(0).standard_normal((16, 8)).astype(np.float32), None)
+rows = StageInput(np.random.RandomState(0).standard_normal((16, 8)).astype(np.float32), None)
 found = []
 for _ in range(3):
     thread = threading.Thread(target=lambda: found.append(forward(generator, rows, 16).tobytes()))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from latentd.models.checkpoint import Card
-from latentd.models.sampling import Rows
+from latentd.models.sampling import StageInput
 from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Deployment, ServedModel
 from latentd.service.engine import Calibration, Computed, Replica
@@ -24,7 +24,7 @@ class HeldRunner:
         self.gate = threading.Semaphore(0)
         self.problem: Exception | None = None
 
-    def run(self, rows: Rows, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> Computed:
         assert len(rows) <= size
         self.passes.append(rows.latents[:, 0].tolist())
         self.begun.release()
@@ -65,10 +65,10 @@ def served(replica: Replica | None, name: str = "m", spec: GeneratorSpec | None 
     return ServedModel(**facts | changes)
 
 
-def rows(*values: float) -> Rows:
+def rows(*values: float) -> StageInput:
     latents = np.zeros((len(values), 8), dtype=np.float32)
     latents[:, 0] = values
-    return Rows(latents, None)
+    return StageInput(latents, None)
 
 
 def first_numbers(results: list[Any]) -> list[float]:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import REFERENCE_SIZE, Rows
+from latentd.models.sampling import REFERENCE_SIZE, StageInput
 from latentd.service.engine import Calibration, OutOfMemoryError, calibrate, draw_probes
 from tests.conftest import image_spec, points_spec
 
 
 class Device:
-    """Rows come back changed by `error(size)`; passes of up to 32 rows take the same time."""
+    """StageInput come back changed by `error(size)`; passes of up to 32 rows take the same time."""
 
     def __init__(self, error: object = lambda size: 0.0, most: int = 10**6, position_counts: bool = False) -> None:
         self._error = error
@@ -20,7 +20,7 @@ class Device:
         self._position_counts = position_counts
         self.sizes: list[int] = []
 
-    def __call__(self, rows: Rows, size: int) -> tuple[Samples, float]:
+    def __call__(self, rows: StageInput, size: int) -> tuple[Samples, float]:
         self.sizes.append(size)
         if size > self._most:
             raise OutOfMemoryError("full")
@@ -72,9 +72,9 @@ def test_the_devices_memory_bounds_the_sizes(caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_conditional_model_is_tried_with_its_classes() -> None:
-    seen: list[Rows] = []
+    seen: list[StageInput] = []
 
-    def run(rows: Rows, size: int) -> tuple[Samples, float]:
+    def run(rows: StageInput, size: int) -> tuple[Samples, float]:
         seen.append(rows)
         return rows.latents[:, :2], 0.001
 
@@ -96,7 +96,7 @@ def test_the_size_for_a_number_of_rows_is_the_quickest() -> None:
 def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:
     marked: list[float] = []
 
-    def run(rows: Rows, size: int) -> tuple[Samples, float]:
+    def run(rows: StageInput, size: int) -> tuple[Samples, float]:
         samples = np.zeros((len(rows), 2), dtype=np.float32)
         if size == 8:
             samples[rows.latents[:, 0] == marked[0]] = -0.0
@@ -110,7 +110,7 @@ def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:
 def test_a_pass_that_something_came_between_does_not_make_its_size_dear() -> None:
     device = Device()
 
-    def run(rows: Rows, size: int) -> tuple[Samples, float]:
+    def run(rows: StageInput, size: int) -> tuple[Samples, float]:
         samples, seconds = device(rows, size)
         return samples, 1.0 if size == 4 else seconds
 

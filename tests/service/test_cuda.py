@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.latents import draw_many
-from latentd.models.sampling import Rows, forward
+from latentd.models.sampling import StageInput, forward
 from latentd.service.engine import OutOfMemoryError
 from latentd.service.engine import cuda as cuda_module
 from latentd.service.engine.cuda import CudaDevice, CudaRunner
@@ -123,9 +123,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     return fake
 
 
-def rows_of(checkpoint: Checkpoint, count: int) -> Rows:
+def rows_of(checkpoint: Checkpoint, count: int) -> StageInput:
     latents, labels = draw_many(checkpoint.card.spec, range(count))
-    return Rows.of(checkpoint.card.spec, latents, labels)
+    return StageInput.of(checkpoint.card.spec, latents, labels)
 
 
 def test_a_pass_computes_on_one_stream_and_is_copied_on_another(
@@ -185,7 +185,7 @@ def test_a_pass_without_memory_is_forgotten_and_said(fake: FakeCuda) -> None:
 
     stage = Greedy()
     runner = CudaRunner(CudaDevice(torch.device("cpu")), stage)
-    rows = Rows(np.ones((2, 3), dtype=np.float32), None)
+    rows = StageInput(np.ones((2, 3), dtype=np.float32), None)
     with pytest.raises(OutOfMemoryError):
         runner.run(rows, 2)
     assert "cache is emptied" in fake.log

@@ -14,12 +14,12 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.families import build_generator
 from latentd.models.latents import draw, truncate
-from latentd.models.outputs.tags import read_tag
-from latentd.models.sampling import Rows, forward_all, generate, stages
-from latentd.models.surface import Surface
+from latentd.models.outputs.metadata import read_metadata
+from latentd.models.sampling import StageInput, forward_all, generate, stages
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
@@ -53,7 +53,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
                 weights["layer.weight"] *= 100.0
             version = write_checkpoint(path, card_of(spec), weights).version
             if name == PLAIN:
-                Surface(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), (-2.0, 2.0, -1.0, 1.0)).write(path, version)
+                DecisionSurface(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), (-2.0, 2.0, -1.0, 1.0)).write(path, version)
             else:
                 write_directions(path)
         telemetry = Telemetry()
@@ -109,11 +109,11 @@ def test_a_direction_is_added_after_truncation(client: TestClient, runtime: Runt
 
 def test_in_w_a_direction_is_added_to_every_layer(client: TestClient, runtime: Runtime) -> None:
     mapping, synthesis = stages(Checkpoint.read(runtime.catalog.find("styled").file).build())
-    w = forward_all(mapping, Rows(draw(SPECS["styled"], 7).latent[None], None))  # [1, layers, dim]
+    w = forward_all(mapping, StageInput(draw(SPECS["styled"], 7).latent[None], None))  # [1, layers, dim]
     shift = directions_of(runtime, "styled").shift({"sleeves": 1.5})
     (sample,) = data(client, model="styled", seed=7, directions={"sleeves": 1.5}, format="npy")
     place = (w.astype(np.float64) + shift).astype(np.float32)
-    assert np.array_equal(array(sample), forward_all(synthesis, Rows(place, None))[0])
+    assert np.array_equal(array(sample), forward_all(synthesis, StageInput(place, None))[0])
 
 
 @pytest.mark.parametrize("model", ["grey", "classes", "styled"])
@@ -145,7 +145,7 @@ def test_answers_and_files_name_the_directions(client: TestClient, runtime: Runt
     answer = post(client, seed=3, directions=amounts | {"brightness": 0})
     assert answer.json()["directions_version"] == answer.headers["x-latentd-directions"] == version
     file = base64.b64decode(answer.json()["samples"][0]["data"])
-    name = json.loads(read_tag(file) or "")
+    name = json.loads(read_metadata(file) or "")
     assert (name["seed"], name["directions"], name["directions_version"]) == (3, amounts, version)
     again = post(
         client, accept="image/png", seed=3, directions=name["directions"], directions_version=name["directions_version"]
@@ -154,13 +154,13 @@ def test_answers_and_files_name_the_directions(client: TestClient, runtime: Runt
     request = json.loads(again.headers["x-latentd-request"])["request"]
     assert (request["directions"], request["directions_version"]) == (amounts, version)
     grid = post(client, accept="image/png", seed=3, num_samples=4, directions=amounts)
-    carried = json.loads(read_tag(grid.content) or "")["request"]
+    carried = json.loads(read_metadata(grid.content) or "")["request"]
     assert carried["directions_version"] == version
     assert post(client, accept="image/png", **carried).content == grid.content
     film = post(
         client, "/interpolate", "image/gif", keyframes=[{"seed": 1}, {"seed": 2}], steps=3, directions={"sleeves": 1}
     )
-    carried = json.loads(read_tag(film.content) or "")["request"]
+    carried = json.loads(read_metadata(film.content) or "")["request"]
     assert post(client, "/interpolate", "image/gif", **carried).content == film.content
     assert "directions_version" not in post(client, seed=3).json()
 
@@ -175,7 +175,7 @@ def test_a_stream_says_which_directions_it_goes_along(client: TestClient, runtim
 def test_a_latent_is_named_as_it_was_given(client: TestClient) -> None:
     latent = [0.5] * 8
     (file,) = data(client, latents=[latent], directions={"sleeves": 2})
-    name = json.loads(read_tag(base64.b64decode(file)) or "")
+    name = json.loads(read_metadata(base64.b64decode(file)) or "")
     assert np.frombuffer(base64.b64decode(name["latent"]), "<f4").tolist() == latent
 
 

@@ -18,11 +18,11 @@ from starlette.testclient import TestClient
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.families import build_generator
+from latentd.models.interpolation import arc, blend_on_sphere, neighbor
 from latentd.models.latents import draw, draw_many
-from latentd.models.outputs.tags import read_tag
+from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
 from latentd.models.spec import GeneratorSpec
-from latentd.models.travel import arc, blend_on_sphere, neighbor
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
@@ -241,7 +241,7 @@ def test_neighbours_say_which_seeds_they_have(client: TestClient) -> None:
 
 def reproduced(client: TestClient, file: bytes) -> bytes:
     """As `latentd reproduce` does it."""
-    name = json.loads(read_tag(file) or "")
+    name = json.loads(read_metadata(file) or "")
     answer = post(client, name["endpoint"], **name["request"])
     assert answer.status_code == 200, answer.text
     return base64.b64decode(answer.json()["samples"][name["index"]]["data"])
@@ -279,7 +279,7 @@ def test_a_frame_between_classes_leads_back_to_itself(client: TestClient) -> Non
     keyframes = [{"seed": 1, "label": "cat"}, {"seed": 2, "label": "owl"}, {"seed": 3, "label": "owl"}]
     for frame in good(client, "/interpolate", model="classes", keyframes=keyframes, steps=14):
         file = base64.b64decode(frame["data"])
-        name = json.loads(read_tag(file) or "")
+        name = json.loads(read_metadata(file) or "")
         named = {"seed": name["seed"]} if "seed" in name else {"latents": [latent_in(name)]}
         (again,) = good(client, "/generate", model="classes", label=name["label"], **named)
         assert base64.b64decode(again["data"]) == file
@@ -432,7 +432,7 @@ def test_a_request_too_long_for_a_header_is_there_by_its_hash(client: TestClient
     keyframes = [{"latent": [0.123456789 * i] * 8} for i in range(1, 40)]
     answer = post(client, "/interpolate", "image/png", keyframes=keyframes, steps=2)
     assert answer.headers["x-latentd-request"].startswith("sha256:")
-    name = json.loads(read_tag(answer.content) or "")
+    name = json.loads(read_metadata(answer.content) or "")
     assert len(name["request"]["keyframes"]) == 39
 
 

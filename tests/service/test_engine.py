@@ -12,7 +12,7 @@ import torch
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import Rows, generate
+from latentd.models.sampling import StageInput, generate
 from latentd.service.engine import (
     BatchFailedError,
     Calibration,
@@ -259,7 +259,7 @@ async def test_a_sample_that_is_not_finite_fails_its_request_alone() -> None:
 @in_loop
 async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     class Small(HeldRunner):
-        def run(self, rows: Rows, size: int) -> Computed:
+        def run(self, rows: StageInput, size: int) -> Computed:
             if size > 8:
                 raise OutOfMemoryError("full")
             return super().run(rows, size)
@@ -391,7 +391,7 @@ async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callab
     latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)
     labels = [index % 3 if conditional else None for index in range(48)]
     expected = generate(generator, latents, labels)
-    everything = Rows.of(generator.spec, latents, labels)
+    everything = StageInput.of(generator.spec, latents, labels)
     async with running(parallel=2) as engine:
         together = engine.submit(model, everything, list, np.stack)
         alone = [engine.submit(model, everything[i : i + 1], list, np.stack) for i in range(48)]

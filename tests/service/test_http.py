@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from latentd.models.sampling import Rows
+from latentd.models.sampling import StageInput
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Failure, ServedModel
 from latentd.service.engine import Computed, Engine
@@ -35,7 +35,7 @@ from tests.service.test_telemetry import numbers
 class Breakable(HeldRunner):
     """Breaks where a row begins with 13."""
 
-    def run(self, rows: Rows, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> Computed:
         if 13 in rows.latents[:, 0]:
             raise RuntimeError("the model broke")
         return super().run(rows, size)

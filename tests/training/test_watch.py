@@ -17,9 +17,9 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.latents import draw_many
 from latentd.models.sampling import generate
-from latentd.models.surface import Surface
 from latentd.training.assemble import assemble
 from latentd.training.data.idx import IDX_SETS
 from latentd.training.data.source import Progress
@@ -137,11 +137,11 @@ def test_surfaces_stay_beside_the_generators_that_they_are_of(
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     last, best = tmp_path / "ring-gan.safetensors", tmp_path / "ring-gan-best.safetensors"
 
-    def surface(value: float) -> Surface:
-        return Surface(torch.full((2, 2), value), (-1.0, 1.0, -1.0, 1.0))
+    def surface(value: float) -> DecisionSurface:
+        return DecisionSurface(torch.full((2, 2), value), (-1.0, 1.0, -1.0, 1.0))
 
     def kept(path: Path) -> float:
-        return float(Surface.read(path, Checkpoint.read(path).version).logits[0, 0])
+        return float(DecisionSurface.read(path, Checkpoint.read(path).version).logits[0, 0])
 
     first = keeper(0)
     first.judged(generator, judgement(10, 0.2), Reached(10, 1.0), surface(1.0))
@@ -155,7 +155,7 @@ def test_surfaces_stay_beside_the_generators_that_they_are_of(
 
 def test_a_run_keeps_its_discriminator_s_surface(ring: Path) -> None:
     path = ring / "ring-gan.safetensors"
-    surface = Surface.read(path, Checkpoint.read(path).version)
+    surface = DecisionSurface.read(path, Checkpoint.read(path).version)
     left, right, bottom, top = surface.extent
     assert surface.logits.shape == (48, 48)
     assert left == bottom == -right == -top < -1.0  # the ring's radius is 1

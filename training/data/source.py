@@ -50,7 +50,7 @@ OnProgress = Callable[[Progress], None]
 
 
 Share = Callable[[Tensor], Tensor]
-"""Rows [N, ...] → some of them."""
+"""StageInput [N, ...] → some of them."""
 
 
 class DataSource(ABC):

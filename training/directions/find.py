@@ -10,8 +10,8 @@ from torch import Tensor
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import DirectionCard, Directions, DirectionsCard, space_of
+from latentd.models.interpolation import Vector
 from latentd.models.outputs import ImageOutput
-from latentd.models.travel import Vector
 from latentd.training.data.idx import IDX_SETS
 from latentd.training.directions.fit import fit, judging
 from latentd.training.directions.measures import MEASURES, Pictures

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from latentd.models.family import Generator
+from latentd.models.interpolation import Vector
 from latentd.models.outputs import ImageOutput
-from latentd.models.travel import Vector
 from latentd.training.directions.studied import Studied
 
 FRAMES = 7

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from latentd.models.directions import moved, space_of
 from latentd.models.family import Generator, TwoStageGenerator
+from latentd.models.interpolation import Vector
 from latentd.models.latents import draw_many, truncate
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import Rows, forward_all, stages
-from latentd.models.travel import Vector
+from latentd.models.sampling import StageInput, forward_all, stages
 
 Wide = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ class Studied:
     """Seeds of one generator, laid out where its directions lie: in z, or in w where it has two stages."""
 
     generator: Generator
-    rows: Rows
+    rows: StageInput
     """For the synthesis: latents [N, dim] with classes, or w [N, layers, dim]."""
     labels: NDArray[np.int64] | None
     """[N]; None where the generator has no classes."""
@@ -38,13 +38,13 @@ class Studied:
         latents, labels = draw_many(generator.spec, seeds)
         known = [label for label in labels if label is not None]
         classes = np.array(known) if known else None
-        rows = Rows.of(generator.spec, latents, labels)
+        rows = StageInput.of(generator.spec, latents, labels)
         if not isinstance(generator, TwoStageGenerator):
-            return cls(generator, Rows(truncate(rows.latents, psi), rows.condition), classes)
+            return cls(generator, StageInput(truncate(rows.latents, psi), rows.condition), classes)
         mapping, _ = stages(generator)
         mean = generator.mean_w.numpy()
         w = forward_all(mapping, rows)
-        return cls(generator, Rows(truncate(w - mean, psi) + mean, None), classes)
+        return cls(generator, StageInput(truncate(w - mean, psi) + mean, None), classes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -55,9 +55,9 @@ class Studied:
     def moved(self, vector: Vector, amounts: Sequence[float]) -> "Studied":
         """All of these by the first of the amounts of `vector` [dim], then all by the second, and so on."""
         wide = vector.astype(np.float64)
-        parts = [Rows(moved(self.rows.latents, amount * wide), self.rows.condition) for amount in amounts]
+        parts = [StageInput(moved(self.rows.latents, amount * wide), self.rows.condition) for amount in amounts]
         labels = None if self.labels is None else np.tile(self.labels, len(parts))
-        return Studied(self.generator, Rows.join(parts), labels)
+        return Studied(self.generator, StageInput.join(parts), labels)
 
     @cached_property
     def places(self) -> Wide:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latentd.models.sampling import Rows, forward_all
+from latentd.models.sampling import StageInput, forward_all
 from latentd.training.directions.studied import Studied, Wide
 
 _MOST_STUDIED = 1024
@@ -105,7 +105,7 @@ def _first_inputs(studied: Studied) -> list[tuple[nn.Module, Tensor]]:
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     rows = studied.rows[:_ONE_PASS]
     if rows.condition is not None:
-        rows = Rows(rows.latents, np.repeat(rows.condition[:1], len(rows), axis=0))
+        rows = StageInput(rows.latents, np.repeat(rows.condition[:1], len(rows), axis=0))
     try:
         forward_all(studied.synthesis, rows)
     finally:

@@ -34,13 +34,13 @@ Way = Callable[[float], Vector]
 """From t (0 … 1) to a point."""
 
 
-def line(start: Vector, end: Vector) -> Way:
+def lerp(start: Vector, end: Vector) -> Way:
     """The straight line between two arrays of one shape."""
     a, b = start.astype(np.float64), end.astype(np.float64)
     return _exact_at_its_ends(start, end, lambda t: (1.0 - t) * a + t * b)
 
 
-def arc(start: Vector, end: Vector) -> Way:
+def slerp(start: Vector, end: Vector) -> Way:
     """Slerp: the arc between two vectors [dim]; a point's length goes evenly from one to the other's.
 
     Shoemake 1985, "Animating rotation with quaternion curves"; for latents White 2016, https://arxiv.org/abs/1609.04468:
@@ -51,7 +51,7 @@ def arc(start: Vector, end: Vector) -> Way:
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     if length_a == 0.0 or length_b == 0.0 or a.size == 1:
-        return line(start, end)
+        return lerp(start, end)
     a, b = a / length_a, b / length_b
     along = float(a @ b)
     across = b - along * a
@@ -103,7 +103,7 @@ class Path:
 
     def along(self, places: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
         """Keyframes' places [K, *shape] → every frame's [frames, *shape]."""
-        way = arc if method == "slerp" else line
+        way = slerp if method == "slerp" else lerp
         times = [ease(step / (self.steps - 1), self.easing) for step in range(self.steps - 1)]
         stops = [*places, places[0]] if self.loop else list(places)
         frames = [point(t) for point in (way(start, end) for start, end in pairwise(stops)) for t in times]

@@ -26,13 +26,13 @@ _NOT_A_PICTURE = (UnidentifiedImageError, Image.DecompressionBombError, SyntaxEr
 """What Pillow raises for what it cannot read, or would need too much memory for."""
 
 
-def tag(file: bytes, format: str, text: str) -> bytes:
+def embed_metadata(file: bytes, format: str, text: str) -> bytes:
     """`file` with `text` (ASCII) in it; as it is where there is no room for that: npy, json, too much for a JPEG."""
     into = _TAGGERS.get(format)
     return into(file, text) if into else file
 
 
-def read_tag(file: bytes) -> str | None:
+def read_metadata(file: bytes) -> str | None:
     """The text that a PNG, APNG, WebP, JPEG, GIF or MP4 file carries under our key; None where there is none."""
     with suppress(*_NOT_A_PICTURE), Image.open(io.BytesIO(file)) as picture:
         if isinstance(picture, PngImagePlugin.PngImageFile):

@@ -9,16 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from latentd.models.travel import (
+from latentd.models.interpolation import (
     NoDirectionError,
     Path,
-    arc,
     blend,
     blend_on_sphere,
     blend_shares,
     ease,
-    line,
+    lerp,
     neighbor,
+    slerp,
 )
 
 numbers = st.floats(-100, 100, width=32)
@@ -42,7 +42,7 @@ def degrees_between(a: np.ndarray, b: np.ndarray) -> float:
 @given(pairs)
 def test_a_way_begins_and_ends_exactly_at_its_keyframes(pair: tuple[np.ndarray, np.ndarray]) -> None:
     a, b = pair
-    for way in (line, arc):
+    for way in (lerp, slerp):
         assert way(a, b)(0.0).tobytes() == a.tobytes()
         assert way(a, b)(1.0).tobytes() == b.tobytes()
 
@@ -50,7 +50,7 @@ def test_a_way_begins_and_ends_exactly_at_its_keyframes(pair: tuple[np.ndarray, 
 @given(pairs, times)
 def test_slerp_is_finite_and_its_length_goes_evenly(pair: tuple[np.ndarray, np.ndarray], t: float) -> None:
     a, b = pair
-    point = arc(a, b)(t)
+    point = slerp(a, b)(t)
     assert np.isfinite(point).all()
     if length(a) > 0 and length(b) > 0:
         assert length(point) == pytest.approx((1 - t) * length(a) + t * length(b), rel=1e-5, abs=1e-30)
@@ -61,8 +61,8 @@ def test_slerp_turns_evenly(pair: tuple[np.ndarray, np.ndarray], t: float) -> No
     a, b = pair
     assume(length(a) > 1e-3 and length(b) > 1e-3)
     whole = degrees_between(a, b)
-    assert degrees_between(a, arc(a, b)(t)) == pytest.approx(t * whole, abs=1e-2)
-    assert degrees_between(arc(a, b)(t), b) == pytest.approx((1 - t) * whole, abs=1e-2)
+    assert degrees_between(a, slerp(a, b)(t)) == pytest.approx(t * whole, abs=1e-2)
+    assert degrees_between(slerp(a, b)(t), b) == pytest.approx((1 - t) * whole, abs=1e-2)
 
 
 @given(vectors, times, st.floats(2**-10, 2**10, width=32))
@@ -70,27 +70,27 @@ def test_slerp_of_parallel_vectors_stays_on_their_line(a: np.ndarray, t: float, 
     assume(length(a) > 1e-3)
     b = (a * np.float32(factor)).astype(np.float32)
     assume(length(b) > 1e-3)
-    assert degrees_between(a, arc(a, b)(t)) == pytest.approx(0, abs=1e-2)
+    assert degrees_between(a, slerp(a, b)(t)) == pytest.approx(0, abs=1e-2)
 
 
 @given(vectors, times)
 def test_slerp_of_opposite_vectors_goes_around(a: np.ndarray, t: float) -> None:
     assume(length(a) > 1e-3)
-    point = arc(a, -a)(t)
+    point = slerp(a, -a)(t)
     assert length(point) == pytest.approx(length(a), rel=1e-5)
     assert degrees_between(a, point) == pytest.approx(180 * t, abs=1e-2)
 
 
 def test_slerp_of_what_has_no_angle_goes_straight() -> None:
     zero, one = np.zeros(4, np.float32), np.ones(4, np.float32)
-    assert arc(zero, one)(0.25).tolist() == [0.25] * 4
-    assert arc(one, zero)(0.25).tolist() == [0.75] * 4
-    assert arc(zero, zero)(0.5).tolist() == [0.0] * 4
-    assert arc(np.float32([1]), np.float32([-1]))(0.25).tolist() == [0.5]
+    assert slerp(zero, one)(0.25).tolist() == [0.25] * 4
+    assert slerp(one, zero)(0.25).tolist() == [0.75] * 4
+    assert slerp(zero, zero)(0.5).tolist() == [0.0] * 4
+    assert slerp(np.float32([1]), np.float32([-1]))(0.25).tolist() == [0.5]
 
 
 def test_slerp_by_hand() -> None:
-    halfway = arc(np.float32([1, 0]), np.float32([0, 3]))(0.5)
+    halfway = slerp(np.float32([1, 0]), np.float32([0, 3]))(0.5)
     assert halfway == pytest.approx([math.sqrt(2), math.sqrt(2)], rel=1e-6)
 
 

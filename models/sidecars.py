@@ -27,8 +27,8 @@ from latentd.models.checkpoint import (
 from latentd.models.files import replacing
 
 
-class CompanionCard(BaseModel):
-    """What every companion says."""
+class SidecarCard(BaseModel):
+    """What every sidecar says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -36,23 +36,23 @@ class CompanionCard(BaseModel):
     """Version of the checkpoint that it was made for."""
 
 
-AnyCompanionCard = TypeVar("AnyCompanionCard", bound=CompanionCard)
+AnySidecarCard = TypeVar("AnySidecarCard", bound=SidecarCard)
 
 
 def beside(checkpoint: Path, ending: str) -> Path:
-    """Where `checkpoint`'s companion with one of the RESERVED endings lies."""
+    """Where `checkpoint`'s sidecar with one of the RESERVED endings lies."""
     return checkpoint.with_suffix(f"{ending}{checkpoint.suffix}")
 
 
-def is_companion(path: Path) -> bool:
-    """Whether the name is that of a companion, and so no checkpoint's."""
+def is_sidecar(path: Path) -> bool:
+    """Whether the name is that of a sidecar, and so no checkpoint's."""
     return path.stem.endswith(RESERVED)
 
 
-def read_companion(
-    path: Path, kind: type[AnyCompanionCard], shapes: Callable[[AnyCompanionCard], Shapes]
-) -> tuple[AnyCompanionCard, dict[str, Tensor], str | None]:
-    """Card, tensors and the version that was written; CheckpointError where the file is not a whole companion.
+def read_sidecar(
+    path: Path, kind: type[AnySidecarCard], shapes: Callable[[AnySidecarCard], Shapes]
+) -> tuple[AnySidecarCard, dict[str, Tensor], str | None]:
+    """Card, tensors and the version that was written; CheckpointError where the file is not a whole sidecar.
 
     `shapes` says what tensors a card promises.
     """
@@ -62,13 +62,13 @@ def read_companion(
         return card, read_tensors(file, shapes(card)), metadata.get(VERSION_KEY)
 
 
-def require_made_for(path: Path, card: CompanionCard, version: str, remedy: str) -> None:
-    """CheckpointError where a companion belongs to another version of its checkpoint."""
+def require_made_for(path: Path, card: SidecarCard, version: str, remedy: str) -> None:
+    """CheckpointError where a sidecar belongs to another version of its checkpoint."""
     if card.of != version:
         raise CheckpointError(f"{path.name}: it was made for version {card.of}, the checkpoint is {version}; {remedy}")
 
 
-def write_companion(path: Path, card: CompanionCard, tensors: Mapping[str, Tensor], **metadata: Any) -> None:
+def write_sidecar(path: Path, card: SidecarCard, tensors: Mapping[str, Tensor], **metadata: Any) -> None:
     """Write `path` atomically; CheckpointError where a tensor is not finite."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     require_finite(tensors)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from latentd.models.outputs.tags import tag
+from latentd.models.outputs.metadata import embed_metadata
 from tests.e2e.conftest import Answer, Server
 
 KEYFRAMES = [{"seed": 7}, {"seed": 12}, {"seed": 99}]
@@ -150,7 +150,7 @@ def test_reproduce_says_what_is_in_the_way(server: Server, files: dict[str, Path
     plain = tmp_path / "plain.png"
     Image.new("L", (28, 28)).save(plain)
     foreign = tmp_path / "foreign.png"
-    foreign.write_bytes(tag(plain.read_bytes(), "png", '{"prompt":"a cat"}'))
+    foreign.write_bytes(embed_metadata(plain.read_bytes(), "png", '{"prompt":"a cat"}'))
     assert "carries no request" in reproduce(foreign, server.url).stderr
     for change, said in (
         ({"version": "0" * 12}, "version_not_served"),
@@ -166,7 +166,7 @@ def test_reproduce_says_what_is_in_the_way(server: Server, files: dict[str, Path
             "seed": 7,
         }
         other = tmp_path / "other.png"
-        other.write_bytes(tag(plain.read_bytes(), "png", json.dumps(carried | change)))
+        other.write_bytes(embed_metadata(plain.read_bytes(), "png", json.dumps(carried | change)))
         done = reproduce(other, server.url)
         assert done.returncode == 1
         assert said in done.stderr

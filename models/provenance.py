@@ -9,7 +9,7 @@ Name = dict[str, Any]
 """`model`, `version` and `fingerprint`; `seed` or `latent`; `label` and `truncation` where they say something."""
 
 
-def maker_name(model: str, version: str, fingerprint: str) -> Name:
+def producer(model: str, version: str, fingerprint: str) -> Name:
     """Who made it; `fingerprint` by its id."""
     return {"model": model, "version": version, "fingerprint": fingerprint}
 

@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from latentd.models.checkpoint import Shapes
-from latentd.models.companions import CompanionCard, beside, read_companion, require_made_for, write_companion
+from latentd.models.sidecars import SidecarCard, beside, read_sidecar, require_made_for, write_sidecar
 
 ENDING = ".surface"
 _MOST = 128
 _LOGITS = "logits"
 
 
-class SurfaceCard(CompanionCard):
+class DecisionSurfaceCard(SidecarCard):
     """The extent and the mesh: `rows` × `columns` places, evenly from edge to edge, the edges among them."""
 
     extent: tuple[float, float, float, float]
@@ -36,7 +36,7 @@ Extent = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Surface:
+class DecisionSurface:
     """A discriminator's logits [rows, columns], the row of the lowest y first; larger means more real."""
 
     logits: Tensor
@@ -46,7 +46,7 @@ class Surface:
     def read(cls, checkpoint: Path, version: str) -> Self:
         """What lies beside `checkpoint` of `version`; CheckpointError where it cannot be used, or is of another one."""
         path = beside(checkpoint, ENDING)
-        card, tensors, _ = read_companion(path, SurfaceCard, _shapes)
+        card, tensors, _ = read_sidecar(path, DecisionSurfaceCard, _shapes)
         require_made_for(path, card, version, "train again, or remove it")
         return cls(tensors[_LOGITS], card.extent)
 
@@ -57,10 +57,10 @@ class Surface:
         """
         path = beside(checkpoint, ENDING)
         rows, columns = self.logits.shape
-        card = SurfaceCard(of=version, extent=self.extent, rows=rows, columns=columns)
-        write_companion(path, card, {_LOGITS: self.logits.float()})
+        card = DecisionSurfaceCard(of=version, extent=self.extent, rows=rows, columns=columns)
+        write_sidecar(path, card, {_LOGITS: self.logits.float()})
         return path
 
 
-def _shapes(card: SurfaceCard) -> Shapes:
+def _shapes(card: DecisionSurfaceCard) -> Shapes:
     return {_LOGITS: (torch.Size([card.rows, card.columns]), torch.float32)}
