@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import report
 from latentd.training.data.idx import load_idx_set
-from latentd.training.folder import read_moments
+from latentd.training.directory import read_moments
 from latentd.training.loop import TrainingDiverged
 from latentd.training.recipe import load_recipe
 from latentd.training.run import Run, run

@@ -24,10 +24,10 @@ from benchmarks.data import zip_of_images
 from benchmarks.rivals.bare_loop import bare_loop
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import choose_device, core_count
-from latentd.training.assemble import assemble
+from latentd.training.build import assemble
 from latentd.training.data import ImageFolder
 from latentd.training.data.source import DataSource
-from latentd.training.loop import Game, train
+from latentd.training.loop import Algorithm, train
 from latentd.training.recipe import load_recipe
 from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.state import StateFolder
@@ -60,7 +60,7 @@ def ours(recipe: AdversarialRecipe, source: DataSource, folder: Path) -> Callabl
     return play
 
 
-def game_of(recipe: AdversarialRecipe, source: DataSource) -> Game:
+def game_of(recipe: AdversarialRecipe, source: DataSource) -> Algorithm:
     """As `latentd train` assembles it."""
     return assemble(recipe, source, recipe.spec(), 0, choose_device("auto"), World(), 0)
 

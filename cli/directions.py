@@ -10,7 +10,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import Directions
 from latentd.models.latents import MAX_SEED
 from latentd.training.directions.find import find_directions
-from latentd.training.folder import OutputError
+from latentd.training.directory import OutputError
 from latentd.training.tables import print_table
 
 _FEWEST, _MOST = 256, 65536

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latentd.models.files import printable
-from latentd.training.folder import has_facts
+from latentd.training.directory import has_facts
 from latentd.training.recipe import by_keys
 from latentd.training.report import NoRun, Record, finite
 from latentd.training.tables import print_table

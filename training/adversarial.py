@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from latentd.models.family import Discriminator, Generator
 from latentd.training.augment import Augment
 from latentd.training.data.source import Batch
-from latentd.training.loop import Game, Player, Precision, in_full, in_parts
+from latentd.training.loop import Algorithm, Precision, Trainable, in_full, in_parts
 from latentd.training.objectives import Objective
 from latentd.training.packing import pack, unpack
 from latentd.training.penalties import Critic, Penalty
@@ -22,11 +22,11 @@ from latentd.training.schedule import Schedule
 
 
 @dataclass(kw_only=True)
-class AdversarialGame(Game):
+class AdversarialAlgorithm(Algorithm):
     """The two players and the rules between them."""
 
-    generator: Player[Generator]
-    discriminator: Player[Discriminator]
+    generator: Trainable[Generator]
+    discriminator: Trainable[Discriminator]
     objective: Objective
     draw_latents: Callable[..., Tensor]
     """How many, and what they are for (step and update) → this rank's latents [N, dim], on the device."""
@@ -46,7 +46,7 @@ class AdversarialGame(Game):
     remedy = "lower the learning rates, or choose a gentler objective such as hinge"
 
     @property
-    def players(self) -> dict[str, Player[Any]]:
+    def players(self) -> dict[str, Trainable[Any]]:
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     @property
@@ -140,7 +140,7 @@ class AdversarialGame(Game):
 
 
 @contextlib.contextmanager
-def _held_still(player: Player[Any]) -> Iterator[None]:
+def _held_still(player: Trainable[Any]) -> Iterator[None]:
     """Within the block, no gradients of its parameters are computed."""
     for parameter in player.parameters:
         parameter.requires_grad_(False)

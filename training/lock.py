@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from latentd.training.folder import OutputError
+from latentd.training.directory import OutputError
 
 _LOCK = "lock"
 _PATIENCE, _PAUSE = 1.0, 0.05

@@ -36,7 +36,7 @@ class TrainingDiverged(Exception):
 
 
 @dataclass
-class Player(Generic[Network]):
+class Trainable(Generic[Network]):
     """A network and what moves it."""
 
     network: Network
@@ -73,7 +73,7 @@ class Player(Generic[Network]):
 
 
 @dataclass(kw_only=True)
-class Game(ABC):
+class Algorithm(ABC):
     """What is played in rounds: what learns, from what, and what a state file must hold of it."""
 
     ema: Ema
@@ -99,7 +99,7 @@ class Game(ABC):
 
     @property
     @abstractmethod
-    def players(self) -> dict[str, Player[Any]]:
+    def players(self) -> dict[str, Trainable[Any]]:
         """All that an optimizer moves, by the names in state files."""
 
     @property
@@ -113,7 +113,7 @@ class Game(ABC):
 
 
 def train(
-    game: Game,
+    game: Algorithm,
     steps: int,
     on_step: Callable[[int, Losses], None],
     should_stop: Callable[[], bool] = lambda: False,

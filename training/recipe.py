@@ -16,13 +16,13 @@ from latentd.training.objectives import OBJECTIVES
 from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
 from latentd.training.settings.base import Recipe, known
-from latentd.training.settings.moments import MomentsRecipe
+from latentd.training.settings.gaussian import GaussianRecipe
 
 KINDS: dict[str, type[Recipe]] = {
     **dict.fromkeys(OBJECTIVES, AdversarialRecipe),
     "reconstruction": AutoencoderRecipe,
     "evidence": VariationalRecipe,
-    "moments": MomentsRecipe,
+    "moments": GaussianRecipe,
 }
 """What a recipe can say, by its objective."""
 

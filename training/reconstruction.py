@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from latentd.models.family import Encoder, Generator
 from latentd.training.data.source import Batch
-from latentd.training.loop import Game, Player, Precision, in_full, in_parts
+from latentd.training.loop import Algorithm, Precision, Trainable, in_full, in_parts
 
 _LEAST_VARIANCE = 1e-6
 """Of reconstructions: the likelihood of samples that are made exactly stays finite."""
@@ -113,17 +113,17 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class ReconstructionGame(Game):
+class ReconstructionAlgorithm(Algorithm):
     """An autoencoder learns by its losses' sum."""
 
-    autoencoder: Player[Autoencoder]
+    autoencoder: Trainable[Autoencoder]
     draw_latents: Callable[..., Tensor]
     """How many, and what they are for (step and update) → this rank's noise [N, dim], on the device."""
 
     remedy = "lower the learning rate (lr)"
 
     @property
-    def players(self) -> dict[str, Player[Any]]:
+    def players(self) -> dict[str, Trainable[Any]]:
         return {"autoencoder": self.autoencoder}
 
     def play(self, step: int) -> dict[str, Tensor]:

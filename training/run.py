@@ -14,16 +14,16 @@ import torch
 from latentd.models.checkpoint import Card, Checkpoint
 from latentd.models.hardware import describe_device
 from latentd.models.spec import GeneratorSpec
-from latentd.training.assemble import assemble
+from latentd.training.build import assemble
+from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import DataError, DataSource, OnProgress
-from latentd.training.desk import Desk
-from latentd.training.folder import OutputError
+from latentd.training.directory import OutputError
 from latentd.training.interrupt import noted_interrupts
-from latentd.training.keep import Keeper, Reached
 from latentd.training.lock import held
-from latentd.training.loop import Game, Losses, train
+from latentd.training.loop import Algorithm, Losses, train
 from latentd.training.memory import naming_the_remedy
 from latentd.training.recipe import require_equal_shares
+from latentd.training.recorder import RunRecorder
 from latentd.training.settings.base import Recipe
 from latentd.training.state import Saved, StateError, StateFolder, restore
 from latentd.training.world import World
@@ -73,7 +73,7 @@ def _run(what: Run, on_progress: OnProgress, on_step: Callable[[int, Losses], No
     spec = _spec(recipe, source)
     states = StateFolder(what.checkpoint_path.parent / "state", _identity(what, source), recipe.save_seconds)
     saved = world.from_first(lambda: _last_state(what, states))
-    done = Reached(saved.step, saved.wall_seconds) if saved else Reached(0, 0.0)
+    done = Progress(saved.step, saved.wall_seconds) if saved else Progress(0, 0.0)
     with noted_interrupts() as interrupted, naming_the_remedy(recipe, world):
         game = assemble(recipe, source, spec, what.seed, what.device, world, done.step)
         if saved:
@@ -134,12 +134,12 @@ def _identity(what: Run, source: DataSource) -> dict[str, Any]:
     }
 
 
-def _require_finite(game: Game, steps: int) -> None:
+def _require_finite(game: Algorithm, steps: int) -> None:
     if not all(value.isfinite().all() for value in game.ema.generator.state_dict().values()):
         raise game.diverged(steps, "a weight")
 
 
-def _desk(what: Run, source: DataSource, game: Game, states: StateFolder, done: Reached) -> Desk:
+def _desk(what: Run, source: DataSource, game: Algorithm, states: StateFolder, done: Progress) -> RunRecorder:
     recipe = what.recipe
     card = Card(
         spec=game.ema.generator.spec,
@@ -158,9 +158,9 @@ def _desk(what: Run, source: DataSource, game: Game, states: StateFolder, done: 
         metrics={},
         licence=recipe.data.weights_licence,
     )
-    keeper = Keeper(what.checkpoint_path, card, recipe.batches_a_step * recipe.batch_size, done.step)
+    keeper = CheckpointManager(what.checkpoint_path, card, recipe.batches_a_step * recipe.batch_size, done.step)
     try:
-        return Desk(what.checkpoint_path, card, game, source, states, keeper, done)
+        return RunRecorder(what.checkpoint_path, card, game, source, states, keeper, done)
     except OSError as problem:
         raise OutputError(f"{what.checkpoint_path.parent} cannot be written to ({problem})") from problem
 

@@ -10,8 +10,8 @@ from latentd.models.family import Generator
 from latentd.models.outputs import ImageOutput
 from latentd.training.data.source import Batch
 from latentd.training.evaluation.evaluate import samples_of
-from latentd.training.evaluation.yardstick import Yardstick
-from latentd.training.loop import Game
+from latentd.training.evaluation.evaluator import Evaluator
+from latentd.training.loop import Algorithm
 
 _PICTURED, _PLOTTED = 64, 512
 """Seeds from 0."""
@@ -22,7 +22,7 @@ _DIGITS = 3
 _PLANE = (2,)
 
 
-def snapshot_of(game: Game, reach: float) -> tuple[bytes, str]:
+def snapshot_of(game: Algorithm, reach: float) -> tuple[bytes, str]:
     """The file's content and its suffix: samples of seeds 0, 1, 2, … of the averaged generator.
 
     A `png` where samples can be laid out as one picture. Else a `json` with `samples` and, for points of the plane
@@ -39,7 +39,7 @@ def snapshot_of(game: Game, reach: float) -> tuple[bytes, str]:
 
 
 @torch.no_grad()
-def surface_of(game: Game, reach: float) -> DecisionSurface | None:
+def surface_of(game: Algorithm, reach: float) -> DecisionSurface | None:
     """The discriminator's logits on [-reach, reach]²; None without one, or where samples are no points of the plane."""
     generator = game.ema.generator
     if generator.spec.output.shape != _PLANE:
@@ -53,7 +53,7 @@ def surface_of(game: Game, reach: float) -> DecisionSurface | None:
     return DecisionSurface(logits.view(_MESH, _MESH), (-reach, reach, -reach, reach))
 
 
-def nearest_training(generator: Generator, yardstick: Yardstick) -> tuple[bytes, dict[str, JsonValue]] | None:
+def nearest_training(generator: Generator, yardstick: Evaluator) -> tuple[bytes, dict[str, JsonValue]] | None:
     """A picture of samples, each with the nearest of the training data to its right, and how far these are."""
     output = generator.spec.output
     if not isinstance(output, ImageOutput):

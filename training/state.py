@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from latentd.models.files import replacing
-from latentd.training.loop import Game
+from latentd.training.loop import Algorithm
 from latentd.training.recipe import by_keys
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Saved:
     tensors: Mapping[str, Tensor]
 
 
-def snapshot(game: Game) -> dict[str, Tensor]:
+def snapshot(game: Algorithm) -> dict[str, Tensor]:
     """Copies of all that a step changes, on the CPU."""
     tensors: dict[str, Tensor] = {}
     for name, module in game.modules.items():
@@ -56,7 +56,7 @@ def snapshot(game: Game) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def restore(game: Game, saved: Saved) -> None:
+def restore(game: Algorithm, saved: Saved) -> None:
     """Put the players, the average and the optimizers where they were."""
     for name, module in game.modules.items():
         module.load_state_dict(_below(name, saved.tensors))
@@ -76,7 +76,7 @@ def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> N
             optimizer.state[parameter] = state
 
 
-def _optimizers(game: Game) -> dict[str, Optimizer]:
+def _optimizers(game: Algorithm) -> dict[str, Optimizer]:
     return {f"{name}_optimizer": player.optimizer for name, player in game.players.items()}
 
 
@@ -125,13 +125,13 @@ class StateFolder:
         self._require_same(found[newest].identity)
         return found[newest]
 
-    def offer(self, game: Game, step: int, wall_seconds: float) -> None:
+    def offer(self, game: Algorithm, step: int, wall_seconds: float) -> None:
         """Save if it is time to, and the last one is written."""
         if time.monotonic() - self._saved_at < self._save_seconds or (self._writer and self._writer.is_alive()):
             return
         self._start_writing(game, step, wall_seconds)
 
-    def save_now(self, game: Game, step: int, wall_seconds: float) -> None:
+    def save_now(self, game: Algorithm, step: int, wall_seconds: float) -> None:
         """Save, and wait until it is on the disk."""
         self.wait()
         self._start_writing(game, step, wall_seconds)
@@ -142,7 +142,7 @@ class StateFolder:
         if self._writer:
             self._writer.join()
 
-    def _start_writing(self, game: Game, step: int, wall_seconds: float) -> None:
+    def _start_writing(self, game: Algorithm, step: int, wall_seconds: float) -> None:
         self._saved_at = time.monotonic()
         saved = Saved(step, wall_seconds, self._identity, snapshot(game))
         self._writer = threading.Thread(target=self._write, args=(saved,), name="latentd-state")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from latentd.cli.bulk.order import Order, Part
 from latentd.cli.bulk.shard import Shard
 from latentd.models.files import replacing
-from latentd.training.folder import OutputError
+from latentd.training.directory import OutputError
 
 _NOTES, _ORDER, _DONE = "_bulk", "order.json", "shards.jsonl"
 

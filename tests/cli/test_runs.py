@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from latentd.cli.main import latentd
-from tests.training.run_folders import write_run
+from tests.training.run_directories import write_run
 
 
 def runs(*arguments: str | Path) -> Result:

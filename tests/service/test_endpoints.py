@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.families import build_generator
-from latentd.models.interpolation import arc, blend_on_sphere, neighbor
+from latentd.models.interpolation import blend_on_sphere, neighbor, slerp
 from latentd.models.latents import draw, draw_many
 from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
@@ -134,7 +134,7 @@ def test_samples_are_those_without_the_service(
 def test_frames_between_lie_on_the_sphere(client: TestClient, runtime: Runtime) -> None:
     spec = SPECS["grey"]
     latents = [draw(spec, seed).latent for seed in (5, 6)]
-    between = arc(latents[0], latents[1])(0.25)
+    between = slerp(latents[0], latents[1])(0.25)
     frames = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5)
     assert np.array_equal(frames[1], generate(weights_of(runtime, "grey"), between[None], [None])[0])
     straight = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5, method="lerp")

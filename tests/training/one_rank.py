@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from latentd.models.families import build_discriminator, build_generator
-from latentd.training.adversarial import AdversarialGame
-from latentd.training.assemble import draw_latents
+from latentd.training.adversarial import AdversarialAlgorithm
+from latentd.training.build import draw_latents
 from latentd.training.data import Mixture
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
-from latentd.training.feed import feed
-from latentd.training.loop import Player, train
+from latentd.training.loader import feed
+from latentd.training.loop import Trainable, train
 from latentd.training.objectives import OBJECTIVES
 from latentd.training.penalties import PENALTIES, Penalty
 from latentd.training.world import World, joined
@@ -34,12 +34,12 @@ def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor
     generator = build_generator(spec).to(dtype)
     discriminator = build_discriminator(spec, {"hidden": (16,)}).to(dtype)
 
-    def player(network: torch.nn.Module) -> Player[torch.nn.Module]:
-        return Player(network, torch.optim.Adam(network.parameters()), world.averaging(network, CPU), 1e-2)
+    def player(network: torch.nn.Module) -> Trainable[torch.nn.Module]:
+        return Trainable(network, torch.optim.Adam(network.parameters()), world.averaging(network, CPU), 1e-2)
 
     source = Mixture(name="ring").load(None, lambda _: None)
     latents = partial(draw_latents, spec, 0, CPU, world)
-    game = AdversarialGame(
+    game = AdversarialAlgorithm(
         generator=player(generator),  # type: ignore[arg-type]  # a player of its own class
         discriminator=player(discriminator),  # type: ignore[arg-type]
         objective=OBJECTIVES["relativistic"],

@@ -10,9 +10,9 @@ from latentd.training.data import IdxImages
 from latentd.training.data.idx import IDX_SETS, load_idx_set
 from latentd.training.data.pixels import in_range
 from latentd.training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier, load_classifier
-from latentd.training.evaluation.images import ImageYardstick, RealImages
+from latentd.training.evaluation.evaluator import EvaluationSet
+from latentd.training.evaluation.images import ImageEvaluator, RealImages
 from latentd.training.evaluation.train_classifier import accuracy, train_classifier
-from latentd.training.evaluation.yardstick import Judged
 
 needs_fashion = pytest.mark.skipif(
     not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS[CLASSIFIED].folders),
@@ -61,16 +61,16 @@ def real(images: torch.Tensor, labels: torch.Tensor) -> RealImages:
 
 
 @pytest.fixture(scope="module")
-def yardstick() -> ImageYardstick:
+def yardstick() -> ImageEvaluator:
     torch.manual_seed(0)
     reference, others = stripes(600), stripes(900, seed=1)
     classifier = Classifier().eval()
-    return ImageYardstick(classifier, real(*reference), real(*others), 600, classifier, tuple("0123456789"))
+    return ImageEvaluator(classifier, real(*reference), real(*others), 600, classifier, tuple("0123456789"))
 
 
-def test_real_images_set_the_floor(yardstick: ImageYardstick) -> None:
+def test_real_images_set_the_floor(yardstick: ImageEvaluator) -> None:
     floor = yardstick.figures(yardstick.real(0))
-    noise = yardstick.figures(Judged(torch.rand(600, 1, 28, 28) * 2 - 1))
+    noise = yardstick.figures(EvaluationSet(torch.rand(600, 1, 28, 28) * 2 - 1))
     assert floor["frechet_distance"] < noise["frechet_distance"] / 10
     assert floor["coverage"] > 0.8 > noise["coverage"]
     assert floor["precision"] > 0.8
@@ -80,9 +80,9 @@ def test_real_images_set_the_floor(yardstick: ImageYardstick) -> None:
     )
 
 
-def test_collapse_is_seen(yardstick: ImageYardstick) -> None:
+def test_collapse_is_seen(yardstick: ImageEvaluator) -> None:
     one = stripes(1)[0].repeat(600, 1, 1, 1)
-    collapsed = yardstick.figures(Judged(one))
+    collapsed = yardstick.figures(EvaluationSet(one))
     assert collapsed["coverage"] < 0.05
     assert collapsed["inception_score"] == pytest.approx(1.0, abs=1e-3)
     assert (collapsed["least_class"], collapsed["most_class"]) == (0.0, 1.0)
@@ -91,24 +91,24 @@ def test_collapse_is_seen(yardstick: ImageYardstick) -> None:
 
 def test_digits_are_not_counted_by_garment_classes(tmp_path: Path) -> None:
     assert IdxImages(name="mnist").class_names == tuple("0123456789")
-    measure = ImageYardstick(Classifier().eval(), real(*stripes(50)), real(*stripes(60)), 60)
+    measure = ImageEvaluator(Classifier().eval(), real(*stripes(50)), real(*stripes(60)), 60)
     assert "least_class" not in measure.figures(measure.real(0))
 
 
-def test_memorised_images_are_seen(yardstick: ImageYardstick) -> None:
+def test_memorised_images_are_seen(yardstick: ImageEvaluator) -> None:
     train = yardstick.real(0).samples[:50]
     noisy = (train + 0.01 * torch.randn(train.shape, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
     distances, nearest = yardstick.nearest_training(noisy)
     assert torch.equal(nearest, train)
     assert distances == pytest.approx((noisy - train).square().mean(dim=(1, 2, 3)).sqrt().double(), rel=1e-4)
     of_real = yardstick.figures(yardstick.real(0))["nearest_training"]
-    assert yardstick.figures(Judged(noisy))["nearest_training"] < of_real / 10
+    assert yardstick.figures(EvaluationSet(noisy))["nearest_training"] < of_real / 10
 
 
-def test_a_class_that_is_missing_is_named(yardstick: ImageYardstick) -> None:
+def test_a_class_that_is_missing_is_named(yardstick: ImageEvaluator) -> None:
     real_images = yardstick.real(0)
     assert real_images.labels is not None
-    without = Judged(real_images.samples[real_images.labels != 3])
+    without = EvaluationSet(real_images.samples[real_images.labels != 3])
     figures = yardstick.figures(without)
     coverage = {name: value for name, value in figures.items() if name.startswith("coverage of ")}
     assert min(coverage, key=lambda name: coverage[name]) == "coverage of 3"

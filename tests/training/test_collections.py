@@ -18,7 +18,7 @@ from PIL import Image
 
 from latentd.training.data import ImageFolder
 from latentd.training.data.collection import decode_collection
-from latentd.training.data.source import DataError, DataSource, Progress
+from latentd.training.data.source import DataError, DataSource, LoadProgress
 from tests.training.runs import run_of, train
 
 
@@ -85,7 +85,7 @@ def test_images_are_decoded_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     folder = tmp_path / "photos"
     fill_with_images(folder)
     settings = ImageFolder(name="image-folder", resolution=28)
-    heard: list[Progress] = []
+    heard: list[LoadProgress] = []
     first = settings.load(folder, heard.append)
     assert (heard[-1].task, heard[-1].done, heard[-1].total) == ("decoding photos", 13, 13)
     heard.clear()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from latentd.training.folder import OutputError
+from latentd.training.directory import OutputError
 from latentd.training.lock import held, is_held
 from tests.training.runs import run_of, train
 

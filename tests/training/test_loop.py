@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from latentd.models.family import Discriminator, Generator
 from latentd.models.outputs import PointsOutput
-from latentd.training.adversarial import AdversarialGame
+from latentd.training.adversarial import AdversarialAlgorithm
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
-from latentd.training.loop import Losses, Player, TrainingDiverged, train
+from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
 from latentd.training.objectives import OBJECTIVES, Objective
 from latentd.training.penalties import PENALTIES, Penalty
 from latentd.training.schedule import fading
@@ -45,13 +45,13 @@ class Slope(Discriminator):
         return (samples * self.slope).squeeze(1)
 
 
-def player(network: Any, lr: float) -> Player[Any]:
-    return Player(network, torch.optim.SGD(network.parameters(), lr=lr), network, lr)
+def player(network: Any, lr: float) -> Trainable[Any]:
+    return Trainable(network, torch.optim.SGD(network.parameters(), lr=lr), network, lr)
 
 
-def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> AdversarialGame:
+def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> AdversarialAlgorithm:
     generator = Shift()
-    return AdversarialGame(
+    return AdversarialAlgorithm(
         generator=player(generator, lr),
         discriminator=player(Slope(), lr),
         objective=objective,
@@ -63,11 +63,11 @@ def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: A
     )
 
 
-def slope(game: AdversarialGame) -> float:
+def slope(game: AdversarialAlgorithm) -> float:
     return float(game.discriminator.network.slope.item())
 
 
-def shift(game: AdversarialGame) -> float:
+def shift(game: AdversarialAlgorithm) -> float:
     return float(game.generator.network.shift.item())
 
 

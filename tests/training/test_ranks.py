@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.training.assemble import draw_latents
+from latentd.training.build import draw_latents
 from latentd.training.lock import held
 from latentd.training.world import World
 from tests.conftest import points_spec

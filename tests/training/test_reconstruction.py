@@ -13,10 +13,10 @@ from latentd.models.family import Encoder, Generator
 from latentd.models.outputs import PointsOutput
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
-from latentd.training.loop import Losses, Player, TrainingDiverged, train
+from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
 from latentd.training.reconstruction import (
     PlainAutoencoder,
-    ReconstructionGame,
+    ReconstructionAlgorithm,
     VariationalAutoencoder,
     divergence,
     surprise,
@@ -48,10 +48,10 @@ class Linear(Encoder):
         return outputs
 
 
-def game_of(autoencoder: Any, samples: Tensor, lr: float = 0.01, **rules: Any) -> ReconstructionGame:
+def game_of(autoencoder: Any, samples: Tensor, lr: float = 0.01, **rules: Any) -> ReconstructionAlgorithm:
     optimizer = torch.optim.SGD(autoencoder.parameters(), lr=lr)
-    return ReconstructionGame(
-        autoencoder=Player(autoencoder, optimizer, autoencoder, lr),
+    return ReconstructionAlgorithm(
+        autoencoder=Trainable(autoencoder, optimizer, autoencoder, lr),
         ema=Ema(autoencoder.generator, 0.5),
         batches=repeat(Batch(samples)),
         draw_latents=lambda count, step, _: torch.randn(count, DIM, generator=torch.Generator().manual_seed(step)),

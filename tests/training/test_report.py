@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from latentd.training.folder import read_moments
+from latentd.training.directory import read_moments
 from latentd.training.report import NoRun, write_report
-from tests.training.run_folders import keep_pictures, keep_points, write_run
+from tests.training.run_directories import keep_pictures, keep_points, write_run
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -24,7 +24,7 @@ from latentd.training.data.cache import cache_folder
 from latentd.training.data.decode import decode_square
 from latentd.training.data.entries import Collection, Entry, Folder, Zip, suffixes
 from latentd.training.data.shards import Parquet, WebDataset
-from latentd.training.data.source import DataError, OnProgress, Progress
+from latentd.training.data.source import DataError, LoadProgress, OnProgress
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def _key(collection: Collection, side: int, channels: int, on_progress: OnProgre
     digest, count = hashlib.sha256(f"{side} {channels}".encode()), 0
     for count, stamp in enumerate(collection.stamps(), start=1):
         digest.update(f"\n{stamp}".encode("utf-8", "surrogateescape"))
-        on_progress(Progress(f"indexing {collection.path.name}", count, None, "files"))
+        on_progress(LoadProgress(f"indexing {collection.path.name}", count, None, "files"))
     return digest.hexdigest()[:32], count
 
 
@@ -174,7 +174,7 @@ def _decode_into(
                 digest.update(decoded.data)
                 of_each.append(groups.setdefault(printable(entry.group), len(groups)))
             total = stamps if collection.stamps_are_images else None
-            on_progress(Progress(f"decoding {collection.path.name}", done, total, "images"))
+            on_progress(LoadProgress(f"decoding {collection.path.name}", done, total, "images"))
         of_each.tofile(groups_file)
     digest.update(of_each.tobytes() + json.dumps(list(groups)).encode())
     return _Note(count=len(of_each), sha256=digest.hexdigest(), groups=list(groups), left_out=left_out, reasons=reasons)

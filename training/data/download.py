@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from latentd.models.files import replacing
-from latentd.training.data.source import DataError, OnProgress, Progress
+from latentd.training.data.source import DataError, LoadProgress, OnProgress
 
 _CHUNK = 256 * 1024
 _TIMEOUT_SECONDS = 30
@@ -37,4 +37,4 @@ def _fetch(url: str, path: Path, on_progress: OnProgress) -> None:
         while chunk := answer.read(_CHUNK):
             file.write(chunk)
             done += len(chunk)
-            on_progress(Progress(f"fetching {url.rsplit('/', 1)[-1]}", done, total, "bytes"))
+            on_progress(LoadProgress(f"fetching {url.rsplit('/', 1)[-1]}", done, total, "bytes"))

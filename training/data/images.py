@@ -16,9 +16,9 @@ from latentd.training.data.collection import DecodedImages, decode_collection
 from latentd.training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
 from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
 from latentd.training.evaluation.classifier import CLASSIFIED, SEEN, load_classifier
+from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadNetwork
-from latentd.training.evaluation.images import ImageYardstick, RealImages
-from latentd.training.evaluation.yardstick import Yardstick
+from latentd.training.evaluation.images import ImageEvaluator, RealImages
 from latentd.training.randomness import generator_for
 
 _HELD_OUT = 12
@@ -49,12 +49,12 @@ class _Images(DataSettings, ABC):
 
     def _yardstick(
         self, reference: RealImages, train: RealImages, count: int, network: LoadNetwork | None = None
-    ) -> Yardstick:
+    ) -> Evaluator:
         """On the embedded features, or on those of another `network`."""
         classifier = load_classifier()
         shown = classifier if network is None else network()
         known = classifier if self.name == CLASSIFIED else None
-        return ImageYardstick(shown, reference, train, count, known, self.class_names or ())
+        return ImageEvaluator(shown, reference, train, count, known, self.class_names or ())
 
 
 class IdxImages(_Images):
@@ -78,7 +78,7 @@ class IdxImages(_Images):
         card = DataCard(name=self.name, size=None, sha256=loaded.sha256, licence=IDX_SETS[self.name].licence)
         return self._parted(RealImages(*_tensors(loaded)), self.class_names, card)
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
         """The test split is the reference, and training images are the floor."""
         test = RealImages(*_tensors(load_idx_set(self.name, path, on_progress, "test")))
         train = RealImages(*_tensors(load_idx_set(self.name, path, on_progress)))
@@ -122,7 +122,7 @@ class ImageFolder(_Images):
         source.is_at_hand = decoded.images.nbytes <= _SMALL
         return source
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
         """A random half is the reference, and the other half is the floor; of either as many as are judged."""
         if network is None:
             raise DataError("the embedded features are of grey garments; --features inception judges your own images")
@@ -131,7 +131,7 @@ class ImageFolder(_Images):
         if half < _FEWEST_JUDGED:
             raise DataError(f"{path} has {len(images)} images; at least {2 * _FEWEST_JUDGED} are needed to judge by")
         order = torch.randperm(len(images), generator=generator_for(0, "halves"))
-        return ImageYardstick(network(), images[order[:half]], images[order[half : 2 * half]], half)
+        return ImageEvaluator(network(), images[order[:half]], images[order[half : 2 * half]], half)
 
     def _decoded(self, path: Path | None, on_progress: OnProgress) -> tuple[Path, DecodedImages, RealImages]:
         """Where the images are, and all of them, mapped."""
@@ -152,7 +152,7 @@ class ImageFolder(_Images):
 class ImageSource(DataSource):
     """Bytes of images [N, H, W, C] in memory or mapped from a file, drawn in epochs that are shuffled as a whole."""
 
-    make_yardstick: Callable[[], Yardstick] | None = None
+    make_yardstick: Callable[[], Evaluator] | None = None
 
     def __init__(
         self, pixels: Tensor, labels: Tensor | None, class_names: tuple[str, ...], card: DataCard, flip: bool
@@ -163,7 +163,7 @@ class ImageSource(DataSource):
         self.class_names = class_names
         self.card = card
 
-    def yardstick(self) -> Yardstick | None:
+    def yardstick(self) -> Evaluator | None:
         return self.make_yardstick and self.make_yardstick()
 
     def keep_on(self, device: torch.device) -> None:

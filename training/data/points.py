@@ -17,8 +17,8 @@ from torch import Tensor
 from latentd.models.checkpoint import DataCard
 from latentd.models.outputs import Output, PointsOutput
 from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
+from latentd.training.evaluation.evaluator import Evaluator, MixtureEvaluator
 from latentd.training.evaluation.features import LoadNetwork
-from latentd.training.evaluation.yardstick import MixtureYardstick, Yardstick
 from latentd.training.randomness import generator_for
 
 
@@ -49,7 +49,7 @@ class Mixture(DataSettings):
             raise DataError(f"{self.name} is drawn, not read: leave --data away")
         return MixtureSource(self.name)
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
         if network is not None:
             raise DataError(f"{self.name} is judged on its coordinates: leave --features away")
         return self.load(path, on_progress).yardstick()
@@ -64,8 +64,8 @@ class MixtureSource(DataSource):
         self.sigma = modes.sigma
         self.card = DataCard(name=name, size=None, sha256=None, licence="CC0-1.0")
 
-    def yardstick(self) -> Yardstick:
-        return MixtureYardstick(self.centers, self.sigma)
+    def yardstick(self) -> Evaluator:
+        return MixtureEvaluator(self.centers, self.sigma)
 
     def draw(
         self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from latentd.models.checkpoint import DataCard
 from latentd.models.outputs import Output
+from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadNetwork
-from latentd.training.evaluation.yardstick import Yardstick
 
 
 class DataError(Exception):
@@ -37,7 +37,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoadProgress:
     """How far a long piece of work has come: `done` of `total` (None: unknown) `unit`s of `task`."""
 
     task: str
@@ -46,7 +46,7 @@ class Progress:
     unit: str
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[LoadProgress], None]
 
 
 Share = Callable[[Tensor], Tensor]
@@ -74,7 +74,7 @@ class DataSource(ABC):
         depends on `seed` and its number alone. `share` picks the wanted ones of a batch's samples.
         """
 
-    def yardstick(self) -> Yardstick | None:
+    def yardstick(self) -> Evaluator | None:
         """What a generator's samples are held against while it learns: real ones that it is not shown."""
         return None
 
@@ -106,7 +106,7 @@ class DataSettings(BaseModel, ABC):
         """Find and read the data, at `path` if that is given; DataError where that cannot be done."""
 
     @abstractmethod
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Yardstick:
+    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
         """What generated samples of such data are held against; DataError where there is nothing.
 
         On the features of `network`, or on what comes with latentd.

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.training.data import DataConfig
-from latentd.training.data.source import DataError, DataSettings, Progress
+from latentd.training.data.source import DataError, DataSettings, LoadProgress
+from latentd.training.directory import OutputError
 from latentd.training.evaluation.evaluate import Figure, judge, noted, sets
 from latentd.training.evaluation.inception import load_inception
-from latentd.training.folder import OutputError
 from latentd.training.progress import Display
 from latentd.training.tables import print_table
 
@@ -40,7 +40,7 @@ def evaluate(checkpoint: Path, data: Path | None, features: str, rounds: int, as
     settings = _data_settings(read)
     with Display(hidden=False) as display:
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(progress: LoadProgress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
 
         network = partial(load_inception, on_progress) if features == "inception" else None

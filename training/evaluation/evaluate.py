@@ -9,8 +9,8 @@ from latentd.models.checkpoint import Card
 from latentd.models.family import Generator
 from latentd.models.latents import draw_many
 from latentd.models.sampling import generate
-from latentd.training.data.source import OnProgress, Progress
-from latentd.training.evaluation.yardstick import Judged, Yardstick
+from latentd.training.data.source import LoadProgress, OnProgress
+from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Figure:
 
 
 def judge(
-    generator: Generator, yardstick: Yardstick, rounds: int, on_progress: OnProgress = lambda _: None
+    generator: Generator, yardstick: Evaluator, rounds: int, on_progress: OnProgress = lambda _: None
 ) -> dict[str, Figure]:
     """Judge samples of seeds 0 … `rounds` · `yardstick.count` - 1, in as many sets, beside real ones."""
     fakes, reals = [], []
     for number in range(rounds):
         seeds = range(number * yardstick.count, (number + 1) * yardstick.count)
         fakes.append(yardstick.figures(samples_of(generator, seeds)))
-        on_progress(Progress("judging", 2 * number + 1, 2 * rounds, "sets"))
+        on_progress(LoadProgress("judging", 2 * number + 1, 2 * rounds, "sets"))
         reals.append(yardstick.figures(yardstick.real(number)))
-        on_progress(Progress("judging", 2 * number + 2, 2 * rounds, "sets"))
+        on_progress(LoadProgress("judging", 2 * number + 2, 2 * rounds, "sets"))
     return {
         name: Figure(
             *_mean_and_deviation([each[name] for each in fakes]),
@@ -45,7 +45,7 @@ def judge(
     }
 
 
-def noted(card: Card, figures: dict[str, Figure], yardstick: Yardstick, rounds: int) -> Card:
+def noted(card: Card, figures: dict[str, Figure], yardstick: Evaluator, rounds: int) -> Card:
     """`card` with the figures and their floors in the place of those that it had."""
     metrics = {name: figure.value for name, figure in figures.items()}
     floors = {name: figure.floor for name, figure in figures.items()}
@@ -58,12 +58,12 @@ def sets(rounds: int) -> str:
     return "1 set" if rounds == 1 else f"{rounds} sets"
 
 
-def samples_of(generator: Generator, seeds: range) -> Judged:
+def samples_of(generator: Generator, seeds: range) -> EvaluationSet:
     """What the generator makes of `seeds`, as it would be served."""
     latents, labels = draw_many(generator.spec, seeds)
     samples = torch.from_numpy(generate(generator, latents, labels))
     known = [label for label in labels if label is not None]
-    return Judged(samples, torch.tensor(known) if known else None)
+    return EvaluationSet(samples, torch.tensor(known) if known else None)
 
 
 def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:

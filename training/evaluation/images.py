@@ -10,8 +10,8 @@ from torch import Tensor
 from latentd.training.data.pixels import in_range
 from latentd.training.evaluation import metrics
 from latentd.training.evaluation.classifier import Classifier
+from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
 from latentd.training.evaluation.features import FeatureNetwork
-from latentd.training.evaluation.yardstick import Judged, Yardstick
 
 _ROWS = 10_000
 """Training images that are numbers at a time."""
@@ -32,12 +32,12 @@ class RealImages:
     def __getitem__(self, rows: Tensor | slice) -> "RealImages":
         return RealImages(self.pixels[rows], None if self.labels is None else self.labels[rows])
 
-    def judged(self) -> Judged:
+    def judged(self) -> EvaluationSet:
         """As a yardstick is shown them."""
-        return Judged(in_range(self.pixels), self.labels, is_real=True)
+        return EvaluationSet(in_range(self.pixels), self.labels, is_real=True)
 
 
-class ImageYardstick(Yardstick):
+class ImageEvaluator(Evaluator):
     """For images, on the features of a network; `train` is what was learnt from, which `reference` does not hold.
 
     `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`, `inception_score`;
@@ -69,7 +69,7 @@ class ImageYardstick(Yardstick):
         self._reference_labels = reference.labels
         self._train = train
 
-    def figures(self, judged: Judged) -> dict[str, float]:
+    def figures(self, judged: EvaluationSet) -> dict[str, float]:
         features, probabilities = self._look(judged)
         nearest, _ = self.nearest_training(judged.samples[: self._COMPARED])
         return {
@@ -79,7 +79,7 @@ class ImageYardstick(Yardstick):
             "nearest_training": float(nearest.median()),
         }
 
-    def glance(self, judged: Judged) -> dict[str, float]:
+    def glance(self, judged: EvaluationSet) -> dict[str, float]:
         return self._glance(judged, *self._look(judged))
 
     def nearest_training(self, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,17 +96,17 @@ class ImageYardstick(Yardstick):
             images[nearer] = candidates[found.indices[nearer]]
         return nearest / math.sqrt(samples[0].numel()), images
 
-    def real(self, draw: int) -> Judged:
+    def real(self, draw: int) -> EvaluationSet:
         if len(self._train) == self.count:
             return self._train.judged()
         random = torch.Generator().manual_seed(draw)
         return self._train[torch.randperm(len(self._train), generator=random)[: self.count]].judged()
 
-    def _look(self, judged: Judged) -> tuple[Tensor, Tensor]:
+    def _look(self, judged: EvaluationSet) -> tuple[Tensor, Tensor]:
         look = self._network.look_at_real if judged.is_real else self._network.look
         return look(judged.samples)
 
-    def _glance(self, judged: Judged, features: Tensor, probabilities: Tensor) -> dict[str, float]:
+    def _glance(self, judged: EvaluationSet, features: Tensor, probabilities: Tensor) -> dict[str, float]:
         precision, recall = metrics.precision_recall(self._reference, features)
         density, covered = metrics.density_coverage(self._reference, features)
         return {
@@ -118,7 +118,7 @@ class ImageYardstick(Yardstick):
             **self._of_classes(judged, covered, probabilities),
         }
 
-    def _of_classes(self, judged: Judged, covered: Tensor, probabilities: Tensor) -> dict[str, float]:
+    def _of_classes(self, judged: EvaluationSet, covered: Tensor, probabilities: Tensor) -> dict[str, float]:
         """What depends on the classes; `covered` [reference] says which real images' balls hold a sample."""
         if self._classifier is None or self._reference_labels is None:
             return {}

@@ -22,7 +22,7 @@ from latentd.models.files import replacing
 from latentd.models.hardware import choose_device
 from latentd.models.outputs.image import to_pixels
 from latentd.training.data.cache import cache_folder
-from latentd.training.data.source import DataError, OnProgress, Progress
+from latentd.training.data.source import DataError, LoadProgress, OnProgress
 from latentd.training.evaluation.features import FeatureNetwork
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Inception(FeatureNetwork):
     def _extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self._extractor(_in_colour(images).to(self._device))
         self._seen += len(images)
-        self._on_progress(Progress("extracting features", self._seen, None, "images"))
+        self._on_progress(LoadProgress("extracting features", self._seen, None, "images"))
         return features.cpu(), logits.cpu()
 
     def look_at_real(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from latentd.models.files import printable, replacing
-from latentd.training.folder import NEAREST, pictures, step_of
+from latentd.training.directory import NEAREST, pictures, step_of
 from latentd.training.report.record import Record, finite
 from latentd.training.report.words import words_for
 

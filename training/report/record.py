@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from latentd.training.folder import read_facts, read_moments
+from latentd.training.directory import read_facts, read_moments
 from latentd.training.lock import is_held
 
 

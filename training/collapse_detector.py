@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from latentd.training.vitals import Vitals
+from latentd.training.collapse_probe import ProbeReading
 
 Kind = Literal["modes lost", "frozen generator", "discriminator won", "oscillation", "far from the data"]
 
@@ -43,7 +43,7 @@ class Finding:
     message: str
 
 
-class Alarm:
+class CollapseDetector:
     """Hears the vitals of a run of `steps`, and speaks when a collapse begins or changes its kind.
 
     Of a game without a discriminator it says nothing: what it says to try is for games that have one.
@@ -51,10 +51,10 @@ class Alarm:
 
     def __init__(self, steps: int) -> None:
         self._grace = min(_GRACE * steps, _MOST_GRACE)
-        self._last: deque[Vitals] = deque(maxlen=_LOOKS)
+        self._last: deque[ProbeReading] = deque(maxlen=_LOOKS)
         self._said: Kind | None = None
 
-    def hear(self, step: int, vitals: Vitals) -> Finding | None:
+    def hear(self, step: int, vitals: ProbeReading) -> Finding | None:
         """A finding where there is a new one."""
         if vitals.certainty is None:
             return None
@@ -88,5 +88,5 @@ class Alarm:
         )
 
 
-def _certainty(vitals: Vitals) -> float:
+def _certainty(vitals: ProbeReading) -> float:
     return 0.5 if vitals.certainty is None else vitals.certainty

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from latentd.models.family import FittedGenerator
 from latentd.training.data.source import Batch
-from latentd.training.loop import Game, Player
+from latentd.training.loop import Algorithm, Trainable
 
 
 class Moments(nn.Module):
@@ -34,7 +34,7 @@ class Moments(nn.Module):
 
 
 @dataclass(kw_only=True)
-class MomentsGame(Game):
+class GaussianAlgorithm(Algorithm):
     """In each step the generator is fitted to all batches up to this one."""
 
     generator: FittedGenerator
@@ -43,7 +43,7 @@ class MomentsGame(Game):
     remedy = "look for values in the data that are not finite"
 
     @property
-    def players(self) -> dict[str, Player[Any]]:
+    def players(self) -> dict[str, Trainable[Any]]:
         return {}
 
     @property

@@ -10,25 +10,32 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from latentd.models.checkpoint import Card, Checkpoint
+from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import DataSource, OnProgress
-from latentd.training.folder import RunFolder
-from latentd.training.keep import Keeper, Reached
-from latentd.training.loop import Game, Losses
+from latentd.training.directory import RunDirectory
+from latentd.training.loop import Algorithm, Losses
+from latentd.training.monitor import EvaluationResult, Monitor
 from latentd.training.report.page import write_report
 from latentd.training.state import StateFolder
-from latentd.training.watch import Judgement, Watch
 
 logger = logging.getLogger(__name__)
 
 
-class Desk:
+class RunRecorder:
     """Hears of every step of a run that goes on from `done`, and of how it ends.
 
     A disk that is full costs what is seen of the run, and says so; it does not end the run.
     """
 
     def __init__(
-        self, path: Path, card: Card, game: Game, source: DataSource, states: StateFolder, keeper: Keeper, done: Reached
+        self,
+        path: Path,
+        card: Card,
+        game: Algorithm,
+        source: DataSource,
+        states: StateFolder,
+        keeper: CheckpointManager,
+        done: Progress,
     ) -> None:
         self._path = path.parent
         self._game = game
@@ -36,9 +43,9 @@ class Desk:
         self._keeper = keeper
         self._began = time.monotonic() - done.seconds
         self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # of any recipe
-        self._folder = RunFolder(self._path, done.step, _facts(path, card))
+        self._folder = RunDirectory(self._path, done.step, _facts(path, card))
         self._disk_was_full = False
-        self._watch = Watch(game, source, self._steps, self._folder, self._on_judged)
+        self._watch = Monitor(game, source, self._steps, self._folder, self._on_judged)
 
     def hear(self, step: int, losses: Losses) -> None:
         """Of a step that was played."""
@@ -50,7 +57,7 @@ class Desk:
         if not step:
             self._close(status="stopped")
             return None
-        now = Reached(step, self._seconds())
+        now = Progress(step, self._seconds())
         self._states.save_now(self._game, step, now.seconds)
         self._seeing(lambda: self._watch.end(step, now.seconds, on_progress))
         kept = self._keeper.last(self._game.ema.generator, now, self._steps, self._watch.surface())
@@ -68,8 +75,8 @@ class Desk:
         self._seeing(self._watch.note_losses)
         self._close(status="failed", wall_seconds=round(self._seconds(), 1), error=str(problem) or repr(problem))
 
-    def _on_judged(self, judgement: Judgement) -> None:
-        now = Reached(judgement.step, self._seconds())
+    def _on_judged(self, judgement: EvaluationResult) -> None:
+        now = Progress(judgement.step, self._seconds())
         self._keeper.judged(self._game.ema.generator, judgement, now, self._watch.surface())
         self._folder.state(
             step=now.step,

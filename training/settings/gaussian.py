@@ -12,7 +12,7 @@ from latentd.models.spec import GeneratorSpec
 from latentd.training.settings.base import Recipe
 
 
-class MomentsRecipe(Recipe):
+class GaussianRecipe(Recipe):
     """`moments`: nothing learns; the generator is fitted to all samples so far."""
 
     @model_validator(mode="after")

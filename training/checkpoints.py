@@ -12,21 +12,21 @@ from latentd.models.checkpoint import Card, Checkpoint, CheckpointError, write_c
 from latentd.models.decision_surface import ENDING, DecisionSurface
 from latentd.models.family import Generator
 from latentd.models.sidecars import beside
-from latentd.training.folder import OutputError
-from latentd.training.watch import Judgement
+from latentd.training.directory import OutputError
+from latentd.training.monitor import EvaluationResult
 
 logger = logging.getLogger("training")
 
 
 @dataclass(frozen=True)
-class Reached:
+class Progress:
     """How far a run has come."""
 
     step: int
     seconds: float
 
 
-class Keeper:
+class CheckpointManager:
     """Writes checkpoints at `path`, and the best as `NAME-best` beside it for as long as the last one is worse.
 
     `card` says what is the same for all of them; a run that goes on from step `done` remembers its best by those files.
@@ -38,12 +38,12 @@ class Keeper:
         self._card = card
         self._images_a_step = images_a_step
         self._done = done
-        self._judgement: Judgement | None = None
-        self._best: Judgement | None = None
+        self._judgement: EvaluationResult | None = None
+        self._best: EvaluationResult | None = None
         self._version = ""
 
     def judged(
-        self, generator: Generator, judgement: Judgement, now: Reached, surface: DecisionSurface | None = None
+        self, generator: Generator, judgement: EvaluationResult, now: Progress, surface: DecisionSurface | None = None
     ) -> None:
         """Keep `generator`, and its discriminator's `surface`, if no better one was judged before.
 
@@ -57,7 +57,7 @@ class Keeper:
             self._best = judgement
 
     def last(
-        self, generator: Generator, now: Reached, planned: int, surface: DecisionSurface | None = None
+        self, generator: Generator, now: Progress, planned: int, surface: DecisionSurface | None = None
     ) -> Checkpoint:
         """Keep the generator that a run of `planned` steps ended with, at that step or stopped before, and `surface`.
 
@@ -86,7 +86,7 @@ class Keeper:
             "version": self._version,
         }
 
-    def _recall(self, like: Judgement) -> None:
+    def _recall(self, like: EvaluationResult) -> None:
         """The best of the steps before `done`; where that is the last one, it is put aside for what will follow.
 
         Figures that were measured otherwise, by `latentd evaluate`, do not count.
@@ -105,7 +105,7 @@ class Keeper:
             with suppress(CheckpointError):  # it had none
                 DecisionSurface.read(self._path, best.version).write(self._best_path, best.version)
 
-    def _write(self, path: Path, generator: Generator, now: Reached, surface: DecisionSurface | None) -> Checkpoint:
+    def _write(self, path: Path, generator: Generator, now: Progress, surface: DecisionSurface | None) -> Checkpoint:
         facts: dict[str, object] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "steps": now.step,
@@ -122,7 +122,7 @@ class Keeper:
         _keep_beside(path, kept.version, surface)
         return kept
 
-    def _free_path(self, now: Reached, planned: int) -> Path:
+    def _free_path(self, now: Progress, planned: int) -> Path:
         """A run that was stopped early does not take the place of one that went further."""
         before = _read(self._path)
         further = now.step < planned and before is not None and before.card.steps > now.step

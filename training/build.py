@@ -15,27 +15,27 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from latentd.models.families import build_generator
 from latentd.models.spec import GeneratorSpec
-from latentd.training.adversarial import AdversarialGame
+from latentd.training.adversarial import AdversarialAlgorithm
 from latentd.training.augment import VIEWS, Augment
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.ema import Ema
-from latentd.training.feed import feed, send
-from latentd.training.loop import Game, Player, Precision
-from latentd.training.moments import Moments, MomentsGame
+from latentd.training.gaussian import GaussianAlgorithm, Moments
+from latentd.training.loader import feed, send
+from latentd.training.loop import Algorithm, Precision, Trainable
 from latentd.training.randomness import generator_for, seed_default, seed_for
-from latentd.training.reconstruction import ReconstructionGame
+from latentd.training.reconstruction import ReconstructionAlgorithm
 from latentd.training.schedule import fading, schedule
 from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.settings.autoencoder import EncodedRecipe
 from latentd.training.settings.base import LearntRecipe, Recipe
-from latentd.training.settings.moments import MomentsRecipe
+from latentd.training.settings.gaussian import GaussianRecipe
 from latentd.training.world import World
 
 Network = TypeVar("Network", bound=Module)
 
 
 @dataclass(frozen=True)
-class Setting:
+class BuildContext:
     """Where a game is played: all that does not stand in its recipe."""
 
     source: DataSource
@@ -49,21 +49,21 @@ class Setting:
 
 def assemble(
     recipe: Recipe, source: DataSource, spec: GeneratorSpec, seed: int, device: torch.device, world: World, done: int
-) -> Game:
+) -> Algorithm:
     """The game of `recipe`, of which `done` steps were played before; `restore` puts it where it was then."""
     _choose_kernels(recipe, device)
     seed_default(seed_for(seed, "networks"))
-    return game_of(recipe, Setting(source, spec, seed, device, world, done))
+    return game_of(recipe, BuildContext(source, spec, seed, device, world, done))
 
 
 @singledispatch
-def game_of(recipe: Recipe, setting: Setting) -> Game:
+def game_of(recipe: Recipe, setting: BuildContext) -> Algorithm:
     """The game that a kind of recipe is of."""
     raise NotImplementedError(f"no game is of {type(recipe).__name__}")
 
 
 @game_of.register
-def _adversarial(recipe: AdversarialRecipe, setting: Setting) -> Game:
+def _adversarial(recipe: AdversarialRecipe, setting: BuildContext) -> Algorithm:
     spec, device = setting.spec, setting.device
     generator = _place(build_generator(spec), device)
     discriminator = _place(recipe.build_discriminator(spec), device)
@@ -73,7 +73,7 @@ def _adversarial(recipe: AdversarialRecipe, setting: Setting) -> Game:
         generator.compile()
         if not penalties:  # compiled networks have no second derivatives
             discriminator.compile()
-    return AdversarialGame(
+    return AdversarialAlgorithm(
         generator=_player(recipe, generator, recipe.generator_lr, setting),
         discriminator=_player(recipe, discriminator, recipe.discriminator_lr, setting),
         objective=recipe.make_objective(),
@@ -94,7 +94,7 @@ def _adversarial(recipe: AdversarialRecipe, setting: Setting) -> Game:
 
 
 @game_of.register
-def _reconstruction(recipe: EncodedRecipe, setting: Setting) -> Game:
+def _reconstruction(recipe: EncodedRecipe, setting: BuildContext) -> Algorithm:
     spec, device = setting.spec, setting.device
     generator = _place(build_generator(spec), device)
     encoder = _place(recipe.build_encoder(spec), device)
@@ -103,7 +103,7 @@ def _reconstruction(recipe: EncodedRecipe, setting: Setting) -> Game:
         generator.compile()
         encoder.compile()
     autoencoder = recipe.make_autoencoder(encoder, generator, _precision(recipe, device))
-    return ReconstructionGame(
+    return ReconstructionAlgorithm(
         autoencoder=_player(recipe, autoencoder, recipe.lr, setting),
         ema=ema,
         batches=_batches(recipe, setting),
@@ -116,9 +116,9 @@ def _reconstruction(recipe: EncodedRecipe, setting: Setting) -> Game:
 
 
 @game_of.register
-def _moments(recipe: MomentsRecipe, setting: Setting) -> Game:
+def _moments(recipe: GaussianRecipe, setting: BuildContext) -> Algorithm:
     generator = recipe.build_generator(setting.spec).to(setting.device)
-    return MomentsGame(
+    return GaussianAlgorithm(
         generator=generator,
         moments=Moments(math.prod(setting.spec.output.shape)).to(setting.device),
         ema=Ema(generator, decay=0.0),
@@ -146,14 +146,14 @@ def _place(network: Network, device: torch.device) -> Network:
     return network
 
 
-def _batches(recipe: Recipe, setting: Setting) -> Iterator[Batch]:
+def _batches(recipe: Recipe, setting: BuildContext) -> Iterator[Batch]:
     first = setting.done * recipe.batches_a_step
     condition, size = setting.spec.condition, recipe.batch_size
     return feed(setting.source, condition, size, setting.seed, first, setting.device, setting.world)
 
 
-def _player(recipe: LearntRecipe, network: Network, lr: float, setting: Setting) -> Player[Network]:
-    return Player(network, _optimizer(recipe, network, lr), setting.world.averaging(network, setting.device), lr)
+def _player(recipe: LearntRecipe, network: Network, lr: float, setting: BuildContext) -> Trainable[Network]:
+    return Trainable(network, _optimizer(recipe, network, lr), setting.world.averaging(network, setting.device), lr)
 
 
 def _optimizer(recipe: LearntRecipe, module: Module, lr: float) -> Optimizer:

@@ -19,7 +19,7 @@ Critic = Callable[[Batch], Tensor | None]
 
 
 @dataclass(frozen=True)
-class Vitals:
+class ProbeReading:
     """One look at a game. Distances are of samples in the space of the data, flattened."""
 
     diversity: float
@@ -36,7 +36,7 @@ class Vitals:
     """
 
 
-class Nurse:
+class CollapseProbe:
     """Looks at what a generator makes of always the same latents, beside always the same real samples.
 
     It looks on the CPU, wherever the samples are.
@@ -51,13 +51,13 @@ class Nurse:
         self._before: Tensor | None = None
 
     @torch.no_grad()
-    def look(self, fake: Batch, critic: Critic) -> Vitals:
+    def look(self, fake: Batch, critic: Critic) -> ProbeReading:
         """At generated samples."""
         flat = _flat(fake.samples)
         moved = 0.0 if self._before is None else float((flat - self._before).norm(dim=1).mean()) / self._apart
         self._before = flat
         reached = self._clusters.shares_of(flat) >= _REACHED * self._clusters.shares
-        return Vitals(
+        return ProbeReading(
             diversity=float(reached.float().mean()),
             distance=(_nearest(flat, self._known) - self._near) / self._apart,
             movement=moved,

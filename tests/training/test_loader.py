@@ -7,7 +7,7 @@ from itertools import count, islice
 
 import pytest
 
-from latentd.training.feed import ahead
+from latentd.training.loader import ahead
 
 
 def threads() -> int:

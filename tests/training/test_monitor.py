@@ -20,14 +20,14 @@ from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.latents import draw_many
 from latentd.models.sampling import generate
-from latentd.training.assemble import assemble
+from latentd.training.build import assemble
+from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.idx import IDX_SETS
-from latentd.training.data.source import Progress
-from latentd.training.folder import RunFolder, pictures, read_facts, read_moments
-from latentd.training.keep import Keeper, Reached
-from latentd.training.loop import Game, Losses, TrainingDiverged
+from latentd.training.data.source import LoadProgress
+from latentd.training.directory import RunDirectory, pictures, read_facts, read_moments
+from latentd.training.loop import Algorithm, Losses, TrainingDiverged
+from latentd.training.monitor import EvaluationResult, Monitor
 from latentd.training.run import StoppedEarly, run
-from latentd.training.watch import Judgement, Watch
 from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
 
@@ -102,37 +102,39 @@ def test_the_best_generator_stands_beside_a_worse_last_one(tmp_path: Path) -> No
         assert (card.steps, card.metrics["divergence"]) == (best, judged[best])
 
 
-def judgement(step: int, value: float) -> Judgement:
-    return Judgement(step, {"divergence": value}, {"divergence": 0.1}, "divergence", "by hand")
+def judgement(step: int, value: float) -> EvaluationResult:
+    return EvaluationResult(step, {"divergence": value}, {"divergence": 0.1}, "divergence", "by hand")
 
 
 @pytest.fixture
-def keeper(ring: Path, tmp_path: Path) -> Callable[[int], Keeper]:
+def keeper(ring: Path, tmp_path: Path) -> Callable[[int], CheckpointManager]:
     """Of a run that goes on from that step."""
     card = Checkpoint.read(ring / "ring-gan.safetensors").card
     fresh = card.model_copy(update={"metrics": {}, "floors": {}, "measured": ""})
-    return lambda done: Keeper(tmp_path / "ring-gan.safetensors", fresh, 256, done)
+    return lambda done: CheckpointManager(tmp_path / "ring-gan.safetensors", fresh, 256, done)
 
 
-def test_the_best_is_remembered_when_a_run_goes_on(ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]) -> None:
+def test_the_best_is_remembered_when_a_run_goes_on(
+    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
+) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     best = tmp_path / "ring-gan-best.safetensors"
     first = keeper(0)
-    first.judged(generator, judgement(10, 0.5), Reached(10, 1.0))
-    first.judged(generator, judgement(20, 0.7), Reached(20, 2.0))
-    first.last(generator, Reached(20, 2.0), planned=20)
+    first.judged(generator, judgement(10, 0.5), Progress(10, 1.0))
+    first.judged(generator, judgement(20, 0.7), Progress(20, 2.0))
+    first.last(generator, Progress(20, 2.0), planned=20)
     assert first.best == {"name": best.stem, "step": 10, "value": 0.5, "version": Checkpoint.read(best).version}
     again = keeper(20)
-    again.judged(generator, judgement(30, 0.6), Reached(30, 3.0))
+    again.judged(generator, judgement(30, 0.6), Progress(30, 3.0))
     assert Checkpoint.read(best).card.steps == 10
-    again.judged(generator, judgement(40, 0.4), Reached(40, 4.0))
-    assert again.last(generator, Reached(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
+    again.judged(generator, judgement(40, 0.4), Progress(40, 4.0))
+    assert again.last(generator, Progress(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
     assert again.best is None  # the last one is
     assert not best.exists()
 
 
 def test_surfaces_stay_beside_the_generators_that_they_are_of(
-    ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]
+    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     last, best = tmp_path / "ring-gan.safetensors", tmp_path / "ring-gan-best.safetensors"
@@ -144,12 +146,12 @@ def test_surfaces_stay_beside_the_generators_that_they_are_of(
         return float(DecisionSurface.read(path, Checkpoint.read(path).version).logits[0, 0])
 
     first = keeper(0)
-    first.judged(generator, judgement(10, 0.2), Reached(10, 1.0), surface(1.0))
-    first.last(generator, Reached(10, 1.0), 40, surface(1.0))
+    first.judged(generator, judgement(10, 0.2), Progress(10, 1.0), surface(1.0))
+    first.last(generator, Progress(10, 1.0), 40, surface(1.0))
     assert sorted(path.name for path in tmp_path.iterdir()) == [last.name, "ring-gan.surface.safetensors"]
     again = keeper(10)
-    again.judged(generator, judgement(40, 0.9), Reached(40, 4.0), surface(2.0))
-    again.last(generator, Reached(40, 4.0), 40, surface(2.0))
+    again.judged(generator, judgement(40, 0.9), Progress(40, 4.0), surface(2.0))
+    again.last(generator, Progress(40, 4.0), 40, surface(2.0))
     assert (kept(best), kept(last)) == (1.0, 2.0)
 
 
@@ -162,30 +164,32 @@ def test_a_run_keeps_its_discriminator_s_surface(ring: Path) -> None:
 
 
 def test_a_best_that_was_the_last_is_put_aside_when_the_run_goes_on(
-    ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]
+    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     first = keeper(0)
-    first.judged(generator, judgement(10, 0.2), Reached(10, 1.0))
-    first.last(generator, Reached(10, 1.0), planned=40)
+    first.judged(generator, judgement(10, 0.2), Progress(10, 1.0))
+    first.last(generator, Progress(10, 1.0), planned=40)
     again = keeper(10)
-    again.judged(generator, judgement(40, 0.9), Reached(40, 4.0))
-    again.last(generator, Reached(40, 4.0), planned=40)
+    again.judged(generator, judgement(40, 0.9), Progress(40, 4.0))
+    again.last(generator, Progress(40, 4.0), planned=40)
     assert Checkpoint.read(tmp_path / "ring-gan.safetensors").card.metrics == {"divergence": 0.9}
     assert Checkpoint.read(tmp_path / "ring-gan-best.safetensors").card.metrics == {"divergence": 0.2}
 
 
-def test_figures_of_another_measure_choose_nothing(ring: Path, tmp_path: Path, keeper: Callable[[int], Keeper]) -> None:
+def test_figures_of_another_measure_choose_nothing(
+    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
+) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     first = keeper(0)
-    first.judged(generator, judgement(10, 0.5), Reached(10, 1.0))
-    first.last(generator, Reached(10, 1.0), planned=40)
+    first.judged(generator, judgement(10, 0.5), Progress(10, 1.0))
+    first.last(generator, Progress(10, 1.0), planned=40)
     path = tmp_path / "ring-gan.safetensors"
     read = Checkpoint.read(path)
     judged = read.card.model_copy(update={"metrics": {"divergence": 0.01}, "measured": "on the test split"})
     write_checkpoint(path, judged, read.tensors)  # as `latentd evaluate` does
     again = keeper(10)
-    again.judged(generator, judgement(30, 0.6), Reached(30, 3.0))
+    again.judged(generator, judgement(30, 0.6), Progress(30, 3.0))
     assert again.best is not None
     assert again.best["step"] == 30
 
@@ -214,7 +218,7 @@ def test_a_run_that_goes_on_tells_one_story(tmp_path: Path) -> None:
 
 def test_a_run_that_begins_anew_forgets_the_old_one(ring: Path, tmp_path: Path) -> None:
     shutil.copytree(ring, tmp_path, dirs_exist_ok=True)
-    RunFolder(tmp_path, 0, {"name": "new"}).close()
+    RunDirectory(tmp_path, 0, {"name": "new"}).close()
     assert list(read_moments(tmp_path)) == []
     assert pictures(tmp_path) == []
     assert set(curves(tmp_path)) == set()
@@ -249,7 +253,7 @@ def test_a_full_disk_costs_what_does_not_fit_and_not_the_run(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(RunFolder, "keep_samples", full)
+    monkeypatch.setattr(RunDirectory, "keep_samples", full)
     with caplog.at_level(logging.WARNING):
         checkpoint = train(run_of("ring-gan", tmp_path, "steps=40"))
     assert checkpoint.card.steps == 40
@@ -263,7 +267,7 @@ def test_a_full_disk_costs_what_does_not_fit_and_not_the_run(
 def test_it_is_said_that_the_end_is_judged(tmp_path: Path) -> None:
     told: list[tuple[str, int, bool]] = []
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: LoadProgress) -> None:
         told.append((progress.task, progress.done, bool(moments(tmp_path, "figures"))))
 
     run(run_of("ring-gan", tmp_path, "steps=10"), on_progress, lambda *_: None)
@@ -271,7 +275,7 @@ def test_it_is_said_that_the_end_is_judged(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_stopped_before_its_first_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def assemble_and_press(*parts: Any) -> Game:
+    def assemble_and_press(*parts: Any) -> Algorithm:
         signal.raise_signal(signal.SIGINT)
         return assemble(*parts)
 
@@ -287,8 +291,8 @@ def test_watching_leaves_a_run_as_it_was(tmp_path: Path, monkeypatch: pytest.Mon
     """Whether it is looked at or not, the same weights come of it."""
     settings = ("steps=30", "batch_size=16", "discriminator.config.norm=spectral", "discriminator.config.dropout=0.2")
     seen = train(run_of("ring-gan", tmp_path / "seen", *settings))
-    monkeypatch.setattr(Watch, "hear", lambda *_: None)
-    monkeypatch.setattr(Watch, "end", lambda *_: None)
+    monkeypatch.setattr(Monitor, "hear", lambda *_: None)
+    monkeypatch.setattr(Monitor, "end", lambda *_: None)
     assert train(run_of("ring-gan", tmp_path / "unseen", *settings)).version == seen.version
 
 

@@ -29,7 +29,7 @@ class OutputError(Exception):
     """The run folder cannot be written to, or is another run's."""
 
 
-class RunFolder:
+class RunDirectory:
     """Writes them. `at_step` is where the run goes on from; what was written of later steps is dropped."""
 
     def __init__(self, path: Path, at_step: int, facts: Mapping[str, JsonValue]) -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from latentd.training.clusters import Clusters
+from latentd.training.collapse_probe import CollapseProbe
 from latentd.training.data.points import MixtureSource
 from latentd.training.data.source import Batch
-from latentd.training.vitals import Nurse
 
 
 def draw(count: int, seed: int) -> Tensor:
@@ -17,8 +17,8 @@ def draw(count: int, seed: int) -> Tensor:
     return samples
 
 
-def nurse() -> Nurse:
-    return Nurse(draw(1024, 0), Batch(draw(256, 1)), torch.Generator().manual_seed(0))
+def nurse() -> CollapseProbe:
+    return CollapseProbe(draw(1024, 0), Batch(draw(256, 1)), torch.Generator().manual_seed(0))
 
 
 def undecided(batch: Batch) -> Tensor:

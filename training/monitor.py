@@ -9,16 +9,16 @@ from statistics import fmean
 import torch
 
 from latentd.models.decision_surface import DecisionSurface
-from latentd.training.alarm import Alarm
-from latentd.training.assemble import draw_latents
-from latentd.training.data.source import Batch, DataSource, OnProgress, Progress
+from latentd.training.build import draw_latents
+from latentd.training.collapse_detector import CollapseDetector
+from latentd.training.collapse_probe import CollapseProbe, ProbeReading
+from latentd.training.data.source import Batch, DataSource, LoadProgress, OnProgress
+from latentd.training.directory import RunDirectory
 from latentd.training.evaluation.evaluate import samples_of
-from latentd.training.feed import as_batch
-from latentd.training.folder import RunFolder
-from latentd.training.loop import Game, Losses
+from latentd.training.loader import as_batch
+from latentd.training.loop import Algorithm, Losses
 from latentd.training.randomness import generator_for, seed_for
 from latentd.training.snapshots import nearest_training, snapshot_of, surface_of
-from latentd.training.vitals import Nurse, Vitals
 from latentd.training.world import World
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ _SHARE_OF_TIME = 1 / 60
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResult:
     """Figures of the generator at one step, on data that it does not learn from."""
 
     step: int
@@ -54,7 +54,7 @@ class Judgement:
         return self.figures[self.chosen_by]
 
 
-class Watch:
+class Monitor:
     """Hears of every step of a run of `steps`, and keeps what there is to know in its folder.
 
     `on_judged` is called with every judgement.
@@ -62,11 +62,11 @@ class Watch:
 
     def __init__(
         self,
-        game: Game,
+        game: Algorithm,
         source: DataSource,
         steps: int,
-        folder: RunFolder,
-        on_judged: Callable[[Judgement], None],
+        folder: RunDirectory,
+        on_judged: Callable[[EvaluationResult], None],
     ) -> None:
         self._game = game
         self._steps = steps
@@ -75,7 +75,7 @@ class Watch:
         self._losses: list[Losses] = []
         self._yardstick = source.yardstick()
         self._examined = _Examined(game, source)
-        self._alarm = Alarm(steps)
+        self._alarm = CollapseDetector(steps)
         self._look_at = 0.0
         self._looked = False
         self._heard = (0, 0.0)
@@ -111,11 +111,11 @@ class Watch:
         self.note_losses()
         if self._yardstick is None:
             return
-        on_progress(Progress("judging what was learnt", 0, 1, "sets"))
+        on_progress(LoadProgress("judging what was learnt", 0, 1, "sets"))
         self._judge(step, seconds)
         if picture := nearest_training(self._game.ema.generator, self._yardstick):
             self._folder.keep_nearest(*picture)
-        on_progress(Progress("judging what was learnt", 1, 1, "sets"))
+        on_progress(LoadProgress("judging what was learnt", 1, 1, "sets"))
 
     def _judge(self, step: int, seconds: float) -> None:
         """The generator as it is, if there is a yardstick and it was not judged at this step."""
@@ -129,7 +129,7 @@ class Watch:
         self._folder.note(step, seconds, "figures", figures)
         self._floors = self._floors or self._yardstick.glance(self._yardstick.real(0))
         measured = f"{self._yardstick.count} samples against held-out data, {self._yardstick.measured_on}"
-        self._on_judged(Judgement(step, figures, self._floors, self._yardstick.chosen_by, measured))
+        self._on_judged(EvaluationResult(step, figures, self._floors, self._yardstick.chosen_by, measured))
 
     def _is_due(self, step: int, times: int, apart: int = 1) -> bool:
         """So many times in a run, but no oftener than every so many steps; and at the last."""
@@ -152,7 +152,7 @@ class Watch:
 class _Examined:
     """The game as the nurse looks at it: always the same latents, beside always the same real samples."""
 
-    def __init__(self, game: Game, source: DataSource) -> None:
+    def __init__(self, game: Algorithm, source: DataSource) -> None:
         self._game = game
         spec = game.ema.generator.spec
         device = next(game.ema.generator.parameters()).device
@@ -161,17 +161,17 @@ class _Examined:
         real = as_batch(*next(source.draw(count, seed)), spec.condition, device)
         self.reach = _MARGIN * float(real.samples.abs().max())
         """How far the data goes from the origin, and a little more."""
-        self._nurse: Nurse | None = None
+        self._nurse: CollapseProbe | None = None
         if count < _FEWEST_REAL:
             return  # too few to tell anything by
         shown, known = real[: count // _ONE_SHOWN_OF], real[count // _ONE_SHOWN_OF :]
         rows = torch.arange(_LOOKED_AT, device=device) % len(shown.samples)
         self._condition = None if shown.condition is None else shown.condition[rows]
         self._latents = draw_latents(spec, seed, device, World(), _LOOKED_AT)
-        self._nurse = Nurse(known.samples, shown, generator_for(seed, "clusters"))
+        self._nurse = CollapseProbe(known.samples, shown, generator_for(seed, "clusters"))
 
     @torch.no_grad()
-    def look(self) -> Vitals | None:
+    def look(self) -> ProbeReading | None:
         """None where there is too little to look at, or where it is not finite."""
         if self._nurse is None:
             return None

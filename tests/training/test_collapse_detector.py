@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from latentd.training.alarm import Alarm, Finding
-from latentd.training.folder import read_moments
+from latentd.training.collapse_detector import CollapseDetector, Finding
+from latentd.training.collapse_probe import ProbeReading
+from latentd.training.directory import read_moments
 from latentd.training.recipe import load_recipe
-from latentd.training.vitals import Vitals
 from tests.training.runs import run_of, train
 
-HEALTHY = Vitals(diversity=0.9, distance=0.02, movement=0.05, certainty=0.7)
+HEALTHY = ProbeReading(diversity=0.9, distance=0.02, movement=0.05, certainty=0.7)
 SICK = {
-    "modes lost": Vitals(diversity=0.2, distance=0.02, movement=0.05, certainty=0.8),
-    "discriminator won": Vitals(diversity=0.1, distance=0.6, movement=0.02, certainty=1.0),
-    "frozen generator": Vitals(diversity=0.1, distance=0.4, movement=0.0, certainty=0.9),
-    "far from the data": Vitals(diversity=1.0, distance=0.9, movement=0.05, certainty=0.9),
-    "oscillation": Vitals(diversity=0.2, distance=0.1, movement=1.5, certainty=0.9),
+    "modes lost": ProbeReading(diversity=0.2, distance=0.02, movement=0.05, certainty=0.8),
+    "discriminator won": ProbeReading(diversity=0.1, distance=0.6, movement=0.02, certainty=1.0),
+    "frozen generator": ProbeReading(diversity=0.1, distance=0.4, movement=0.0, certainty=0.9),
+    "far from the data": ProbeReading(diversity=1.0, distance=0.9, movement=0.05, certainty=0.9),
+    "oscillation": ProbeReading(diversity=0.2, distance=0.1, movement=1.5, certainty=0.9),
 }
 
 
-def heard(looks: list[Vitals], steps: int = 1000) -> list[tuple[int, Finding]]:
+def heard(looks: list[ProbeReading], steps: int = 1000) -> list[tuple[int, Finding]]:
     """Looks at equal distances until the last step."""
-    alarm = Alarm(steps)
+    alarm = CollapseDetector(steps)
     at = [steps * (number + 1) // len(looks) for number in range(len(looks))]
     found = [(step, alarm.hear(step, vitals)) for step, vitals in zip(at, looks, strict=True)]
     return [(step, finding) for step, finding in found if finding]
@@ -60,7 +60,7 @@ def test_a_collapse_that_comes_late_is_told() -> None:
 
 
 def test_a_run_without_discriminator_is_given_no_advice_for_one() -> None:
-    assert heard([Vitals(diversity=0.1, distance=0.6, movement=0.02, certainty=None)] * 20) == []
+    assert heard([ProbeReading(diversity=0.1, distance=0.6, movement=0.02, certainty=None)] * 20) == []
 
 
 def test_a_second_collapse_is_told_too() -> None:

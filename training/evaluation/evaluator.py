@@ -16,7 +16,7 @@ from latentd.training.evaluation import metrics
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationSet:
     """Samples [N, *shape] and the classes [N] that they have or were asked for, where there are any."""
 
     samples: Tensor
@@ -25,7 +25,7 @@ class Judged:
     """Whether these are the data's own, which are judged again and again."""
 
 
-class Yardstick(ABC):
+class Evaluator(ABC):
     """Figures of samples, and of as many real ones."""
 
     measured_on: str
@@ -36,10 +36,10 @@ class Yardstick(ABC):
     """The figure by which the best of several generators is chosen; less is better."""
 
     @abstractmethod
-    def figures(self, judged: Judged) -> dict[str, float]:
+    def figures(self, judged: EvaluationSet) -> dict[str, float]:
         """Name → figure."""
 
-    def glance(self, judged: Judged) -> dict[str, float]:
+    def glance(self, judged: EvaluationSet) -> dict[str, float]:
         """Those that take little time, `chosen_by` among them: what is looked at while a generator learns."""
         return self.figures(judged)
 
@@ -51,11 +51,11 @@ class Yardstick(ABC):
         return None
 
     @abstractmethod
-    def real(self, draw: int) -> Judged:
+    def real(self, draw: int) -> EvaluationSet:
         """As many real samples that the figures' reference does not hold: their figures are the floor."""
 
 
-class MixtureYardstick(Yardstick):
+class MixtureEvaluator(Evaluator):
     """For mixtures of Gaussians, judged as VEEGAN and PacGAN do.
 
     `modes`: how many have at least 20 of 2,500 samples within 3σ. `high_quality`: share of samples within 3σ of a mode
@@ -79,7 +79,7 @@ class MixtureYardstick(Yardstick):
         self._sigma = sigma
         self._reference = self._draw(100_000, -1)
 
-    def figures(self, judged: Judged) -> dict[str, float]:
+    def figures(self, judged: EvaluationSet) -> dict[str, float]:
         samples, modes = judged.samples.double(), len(self._centers)
         distance, mode = metrics.nearest(samples, self._centers)
         near = distance <= self._NEAR * self._sigma
@@ -109,8 +109,8 @@ class MixtureYardstick(Yardstick):
         expected = [*of_a_mode * len(self._centers), beyond[-1]]
         return metrics.reverse_kl(metrics.shares(cell, len(expected)), expected)
 
-    def real(self, draw: int) -> Judged:
-        return Judged(self._draw(self.count, draw))
+    def real(self, draw: int) -> EvaluationSet:
+        return EvaluationSet(self._draw(self.count, draw))
 
     def _draw(self, count: int, draw: int) -> Tensor:
         random = torch.Generator().manual_seed(draw + 1)
