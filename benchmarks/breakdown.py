@@ -22,10 +22,10 @@ from benchmarks.rivals.work import MODEL
 from latentd.models.hardware import collect_garbage_seldom, keep_freed_memory, memory_bytes
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
-from latentd.service.engine import Engine, Observers, Replica
+from latentd.service.engine import Engine, Observers, StageExecutor
 from latentd.service.engine import engine as engine_module
 from latentd.service.gateway import Gateway
-from latentd.service.journal.journal import EngineNotes
+from latentd.service.observability.middleware import EngineTimings
 from latentd.service.sampling import begin
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
@@ -81,7 +81,7 @@ def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.S
     keep_freed_memory()
     settings = Settings()
     telemetry = Telemetry()
-    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=Observers(telemetry, EngineNotes()))
+    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=Observers(telemetry, EngineTimings()))
     catalog = Catalog(
         settings.catalog_paths,
         Loader(torch.device("cpu"), engine, deterministic=True),
@@ -114,7 +114,7 @@ def running(marks: Marks) -> Iterator[processes.Server]:
         serving_here(marks.around_request) as (server, _),
         mock.patch("latentd.service.api.begin", marks.around(begin, "planned", None)),
         mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
-        mock.patch.object(Replica, "compute", marks.around(Replica.compute, "computing", "computed")),
+        mock.patch.object(StageExecutor, "compute", marks.around(StageExecutor.compute, "computing", "computed")),
         mock.patch.object(Engine, "_finish", marks.around(Engine._finish, None, "encoded")),
         mock.patch.object(engine_module, "_settle", marks.around(engine_module._settle, None, "delivered")),
     ):

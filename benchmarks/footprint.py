@@ -1,4 +1,4 @@
-"""What one replica takes and when it is full: for the resource requests and the autoscaler's thresholds in deploy/.
+"""What one executor takes and when it is full: for the resource requests and the autoscaler's thresholds in deploy/.
 
 `python -m benchmarks.footprint`. Memory is the resident memory of the server and its children, of which pages that they
 share count once for each.

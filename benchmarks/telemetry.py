@@ -19,9 +19,9 @@ from benchmarks.breakdown import serving_here
 from latentd.service import gateway
 from latentd.service.api import Runtime
 from latentd.service.gateway import Gateway
-from latentd.service.journal import access
-from latentd.service.journal.journal import Journal
-from latentd.service.journal.lines import as_json
+from latentd.service.observability import access
+from latentd.service.observability.formatter import as_json
+from latentd.service.observability.middleware import Journal
 
 CELLS = [(16, 1), (64, 1), (16, 16)]
 """Clients, samples a request."""

@@ -11,12 +11,12 @@ from latentd.models.outputs.animation import animate
 from latentd.models.outputs.base import OutputKind, Samples, encode_npy
 from latentd.models.outputs.metadata import embed_metadata
 from latentd.service.engine.fair_queue import Encode
-from latentd.service.naming import answer_name, sample_name
-from latentd.service.plans.plan import Plan
-from latentd.service.points import Points
+from latentd.service.latent_batch import LatentBatch
+from latentd.service.plans.query import SampleQuery
+from latentd.service.provenance import answer_name, sample_name
 
 
-def encoder(plan: Plan) -> Encode:
+def encoder(plan: SampleQuery) -> Encode:
     """What the engine makes of samples, the same function for requests whose samples may be encoded together."""
     output, shape = plan.spec.output, plan.shape
     if shape.moving:
@@ -43,7 +43,7 @@ def _enlarged(image: Samples, scale: int) -> Samples:
     return image.repeat(scale, axis=-2).repeat(scale, axis=-1)[None]
 
 
-def assemble(points: Points, results: list[Any]) -> bytes:
+def assemble(points: LatentBatch, results: list[Any]) -> bytes:
     """The answer's body, of what `encoder` made of each sample."""
     plan = points.plan
     shape = plan.shape
@@ -58,7 +58,7 @@ def assemble(points: Points, results: list[Any]) -> bytes:
     return _json_head(plan) + whole_entry(points, whole) + b"]}" if shape.envelope.startswith("json") else whole
 
 
-def whole_file(plan: Plan, results: list[Any]) -> bytes:
+def whole_file(plan: SampleQuery, results: list[Any]) -> bytes:
     """A grid or an animation, of what `encoder` made of each sample."""
     output, shape = plan.spec.output, plan.shape
     if plan.projection is not None:
@@ -66,7 +66,7 @@ def whole_file(plan: Plan, results: list[Any]) -> bytes:
     return embed_metadata(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
 
 
-def entry(points: Points, index: int, file: bytes) -> bytes:
+def entry(points: LatentBatch, index: int, file: bytes) -> bytes:
     """One sample as an entry of `samples`."""
     encoding = points.plan.shape.format
     facts: dict[str, Any] = {"index": index, "seed": points.seed(index)} | points.plan.move.facts(index)
@@ -75,7 +75,7 @@ def entry(points: Points, index: int, file: bytes) -> bytes:
     return _with_data(facts, embed_metadata(file, encoding, sample_name(points, index)), encoding)
 
 
-def whole_entry(points: Points, file: bytes) -> bytes:
+def whole_entry(points: LatentBatch, file: bytes) -> bytes:
     """A grid or an animation as the one entry of `samples`."""
     plan = points.plan
     count = range(plan.num_samples)
@@ -91,11 +91,11 @@ def _with_data(facts: dict[str, Any], file: bytes, format: str) -> bytes:
     return orjson.dumps(facts)[:-1] + b',"data":' + data + b"}"
 
 
-def _json_head(plan: Plan) -> bytes:
+def _json_head(plan: SampleQuery) -> bytes:
     return orjson.dumps(head(plan))[:-1] + b',"samples":['
 
 
-def head(plan: Plan) -> dict[str, Any]:
+def head(plan: SampleQuery) -> dict[str, Any]:
     """What an answer in JSON says of all its samples."""
     facts = {"model": plan.model.name, "version": plan.model.version, "format": plan.shape.format}
     return facts if plan.shift is None else facts | {"directions_version": plan.shift.version}

@@ -21,14 +21,14 @@ from latentd.service.catalog import Catalog, ServedModel
 from latentd.service.endpoints import Endpoint
 from latentd.service.engine import Engine, Room, client
 from latentd.service.errors import ApiError, invalid, raise_invalid
-from latentd.service.guard.access import charge
+from latentd.service.guard.auth import charge
 from latentd.service.guard.body import RECEIVING, check_values, read_body
 from latentd.service.guard.turns import Turns
-from latentd.service.journal.entry import current_entry
-from latentd.service.journal.spans import Tracing
-from latentd.service.naming import request_header
 from latentd.service.negotiate import EVENTS, JSON
-from latentd.service.plans.plan import Plan
+from latentd.service.observability.context import current_entry
+from latentd.service.observability.spans import Tracing
+from latentd.service.plans.query import SampleQuery
+from latentd.service.provenance import request_header
 from latentd.service.sampling import Job, begin, error_event
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
@@ -91,28 +91,28 @@ class Answer:
         return _headers(self.job)
 
 
-Put = Callable[[Answer], Awaitable[Response]]
+Responder = Callable[[Answer], Awaitable[Response]]
 """How an answer is put to whoever asked."""
 
 
-class Wish(NamedTuple):
+class ParsedRequest(NamedTuple):
     """What a request was found to want."""
 
-    plan: Plan
-    put: Put
+    plan: SampleQuery
+    put: Responder
 
 
-Understand = Callable[[Runtime, Request, bytes], Wish]
+RequestParser = Callable[[Runtime, Request, bytes], ParsedRequest]
 """From a request and its body to what it wants; ApiError says what is wrong with it."""
 
 
-def in_our_words(endpoint: Endpoint) -> Understand:
+def in_our_words(endpoint: Endpoint) -> RequestParser:
     """Samples as JSON, as the bytes themselves, or as a stream of events."""
 
-    def understand(runtime: Runtime, request: Request, body: bytes) -> Wish:
+    def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
         asked = parsed(endpoint.body, body, runtime)
         accept = ", ".join(request.headers.getlist("accept"))
-        return Wish(endpoint.plan(asked, accept, runtime.catalog, runtime.settings), _as_it_is)
+        return ParsedRequest(endpoint.plan(asked, accept, runtime.catalog, runtime.settings), _as_it_is)
 
     return understand
 
@@ -130,7 +130,7 @@ async def _as_it_is(answer: Answer) -> Response:
     return Response(answer.body, media_type=answer.job.points.plan.shape.media_type, headers=answer.headers)
 
 
-def answering(understand: Understand, raw: bool = False) -> Handler:
+def answering(understand: RequestParser, raw: bool = False) -> Handler:
     """Answers with samples what `understand` makes of a request, whose body may be `raw` bytes instead of JSON."""
 
     async def answer(runtime: Runtime, request: Request) -> Response:
@@ -139,7 +139,7 @@ def answering(understand: Understand, raw: bool = False) -> Handler:
         entry = current_entry()
         body: bytes | None = None
 
-        async def work(body: bytes) -> tuple[Job, bytes | None, Put]:
+        async def work(body: bytes) -> tuple[Job, bytes | None, Responder]:
             async with runtime.turns.turn(client.get()):
                 plan, put = understand(runtime, request, body)
                 request.state.model = plan.model.name
@@ -180,7 +180,7 @@ async def answer_in_process(runtime: Runtime, endpoint: Endpoint, fields: dict[s
     return answer
 
 
-async def _carry_out(plan: Plan, runtime: Runtime) -> tuple[Job, bytes | None]:
+async def _carry_out(plan: SampleQuery, runtime: Runtime) -> tuple[Job, bytes | None]:
     """The answer's body; None where it is to be streamed."""
     job = await begin(plan, runtime.catalog, runtime.engine)
     return job, None if plan.shape.streamed else await job.whole()

@@ -18,12 +18,12 @@ from latentd.service.drain import drain_on_signal
 from latentd.service.endpoints import ENDPOINTS
 from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
-from latentd.service.guard.access import configured
-from latentd.service.guard.connections import Patience, guard_connections
+from latentd.service.guard.auth import configured
+from latentd.service.guard.connections import ConnectionLimits, guard_connections
 from latentd.service.guard.headers import SecurityHeaders
-from latentd.service.journal.journal import EngineNotes, Journal
-from latentd.service.journal.lines import form_for, set_up
-from latentd.service.journal.spans import tracing_from_environment
+from latentd.service.observability.formatter import form_for, set_up
+from latentd.service.observability.middleware import EngineTimings, Journal
+from latentd.service.observability.spans import tracing_from_environment
 from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
@@ -55,7 +55,7 @@ class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports 
     """Puts the Gateway before BentoML, the Journal before both, and guards the connections to them."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        patience = Patience(settings.receive_timeout, settings.send_timeout, settings.max_body)
+        patience = ConnectionLimits(settings.receive_timeout, settings.send_timeout, settings.max_body)
         guard_connections(patience, lambda code: _started[-1].telemetry.rejections.add(code))
         gateway = Gateway(super().to_asgi(is_main), lambda: _started[-1], access)
         written = form if settings.access_log == "on" else None
@@ -75,7 +75,7 @@ class Latentd:
         _prepare(device)
         telemetry = Telemetry([endpoint.path for endpoint in ENDPOINTS])
         tracing = tracing_from_environment()
-        observer = Observers(telemetry, EngineNotes(), *([tracing] if tracing else []))
+        observer = Observers(telemetry, EngineTimings(), *([tracing] if tracing else []))
         engine = Engine(settings.max_queue, **_passes(device), observer=observer)
         loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
         memory = settings.model_memory or memory_bytes(device) // 2

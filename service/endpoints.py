@@ -11,7 +11,7 @@ from latentd.service.plans.generate import plan_generate
 from latentd.service.plans.interpolate import plan_interpolate
 from latentd.service.plans.mix import plan_mix
 from latentd.service.plans.neighbors import plan_neighbors
-from latentd.service.plans.plan import Plan
+from latentd.service.plans.query import SampleQuery
 from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 from latentd.service.settings import Settings
 
@@ -23,7 +23,7 @@ class Endpoint:
     path: str
     summary: str
     body: type[BaseModel]
-    plan: Callable[[Any, str, Catalog, Settings], Plan]
+    plan: Callable[[Any, str, Catalog, Settings], SampleQuery]
     films: bool = False
     """Its samples follow each other, so that they can be a film, and be streamed."""
 

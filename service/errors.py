@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from latentd.models.validation import first_problem
-from latentd.service.journal.entry import current_entry
+from latentd.service.observability.context import current_entry
 
 _LONGEST_MESSAGE = 2000
 _LONGEST_FIELD = 100

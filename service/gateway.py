@@ -31,8 +31,8 @@ from latentd.service.endpoints import ENDPOINTS
 from latentd.service.engine import client
 from latentd.service.errors import ApiError, too_busy
 from latentd.service.explorer import give_part, show_page
-from latentd.service.guard.access import OPEN, Access
-from latentd.service.journal.entry import CLIENT_LEFT, METRICS, OTHER, current_entry
+from latentd.service.guard.auth import OPEN, Access
+from latentd.service.observability.context import CLIENT_LEFT, METRICS, OTHER, current_entry
 from latentd.service.openapi import show_document
 from latentd.service.protocols import kserve, openai
 from latentd.service.protocols.errors import Rephrase, rephrasing

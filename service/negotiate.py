@@ -18,7 +18,7 @@ Envelope = Literal["json", "json-grid", "single", "grid", "rows", "json-animatio
 
 
 @dataclass(frozen=True)
-class Shape:
+class ResponseFormat:
     """How samples are answered: in which encoding and in what.
 
     In JSON: `json` has an entry a sample, `json-grid` one for a picture of all. Raw: `single` is one sample's bytes,
@@ -60,7 +60,9 @@ class _Range(NamedTuple):
         return 0 if (self.kind, self.subtype) == ("*", "*") else None
 
 
-def negotiate(accept: str, output: OutputKind, format: str | None, layout: str | None, num_samples: int) -> Shape:
+def negotiate(
+    accept: str, output: OutputKind, format: str | None, layout: str | None, num_samples: int
+) -> ResponseFormat:
     """The answer's shape. ApiError 400 where `format` or `layout` is impossible for `output`, 406 where `accept` is."""
     if format is not None and format not in output.media_types:
         possible = ", ".join(output.media_types)
@@ -75,17 +77,19 @@ def negotiate(accept: str, output: OutputKind, format: str | None, layout: str |
     if layout == "grid" and chosen not in output.grid_formats:
         raise invalid("layout", f"{output.kind} samples in format {chosen} cannot be laid out as a grid")
     if media_type == JSON:
-        return Shape(chosen, "json-grid" if layout == "grid" else "json", JSON)
+        return ResponseFormat(chosen, "json-grid" if layout == "grid" else "json", JSON)
     if chosen == "npy":
-        return Shape(chosen, "rows", media_type)
+        return ResponseFormat(chosen, "rows", media_type)
     if num_samples > 1 and layout == "separate":
         raise invalid("layout", f"several samples are not one {media_type}; ask for a grid, or accept {JSON}")
     if num_samples > 1 or layout == "grid":
-        return Shape(chosen, "grid", media_type)
-    return Shape(chosen, "single", media_type)
+        return ResponseFormat(chosen, "grid", media_type)
+    return ResponseFormat(chosen, "single", media_type)
 
 
-def negotiate_frames(accept: str, output: OutputKind, format: str | None, layout: str | None, frames: int) -> Shape:
+def negotiate_frames(
+    accept: str, output: OutputKind, format: str | None, layout: str | None, frames: int
+) -> ResponseFormat:
     """The same for samples that follow each other: they can also be an animation, and be streamed as events."""
     films = animation.MEDIA_TYPES if output.frame_size else {}
     only_films = {name: media_type for name, media_type in films.items() if name not in output.media_types}
@@ -102,7 +106,9 @@ def negotiate_frames(accept: str, output: OutputKind, format: str | None, layout
     return replace(shape, media_type=EVENTS, streamed=True) if streamed else shape
 
 
-def _film(accept: str, output: OutputKind, films: dict[str, str], format: str | None, layout: str | None) -> Shape:
+def _film(
+    accept: str, output: OutputKind, films: dict[str, str], format: str | None, layout: str | None
+) -> ResponseFormat:
     if not films:
         raise invalid("layout", f"these {output.kind} samples cannot be animated")
     if layout in ("separate", "grid"):
@@ -115,8 +121,10 @@ def _film(accept: str, output: OutputKind, films: dict[str, str], format: str | 
         offered = ", ".join([JSON, *candidates.values()])
         raise ApiError(406, "not_acceptable", f"Accept names nothing that this request can give: {offered}")
     if media_type == JSON:
-        return Shape(format or _DEFAULT_FILM, "json-animation", JSON)
-    return Shape(next(name for name, each in candidates.items() if each == media_type), "animation", media_type)
+        return ResponseFormat(format or _DEFAULT_FILM, "json-animation", JSON)
+    return ResponseFormat(
+        next(name for name, each in candidates.items() if each == media_type), "animation", media_type
+    )
 
 
 def _best(accept: str, offers: list[str]) -> str | None:

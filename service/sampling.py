@@ -12,11 +12,11 @@ import orjson
 from latentd.models.hardware import core_count
 from latentd.service.answers import assemble, encoder, entry, head, whole_entry, whole_file
 from latentd.service.catalog import Catalog
-from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, Replica
+from latentd.service.chunks import PIECE, Finish, gathered, in_order
+from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, StageExecutor
 from latentd.service.errors import ApiError, invalid, too_busy
-from latentd.service.pieces import PIECE, Finish, gathered, in_order
-from latentd.service.plans.plan import Plan
-from latentd.service.points import Points, lay_out
+from latentd.service.latent_batch import LatentBatch, lay_out
+from latentd.service.plans.query import SampleQuery
 
 _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-film")
 """Films take seconds and memory: so many at a time, and nothing else waits behind them."""
@@ -26,8 +26,8 @@ _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-fil
 class Job:
     """A plan whose samples are placed, on a model that is ready."""
 
-    points: Points
-    replica: Replica
+    points: LatentBatch
+    executor: StageExecutor
     engine: Engine
     samples_left: int
     """Those that `events` has not given yet."""
@@ -39,7 +39,7 @@ class Job:
             return await self._gathered()
         with _plain_errors(points.plan):
             body: bytes = await self.engine.submit(
-                self.replica, points.rows, encoder(points.plan), lambda results: assemble(points, results)
+                self.executor, points.rows, encoder(points.plan), lambda results: assemble(points, results)
             )
         return body
 
@@ -47,7 +47,7 @@ class Job:
         """The same, for more samples than should be queued at a time."""
         plan = self.points.plan
         with _plain_errors(plan):
-            results = await gathered(self.engine, self.replica, self.points.rows, encoder(plan))
+            results = await gathered(self.engine, self.executor, self.points.rows, encoder(plan))
         if plan.shape.moving:
             return await _film(assemble, self.points, results)
         return await asyncio.to_thread(assemble, self.points, results)
@@ -86,7 +86,7 @@ class Job:
 
     async def _in_order(self, finish: Finish) -> AsyncGenerator[Any]:
         plan = self.points.plan
-        pieces = in_order(self.engine, self.replica, self.points.rows, encoder(plan), finish)
+        pieces = in_order(self.engine, self.executor, self.points.rows, encoder(plan), finish)
         with _plain_errors(plan):
             async with aclosing(pieces):
                 async for piece in pieces:
@@ -97,7 +97,7 @@ async def _film(task: Callable[..., bytes], *arguments: Any) -> bytes:
     return await asyncio.get_running_loop().run_in_executor(_FILM_THREADS, task, *arguments)
 
 
-async def begin(plan: Plan, catalog: Catalog, engine: Engine) -> Job:
+async def begin(plan: SampleQuery, catalog: Catalog, engine: Engine) -> Job:
     """Place the samples of `plan`. ApiError says what is in the way."""
     with _plain_errors(plan):
         engine.require_room(min(plan.num_samples, PIECE) if plan.gradual else plan.num_samples)
@@ -107,7 +107,7 @@ async def begin(plan: Plan, catalog: Catalog, engine: Engine) -> Job:
 
 
 @contextmanager
-def _plain_errors(plan: Plan) -> Iterator[None]:
+def _plain_errors(plan: SampleQuery) -> Iterator[None]:
     """What the engine raises, as an answer to the client."""
     try:
         yield
@@ -123,7 +123,7 @@ def _plain_errors(plan: Plan) -> Iterator[None]:
         raise invalid(plan.at_fault, "they lead to a sample that is not finite; keep near what seeds give") from problem
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
+def _facts(plan: SampleQuery) -> dict[str, Any]:
     return head(plan) | {"fingerprint": plan.model.fingerprint_id}
 
 
@@ -131,7 +131,7 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
     return _raw_event(name, orjson.dumps(data))
 
 
-def _animation_event(points: Points, frame_data: list[Any]) -> bytes:
+def _animation_event(points: LatentBatch, frame_data: list[Any]) -> bytes:
     return _raw_event("animation", whole_entry(points, whole_file(points.plan, frame_data)))
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from latentd.cli.bulk.local import PROCESSES_A_GPU
-from latentd.cli.bulk.order import Order, Part
-from latentd.cli.bulk.shard import BulkError, Maker, Shard
+from latentd.cli.bulk.shard import BulkError, Shard, ShardWorker
+from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import choose_device
 
@@ -24,7 +24,7 @@ _RETRIES = 10
 """How often a task may lose its node."""
 
 
-def make_on(address: str, checkpoint: Path, order: Order, parts: Iterator[Part]) -> Generator[Shard]:
+def run_on_ray(address: str, checkpoint: Path, order: BulkSpec, parts: Iterator[ShardRange]) -> Generator[Shard]:
     """All `parts` as shards, in the order in which they are done, by the cluster at `address`. To be closed.
 
     BulkError where there is no such cluster, or they cannot be made.
@@ -87,14 +87,14 @@ def _enough(resources: dict[str, float]) -> int:
     return 2 * max(1, int(resources.get("CPU", 1)))
 
 
-_makers: dict[Order, Maker] = {}
+_makers: dict[BulkSpec, ShardWorker] = {}
 """A process of the cluster's works for one order, shard after shard."""
 
 
-def make_shard(name: str, content: list[Any], order: Order, part: Part) -> Shard:
+def make_shard(name: str, content: list[Any], order: BulkSpec, part: ShardRange) -> Shard:
     """The task, as the cluster calls it: the checkpoint `name`, whose bytes are the one object in `content`."""
     if order not in _makers:
-        _makers[order] = Maker(_fetched(name, content), order, choose_device("auto"))
+        _makers[order] = ShardWorker(_fetched(name, content), order, choose_device("auto"))
     return _makers[order].make(part)
 
 

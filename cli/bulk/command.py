@@ -10,11 +10,11 @@ from typing import get_args
 
 import click
 
-from latentd.cli.bulk.cluster import make_on
+from latentd.cli.bulk.cluster import run_on_ray
 from latentd.cli.bulk.folder import BulkFolder, notes_of
-from latentd.cli.bulk.local import make_here
-from latentd.cli.bulk.order import Form, Order
+from latentd.cli.bulk.local import run_local
 from latentd.cli.bulk.shard import BulkError
+from latentd.cli.bulk.spec import BulkSpec, Form
 from latentd.cli.sample import class_index
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.latents import MAX_SEED
@@ -60,7 +60,7 @@ def bulk(
         raise click.ClickException(
             "Parquet is written by pyarrow: pip install 'latentd[parquet]', or --form webdataset"
         )
-    order = Order(
+    order = BulkSpec(
         model=read.name,
         version=read.version,
         seed=seed,
@@ -83,9 +83,9 @@ def bulk(
     click.echo(f"{out}: {num} samples of {read.name}@{read.version}")
 
 
-def _fill(folder: BulkFolder, checkpoint: Path, order: Order, address: str | None) -> None:
+def _fill(folder: BulkFolder, checkpoint: Path, order: BulkSpec, address: str | None) -> None:
     parts = folder.missing()
-    shards = make_on(address, checkpoint, order, parts) if address else make_here(checkpoint, order, parts)
+    shards = run_on_ray(address, checkpoint, order, parts) if address else run_local(checkpoint, order, parts)
     try:
         with _sigterm_as_ctrl_c(), Display(hidden=False) as display, closing(shards):
             task = f"sampling {order.model}"
@@ -101,7 +101,7 @@ def _fill(folder: BulkFolder, checkpoint: Path, order: Order, address: str | Non
         sys.exit(_INTERRUPTED)
 
 
-def _so_far(folder: BulkFolder, order: Order) -> str:
+def _so_far(folder: BulkFolder, order: BulkSpec) -> str:
     return f"{folder.samples_on_disk()} of {order.num} samples are kept; the same command goes on from them"
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from latentd.cli.bulk.order import Order, Part
 from latentd.cli.bulk.shard import Shard
+from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.models.files import replacing
 from latentd.training.directory import OutputError
 
@@ -39,7 +39,7 @@ def notes_of(folder: Path) -> Path:
 class BulkFolder:
     """Keeps shards. OutputError where `path` holds something else, or cannot be written to."""
 
-    def __init__(self, path: Path, order: Order) -> None:
+    def __init__(self, path: Path, order: BulkSpec) -> None:
         self._path = path
         self._notes = notes_of(path)
         self._order = order
@@ -59,7 +59,7 @@ class BulkFolder:
         """Those of the shards."""
         return {line.fingerprint for line in self._done.values()}
 
-    def missing(self) -> Iterator[Part]:
+    def missing(self) -> Iterator[ShardRange]:
         """The parts that are not done."""
         return (part for part in self._order.parts() if part.file not in self._done)
 
@@ -109,7 +109,7 @@ class BulkFolder:
                     raise OutputError(f"{self._path} has other things in it ({other.name}); choose a new folder")
             return
         try:
-            before = Order.model_validate_json((self._notes / _ORDER).read_bytes())
+            before = BulkSpec.model_validate_json((self._notes / _ORDER).read_bytes())
         except (OSError, ValidationError) as problem:
             raise OutputError(f"{self._notes / _ORDER} cannot be read; choose a new folder") from problem
         if not any(self._read()):

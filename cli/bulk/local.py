@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from latentd.cli.bulk.order import Order, Part
-from latentd.cli.bulk.shard import BulkError, Maker, Shard
+from latentd.cli.bulk.shard import BulkError, Shard, ShardWorker
+from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import core_count
 
@@ -29,7 +29,7 @@ PROCESSES_A_GPU = 4
 """At most: while one of them computes, the others draw, encode and pack."""
 
 
-def make_here(checkpoint: Path, order: Order, parts: Iterator[Part]) -> Generator[Shard]:
+def run_local(checkpoint: Path, order: BulkSpec, parts: Iterator[ShardRange]) -> Generator[Shard]:
     """All `parts` as shards, in the order in which they are done. To be closed, which ends the processes.
 
     BulkError where they cannot be made.
@@ -79,7 +79,7 @@ _work: dict[str, Any] = {}
 """A worker's: what it was begun with, and its maker."""
 
 
-def _begin(checkpoint: Path, order: Order, devices: SimpleQueue[str]) -> None:
+def _begin(checkpoint: Path, order: BulkSpec, devices: SimpleQueue[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _work.update(checkpoint=checkpoint, order=order, device=torch.device(devices.get()))
 
@@ -92,8 +92,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _make(part: Part) -> Shard:
+def _make(part: ShardRange) -> Shard:
     if "maker" not in _work:  # here, and not as it begins: what is raised here reaches the parent
-        _work["maker"] = Maker(Checkpoint.read(_work["checkpoint"]), _work["order"], _work["device"])
+        _work["maker"] = ShardWorker(Checkpoint.read(_work["checkpoint"]), _work["order"], _work["device"])
     shard: Shard = _work["maker"].make(part)
     return shard

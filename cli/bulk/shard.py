@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from latentd.cli.bulk.forms import Samples, packed
-from latentd.cli.bulk.order import Order, Part
+from latentd.cli.bulk.spec import BulkSpec, ShardRange
+from latentd.cli.bulk.writers import Samples, packed
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import prepare
@@ -29,18 +29,18 @@ class BulkError(Exception):
 class Shard:
     """A part, done."""
 
-    part: Part
+    part: ShardRange
     content: bytes
     fingerprint: str
 
 
-class Maker:
+class ShardWorker:
     """Makes shards on one device. It sets torch up for its whole process.
 
     Raises BulkError where `checkpoint` is not the version that was ordered.
     """
 
-    def __init__(self, checkpoint: Checkpoint, order: Order, device: torch.device) -> None:
+    def __init__(self, checkpoint: Checkpoint, order: BulkSpec, device: torch.device) -> None:
         if checkpoint.version != order.version:
             raise BulkError(f"the checkpoint was replaced: it is {checkpoint.version} now, ordered was {order.version}")
         prepare(device)
@@ -51,7 +51,7 @@ class Maker:
         # passes of REFERENCE_SIZE define what is the same to the bit
         self._fingerprint = fingerprint_id(fingerprint_of(checkpoint.version, device, "bitwise"))
 
-    def make(self, part: Part) -> Shard:
+    def make(self, part: ShardRange) -> Shard:
         """Raises BulkError where a sample is not finite."""
         samples = Samples([], [], [])
         for start in range(0, len(part.seeds), _AT_ONCE):

@@ -205,7 +205,7 @@ class Catalog:
                 return
             if model is not keep and model.deployed is not None:
                 # one may have learnt of a lack of memory
-                model.calibrations = [replica.calibration for replica in model.deployed.replicas]
+                model.calibrations = [executor.calibration for executor in model.deployed.executors]
                 model.deployed = None
                 used -= model.weight_bytes
                 self._telemetry.model_evictions.add()

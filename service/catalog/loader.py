@@ -17,7 +17,7 @@ from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput, stages
 from latentd.service.catalog.files import OpenFile, sidecars_of
 from latentd.service.catalog.served import Deployment, ServedModel
-from latentd.service.engine import Calibration, Engine, OutOfMemoryError, Replica, Runner, calibrate, draw_probes
+from latentd.service.engine import Calibration, Engine, OutOfMemoryError, Runner, StageExecutor, calibrate, draw_probes
 from latentd.service.engine.cpu import CpuRunner
 from latentd.service.engine.cuda import CudaDevice, CudaRunner
 
@@ -47,7 +47,7 @@ class Loader:
             deployed, calibrations = known.deployed, known.calibrations
         if deployed is None:
             deployed = self._deploy(checkpoint, calibrations)
-        calibrations = [replica.calibration for replica in deployed.replicas]
+        calibrations = [executor.calibration for executor in deployed.executors]
         directions, surface, left_out = _sidecars(file, checkpoint)
         return ServedModel(
             name=checkpoint.name,
@@ -81,17 +81,17 @@ class Loader:
         try:
             generator = checkpoint.build(self._device)
             probes = draw_probes(checkpoint.card.spec)
-            replicas: list[Replica] = []
+            executors: list[StageExecutor] = []
             parts = stages(generator)
             for index, stage in enumerate(parts):
-                if replicas:
-                    probes = StageInput(replicas[-1].compute(probes).samples, None)
+                if executors:
+                    probes = StageInput(executors[-1].compute(probes).samples, None)
                 runner: Runner = (
                     CudaRunner(self._cuda, stage) if self._cuda else CpuRunner(stage, f"{checkpoint.spec_json} {index}")
                 )
                 calibration = known[index] if known else self._calibrate(probes, runner)
-                replicas.append(
-                    Replica(
+                executors.append(
+                    StageExecutor(
                         checkpoint.name,
                         runner,
                         calibration,
@@ -102,9 +102,9 @@ class Loader:
         except (RuntimeError, MemoryError, OutOfMemoryError) as problem:  # torch's own is a RuntimeError
             raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
         if isinstance(generator, TwoStageGenerator):
-            mapping, synthesis = replicas
+            mapping, synthesis = executors
             return Deployment(synthesis, mapping, generator.mean_w.cpu().numpy())
-        return Deployment(replicas[0])
+        return Deployment(executors[0])
 
     def _calibrate(self, probes: StageInput, runner: Runner) -> Calibration:
         return calibrate(probes, self._between_batches(runner), self._deterministic, OutOfMemoryError)

@@ -10,7 +10,7 @@ from latentd.models.directions import Directions
 from latentd.models.fingerprint import Fingerprint, fingerprint_id
 from latentd.models.interpolation import Vector
 from latentd.service.catalog.files import OpenFile
-from latentd.service.engine import Calibration, Replica
+from latentd.service.engine import Calibration, StageExecutor
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model on its device: a replica for each of its stages."""
+    """A model on its device: a executor for each of its stages."""
 
-    synthesis: Replica
+    synthesis: StageExecutor
     """Gives samples: of latents, or of w where there is a stage before."""
-    mapping: Replica | None = None
+    mapping: StageExecutor | None = None
     """Gives w of latents."""
     mean_w: Vector | None = None
     """[w.dim]: what truncation moves w toward."""
 
     @property
-    def replicas(self) -> list[Replica]:
+    def executors(self) -> list[StageExecutor]:
         """In the order of the stages."""
         return [self.synthesis] if self.mapping is None else [self.mapping, self.synthesis]
 

@@ -2,8 +2,8 @@
 
 from latentd.service.engine.calibration import Calibration, calibrate, draw_probes
 from latentd.service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
+from latentd.service.engine.executor import Computed, NotFiniteError, OutOfMemoryError, Runner, StageExecutor
 from latentd.service.engine.observer import BatchReport, Observer, Observers, requester
-from latentd.service.engine.replica import Computed, NotFiniteError, OutOfMemoryError, Replica, Runner
 from latentd.service.engine.room import Room, client
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "Observers",
     "OutOfMemoryError",
     "QueueFullError",
-    "Replica",
     "Room",
     "Runner",
+    "StageExecutor",
     "calibrate",
     "client",
     "draw_probes",

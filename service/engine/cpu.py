@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
 from latentd.models.sampling import StageInput, forward
-from latentd.service.engine.replica import Computed, OutOfMemoryError
+from latentd.service.engine.executor import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 

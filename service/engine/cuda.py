@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
-from latentd.service.engine.replica import Computed, OutOfMemoryError
+from latentd.service.engine.executor import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
+from latentd.service.engine.executor import Computed, NotFiniteError, StageExecutor
 from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
 from latentd.service.engine.observer import BatchReport, Observer, requester
 from latentd.service.engine.rate import RateMeter
-from latentd.service.engine.replica import Computed, NotFiniteError, Replica
 from latentd.service.engine.room import Room, client
 
 logger = logging.getLogger("latentd.engine")
@@ -88,15 +88,17 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, replica: Replica, rows: StageInput, encode: Encode, assemble: Assemble) -> "asyncio.Future[Any]":
-        """Queue `rows` for `replica`, from an event loop. The future gives what `assemble` makes of all results.
+    def submit(
+        self, executor: StageExecutor, rows: StageInput, encode: Encode, assemble: Assemble
+    ) -> "asyncio.Future[Any]":
+        """Queue `rows` for `executor`, from an event loop. The future gives what `assemble` makes of all results.
 
         `encode` makes samples [n, *shape] into n results, on a thread, for several requests of one `encode` at once;
         `assemble` gets a request's results in order, on a thread. A future that is cancelled drops the rows not yet
         computed. The future raises NotFiniteError and BatchFailedError; submit QueueFullError and EngineClosedError.
         """
         job = Job(
-            replica, rows, encode, assemble, asyncio.get_running_loop().create_future(), requester.get(), client.get()
+            executor, rows, encode, assemble, asyncio.get_running_loop().create_future(), requester.get(), client.get()
         )
         with self._changed:
             if self._closed:
@@ -233,7 +235,7 @@ class Engine:
         """From rows to answers; whatever goes wrong fails this batch, not the engine."""
         started = time.monotonic()
         try:
-            computed = batch.replica.compute(batch.rows)
+            computed = batch.executor.compute(batch.rows)
         except Exception as problem:  # noqa: BLE001  # whatever a model raises
             self._fail(batch, problem)  # before the slot is free: what these requests still wait for is not computed
             return
@@ -246,7 +248,7 @@ class Engine:
 
     def _fail(self, batch: Batch, problem: Exception) -> None:
         jobs = [part.job for part in batch.slices]
-        logger.error("a batch of %s failed", batch.replica.name, exc_info=problem, extra=_about(jobs))
+        logger.error("a batch of %s failed", batch.executor.name, exc_info=problem, extra=_about(jobs))
         self._conclude([(job, _failure(problem)) for job in jobs])
 
     def _conclude(self, done: list[_Outcome]) -> None:
@@ -265,7 +267,7 @@ class Engine:
         if self._observer is not None:
             self._observer.batch_done(
                 BatchReport(
-                    replica=batch.replica,
+                    executor=batch.executor,
                     samples=len(computed.samples),
                     encoded=sum(len(part) for part, _ in results),
                     room=computed.room,

@@ -18,7 +18,7 @@ from typing import Any
 
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
-from latentd.service.engine.replica import Replica
+from latentd.service.engine.executor import StageExecutor
 from latentd.service.engine.room import Room
 
 Encode = Callable[[Samples], list[Any]]
@@ -31,7 +31,7 @@ _PATIENCE = 64
 class Job:
     """One request's rows, and what becomes of its samples."""
 
-    replica: Replica
+    executor: StageExecutor
     rows: StageInput
     encode: Encode
     assemble: Assemble
@@ -72,7 +72,7 @@ class Slice:
 class Batch:
     """StageInput of one model that are computed together."""
 
-    replica: Replica
+    executor: StageExecutor
     slices: list[Slice]
 
     @property
@@ -99,7 +99,7 @@ class FairQueue:
     def __init__(self, room: Room) -> None:
         """`room`: of which rows that are in no batch yet take some; whoever puts them in looks whether there is any."""
         self.room = room
-        self._lanes: OrderedDict[Replica, OrderedDict[Hashable, _Lane]] = OrderedDict()
+        self._lanes: OrderedDict[StageExecutor, OrderedDict[Hashable, _Lane]] = OrderedDict()
         """By model and client, those whose turn it is first; none is empty."""
         self._arrivals = count()
 
@@ -110,7 +110,7 @@ class FairQueue:
 
     def put(self, job: Job) -> None:
         """Queue all rows of a new job."""
-        lane = self._lanes.setdefault(job.replica, OrderedDict()).setdefault(job.client, _Lane())
+        lane = self._lanes.setdefault(job.executor, OrderedDict()).setdefault(job.client, _Lane())
         place = len(job.rows) + lane.served / _PATIENCE
         heapq.heappush(lane.heap, (place, next(self._arrivals), job))
         lane.waiting += job.waiting
@@ -120,7 +120,7 @@ class FairQueue:
         """Forget the rows of a job that are in no batch yet."""
         if not job.waiting:
             return
-        lanes = self._lanes[job.replica]
+        lanes = self._lanes[job.executor]
         lane = lanes[job.client]
         lane.waiting -= job.waiting
         self.room.leave(job.client, job.waiting)
@@ -129,7 +129,7 @@ class FairQueue:
         if not lane.waiting:
             del lanes[job.client]
             if not lanes:
-                del self._lanes[job.replica]
+                del self._lanes[job.executor]
         elif lane.dropped > len(lane.heap) // 2:
             lane.heap = [entry for entry in lane.heap if entry[2].waiting]
             heapq.heapify(lane.heap)
@@ -150,12 +150,12 @@ class FairQueue:
         """
         if not self._lanes:
             return None
-        replica, lanes = self._lanes.popitem(last=False)
+        executor, lanes = self._lanes.popitem(last=False)
         waiting = sum(lane.waiting for lane in lanes.values())
-        slices = self._share_out(lanes, replica.calibration.choose(-(-waiting // parts)))
+        slices = self._share_out(lanes, executor.calibration.choose(-(-waiting // parts)))
         if lanes:
-            self._lanes[replica] = lanes  # to the end: the other models come first
-        return Batch(replica, slices)
+            self._lanes[executor] = lanes  # to the end: the other models come first
+        return Batch(executor, slices)
 
     def _share_out(self, lanes: OrderedDict[Hashable, _Lane], room: int) -> list[Slice]:
         slices: list[Slice] = []

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentd.service.engine.replica import Replica
+from latentd.service.engine.executor import StageExecutor
 
 requester: ContextVar[object] = ContextVar("requester", default=None)
 """For whom the code that runs here works: rows that it submits are told of as this one's. Whoever sets it knows what it
@@ -16,7 +16,7 @@ is; its text is its name in the log."""
 class BatchReport:
     """A batch that was computed and encoded."""
 
-    replica: Replica
+    executor: StageExecutor
     samples: int
     encoded: int
     """Those that are finite and still waited for."""

@@ -85,7 +85,7 @@ class Account:
             self._bucket.give_back(samples)
 
 
-class Visit:
+class RequestCharge:
     """One request of an account, from when its token was found good to the end of the answer."""
 
     def __init__(self, account: Account) -> None:

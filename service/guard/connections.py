@@ -41,7 +41,7 @@ _STEP_BYTES = 256 * 2**10
 
 
 @dataclass(frozen=True)
-class Patience:
+class ConnectionLimits:
     """How long a client may take, in seconds, and how much it may send, in bytes."""
 
     receive: float
@@ -49,12 +49,12 @@ class Patience:
     body: int
 
 
-def guard_connections(patience: Patience, refused: Callable[[str], None]) -> None:
+def guard_connections(patience: ConnectionLimits, refused: Callable[[str], None]) -> None:
     """Servers that uvicorn starts in this process from now on have guarded connections.
 
     `refused` is told the code of each head that is not read on: there is no request yet that would be counted.
     """
-    members = {"patience": patience, "refused": staticmethod(refused), "watch": _Watch()}
+    members = {"patience": patience, "refused": staticmethod(refused), "watch": StallWatchdog()}
     guarded = type("GuardedProtocol", (_Guarded,), members)
     HTTP_PROTOCOLS["auto"] = guarded  # type: ignore[assignment]  # a class is taken as well as its name
 
@@ -105,9 +105,9 @@ class _Parser(httptools.HttpRequestParser):
 class _Guarded(HttpToolsProtocol):
     """uvicorn's own protocol, with ends to everything that it would wait for or keep."""
 
-    patience: Patience
+    patience: ConnectionLimits
     refused: Callable[[str], None]
-    watch: "_Watch"
+    watch: "StallWatchdog"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -271,7 +271,7 @@ class _Guarded(HttpToolsProtocol):
         self.transport.close()
 
 
-class _Watch:
+class StallWatchdog:
     """Looks at all connections of a server now and then: a timer each would cost every request."""
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ def check_token(token: str) -> None:
 def parse(text: str) -> list[Line]:
     """`NAME TOKEN [rate=R [burst=B]] [in_flight=N]` a line; # begins a comment.
 
-    Lines of one name are one client with several tokens. ValueError names the line at fault and never quotes it.
+    LogFormatter of one name are one client with several tokens. ValueError names the line at fault and never quotes it.
     """
     lines = []
     for number, written in enumerate(text.splitlines(), 1):

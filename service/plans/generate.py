@@ -8,13 +8,13 @@ from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
-from latentd.service.plans.plan import Class, Plan, Source, class_of, draw_seed, latent_of, require_few
-from latentd.service.plans.shift import shift_of
+from latentd.service.plans.direction_edit import shift_of
+from latentd.service.plans.query import Class, SampleQuery, Source, class_of, draw_seed, latent_of, require_few
 from latentd.service.schemas import GenerateRequest
 from latentd.service.settings import Settings
 
 
-def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:
+def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     model = catalog.find(request.model)
     spec = model.card.spec
@@ -27,7 +27,7 @@ def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, setti
         sources = [Source(None, latent, each) for latent, each in zip(latents, classes, strict=True)]
     else:
         sources = [Source(seed, None, each) for seed, each in zip(seeds, classes, strict=True)]
-    return Plan(
+    return SampleQuery(
         endpoint="/generate",
         asked=request,
         chosen={} if request.seeds or seeds is None else {"seed": seeds[0]},

@@ -6,9 +6,9 @@ from latentd.models.interpolation import Method, Path
 from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, Projection
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
-from latentd.service.negotiate import Shape, negotiate_frames
-from latentd.service.plans.plan import Places, PlainMove, Plan, require_few, require_space, sources_of
-from latentd.service.plans.shift import shift_of
+from latentd.service.negotiate import ResponseFormat, negotiate_frames
+from latentd.service.plans.direction_edit import shift_of
+from latentd.service.plans.query import Places, PointwiseTransform, SampleQuery, require_few, require_space, sources_of
 from latentd.service.schemas import InterpolateRequest
 from latentd.service.settings import Settings
 
@@ -17,7 +17,7 @@ _PROJECTION_FIELDS = ("fps", "scale", "filter")
 
 
 @dataclass(frozen=True)
-class Along(PlainMove):
+class Interpolation(PointwiseTransform):
     """Samples are the frames of a path by the sources; classes change evenly with the easing's time."""
 
     path: Path
@@ -33,7 +33,7 @@ class Along(PlainMove):
         return self.path.keyframe(sample)
 
 
-def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:
+def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     model = catalog.find(request.model)
     spec = model.card.spec
@@ -42,7 +42,7 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
     require_few(len(path), settings.max_frames, "steps", "frames")
     round_space = request.space == "z" and spec.input.distribution == "normal"
     shape = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
-    return Plan(
+    return SampleQuery(
         endpoint="/interpolate",
         asked=request,
         model=model,
@@ -50,7 +50,7 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
         sources=sources_of(request.keyframes, request.label, spec, "keyframes"),
         num_samples=len(path),
         at_fault="keyframes",
-        move=Along(path, request.method or ("slerp" if round_space else "lerp")),
+        move=Interpolation(path, request.method or ("slerp" if round_space else "lerp")),
         space=request.space,
         truncation=request.truncation or 1.0,
         shift=shift_of(request, model),
@@ -60,7 +60,7 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
 
 
 def _projection(
-    request: InterpolateRequest, shape: Shape, frame_size: tuple[int, int] | None, frames: int
+    request: InterpolateRequest, shape: ResponseFormat, frame_size: tuple[int, int] | None, frames: int
 ) -> Projection | None:
     if not shape.moving or frame_size is None:
         for field in _PROJECTION_FIELDS:

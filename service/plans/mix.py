@@ -11,14 +11,14 @@ from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
-from latentd.service.plans.plan import Places, PlainMove, Plan, require_space, sources_of
-from latentd.service.plans.shift import shift_of
+from latentd.service.plans.direction_edit import shift_of
+from latentd.service.plans.query import Places, PointwiseTransform, SampleQuery, require_space, sources_of
 from latentd.service.schemas import MixRequest
 from latentd.service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Blended(PlainMove):
+class Mixture(PointwiseTransform):
     """The one sample lies among the sources, nearer to those with more weight."""
 
     weights: Sequence[float]
@@ -38,7 +38,7 @@ class Blended(PlainMove):
 
 
 @dataclass(frozen=True)
-class Layered(PlainMove):
+class StyleMixing(PointwiseTransform):
     """The one sample has each layer's style from one of the sources."""
 
     layers: Sequence[int]
@@ -54,14 +54,14 @@ class Layered(PlainMove):
         return self.layers[0] if len(set(self.layers)) == 1 else None
 
 
-def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:
+def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     del settings
     model = catalog.find(request.model)
     spec = model.card.spec
     require_space(request.space, spec)
     shape = negotiate(accept, spec.output, request.format, None, 1)
-    return Plan(
+    return SampleQuery(
         endpoint="/mix",
         asked=request,
         model=model,
@@ -76,7 +76,7 @@ def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Setti
     )
 
 
-def _blended(request: MixRequest, spec: GeneratorSpec) -> Blended:
+def _blended(request: MixRequest, spec: GeneratorSpec) -> Mixture:
     weights = [source.weight for source in request.sources]
     on_sphere = request.space == "z" and spec.input.distribution == "normal"
     if not on_sphere:
@@ -84,10 +84,10 @@ def _blended(request: MixRequest, spec: GeneratorSpec) -> Blended:
             parts_of_one(weights)
         except NoDirectionError as problem:
             raise invalid("sources", str(problem)) from problem
-    return Blended(weights, "sphere" if on_sphere else "plane")
+    return Mixture(weights, "sphere" if on_sphere else "plane")
 
 
-def _layered(request: MixRequest, layers: Sequence[int], spec: GeneratorSpec) -> Layered:
+def _layered(request: MixRequest, layers: Sequence[int], spec: GeneratorSpec) -> StyleMixing:
     if spec.input.w is None:
         raise invalid("layers", "this model has no styles a layer")
     if len(layers) != spec.input.w.layers:
@@ -96,4 +96,4 @@ def _layered(request: MixRequest, layers: Sequence[int], spec: GeneratorSpec) ->
         raise invalid("layers", f"source {max(layers)} of {len(request.sources)}; they are counted from 0")
     if any("weight" in source.model_fields_set for source in request.sources):
         raise invalid("layers", "layers and weights cannot be combined")
-    return Layered(layers)
+    return StyleMixing(layers)

@@ -11,14 +11,14 @@ from latentd.models.latents import MAX_SEED
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
-from latentd.service.plans.plan import Places, Plan, Source, class_of, draw_seed, latent_of, require_few
-from latentd.service.plans.shift import shift_of
+from latentd.service.plans.direction_edit import shift_of
+from latentd.service.plans.query import Places, SampleQuery, Source, class_of, draw_seed, latent_of, require_few
 from latentd.service.schemas import NeighborsRequest
 from latentd.service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Around:
+class Neighborhood:
     """Samples lie around the one source, each to the side that its seed names."""
 
     degrees: float
@@ -42,7 +42,7 @@ class Around:
         return {"neighbor_seed": self.seeds[sample]}
 
 
-def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, settings: Settings) -> Plan:
+def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     model = catalog.find(request.model)
     spec = model.card.spec
@@ -61,7 +61,7 @@ def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, set
     shape = negotiate(accept, spec.output, request.format, request.layout, count)
     latent = None if request.latent is None else latent_of(request.latent, spec, "latent", "the latent")
     center = Source(seed, latent, class_of(request.label, spec, "label", "label", seed is not None))
-    return Plan(
+    return SampleQuery(
         endpoint="/neighbors",
         asked=request,
         chosen={"neighbor_seed": first} if seed is None else {"neighbor_seed": first, "seed": seed},
@@ -70,7 +70,7 @@ def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, set
         sources=[center],
         num_samples=count,
         at_fault=field,
-        move=Around(request.angle, range(first, first + count), most),
+        move=Neighborhood(request.angle, range(first, first + count), most),
         truncation=request.truncation or 1.0,
         shift=shift_of(request, model),
     )

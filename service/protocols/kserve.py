@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from latentd.models.outputs.base import Samples, decode_npy
-from latentd.service.api import Answer, Handler, Runtime, Wish, answering, parsed
+from latentd.service.api import Answer, Handler, ParsedRequest, Runtime, answering, parsed
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid, raise_invalid
 from latentd.service.plans.generate import plan_generate
-from latentd.service.plans.plan import require_few
+from latentd.service.plans.query import require_few
 from latentd.service.schemas import GenerateRequest
 
 _NPY = "application/x-npy"
@@ -139,7 +139,7 @@ def _model(runtime: Runtime, request: Request) -> ServedModel:
     return runtime.catalog.find(_reference(request))
 
 
-def understand(runtime: Runtime, request: Request, body: bytes) -> Wish:
+def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
     """The same samples as `/generate` gives of these seeds or latents."""
     asked, binary = _split(runtime, request, body)
     fields: dict[str, Any] = {"model": _reference(request)} | _fields(asked, binary, runtime.settings.max_samples)
@@ -155,7 +155,7 @@ def understand(runtime: Runtime, request: Request, body: bytes) -> Wish:
     except ValidationError as problem:
         raise_invalid(problem)
     plan = plan_generate(generate, _NPY, runtime.catalog, runtime.settings)
-    return Wish(plan, partial(_put, id=asked.id, in_binary=in_binary))
+    return ParsedRequest(plan, partial(_put, id=asked.id, in_binary=in_binary))
 
 
 def _split(runtime: Runtime, request: Request, body: bytes) -> tuple[InferRequest, bytes]:

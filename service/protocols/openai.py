@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from latentd.models.outputs.animation import MAX_PIXELS, MAX_SIDE
 from latentd.models.outputs.image import ImageOutput
 from latentd.models.spec import ClassCondition
-from latentd.service.api import Answer, Handler, Runtime, Wish, answering, parsed
+from latentd.service.api import Answer, Handler, ParsedRequest, Runtime, answering, parsed
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid, raise_invalid
 from latentd.service.negotiate import JSON
@@ -84,7 +84,7 @@ def _described(model: ServedModel) -> dict[str, Any]:
     return {"id": model.name, "object": "model", "created": created, "owned_by": "latentd"}
 
 
-def understand(runtime: Runtime, request: Request, body: bytes) -> Wish:
+def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
     """The same samples as `/generate` gives of the seed and of the class that the prompt names."""
     del request
     asked = parsed(ImagesRequest, body, runtime)
@@ -109,7 +109,7 @@ def understand(runtime: Runtime, request: Request, body: bytes) -> Wish:
     except ValidationError as problem:
         raise_invalid(problem)
     plan = plan_generate(generate, JSON, runtime.catalog, runtime.settings)
-    return Wish(replace(plan, scale=_scale(asked.size, output, plan.num_samples)), _put)
+    return ParsedRequest(replace(plan, scale=_scale(asked.size, output, plan.num_samples)), _put)
 
 
 def _class_in(prompt: str, names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from latentd.models.hardware import describe_device, memory_bytes, used_memory_bytes
 from latentd.service.api import Runtime
-from latentd.service.guard.access import Access
+from latentd.service.guard.auth import Access
 
 
 def exposition(runtime: Runtime, access: Access, device: torch.device) -> str:

@@ -9,7 +9,7 @@ from latentd.models.checkpoint import Card
 from latentd.models.sampling import StageInput
 from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Deployment, ServedModel
-from latentd.service.engine import Calibration, Computed, Replica
+from latentd.service.engine import Calibration, Computed, StageExecutor
 from tests.conftest import card_of, points_spec
 
 SIZE = 16
@@ -45,11 +45,13 @@ def calibration(*sizes: int) -> Calibration:
     return Calibration("bitwise", {size: 1.0 + 0.1 * size for size in sizes or (SIZE,)})
 
 
-def replica(runner: HeldRunner, *sizes: int, name: str = "held") -> Replica:
-    return Replica(name, runner, calibration(*sizes))
+def executor(runner: HeldRunner, *sizes: int, name: str = "held") -> StageExecutor:
+    return StageExecutor(name, runner, calibration(*sizes))
 
 
-def served(replica: Replica | None, name: str = "m", spec: GeneratorSpec | None = None, **changes: Any) -> ServedModel:
+def served(
+    executor: StageExecutor | None, name: str = "m", spec: GeneratorSpec | None = None, **changes: Any
+) -> ServedModel:
     card: Card = card_of(spec or points_spec())
     facts: dict[str, Any] = {
         "name": name,
@@ -60,7 +62,7 @@ def served(replica: Replica | None, name: str = "m", spec: GeneratorSpec | None 
         "weight_bytes": 100,
         "calibrations": [calibration()],
         "fingerprint": {"threads": 1, "determinism": "bitwise"},
-        "deployed": replica and Deployment(replica),
+        "deployed": executor and Deployment(executor),
     }
     return ServedModel(**facts | changes)
 

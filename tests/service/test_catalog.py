@@ -224,10 +224,10 @@ def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, t
 
         assert resident() == {"b", "c"}
         asyncio.run(catalog.ready(catalog.find("b")))
-        replica = asyncio.run(catalog.ready(catalog.find("a")))
+        executor = asyncio.run(catalog.ready(catalog.find("a")))
         assert resident() == {"a", "b"}
-        assert asyncio.run(catalog.ready(catalog.find("a"))) is replica
-        assert [each.calibration for each in replica.replicas] == catalog.find("a").calibrations
+        assert asyncio.run(catalog.ready(catalog.find("a"))) is executor
+        assert [each.calibration for each in executor.executors] == catalog.find("a").calibrations
 
 
 def test_a_model_comes_back_whatever_took_its_file_s_place(write: Write, tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from latentd.service.engine import (
     NotFiniteError,
     OutOfMemoryError,
     QueueFullError,
-    Replica,
+    StageExecutor,
     client,
 )
 from latentd.service.engine.cpu import CpuRunner
 from tests.conftest import image_spec
-from tests.service.fakes import HeldRunner, first_numbers, replica, rows
+from tests.service.fakes import HeldRunner, executor, first_numbers, rows
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -48,7 +48,7 @@ async def running(**settings: int) -> AsyncIterator[Engine]:
         await asyncio.to_thread(engine.close)
 
 
-def submit(engine: Engine, model: Replica, *values: float, encode: Any = list) -> asyncio.Future[Any]:
+def submit(engine: Engine, model: StageExecutor, *values: float, encode: Any = list) -> asyncio.Future[Any]:
     return engine.submit(model, rows(*values), encode, list)
 
 
@@ -61,7 +61,7 @@ async def test_a_lone_request_is_computed_at_once() -> None:
     async with running() as engine:
         held = HeldRunner()
         held.release()
-        assert first_numbers(await submit(engine, replica(held), 1, 2)) == [1, 2]
+        assert first_numbers(await submit(engine, executor(held), 1, 2)) == [1, 2]
         assert held.passes == [[1, 2]]
 
 
@@ -69,7 +69,7 @@ async def test_a_lone_request_is_computed_at_once() -> None:
 async def test_a_batch_is_what_came_during_the_last_pass() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         futures = [submit(engine, model, 99)]
         await begun(held)
         futures += [submit(engine, model, value) for value in (1, 2, 3)]
@@ -89,7 +89,7 @@ async def test_the_next_pass_runs_while_the_last_one_is_encoded() -> None:
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=10)
             return list(samples)
 
-        model = replica(held)
+        model = executor(held)
         first = submit(engine, model, 1, encode=encode)
         await begun(held)
         held.release(1)
@@ -108,7 +108,7 @@ async def test_the_next_pass_runs_while_the_last_one_is_encoded() -> None:
 async def test_passes_ahead_are_launched_before_the_last_one_is_done() -> None:
     async with running(parallel=1, ahead=1) as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         futures = [submit(engine, model, *range(1, 17))]
         await begun(held)
         futures.append(submit(engine, model, 20))
@@ -124,7 +124,7 @@ async def test_passes_ahead_are_launched_before_the_last_one_is_done() -> None:
 async def test_a_lone_large_request_takes_every_free_pass() -> None:
     async with running(parallel=2) as engine:
         held = HeldRunner()
-        future = submit(engine, replica(held, 4, 8, 16), *range(1, 17))
+        future = submit(engine, executor(held, 4, 8, 16), *range(1, 17))
         await begun(held)
         await begun(held)  # the second pass, while the first one is held
         assert sorted(map(len, held.passes)) == [8, 8]
@@ -136,7 +136,7 @@ async def test_a_lone_large_request_takes_every_free_pass() -> None:
 async def test_results_are_in_order_whatever_pass_ends_first() -> None:
     async with running(parallel=2) as engine:
         held = HeldRunner()
-        model = replica(held, 4)
+        model = executor(held, 4)
         future = submit(engine, model, *range(1, 41))
         for _ in range(10):
             held.release(1)
@@ -147,7 +147,7 @@ async def test_results_are_in_order_whatever_pass_ends_first() -> None:
 async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         first = submit(engine, model, 99)
         await begun(held)
         waiting = submit(engine, model, *range(1, 65))
@@ -163,7 +163,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
 async def test_one_client_cannot_fill_the_queue_for_another() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         client.set("greedy")
         first = submit(engine, model, 99)
         await begun(held)
@@ -184,7 +184,7 @@ async def test_one_client_cannot_fill_the_queue_for_another() -> None:
 async def test_a_queue_that_refused_counts_as_full_until_an_eighth_is_free() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         first = submit(engine, model, 99)
         await begun(held)
         waiting = submit(engine, model, *range(1, 101))
@@ -204,7 +204,7 @@ async def test_a_queue_that_refused_counts_as_full_until_an_eighth_is_free() -> 
 async def test_cancelled_rows_leave_the_queue_and_are_not_computed() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         first = submit(engine, model, 99)
         await begun(held)
         dropped = submit(engine, model, *range(1, 61))
@@ -223,7 +223,7 @@ async def test_cancelled_rows_leave_the_queue_and_are_not_computed() -> None:
 async def test_a_model_that_breaks_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture) -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         futures = [submit(engine, model, 99)]
         await begun(held)
         futures.append(submit(engine, model, *range(1, 41)))
@@ -244,7 +244,7 @@ async def test_a_model_that_breaks_fails_its_batch_and_not_the_next(caplog: pyte
 async def test_a_sample_that_is_not_finite_fails_its_request_alone() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         first = submit(engine, model, 99)
         await begun(held)
         bad, good = submit(engine, model, 1, float("inf")), submit(engine, model, 2)
@@ -267,12 +267,12 @@ async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.
     async with running() as engine:
         held = Small()
         held.release()
-        model = replica(held, 4, 8, 12, 16)
+        model = executor(held, 4, 8, 12, 16)
         assert first_numbers(await submit(engine, model, *range(1, 31))) == list(range(1, 31))
         assert model.calibration.sizes == [4, 8]
         assert "held: no memory for 16 samples in a pass; from now on 8" in caplog.text
 
-        hopeless = replica(held, 16)
+        hopeless = executor(held, 16)
         with pytest.raises(BatchFailedError) as caught:
             await submit(engine, hopeless, 1)
         assert isinstance(caught.value.__cause__, OutOfMemoryError)
@@ -282,7 +282,7 @@ async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.
 async def test_calls_run_between_batches() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         future = submit(engine, model, *range(1, 41))
         await begun(held)
         call = engine.call(lambda: len(held.passes))
@@ -298,7 +298,7 @@ async def test_calls_run_between_batches() -> None:
 async def test_closing_finishes_what_is_queued() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         futures = [submit(engine, model, 99), submit(engine, model, *range(1, 41))]
         held.release()
         await asyncio.to_thread(engine.close)
@@ -314,7 +314,7 @@ async def test_every_thread_ends_when_it_is_closed_under_load(encoders: int) -> 
     engine = Engine(max_queue=1000, parallel=1, ahead=1, encoders=encoders)
     engine.start()
     held = HeldRunner()
-    model = replica(held)
+    model = executor(held)
     futures = [submit(engine, model, *range(16)) for _ in range(10)]
     await begun(held)
     closing = asyncio.create_task(asyncio.to_thread(engine.close))
@@ -334,7 +334,7 @@ async def test_what_cannot_be_encoded_fails_alone(stage: str) -> None:
 
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         first = submit(engine, model, 99)
         await begun(held)
         encode, assemble = (refuse, list) if stage == "encode" else (list, refuse)
@@ -351,7 +351,7 @@ def test_a_loop_that_is_gone_costs_the_engine_nothing() -> None:
     engine = Engine(max_queue=100, parallel=1)
     engine.start()
     held = HeldRunner()
-    model = replica(held)
+    model = executor(held)
 
     async def leave() -> None:
         submit(engine, model, 1)
@@ -372,7 +372,7 @@ def test_a_loop_that_is_gone_costs_the_engine_nothing() -> None:
 async def test_aborting_fails_what_is_in_no_batch_yet() -> None:
     async with running() as engine:
         held = HeldRunner()
-        model = replica(held)
+        model = executor(held)
         first = submit(engine, model, 99)
         await begun(held)
         queued = submit(engine, model, 1)
@@ -387,7 +387,7 @@ async def test_aborting_fails_what_is_in_no_batch_yet() -> None:
 @in_loop
 async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callable[..., Checkpoint]) -> None:
     generator = write(image_spec(conditional=conditional)).build()
-    model = Replica("m", CpuRunner(generator, f"test {conditional}"), Calibration("bitwise", {16: 1.0}))
+    model = StageExecutor("m", CpuRunner(generator, f"test {conditional}"), Calibration("bitwise", {16: 1.0}))
     latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)
     labels = [index % 3 if conditional else None for index in range(48)]
     expected = generate(generator, latents, labels)

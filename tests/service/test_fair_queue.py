@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from latentd.service.engine import Replica, Room
+from latentd.service.engine import Room, StageExecutor
 from latentd.service.engine.fair_queue import FairQueue, Job
-from tests.service.fakes import HeldRunner, replica, rows
+from tests.service.fakes import HeldRunner, executor, rows
 
 _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # futures want one; nobody waits for these
 
 
-def job(model: Replica, count: int, client: object = None) -> Job:
+def job(model: StageExecutor, count: int, client: object = None) -> Job:
     future: asyncio.Future[Any] = asyncio.Future(loop=_LOOP)
     return Job(model, rows(*range(1, count + 1)), list, list, future, client=client)
 
@@ -24,8 +24,8 @@ def taken(queue: FairQueue, parts: int = 1) -> list[tuple[Job, int, int]]:
     return [(part.job, part.start, part.stop) for part in batch.slices]
 
 
-def model(*sizes: int) -> Replica:
-    return replica(HeldRunner(), *sizes or (4,))
+def model(*sizes: int) -> StageExecutor:
+    return executor(HeldRunner(), *sizes or (4,))
 
 
 def test_requests_share_a_batch() -> None:
@@ -95,7 +95,7 @@ def test_models_take_turns() -> None:
     queue, one, two = FairQueue(Room(10_000)), model(), model()
     for each in (one, two):
         queue.put(job(each, 8))
-    order = [batch.replica for _ in range(4) if (batch := queue.take())]
+    order = [batch.executor for _ in range(4) if (batch := queue.take())]
     assert order == [one, two, one, two]
 
 

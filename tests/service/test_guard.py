@@ -19,14 +19,14 @@ from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
 from latentd.service.guard import connections
 from latentd.service.guard import tokens as tokens_module
-from latentd.service.guard.access import Access, configured
-from latentd.service.guard.account import Account, Bucket, Limits, Visit
+from latentd.service.guard.account import Account, Bucket, Limits, RequestCharge
+from latentd.service.guard.auth import Access, configured
 from latentd.service.guard.body import check_values
 from latentd.service.guard.headers import SecurityHeaders
 from latentd.service.guard.tokens import Tokens, parse
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, replica, served
+from tests.service.fakes import HeldRunner, executor, served
 from tests.service.test_http import FixedCatalog
 
 OLD, NEW, SCRAPER = "old-0123456789abcdef", "new-0123456789abcdef", "scraper-0123456789abcdef"
@@ -184,7 +184,7 @@ def test_more_than_a_burst_is_given_to_a_full_bucket_and_paid_for_after() -> Non
 def test_in_flight_is_until_the_answer_ends() -> None:
     account = Account("ci")
     account.limit(Limits(in_flight=10))
-    first, second = Visit(account), Visit(account)
+    first, second = RequestCharge(account), RequestCharge(account)
     first.charge(8, float)
     with pytest.raises(ApiError) as refused:
         second.charge(4, lambda samples: samples * 2.5)
@@ -192,9 +192,9 @@ def test_in_flight_is_until_the_answer_ends() -> None:
     assert (refused.value.status, refused.value.code) == (429, "too_many_in_flight")
     assert refused.value.headers == {"Retry-After": "5"}  # two too many, 2.5 s each
     first.end(200)
-    Visit(account).charge(10, float)
+    RequestCharge(account).charge(10, float)
     with pytest.raises(ApiError) as never:
-        Visit(account).charge(11, float)
+        RequestCharge(account).charge(11, float)
     assert never.value.status == 400
 
 
@@ -204,7 +204,7 @@ def test_in_flight_is_until_the_answer_ends() -> None:
 def test_what_the_service_did_not_do_is_not_charged(status: int, given_back: int) -> None:
     account = Account("ci")
     account.limit(Limits(rate=0.001, burst=10))
-    visit = Visit(account)
+    visit = RequestCharge(account)
     visit.charge(10, float)
     visit.end(status)
     assert account.in_flight == 0
@@ -228,7 +228,7 @@ def client(tmp_path: Path) -> Iterator[Any]:
     runner.release()
     engine = Engine(max_queue=8, parallel=1, observer=telemetry)
     engine.start()
-    runtime = Runtime(settings, FixedCatalog(served(replica(runner, name="m"))), engine, telemetry)
+    runtime = Runtime(settings, FixedCatalog(served(executor(runner, name="m"))), engine, telemetry)
     app = SecurityHeaders(Gateway(Starlette(), lambda: runtime, configured(settings)))
     with TestClient(app, raise_server_exceptions=False) as client:
         client.telemetry = telemetry
@@ -475,7 +475,7 @@ def test_a_connection_that_breaks_does_not_end_the_watch(
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.001)
 
     async def watch() -> None:
-        watch = connections._Watch()
+        watch = connections.StallWatchdog()
         broken, slow = Waiting(broken=True), Waiting(broken=False)
         watch.add(broken)  # type: ignore[arg-type]  # has all that is asked for
         watch.add(slow)  # type: ignore[arg-type]

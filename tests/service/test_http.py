@@ -25,10 +25,10 @@ from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway, _Limited
 from latentd.service.guard.account import Account
 from latentd.service.guard.headers import SecurityHeaders
-from latentd.service.journal.journal import Journal
+from latentd.service.observability.middleware import Journal
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, replica, rows, served
+from tests.service.fakes import HeldRunner, executor, rows, served
 from tests.service.test_telemetry import numbers
 
 
@@ -64,7 +64,7 @@ def client(runner: Breakable) -> Iterator[TestClient]:
     engine = Engine(max_queue=8, parallel=1, observer=telemetry)
     engine.start()
     settings = Settings(max_samples=8, max_queue=8, max_requests=8, timeout=20)
-    runtime = Runtime(settings, FixedCatalog(served(replica(runner, name="m"))), engine, telemetry)
+    runtime = Runtime(settings, FixedCatalog(served(executor(runner, name="m"))), engine, telemetry)
     client = TestClient(Gateway(Starlette(), lambda: client.runtime), raise_server_exceptions=False)
     client.runtime = runtime
     with client:

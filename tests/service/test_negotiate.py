@@ -2,12 +2,12 @@ import pytest
 
 from latentd.models.outputs import ImageOutput, PointsOutput
 from latentd.service.errors import ApiError
-from latentd.service.negotiate import Shape, negotiate
+from latentd.service.negotiate import ResponseFormat, negotiate
 
 IMAGE = ImageOutput(channels=1, height=28, width=28)
 POINTS = PointsOutput(dim=2)
 
-PNG_IN_JSON = Shape("png", "json", "application/json")
+PNG_IN_JSON = ResponseFormat("png", "json", "application/json")
 
 
 @pytest.mark.parametrize(
@@ -18,19 +18,19 @@ PNG_IN_JSON = Shape("png", "json", "application/json")
         ("application/json", PNG_IN_JSON),
         ("application/*", PNG_IN_JSON),
         ("text/html, */*;q=0.1", PNG_IN_JSON),
-        ("image/png", Shape("png", "single", "image/png")),
-        ("IMAGE/PNG", Shape("png", "single", "image/png")),
-        ("image/*", Shape("png", "single", "image/png")),
-        ("image/png, */*", Shape("png", "single", "image/png")),
-        ("image/webp, image/png", Shape("webp", "single", "image/webp")),
-        ("image/webp;q=inf, image/png;q=nan, application/json;q=0.1", Shape("webp", "single", "image/webp")),
-        ("image/webp;q=0.5, image/png;q=0.9", Shape("png", "single", "image/png")),
-        ("image/avif,image/webp,image/*,*/*;q=0.8", Shape("webp", "single", "image/webp")),
-        ("image/*, image/png;q=0", Shape("webp", "single", "image/webp")),
-        ("application/x-npy", Shape("npy", "rows", "application/x-npy")),
+        ("image/png", ResponseFormat("png", "single", "image/png")),
+        ("IMAGE/PNG", ResponseFormat("png", "single", "image/png")),
+        ("image/*", ResponseFormat("png", "single", "image/png")),
+        ("image/png, */*", ResponseFormat("png", "single", "image/png")),
+        ("image/webp, image/png", ResponseFormat("webp", "single", "image/webp")),
+        ("image/webp;q=inf, image/png;q=nan, application/json;q=0.1", ResponseFormat("webp", "single", "image/webp")),
+        ("image/webp;q=0.5, image/png;q=0.9", ResponseFormat("png", "single", "image/png")),
+        ("image/avif,image/webp,image/*,*/*;q=0.8", ResponseFormat("webp", "single", "image/webp")),
+        ("image/*, image/png;q=0", ResponseFormat("webp", "single", "image/webp")),
+        ("application/x-npy", ResponseFormat("npy", "rows", "application/x-npy")),
     ],
 )
-def test_accept_chooses(accept: str, expected: Shape) -> None:
+def test_accept_chooses(accept: str, expected: ResponseFormat) -> None:
     assert negotiate(accept, IMAGE, None, None, 1) == expected
 
 
@@ -54,8 +54,8 @@ def test_what_accept_excludes_is_406(accept: str, format: str | None) -> None:
 
 def test_format_chooses_where_accept_leaves_it_open() -> None:
     assert negotiate("image/*", IMAGE, "webp", None, 1).media_type == "image/webp"
-    assert negotiate("*/*", IMAGE, "npy", None, 1) == Shape("npy", "json", "application/json")
-    assert negotiate("", POINTS, None, None, 1) == Shape("json", "json", "application/json")
+    assert negotiate("*/*", IMAGE, "npy", None, 1) == ResponseFormat("npy", "json", "application/json")
+    assert negotiate("", POINTS, None, None, 1) == ResponseFormat("json", "json", "application/json")
     assert negotiate("application/x-npy, application/json;q=0.5", POINTS, None, None, 3).envelope == "rows"
 
 
@@ -63,7 +63,7 @@ def test_layouts() -> None:
     assert negotiate("image/png", IMAGE, None, None, 2).envelope == "grid"
     assert negotiate("image/png", IMAGE, None, "grid", 1).envelope == "grid"
     assert negotiate("image/png", IMAGE, None, "separate", 1).envelope == "single"
-    assert negotiate("", IMAGE, None, "grid", 2) == Shape("png", "json-grid", "application/json")
+    assert negotiate("", IMAGE, None, "grid", 2) == ResponseFormat("png", "json-grid", "application/json")
 
 
 @pytest.mark.parametrize(

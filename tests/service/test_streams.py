@@ -14,7 +14,7 @@ from latentd.service.engine import Engine
 from latentd.service.gateway import Gateway
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, replica, served
+from tests.service.fakes import HeldRunner, executor, served
 from tests.service.test_http import FixedCatalog
 
 FRAMES = 1000
@@ -58,7 +58,7 @@ def held() -> Any:
     runner = HeldRunner()
     engine = Engine(max_queue=256, parallel=1)
     engine.start()
-    runtime = Runtime(Settings(timeout=20), FixedCatalog(served(replica(runner))), engine, Telemetry())
+    runtime = Runtime(Settings(timeout=20), FixedCatalog(served(executor(runner))), engine, Telemetry())
     house = SimpleNamespace(runner=runner, engine=engine, runtime=runtime)
     house.app = Gateway(Starlette(), lambda: house.runtime)
     yield house

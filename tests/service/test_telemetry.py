@@ -15,13 +15,13 @@ from latentd.models.outputs.base import Samples
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import BatchReport, Engine
-from latentd.service.guard.access import OPEN
+from latentd.service.guard.auth import OPEN
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from latentd.service.telemetry.exposition import exposition
 from latentd.service.telemetry.instruments import Counter, Histogram
 from tests.conftest import eventually, image_spec, points_spec
-from tests.service.fakes import HeldRunner, replica, rows
+from tests.service.fakes import HeldRunner, executor, rows
 
 Write = Callable[..., Checkpoint]
 
@@ -117,7 +117,7 @@ def test_a_batch_is_told_of_by_the_engine() -> None:
     async def two_batches() -> None:
         engine = Engine(max_queue=100, parallel=1, observer=telemetry)
         engine.start()
-        model = replica(runner)
+        model = executor(runner)
         first = engine.submit(model, rows(1), list, len)
         await asyncio.to_thread(runner.wait_for_pass)
         later = [engine.submit(model, rows(*range(3)), list, len), engine.submit(model, rows(float("inf")), list, len)]
@@ -150,7 +150,7 @@ def test_encoding_is_timed_by_itself() -> None:
     async def one() -> None:
         engine = Engine(max_queue=100, parallel=1, observer=telemetry)
         engine.start()
-        await engine.submit(replica(runner), rows(1), slow, len)
+        await engine.submit(executor(runner), rows(1), slow, len)
         await asyncio.to_thread(engine.close)
 
     asyncio.run(one())
@@ -160,7 +160,7 @@ def test_encoding_is_timed_by_itself() -> None:
 def test_w_is_no_sample_and_copies_count_where_there_are_any() -> None:
     telemetry = Telemetry()
     telemetry.serve(["held"])
-    mapping = replica(HeldRunner())
+    mapping = executor(HeldRunner())
     mapping.stage = "mapping"
     telemetry.batch_done(BatchReport(mapping, 4, 4, 16, [0.1], 0.2, 0.3, 0.4, [None], 1.0, 1.6))
     assert numbers(telemetry, "latentd_samples_total") == {"held": 0.0}

@@ -13,12 +13,12 @@ from latentd.service.engine import Engine
 from latentd.service.errors import ApiError, too_busy
 from latentd.service.gateway import Gateway
 from latentd.service.guard import turns as module
-from latentd.service.guard.access import Access
+from latentd.service.guard.auth import Access
 from latentd.service.guard.tokens import Tokens
 from latentd.service.guard.turns import Turns
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, replica, served
+from tests.service.fakes import HeldRunner, executor, served
 from tests.service.test_http import FixedCatalog
 
 
@@ -254,7 +254,7 @@ def test_a_service_gives_turns_and_those_who_leave_while_they_wait_are_gone() ->
         runner, telemetry = HeldRunner(), Telemetry()
         engine = Engine(max_queue=64, parallel=1)
         engine.start()
-        runtime = Runtime(Settings(), FixedCatalog(served(replica(runner, name="m"))), engine, telemetry)
+        runtime = Runtime(Settings(), FixedCatalog(served(executor(runner, name="m"))), engine, telemetry)
         tokens = Tokens(lambda: f"greedy {GREEDY}\nother {OTHER}")
         app = Gateway(Starlette(), lambda: runtime, Access(tokens))
         asking = [Asking(app, OTHER), *(Asking(app, GREEDY) for _ in range(12))]

@@ -1,4 +1,4 @@
-"""Along the model's directions: how far every sample of a request is moved, after truncation."""
+"""Interpolation the model's directions: how far every sample of a request is moved, after truncation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SHIFT_FIELDS = _AMOUNTS, _VERSION = "directions", "directions_version"
 
 
 @dataclass(frozen=True)
-class Shift:
+class DirectionEdit:
     """Directions that a request goes along, of one version."""
 
     amounts: Mapping[str, float]
@@ -38,7 +38,7 @@ class Shift:
         return found
 
 
-def shift_of(request: SamplesRequest, model: ServedModel) -> Shift | None:
+def shift_of(request: SamplesRequest, model: ServedModel) -> DirectionEdit | None:
     """What `request` asks for; None where it asks for nothing, which amounts of 0 are.
 
     ApiError 400 where `model` has no such directions, 404 where those that are pinned are not served.
@@ -57,4 +57,4 @@ def shift_of(request: SamplesRequest, model: ServedModel) -> Shift | None:
         if name not in found.vectors:
             raise invalid(_AMOUNTS, f"{model.name} has no direction {name!r}; known are {', '.join(found.names)}")
     amounts = {name: amount for name, amount in request.directions.items() if amount != 0.0}
-    return Shift(amounts, found.version, found.shift(amounts)) if amounts else None
+    return DirectionEdit(amounts, found.version, found.shift(amounts)) if amounts else None

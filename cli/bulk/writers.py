@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from latentd.cli.bulk.order import Form, Order
+from latentd.cli.bulk.spec import BulkSpec, Form
 from latentd.models.provenance import Name
 
 _ROWS_A_GROUP = 1000
@@ -25,12 +25,12 @@ class Samples:
     """Class indices."""
 
 
-def packed(order: Order, kind: str, samples: Samples) -> bytes:
+def packed(order: BulkSpec, kind: str, samples: Samples) -> bytes:
     """The bytes of a shard in the order's form; `kind` is the samples' kind of output."""
     return _PACKERS[order.form](order, kind, samples)
 
 
-def _parquet(order: Order, kind: str, samples: Samples) -> bytes:
+def _parquet(order: BulkSpec, kind: str, samples: Samples) -> bytes:
     """A column called as the output's kind, and one for each word of the samples' names."""
     import pyarrow  # an extra: few need it, and it is large
     from pyarrow import parquet
@@ -52,7 +52,7 @@ def _parquet(order: Order, kind: str, samples: Samples) -> bytes:
     return buffer.getvalue()
 
 
-def _webdataset(order: Order, kind: str, samples: Samples) -> bytes:
+def _webdataset(order: BulkSpec, kind: str, samples: Samples) -> bytes:
     """A tar file: `SEED.FORMAT`, its class as a number in `SEED.cls`, and its name in `SEED.name.json`.
 
     https://github.com/webdataset/webdataset
@@ -75,4 +75,4 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-_PACKERS: dict[Form, Callable[[Order, str, Samples], bytes]] = {"parquet": _parquet, "webdataset": _webdataset}
+_PACKERS: dict[Form, Callable[[BulkSpec, str, Samples], bytes]] = {"parquet": _parquet, "webdataset": _webdataset}

@@ -16,10 +16,10 @@ import orjson
 
 from latentd.models.files import printable
 from latentd.service.engine import requester
-from latentd.service.journal.entry import Entry
+from latentd.service.observability.context import RequestContext
 
 Fields = dict[str, Any]
-Form = Callable[[Fields], bytes]
+Formatter = Callable[[Fields], bytes]
 """A line without its end; `time`, `level`, `logger` and `message` are in every one."""
 
 _BENTOMLS_HANDLER = "tracehandler"
@@ -47,7 +47,7 @@ def as_text(fields: Fields) -> bytes:
     return (text if below is None else f"{text}\n{below}").encode()
 
 
-def form_for(setting: Literal["auto", "json", "console"]) -> Form:
+def form_for(setting: Literal["auto", "json", "console"]) -> Formatter:
     """`auto`: for people where they look on, on a terminal."""
     readable = sys.stdout.isatty() if setting == "auto" else setting == "console"
     return as_text if readable else as_json
@@ -65,10 +65,10 @@ def clean(text: str) -> str:
     return text if text.isprintable() else printable(text)
 
 
-class Lines(logging.Formatter):
+class LogFormatter(logging.Formatter):
     """Log records in a form of ours, with the id of the request or requests that they are about."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Formatter) -> None:
         super().__init__()
         self._form = form
 
@@ -86,11 +86,11 @@ class Lines(logging.Formatter):
         return self._form(fields).decode()
 
 
-def set_up(form: Form) -> None:
+def set_up(form: Formatter) -> None:
     """Give the process's log this form. Where BentoML does not serve, the log is the host's and stays as it is."""
     handlers = [each for each in logging.getLogger().handlers if each.name == _BENTOMLS_HANDLER]
     for handler in handlers:
-        handler.setFormatter(Lines(form))
+        handler.setFormatter(LogFormatter(form))
     if handlers:
         logging.captureWarnings(True)
         for name in _TWICE:
@@ -99,10 +99,10 @@ def set_up(form: Form) -> None:
 
 def _current() -> Fields:
     entry = requester.get()
-    return ids_of(entry) if isinstance(entry, Entry) else {}
+    return ids_of(entry) if isinstance(entry, RequestContext) else {}
 
 
-def ids_of(entry: Entry) -> Fields:
+def ids_of(entry: RequestContext) -> Fields:
     """What a request is found by: its id, and its trace's where it has one."""
     if entry.span is None:
         return {"request_id": entry.id}

@@ -1,4 +1,4 @@
-"""Around all of the service: every request has an id, every answer tells it, and one line tells of both."""
+"""Neighborhood all of the service: every request has an id, every answer tells it, and one line tells of both."""
 
 import logging
 import time
@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latentd.service.engine import BatchReport, requester
 from latentd.service.errors import ApiError
-from latentd.service.journal.access import LONGEST_PATH, AccessLog
-from latentd.service.journal.entry import METRICS, Entry
-from latentd.service.journal.ids import HEADER, request_id
-from latentd.service.journal.lines import Form
-from latentd.service.journal.spans import Tracing
+from latentd.service.observability.access import LONGEST_PATH, AccessLog
+from latentd.service.observability.context import METRICS, RequestContext
+from latentd.service.observability.formatter import Formatter
+from latentd.service.observability.ids import HEADER, request_id
+from latentd.service.observability.spans import Tracing
 
 logger = logging.getLogger("latentd.http")
 
@@ -25,7 +25,7 @@ _PROBES = {"/livez", "/readyz", "/healthz", METRICS}
 class Journal:
     """An ASGI app around the one that serves; what breaks that one is answered here."""
 
-    def __init__(self, app: ASGIApp, form: Form | None, tracing: Callable[[], Tracing | None]) -> None:
+    def __init__(self, app: ASGIApp, form: Formatter | None, tracing: Callable[[], Tracing | None]) -> None:
         """`form`: of the lines; None: there are none. `tracing` is asked at every request."""
         self._app = app
         self._log = None if form is None else AccessLog(form)
@@ -35,7 +35,7 @@ class Journal:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        entry = Entry(request_id(scope["headers"]), scope["method"], scope["path"])
+        entry = RequestContext(request_id(scope["headers"]), scope["method"], scope["path"])
         if peer := scope.get("client"):
             entry.client = peer[0]
         tracing = None if entry.path in _PROBES else self._tracing()
@@ -52,7 +52,7 @@ class Journal:
             if self._log is not None and (entry.path not in _PROBES or entry.status >= HTTPStatus.BAD_REQUEST):
                 self._log.add(entry)
 
-    async def _answer(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, entry: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
         header = (HEADER, entry.id.encode())
 
@@ -75,11 +75,11 @@ class Journal:
                 await problem.response()(scope, receive, send_with_id)
 
 
-class EngineNotes:
+class EngineTimings:
     """An observer of the engine that enters into each request's entry what was done for it."""
 
     def batch_done(self, batch: BatchReport) -> None:
         seconds = batch.forward_seconds + (batch.copy_seconds or 0.0) + batch.encode_seconds
         for entry, waited in zip(batch.requesters, batch.waited_seconds, strict=True):
-            if isinstance(entry, Entry):
+            if isinstance(entry, RequestContext):
                 entry.batches.append((waited, seconds))

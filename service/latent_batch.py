@@ -11,20 +11,20 @@ from latentd.models.interpolation import NoDirectionError, Vector
 from latentd.models.latents import Latents, draw, truncate
 from latentd.models.sampling import StageInput
 from latentd.service.catalog import Deployment
+from latentd.service.chunks import gathered
 from latentd.service.engine import Engine
 from latentd.service.errors import invalid
-from latentd.service.pieces import gathered
-from latentd.service.plans.plan import Class, Places, Plan
+from latentd.service.plans.query import Class, Places, SampleQuery
 
 _DRAWN_AT_ONCE = 2**13
 """Numbers that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""
 
 
 @dataclass(frozen=True)
-class Points:
+class LatentBatch:
     """A plan's samples, laid out in latent space."""
 
-    plan: Plan
+    plan: SampleQuery
     classes: Sequence[Class | None]
     """Each source's."""
     rows: StageInput
@@ -63,7 +63,7 @@ class Points:
         return seeds if len(seeds) == self.plan.num_samples else None
 
 
-async def lay_out(plan: Plan, deployment: Deployment, engine: Engine) -> Points:
+async def lay_out(plan: SampleQuery, deployment: Deployment, engine: Engine) -> LatentBatch:
     """Draw the plan's sources and place its samples; w is computed where the model has it.
 
     ApiError 400 where there is no such place; otherwise raises as Engine.submit does.
@@ -73,17 +73,17 @@ async def lay_out(plan: Plan, deployment: Deployment, engine: Engine) -> Points:
     else:
         latents, classes, shares = await asyncio.to_thread(_draw, plan)
     if deployment.mapping is None:
-        return Points(
+        return LatentBatch(
             plan, classes, StageInput(_shifted(plan, truncate(latents, plan.truncation)), shares), latents, shares
         )
     w = np.stack(await gathered(engine, deployment.mapping, StageInput(latents, shares), list))  # [N, layers, dim]
     w = truncate(w, plan.truncation, deployment.mean_w)
     if plan.space == "z":
-        return Points(plan, classes, StageInput(_shifted(plan, w), None), latents, shares)
-    return Points(plan, classes, StageInput(_shifted(plan, _placed(plan, w)), None), None, None)
+        return LatentBatch(plan, classes, StageInput(_shifted(plan, w), None), latents, shares)
+    return LatentBatch(plan, classes, StageInput(_shifted(plan, _placed(plan, w)), None), None, None)
 
 
-def _draw(plan: Plan) -> tuple[Latents, list[Class | None], Places | None]:
+def _draw(plan: SampleQuery) -> tuple[Latents, list[Class | None], Places | None]:
     """What the first stage gets: latents [N, dim] and class shares [N, classes]; and the class of each source.
 
     Where samples are placed in w, these are still the sources'.
@@ -105,14 +105,14 @@ def _draw(plan: Plan) -> tuple[Latents, list[Class | None], Places | None]:
     return _placed(plan, places), classes, None if shares is None else plan.move.shares(shares)
 
 
-def _placed(plan: Plan, sources: Places) -> Places:
+def _placed(plan: SampleQuery, sources: Places) -> Places:
     try:
         return plan.move.places(sources)
     except NoDirectionError as problem:
         raise invalid(plan.at_fault, str(problem)) from problem
 
 
-def _shifted(plan: Plan, places: Places) -> Places:
+def _shifted(plan: SampleQuery, places: Places) -> Places:
     return places if plan.shift is None else plan.shift.applied(places)
 
 

@@ -22,7 +22,7 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from latentd.service.engine import BatchReport
-from latentd.service.journal.entry import Entry
+from latentd.service.observability.context import RequestContext
 
 logger = logging.getLogger("latentd.tracing")
 
@@ -52,12 +52,12 @@ class Tracing:
         self._requests = requests.get_tracer(_NAME)
         self._batches = batches.get_tracer(_NAME)
 
-    def begin(self, entry: Entry, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def begin(self, entry: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A request's span, below its `traceparent` if it brought one."""
         carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in _PARENT_HEADERS}
         entry.span = self._requests.start_span("request", _PARENT.extract(carrier), SpanKind.SERVER)
 
-    def end(self, entry: Entry) -> None:
+    def end(self, entry: RequestContext) -> None:
         """The request is over."""
         span = entry.span
         if span is None:
@@ -81,17 +81,17 @@ class Tracing:
         requests = [
             (entry.span, waited)
             for entry, waited in zip(batch.requesters, batch.waited_seconds, strict=True)
-            if isinstance(entry, Entry) and entry.span is not None and entry.span.is_recording()
+            if isinstance(entry, RequestContext) and entry.span is not None and entry.span.is_recording()
         ]
         if not requests:
             return
         clock = time.time_ns() - time.monotonic_ns()
         whole = self._batches.start_span(
-            f"batch {batch.replica.stage}",
+            f"batch {batch.executor.stage}",
             Context(),  # of no request, or of all
             links=[Link(span.get_span_context()) for span, _ in requests],
             attributes={
-                "latentd.model": batch.replica.name,
+                "latentd.model": batch.executor.name,
                 "latentd.samples": batch.samples,
                 "latentd.room": batch.room,
             },

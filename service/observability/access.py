@@ -2,8 +2,8 @@
 
 import asyncio
 
-from latentd.service.journal.entry import Entry
-from latentd.service.journal.lines import Fields, Form, clean, ids_of, write
+from latentd.service.observability.context import RequestContext
+from latentd.service.observability.formatter import Fields, Formatter, clean, ids_of, write
 
 LONGEST_PATH = 200
 
@@ -15,11 +15,11 @@ class AccessLog:
     engine's threads wait, and costs more than the line.
     """
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Formatter) -> None:
         self._form = form
-        self._ended: list[Entry] = []
+        self._ended: list[RequestContext] = []
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RequestContext) -> None:
         """From the event loop, in whose next turn it is written."""
         if not self._ended:
             asyncio.get_running_loop().call_soon(self.flush)
@@ -31,7 +31,7 @@ class AccessLog:
         write(b"\n".join([self._form(_line(entry)) for entry in ended]))
 
 
-def _line(entry: Entry) -> Fields:
+def _line(entry: RequestContext) -> Fields:
     """What is not there is left out."""
     path = clean(entry.path[:LONGEST_PATH])
     fields: Fields = {

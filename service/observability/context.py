@@ -16,7 +16,7 @@ METRICS = "/metrics"
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class RequestContext:
     """One request's. Nothing in it is a client's text but `id`, `method` and `path`."""
 
     id: str
@@ -50,7 +50,7 @@ class Entry:
         return self.id
 
 
-def current_entry() -> Entry:
+def current_entry() -> RequestContext:
     """The entry of the request that the caller works for; where there is none, one that nobody reads."""
     entry = requester.get()
-    return entry if isinstance(entry, Entry) else Entry("", "", "")
+    return entry if isinstance(entry, RequestContext) else RequestContext("", "", "")

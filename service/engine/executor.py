@@ -58,7 +58,7 @@ class Runner(Protocol):
         ...
 
 
-class Replica:
+class StageExecutor:
     """What the engine queues for: a model that is ready to run."""
 
     def __init__(

@@ -6,26 +6,26 @@ import hashlib
 from latentd.models.interpolation import Vector
 from latentd.models.provenance import Name, in_ascii, producer
 from latentd.models.provenance import sample_name as name_of
-from latentd.service.plans.plan import Plan
-from latentd.service.points import Points
+from latentd.service.latent_batch import LatentBatch
+from latentd.service.plans.query import SampleQuery
 
 _LONGEST_HEADER = 2048
 _LONGEST_SAMPLE_NAME = 16384
 """Of a sample that is named by its request, which stands in every sample of the answer."""
 
 
-def request_header(plan: Plan) -> str:
+def request_header(plan: SampleQuery) -> str:
     """The request in ASCII JSON, or its sha256 where it is longer than two kilobytes."""
     text = in_ascii({"endpoint": plan.endpoint, "request": plan.request})
     return text if len(text) <= _LONGEST_HEADER else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def answer_name(plan: Plan) -> str:
+def answer_name(plan: SampleQuery) -> str:
     """Names a grid or an animation: the request that makes it."""
     return in_ascii(_maker(plan) | {"endpoint": plan.endpoint, "request": plan.request})
 
 
-def sample_name(points: Points, index: int) -> str:
+def sample_name(points: LatentBatch, index: int) -> str:
     """Names one sample: by its seed or latent and its class; what lies in w has no name but its place in the answer."""
     plan = points.plan
     name = _maker(plan)
@@ -44,7 +44,7 @@ def sample_name(points: Points, index: int) -> str:
     return in_ascii(name)
 
 
-def _maker(plan: Plan) -> Name:
+def _maker(plan: SampleQuery) -> Name:
     return producer(plan.model.name, plan.model.version, plan.model.fingerprint_id)
 
 

@@ -1,4 +1,4 @@
-"""Lines, ids and spans of requests, in-process: where a test can hold the device still or break the model."""
+"""LogFormatter, ids and spans of requests, in-process: where a test can hold the device still or break the model."""
 
 import json
 import logging
@@ -19,17 +19,17 @@ from starlette.testclient import TestClient
 from latentd.service.api import Runtime
 from latentd.service.engine import Engine, Observers, requester
 from latentd.service.gateway import Gateway
-from latentd.service.journal import access, spans
-from latentd.service.journal.entry import Entry
-from latentd.service.journal.ids import request_id
-from latentd.service.journal.journal import EngineNotes, Journal
-from latentd.service.journal.lines import Lines, _without_secrets, as_json, as_text, form_for
-from latentd.service.journal.spans import Tracing, tracing_from_environment
+from latentd.service.observability import access, spans
+from latentd.service.observability.context import RequestContext
+from latentd.service.observability.formatter import LogFormatter, _without_secrets, as_json, as_text, form_for
+from latentd.service.observability.ids import request_id
+from latentd.service.observability.middleware import EngineTimings, Journal
+from latentd.service.observability.spans import Tracing, tracing_from_environment
 from latentd.service.schemas import GenerateRequest
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.conftest import eventually
-from tests.service.fakes import replica, served
+from tests.service.fakes import executor, served
 from tests.service.test_http import Breakable, FixedCatalog, hold, latent
 
 Line = dict[str, Any]
@@ -61,7 +61,7 @@ def log() -> Iterator[list[Line]]:
             told.append(json.loads(self.format(record)))
 
     handler = Collect()
-    handler.setFormatter(Lines(as_json))
+    handler.setFormatter(LogFormatter(as_json))
     ours = logging.getLogger("latentd")
     ours.addHandler(handler)
     yield told
@@ -77,10 +77,10 @@ def exporter() -> InMemorySpanExporter:
 def client(runner: Breakable, exporter: InMemorySpanExporter) -> Iterator[TestClient]:
     """As service/app.py puts it together; `client.runtime` may be replaced."""
     telemetry, tracing = Telemetry(), Tracing(SimpleSpanProcessor(exporter))
-    engine = Engine(max_queue=32, parallel=1, observer=Observers(telemetry, EngineNotes(), tracing))
+    engine = Engine(max_queue=32, parallel=1, observer=Observers(telemetry, EngineTimings(), tracing))
     engine.start()
     settings = Settings(max_samples=8, max_queue=32, max_requests=8, timeout=20)
-    catalog = FixedCatalog(served(replica(runner, name="m")))
+    catalog = FixedCatalog(served(executor(runner, name="m")))
     runtime = Runtime(settings, catalog, engine, telemetry)
     gateway = Gateway(Starlette(), lambda: client.runtime)
     client = TestClient(Journal(gateway, as_json, lambda: client.runtime.tracing), raise_server_exceptions=False)
@@ -263,15 +263,15 @@ def record(message: str, *args: object, problem: BaseException | None = None) ->
 @pytest.mark.parametrize("form", [as_json, as_text])
 @pytest.mark.parametrize("hostile", ["a\nb", "a\x1b[31mb", "a\x9bb", "a\r\nb", "a\u2028b", "a\u202eb", "a\udcffb"])
 def test_nobody_can_make_up_a_line_or_paint_a_terminal(form: Any, hostile: str) -> None:
-    line = Lines(form).format(record("model %s", hostile))
+    line = LogFormatter(form).format(record("model %s", hostile))
     assert line.isprintable()
-    assert Lines(form).format(record("x", problem=ValueError(hostile))).replace("\n", "").isprintable()
+    assert LogFormatter(form).format(record("x", problem=ValueError(hostile))).replace("\n", "").isprintable()
 
 
 def test_an_exception_does_not_tell_what_a_client_sent() -> None:
     numbers = [0.123 + place for place in range(64)]
     for text in (f"not {numbers}", f"sent Authorization: Bearer hunter2, {numbers}", f"tensor({numbers})\n[[1.5 2.5 3"):
-        line = json.loads(Lines(as_json).format(record("failed: %s", text, problem=RuntimeError(text))))
+        line = json.loads(LogFormatter(as_json).format(record("failed: %s", text, problem=RuntimeError(text))))
         del line["time"]  # which may have any digits
         assert "123" not in str(line)
         assert "hunter2" not in str(line)
@@ -287,14 +287,14 @@ def test_a_long_run_is_looked_through_once(run: str) -> None:
 
 def test_a_text_without_end_is_cut() -> None:
     endless = "spam " * 10**6
-    line = Lines(as_text).format(record("failed: %s", endless, problem=RuntimeError(endless)))
+    line = LogFormatter(as_text).format(record("failed: %s", endless, problem=RuntimeError(endless)))
     assert len(line) < 40_000
     assert "RuntimeError: spam" in line
 
 
 def test_people_read_the_same() -> None:
-    requester_of = requester.set(Entry("id-1", "GET", "/"))
-    text = Lines(as_text).format(record("no %s", "memory", problem=ValueError("why")))
+    requester_of = requester.set(RequestContext("id-1", "GET", "/"))
+    text = LogFormatter(as_text).format(record("no %s", "memory", problem=ValueError("why")))
     requester.reset(requester_of)
     first, *rest = text.splitlines()
     assert first.split(" ", 1)[1] == "warning latentd.x: no memory request_id=id-1"

@@ -11,14 +11,14 @@ ENDINGS: dict[Form, str] = {"parquet": "parquet", "webdataset": "tar"}
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardRange:
     """What one shard holds: the samples of a range of seeds."""
 
     file: str
     seeds: range
 
 
-class Order(BaseModel):
+class BulkSpec(BaseModel):
     """All that the bytes of the shards depend on, besides the fingerprint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,11 +35,11 @@ class Order(BaseModel):
     format: str
     shard_samples: int
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[ShardRange]:
         """One a shard, in the order of their seeds."""
         total = -(-self.num // self.shard_samples)
         end = self.seed + self.num
         for index in range(total):
             first = self.seed + index * self.shard_samples
             file = f"part-{index:05d}-of-{total:05d}.{ENDINGS[self.form]}"
-            yield Part(file, range(first, min(first + self.shard_samples, end)))
+            yield ShardRange(file, range(first, min(first + self.shard_samples, end)))

@@ -62,11 +62,11 @@ class Telemetry:
 
     def batch_done(self, batch: BatchReport) -> None:
         """As the engine says it."""
-        model = self._known(batch.replica.model)
-        if batch.replica.stage == "synthesis":
+        model = self._known(batch.executor.model)
+        if batch.executor.stage == "synthesis":
             self._samples.add(model, amount=batch.encoded)
         self._queue_wait.observe(*batch.waited_seconds)
-        self._forward.observe(batch.forward_seconds, labels=(model, batch.replica.stage))
+        self._forward.observe(batch.forward_seconds, labels=(model, batch.executor.stage))
         if batch.copy_seconds is not None:
             self._copy.observe(batch.copy_seconds)
         self._encode.observe(batch.encode_seconds)

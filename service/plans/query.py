@@ -16,8 +16,8 @@ from latentd.models.outputs.animation import Projection
 from latentd.models.spec import ClassCondition, GeneratorSpec
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid
-from latentd.service.negotiate import Shape
-from latentd.service.plans.shift import SHIFT_FIELDS, Shift
+from latentd.service.negotiate import ResponseFormat
+from latentd.service.plans.direction_edit import SHIFT_FIELDS, DirectionEdit
 from latentd.service.schemas import Label, Place, SamplesRequest, Space
 
 _ROUNDING = 1e-6
@@ -38,7 +38,7 @@ class Source(NamedTuple):
     """None: from the seed, or unconditional."""
 
 
-class Move(Protocol):
+class LatentTransform(Protocol):
     """From the places that a request names to those of its samples. Pure."""
 
     def places(self, sources: Places) -> Places:
@@ -58,7 +58,7 @@ class Move(Protocol):
         ...
 
 
-class PlainMove:
+class PointwiseTransform:
     """A move that says nothing of its samples."""
 
     def facts(self, sample: int) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class PlainMove:
         return {}
 
 
-class Stay(PlainMove):
+class Identity(PointwiseTransform):
     """Samples lie where the sources do."""
 
     def places(self, sources: Places) -> Places:
@@ -80,21 +80,21 @@ class Stay(PlainMove):
 
 
 @dataclass(frozen=True)
-class Plan:
+class SampleQuery:
     """All that a sample's bytes and the answer depend on."""
 
     endpoint: str
     asked: SamplesRequest
     model: ServedModel
-    shape: Shape
+    shape: ResponseFormat
     sources: Sequence[Source]
     num_samples: int
     at_fault: str
     """The field that a client changes where the samples lead to nothing finite, or lie nowhere."""
-    move: Move = field(default_factory=Stay)
+    move: LatentTransform = field(default_factory=Identity)
     space: Space = "z"
     truncation: float = 1.0
-    shift: Shift | None = None
+    shift: DirectionEdit | None = None
     projection: Projection | None = None
     scale: int = 1
     """Whole factor that enlarges each picture by itself."""

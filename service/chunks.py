@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from latentd.models.sampling import StageInput
-from latentd.service.engine import Engine, Replica
+from latentd.service.engine import Engine, StageExecutor
 from latentd.service.engine.fair_queue import Encode
 
 PIECE = 16
@@ -20,7 +20,7 @@ Finish = Callable[[int, list[Any]], Any]
 
 
 async def in_order(
-    engine: Engine, replica: Replica, rows: StageInput, encode: Encode, finish: Finish
+    engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode, finish: Finish
 ) -> AsyncGenerator[Any, None]:
     """What `finish` makes, on a thread, of each piece's first index and results.
 
@@ -31,7 +31,7 @@ async def in_order(
     under_way: deque[asyncio.Future[Any]] = deque()
 
     def submit(start: int) -> "asyncio.Future[Any]":
-        return engine.submit(replica, rows[start : start + PIECE], encode, lambda results: finish(start, results))
+        return engine.submit(executor, rows[start : start + PIECE], encode, lambda results: finish(start, results))
 
     try:
         while starts or under_way:
@@ -46,10 +46,10 @@ async def in_order(
             future.cancel()
 
 
-async def gathered(engine: Engine, replica: Replica, rows: StageInput, encode: Encode) -> list[Any]:
+async def gathered(engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode) -> list[Any]:
     """All results, in order."""
     results: list[Any] = []
-    async with aclosing(in_order(engine, replica, rows, encode, lambda _, piece: piece)) as pieces:
+    async with aclosing(in_order(engine, executor, rows, encode, lambda _, piece: piece)) as pieces:
         async for piece in pieces:
             results += piece
     return results

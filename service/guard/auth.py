@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latentd.service.engine import client
 from latentd.service.errors import ApiError
-from latentd.service.guard.account import Account, Visit
+from latentd.service.guard.account import Account, RequestCharge
 from latentd.service.guard.tokens import Tokens, check_token, digest_of
-from latentd.service.journal.entry import current_entry
+from latentd.service.observability.context import current_entry
 from latentd.service.settings import Settings
 
 _SCHEME = b"bearer "
@@ -39,11 +39,11 @@ class Access:
 
     def to_api(self, app: ASGIApp, refused: Refused) -> ASGIApp:
         """`app`, for clients."""
-        return app if self._tokens is None else _Door(app, self._client, refused)
+        return app if self._tokens is None else AuthMiddleware(app, self._client, refused)
 
     def to_metrics(self, app: ASGIApp, refused: Refused) -> ASGIApp:
         """`app`, for who has the token for the metrics."""
-        return app if self._metrics_digest is None else _Door(app, self._scraper, refused)
+        return app if self._metrics_digest is None else AuthMiddleware(app, self._scraper, refused)
 
     def _client(self, token: bytes) -> Account | None:
         asker, scraper = self._whose(token)
@@ -91,12 +91,12 @@ def charge(scope: Scope, samples: int, seconds_for: Callable[[int], float]) -> N
 
     Raises ApiError 429 or 400 where they are too many; `seconds_for` says how long so many take.
     """
-    visit: Visit | None = scope["state"].get(_VISIT)
+    visit: RequestCharge | None = scope["state"].get(_VISIT)
     if visit is not None:
         visit.charge(samples, seconds_for)
 
 
-class _Door:
+class AuthMiddleware:
     """An app for those whose token `whose` knows."""
 
     def __init__(self, app: ASGIApp, whose: Callable[[bytes], Account | None], refused: Refused) -> None:
@@ -106,7 +106,7 @@ class _Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            visit = Visit(self._enter(scope))
+            visit = RequestCharge(self._enter(scope))
         except ApiError as refusal:
             self._refused(refusal.code)
             await refusal.response()(scope, receive, send)
