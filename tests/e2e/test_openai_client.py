@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.e2e.conftest import ROOT, Server, serving
-from tests.e2e.test_travel import reproduce
+from tests.e2e.test_interpolate import reproduce
 
 CONDITIONAL = "fashion-dcgan-conditional"
 CLIENT = "client-0123456789abcdef"
