@@ -36,6 +36,7 @@ from latentd.service.observability.context import CLIENT_LEFT, METRICS, OTHER, c
 from latentd.service.openapi import show_document
 from latentd.service.protocols import kserve, openai
 from latentd.service.protocols.errors import Rephrase, rephrasing
+from latentd.service.responses import error_response
 
 logger = logging.getLogger("latentd.http")
 
@@ -160,14 +161,14 @@ class _Endpoint:
         except ApiError as problem:
             if problem.status != HTTPStatus.GATEWAY_TIMEOUT:
                 self._runtime().telemetry.rejections.add(problem.code)
-            response = problem.response()
+            response = error_response(problem)
         except HTTPException as problem:
-            response = _from_status(problem.status_code, problem.headers).response()
+            response = error_response(_from_status(problem.status_code, problem.headers))
         except ClientDisconnect:
             return  # nobody is there to be answered
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            response = _from_status(500).response()
+            response = error_response(_from_status(500))
         await response(scope, receive, send)
 
 
@@ -260,7 +261,7 @@ def _until_room(runtime: Runtime) -> float:
 @cache
 def _refusal(reason: str, retry_after: int) -> Response:
     """Made once: under a flood it is what the service says most."""
-    return too_busy(_NO_ROOM, retry_after, reason).response()
+    return error_response(too_busy(_NO_ROOM, retry_after, reason))
 
 
 def _from_status(status: int, headers: Any = None) -> ApiError:
@@ -278,7 +279,7 @@ def _with_our_error_body(scope: Scope, receive: Receive, send: Send) -> Send:
             replaced = True
             kept = {b"allow", b"retry-after"}
             headers = {name.decode(): value.decode() for name, value in message["headers"] if name in kept}
-            await _from_status(message["status"], headers).response()(scope, receive, send)
+            await error_response(_from_status(message["status"], headers))(scope, receive, send)
         elif not replaced:
             await send(message)
 

@@ -16,6 +16,7 @@ from latentd.service.chunks import PIECE, Finish, gathered, in_order
 from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, StageExecutor
 from latentd.service.errors import ApiError, invalid, too_busy
 from latentd.service.latent_batch import LatentBatch, lay_out
+from latentd.service.observability.context import current_entry
 from latentd.service.plans.query import SampleQuery
 
 _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-film")
@@ -140,5 +141,6 @@ def _raw_event(name: str, data: bytes) -> bytes:
 
 
 def error_event(problem: ApiError) -> bytes:
-    """What ends a stream that cannot go on."""
-    return _raw_event("error", bytes(problem.response().body))
+    """Return the event that ends a stream early."""
+    current_entry().code = problem.code
+    return _event("error", problem.body())

@@ -11,6 +11,7 @@ from latentd.service.errors import ApiError
 from latentd.service.guard.account import Account, RequestCharge
 from latentd.service.guard.tokens import Tokens, check_token, digest_of
 from latentd.service.observability.context import current_entry
+from latentd.service.responses import error_response
 from latentd.service.settings import Settings
 
 _SCHEME = b"bearer "
@@ -109,7 +110,7 @@ class AuthMiddleware:
             visit = RequestCharge(self._enter(scope))
         except ApiError as refusal:
             self._refused(refusal.code)
-            await refusal.response()(scope, receive, send)
+            await error_response(refusal)(scope, receive, send)
             return
         scope.setdefault("state", {})[_VISIT] = visit
         current_entry().account = visit.account.name

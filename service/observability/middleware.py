@@ -15,6 +15,7 @@ from latentd.service.observability.context import METRICS, RequestContext
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.ids import HEADER, request_id
 from latentd.service.observability.spans import Tracing
+from latentd.service.responses import error_response
 
 logger = logging.getLogger("latentd.http")
 
@@ -72,7 +73,7 @@ class Journal:
             logger.exception("%s %s failed", entry.method, entry.path[:LONGEST_PATH])
             if not begun:
                 problem = ApiError(500, "internal_server_error", "the service failed; its log says why")
-                await problem.response()(scope, receive, send_with_id)
+                await error_response(problem)(scope, receive, send_with_id)
 
 
 class EngineTimings:

@@ -22,6 +22,7 @@ from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid, raise_invalid
 from latentd.service.plans.generate import plan_generate
 from latentd.service.plans.query import require_few
+from latentd.service.responses import error_response
 from latentd.service.schemas import GenerateRequest
 
 _NPY = "application/x-npy"
@@ -101,7 +102,7 @@ async def tell_ready(runtime: Runtime, request: Request) -> Response:
     """`GET /v2/health/ready`."""
     del request
     if not runtime.ready:  # an answer to the question, and no request that was refused
-        return ApiError(503, "not_ready", "there is no model to serve yet").response()
+        return error_response(ApiError(503, "not_ready", "there is no model to serve yet"))
     return JSONResponse({"ready": True})
 
 

@@ -26,6 +26,7 @@ from latentd.service.gateway import Gateway, _Limited
 from latentd.service.guard.account import Account
 from latentd.service.guard.headers import SecurityHeaders
 from latentd.service.observability.middleware import Journal
+from latentd.service.responses import error_response
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, executor, rows, served
@@ -182,7 +183,7 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
         try:
             await receive()
         except ApiError as problem:  # as _Endpoint does
-            await problem.response()(scope, receive, send)
+            await error_response(problem)(scope, receive, send)
             return
         await go_on.wait()
         await Response()(scope, receive, send)
