@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from benchmarks import processes, report
 from benchmarks.rivals.work import MODEL
-from latentd.models.hardware import collect_garbage_seldom, keep_freed_memory, memory_bytes
+from latentd.models.hardware import keep_freed_memory, memory_bytes, reduce_gc_pauses
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine, Observers, StageExecutor
@@ -91,7 +91,7 @@ def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.S
     )
     engine.start()
     catalog.start()
-    collect_garbage_seldom()
+    reduce_gc_pauses()
     runtime = Runtime(settings, catalog, engine, telemetry)
     port = processes.free_port()
     app = around(Gateway(Starlette(), lambda: runtime))

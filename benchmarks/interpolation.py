@@ -21,10 +21,10 @@ from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import core_count, keep_freed_memory
-from latentd.models.interpolation import Path
-from latentd.models.latents import draw
-from latentd.models.outputs.animation import Projection, animate
-from latentd.models.sampling import StageInput, forward, generate
+from latentd.models.interpolation import KeyframePath
+from latentd.models.latents import seed_to_latent
+from latentd.models.outputs.animation import AnimationOptions, encode_animation
+from latentd.models.sampling import StageInput, forward_pass, generate
 from latentd.service.settings import SHIPPED
 
 _FRAMES = 240
@@ -43,13 +43,15 @@ def in_process() -> Callable[[], bytes]:
     """Generates in batches and encodes, in the better of one thread and one a core."""
     checkpoint = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
     generator, output = checkpoint.build(), checkpoint.card.spec.output
-    keyframes = np.stack([draw(checkpoint.card.spec, seed).latent for seed in _SEEDS])
-    path = Path(len(_SEEDS), _FRAMES // len(_SEEDS) + 1, loop=True)
+    keyframes = np.stack([seed_to_latent(checkpoint.card.spec, seed).latent for seed in _SEEDS])
+    path = KeyframePath(len(_SEEDS), _FRAMES // len(_SEEDS) + 1, loop=True)
 
     def film() -> bytes:
-        rows = StageInput(path.along(keyframes, "slerp"), None)
-        parts = [forward(generator, rows[i : i + _BATCH], _BATCH) for i in range(0, len(rows), _BATCH)]
-        return animate(output.frames(output.frame_data(np.concatenate(parts))), "mp4", Projection(24), "{}")
+        rows = StageInput(path.interpolate(keyframes, "slerp"), None)
+        parts = [forward_pass(generator, rows[i : i + _BATCH], _BATCH) for i in range(0, len(rows), _BATCH)]
+        return encode_animation(
+            output.frames(output.frame_data(np.concatenate(parts))), "mp4", AnimationOptions(24), "{}"
+        )
 
     generate(generator, keyframes, [None] * len(_SEEDS))
     return film

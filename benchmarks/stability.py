@@ -24,7 +24,7 @@ from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.hardware import core_count
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import generate
 from latentd.service.settings import SHIPPED
@@ -214,7 +214,7 @@ def variant(folder: Path, index: int) -> Checkpoint:
 
 def _samples_of(checkpoint: Checkpoint) -> Samples:
     torch.set_num_threads(1)  # as the server has it
-    return generate(checkpoint.build(), *draw_many(checkpoint.card.spec, range(4)))
+    return generate(checkpoint.build(), *seeds_to_latents(checkpoint.card.spec, range(4)))
 
 
 def _check(server: Server, expected: dict[str, Samples], tally: dict[str, int], stop: threading.Event) -> None:

@@ -8,8 +8,8 @@ import bentoml
 import click
 from bentoml.exceptions import BentoMLException
 
-from latentd.models.checkpoint import RESERVED, Checkpoint
-from latentd.models.sidecars import beside
+from latentd.models.checkpoint import SIDECAR_ENDINGS, Checkpoint
+from latentd.models.sidecars import sidecar_path
 
 
 @click.command()
@@ -28,7 +28,7 @@ def publish(checkpoint: Path) -> None:
             raise click.ClickException(f"BentoML's names are in lower case: rename {checkpoint.name}")
         metadata = _without_nulls(card.model_dump(mode="json"))
         with bentoml.models.create(tag, labels=labels, metadata=metadata) as model:
-            for file in (checkpoint, *(beside(checkpoint, ending) for ending in RESERVED)):
+            for file in (checkpoint, *(sidecar_path(checkpoint, ending) for ending in SIDECAR_ENDINGS)):
                 if file.exists():
                     shutil.copyfile(file, Path(model.path) / file.name)
     except (BentoMLException, ValueError) as problem:

@@ -7,7 +7,7 @@ import click
 import torch
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import MAX_SEED, draw_many
+from latentd.models.latents import MAX_SEED, seeds_to_latents
 from latentd.models.outputs.base import OutputKind, encode_npy
 from latentd.models.sampling import generate
 from latentd.models.spec import ClassCondition
@@ -47,7 +47,7 @@ def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) 
     read = Checkpoint.read(checkpoint)
     spec = read.card.spec
     format_name = _format(spec.output, output)
-    latents, labels = draw_many(spec, seeds)
+    latents, labels = seeds_to_latents(spec, seeds)
     if label is not None:
         labels = [class_index(read, label)] * len(seeds)
     torch.set_num_threads(1)  # as a service has it by default: with several, now and then a first pass rounds otherwise

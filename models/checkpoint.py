@@ -24,12 +24,12 @@ from torch import Tensor
 
 from latentd.models.families import build_generator, generator_shapes
 from latentd.models.family import Generator
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 from latentd.models.spec import GeneratorSpec
 from latentd.models.validation import first_problem
 
 SUFFIX = ".safetensors"
-RESERVED = (".directions", ".surface")
+SIDECAR_ENDINGS = (".directions", ".surface")
 """What no model's name ends in: files beside a checkpoint are called so (models/sidecars.py)."""
 CARD_KEY = "latentd.card"
 VERSION_KEY = "latentd.version"
@@ -103,7 +103,7 @@ class Checkpoint:
     @cached_property
     def version(self) -> str:
         """First 12 hex digits of a sha256 over the spec and the tensors."""
-        return version_of(self.spec_json, self.tensors)
+        return content_version(self.spec_json, self.tensors)
 
     def build(self, device: torch.device | str = "cpu") -> Generator:
         """The generator in evaluation mode, its parameters frozen, on `device`.
@@ -152,7 +152,7 @@ def write_checkpoint(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> C
     require_finite(tensors)
     checkpoint = Checkpoint(path.stem, card, tensors, _canonical(card.spec.model_dump(mode="json")))
     metadata = {"format": "pt", CARD_KEY: card.model_dump_json(), VERSION_KEY: checkpoint.version}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=metadata))
     return checkpoint
 
@@ -167,7 +167,7 @@ def check_model_name(name: str) -> None:
     """CheckpointError where `name` cannot name a model: in requests a name is followed by `@version`."""
     if not _MODEL_NAME.fullmatch(name):
         raise CheckpointError(f"{name!r} cannot be a model's name; use letters, digits, '.', '_' and '-', at most 128")
-    if name.endswith(RESERVED):
+    if name.endswith(SIDECAR_ENDINGS):
         raise CheckpointError(
             f"{name!r} cannot be a model's name: what lies beside a checkpoint is called so; name the checkpoint"
         )
@@ -235,7 +235,7 @@ def read_tensors(file: Any, expected: Shapes) -> dict[str, Tensor]:
     return tensors
 
 
-def version_of(text: str, tensors: Mapping[str, Tensor]) -> str:
+def content_version(text: str, tensors: Mapping[str, Tensor]) -> str:
     """First 12 hex digits of a sha256 over `text` and the tensors with their names."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):

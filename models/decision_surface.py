@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from latentd.models.checkpoint import Shapes
-from latentd.models.sidecars import SidecarCard, beside, read_sidecar, require_made_for, write_sidecar
+from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, sidecar_path, write_sidecar
 
-ENDING = ".surface"
+SURFACE_ENDING = ".surface"
 _MOST = 128
 _LOGITS = "logits"
 
@@ -45,9 +45,9 @@ class DecisionSurface:
     @classmethod
     def read(cls, checkpoint: Path, version: str) -> Self:
         """What lies beside `checkpoint` of `version`; CheckpointError where it cannot be used, or is of another one."""
-        path = beside(checkpoint, ENDING)
+        path = sidecar_path(checkpoint, SURFACE_ENDING)
         card, tensors, _ = read_sidecar(path, DecisionSurfaceCard, _shapes)
-        require_made_for(path, card, version, "train again, or remove it")
+        require_version(path, card, version, "train again, or remove it")
         return cls(tensors[_LOGITS], card.extent)
 
     def write(self, checkpoint: Path, version: str) -> Path:
@@ -55,7 +55,7 @@ class DecisionSurface:
 
         CheckpointError where it is not finite.
         """
-        path = beside(checkpoint, ENDING)
+        path = sidecar_path(checkpoint, SURFACE_ENDING)
         rows, columns = self.logits.shape
         card = DecisionSurfaceCard(of=version, extent=self.extent, rows=rows, columns=columns)
         write_sidecar(path, card, {_LOGITS: self.logits.float()})

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from latentd.models.checkpoint import VERSION_KEY, CheckpointError, Shapes, version_of
+from latentd.models.checkpoint import VERSION_KEY, CheckpointError, Shapes, content_version
 from latentd.models.interpolation import Vector
-from latentd.models.sidecars import SidecarCard, beside, read_sidecar, require_made_for, write_sidecar
+from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, sidecar_path, write_sidecar
 from latentd.models.spec import GeneratorSpec
 
-ENDING = ".directions"
+DIRECTIONS_ENDING = ".directions"
 MAX_DIRECTIONS = 64
 _LONGEST_PREVIEW = 2**18
 
@@ -72,14 +72,14 @@ class Directions:
     def version(self) -> str:
         """First 12 hex digits of a sha256 over the checkpoint's version, the space, the names and the vectors."""
         text = json.dumps({"of": self.card.of, "space": self.card.space}, sort_keys=True)
-        return version_of(text, {name: torch.from_numpy(vector) for name, vector in self.vectors.items()})
+        return content_version(text, {name: torch.from_numpy(vector) for name, vector in self.vectors.items()})
 
     @property
     def names(self) -> list[str]:
         """In the order of the card."""
         return [each.name for each in self.card.directions]
 
-    def shift(self, amounts: Mapping[str, float]) -> NDArray[np.float64]:
+    def offset(self, amounts: Mapping[str, float]) -> NDArray[np.float64]:
         """The sum [dim] of so much of each direction named, in one order; KeyError where there is none of a name."""
         total = np.zeros(self.card.dim)
         for name in sorted(amounts):
@@ -93,10 +93,10 @@ class Directions:
 
         CheckpointError where it cannot be used, or was found for another version.
         """
-        path = beside(checkpoint, ENDING)
+        path = sidecar_path(checkpoint, DIRECTIONS_ENDING)
         card, tensors, written_version = read_sidecar(path, DirectionsCard, _shapes)
-        require_made_for(path, card, version, "find them anew with latentd directions")
-        if (card.space, card.dim) != space_of(spec):
+        require_version(path, card, version, "find them anew with latentd directions")
+        if (card.space, card.dim) != direction_space(spec):
             raise CheckpointError(f"{path.name}: its directions are not in the latent space of {checkpoint.name}")
         read = cls(card, {name: tensor.numpy() for name, tensor in tensors.items()})
         if written_version != read.version:
@@ -105,18 +105,18 @@ class Directions:
 
     def write(self, checkpoint: Path) -> Path:
         """Write them beside `checkpoint`, atomically, and return where; CheckpointError where they are not finite."""
-        path = beside(checkpoint, ENDING)
+        path = sidecar_path(checkpoint, DIRECTIONS_ENDING)
         tensors = {name: torch.from_numpy(vector) for name, vector in self.vectors.items()}
         write_sidecar(path, self.card, tensors, **{VERSION_KEY: self.version})
         return path
 
 
-def space_of(spec: GeneratorSpec) -> tuple[Literal["z", "w"], int]:
+def direction_space(spec: GeneratorSpec) -> tuple[Literal["z", "w"], int]:
     """Where a generator's directions lie, and of how many numbers: w where it has two stages."""
     return ("z", spec.input.dim) if spec.input.w is None else ("w", spec.input.w.dim)
 
 
-def moved(places: NDArray[np.float32], shift: NDArray[np.float64]) -> NDArray[np.float32]:
+def add_offset(places: NDArray[np.float32], shift: NDArray[np.float64]) -> NDArray[np.float32]:
     """Places [N, dim], or w [N, layers, dim], moved by `shift` [dim]; numbers too large for float32 become infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return (places.astype(np.float64) + shift).astype(np.float32)

@@ -76,7 +76,7 @@ class Encoder(nn.Module, ABC):
 class Discriminator(nn.Module, ABC):
     """A critic of samples: larger logits mean more real."""
 
-    group: int = 1
+    group_size: int = 1
     """A batch must be a multiple of it: so many neighbours are compared with one another."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ _HOST = platform.node().replace(".", "-") or "host"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; it takes `path`'s place when the block ends without an error.
 
     What was written is on the disk before it takes that place. Makes the folder if it is missing.
@@ -32,11 +32,11 @@ def _remove_what_the_dead_left(path: Path) -> None:
     """Temporary files of processes of this machine that were killed while they wrote to `path`."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}.*.tmp"):
         pid = left.name.rsplit(".", 2)[1]
-        if pid.isdecimal() and not is_running(int(pid)):
+        if pid.isdecimal() and not process_exists(int(pid)):
             left.unlink(missing_ok=True)
 
 
-def is_running(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     """Whether this machine has such a process."""
     try:
         os.kill(pid, 0)  # asks, and sends nothing

@@ -77,7 +77,7 @@ def core_count() -> int:
     return cores
 
 
-def prepare(device: torch.device) -> None:
+def configure_device(device: torch.device) -> None:
     """Set torch up so that `device` gives the same bits again, and gives them fast."""
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # some of cuDNN's convolutions add in any order
@@ -97,7 +97,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
 
 
-def collect_garbage_seldom() -> None:
+def reduce_gc_pauses() -> None:
     """Spare requests the pauses in which Python looks through all objects.
 
     What is loaded by now stays, and a thousand requests under way are no garbage: looking through them as often as by

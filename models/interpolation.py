@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from latentd.models.latents import Latents, stream_of
+from latentd.models.latents import Latents, random_state
 
 Vector = NDArray[np.float32]
 Method = Literal["slerp", "lerp"]
@@ -30,17 +30,17 @@ class NoDirectionError(ValueError):
     """A vector that should point somewhere has length zero, or weighted vectors cancel."""
 
 
-Way = Callable[[float], Vector]
+Curve = Callable[[float], Vector]
 """From t (0 … 1) to a point."""
 
 
-def lerp(start: Vector, end: Vector) -> Way:
+def lerp(start: Vector, end: Vector) -> Curve:
     """The straight line between two arrays of one shape."""
     a, b = start.astype(np.float64), end.astype(np.float64)
     return _exact_at_its_ends(start, end, lambda t: (1.0 - t) * a + t * b)
 
 
-def slerp(start: Vector, end: Vector) -> Way:
+def slerp(start: Vector, end: Vector) -> Curve:
     """Slerp: the arc between two vectors [dim]; a point's length goes evenly from one to the other's.
 
     Shoemake 1985, "Animating rotation with quaternion curves"; for latents White 2016, https://arxiv.org/abs/1609.04468:
@@ -65,7 +65,7 @@ def slerp(start: Vector, end: Vector) -> Way:
     return _exact_at_its_ends(start, end, point)
 
 
-def _exact_at_its_ends(start: Vector, end: Vector, between: Callable[[float], _Wide]) -> Way:
+def _exact_at_its_ends(start: Vector, end: Vector, between: Callable[[float], _Wide]) -> Curve:
     def point(t: float) -> Vector:
         if t in (0.0, 1.0):
             return end if t else start
@@ -80,7 +80,7 @@ def ease(t: float, easing: Easing) -> float:
 
 
 @dataclass(frozen=True)
-class Path:
+class KeyframePath:
     """A way past `keyframes` places (≥ 2), by `steps` frames (≥ 2) a segment, of which neighbours share their ends.
 
     `loop` adds a segment from the last keyframe to the first, whose last frame is left out.
@@ -96,12 +96,12 @@ class Path:
         between = self.steps - 1
         return self.keyframes * between if self.loop else (self.keyframes - 1) * between + 1
 
-    def keyframe(self, frame: int) -> int | None:
+    def keyframe_at(self, frame: int) -> int | None:
         """The keyframe that `frame` shows; None between two."""
         keyframe, step = divmod(frame, self.steps - 1)
         return None if step else keyframe
 
-    def along(self, places: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
+    def interpolate(self, places: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
         """Keyframes' places [K, *shape] → every frame's [frames, *shape]."""
         way = slerp if method == "slerp" else lerp
         times = [ease(step / (self.steps - 1), self.easing) for step in range(self.steps - 1)]
@@ -110,7 +110,7 @@ class Path:
         return np.stack(frames if self.loop else [*frames, stops[-1]])
 
 
-def blend_on_sphere(latents: Latents, weights: Sequence[float]) -> Vector:
+def spherical_mean(latents: Latents, weights: Sequence[float]) -> Vector:
     """Latents [K, dim] and K finite weights → one latent [dim], as long as they are on (weighted) average.
 
     It points where the weighted sum of their directions does. NoDirectionError where that sum is zero.
@@ -128,14 +128,14 @@ def blend_on_sphere(latents: Latents, weights: Sequence[float]) -> Vector:
     return _narrow(float(np.abs(shares) @ lengths) * total / norm)
 
 
-def blend(places: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
+def weighted_mean(places: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
     """Places [K, *shape] and K finite weights → their weighted mean [*shape]. NoDirectionError where these add to 0."""
     if (only := _only(weights)) is not None:
         return np.asarray(places[only])
-    return _narrow(np.tensordot(parts_of_one(weights), places.astype(np.float64), axes=1))
+    return _narrow(np.tensordot(normalized_weights(weights), places.astype(np.float64), axes=1))
 
 
-def parts_of_one(weights: Sequence[float]) -> NDArray[np.float64]:
+def normalized_weights(weights: Sequence[float]) -> NDArray[np.float64]:
     """Weights [K] → the same in proportion, which add up to 1. NoDirectionError where they add up to 0."""
     shares = _shares(weights)
     total = float(shares.sum())
@@ -145,7 +145,7 @@ def parts_of_one(weights: Sequence[float]) -> NDArray[np.float64]:
     return parts
 
 
-def blend_shares(weights: Sequence[float]) -> NDArray[np.float32]:
+def normalized_magnitudes(weights: Sequence[float]) -> NDArray[np.float32]:
     """Weights [K], not all zero → each one's share of their magnitudes, which add up to 1."""
     return _narrow(np.abs(_shares(weights)))
 
@@ -163,7 +163,7 @@ def neighbor(center: Vector, degrees: float, seed: int) -> Vector:
     if length == 0.0 or wide.size == 1:
         raise NoDirectionError("there is no direction to turn from")
     direction = wide / length
-    drawn = stream_of(seed).standard_normal(wide.size)
+    drawn = random_state(seed).standard_normal(wide.size)
     across = drawn - (drawn @ direction) * direction
     angle = np.radians(degrees)
     return _narrow(length * (np.cos(angle) * direction + np.sin(angle) * _perpendicular(direction, across)))

@@ -19,33 +19,33 @@ Latents = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Draw:
+class SeededLatent:
     """What a seed stands for: a latent [dim], float32, and a class index where the generator has classes."""
 
     latent: Latents
     label: int | None
 
 
-def draw(spec: GeneratorSpec, seed: int) -> Draw:
+def seed_to_latent(spec: GeneratorSpec, seed: int) -> SeededLatent:
     """The latent of `seed` (0 … 2**32-1), and the class that it names when nobody names another.
 
     The class is drawn after the latent, from the same stream. ValueError outside the range of seeds.
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")
-    stream = stream_of(seed)
+    stream = random_state(seed)
     dim = spec.input.dim
     normal = spec.input.distribution == "normal"
     latent = stream.standard_normal(dim) if normal else stream.uniform(-1.0, 1.0, dim)  # float64
     classes = spec.condition
     label = int(stream.randint(len(classes.names))) if isinstance(classes, ClassCondition) else None
-    return Draw(latent.astype(np.float32), label)
+    return SeededLatent(latent.astype(np.float32), label)
 
 
 _streams = threading.local()
 
 
-def stream_of(seed: int) -> np.random.RandomState:
+def random_state(seed: int) -> np.random.RandomState:
     """`RandomState(seed)`, thirty times as fast: one a thread, seeded anew, which forgets all that it drew."""
     if not hasattr(_streams, "stream"):
         _streams.stream = np.random.RandomState()
@@ -54,9 +54,9 @@ def stream_of(seed: int) -> np.random.RandomState:
     return stream
 
 
-def draw_many(spec: GeneratorSpec, seeds: Sequence[int]) -> tuple[Latents, list[int | None]]:
+def seeds_to_latents(spec: GeneratorSpec, seeds: Sequence[int]) -> tuple[Latents, list[int | None]]:
     """Latents [N, dim] and classes, a row a seed: each row is what its seed gives alone."""
-    draws = [draw(spec, seed) for seed in seeds]
+    draws = [seed_to_latent(spec, seed) for seed in seeds]
     return np.stack([each.latent for each in draws]), [each.label for each in draws]
 
 

@@ -48,15 +48,15 @@ class MinibatchStd(nn.Module):
     group of neighbours, averaged over the features.
     """
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, group_size: int) -> None:
         super().__init__()
-        self.group = group
+        self.group_size = group_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, ...] → [N, C + 1, ...]; N is a multiple of `group`."""
-        groups = x.reshape(len(x) // self.group, self.group, -1)  # [N / group, group, values]
-        deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)  # [N / group]
-        of_each = deviation.repeat_interleave(self.group).view(-1, *[1] * (x.dim() - 1))  # [N, 1, ...]
+        """[N, C, ...] → [N, C + 1, ...]; N is a multiple of `group_size`."""
+        groups = x.reshape(len(x) // self.group_size, self.group_size, -1)  # [N / group_size, group_size, values]
+        deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)  # [N / group_size]
+        of_each = deviation.repeat_interleave(self.group_size).view(-1, *[1] * (x.dim() - 1))  # [N, 1, ...]
         return torch.cat([x, of_each.expand(-1, 1, *x.shape[2:])], dim=1)
 
 

@@ -5,16 +5,18 @@ from typing import Any
 
 import orjson
 
-Name = dict[str, Any]
+Provenance = dict[str, Any]
 """`model`, `version` and `fingerprint`; `seed` or `latent`; `label` and `truncation` where they say something."""
 
 
-def producer(model: str, version: str, fingerprint: str) -> Name:
+def producer(model: str, version: str, fingerprint: str) -> Provenance:
     """Who made it; `fingerprint` by its id."""
     return {"model": model, "version": version, "fingerprint": fingerprint}
 
 
-def sample_name(maker: Name, place: Name, label: str | dict[str, float] | None, truncation: float) -> Name:
+def sample_provenance(
+    maker: Provenance, place: Provenance, label: str | dict[str, float] | None, truncation: float
+) -> Provenance:
     """`place` is a `seed` or a `latent`; `label` a class, or shares of several; truncation 1 goes without saying."""
     name = maker | place
     if label is not None:
@@ -24,7 +26,7 @@ def sample_name(maker: Name, place: Name, label: str | dict[str, float] | None, 
     return name
 
 
-def in_ascii(value: Any) -> str:
+def ascii_json(value: Any) -> str:
     """JSON of which every character may stand in a header and in a file's comment."""
     text = orjson.dumps(value).decode()
     return text if text.isascii() else json.dumps(value, separators=(",", ":"))

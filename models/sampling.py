@@ -1,8 +1,8 @@
 """From latents to samples in forward passes of fixed sizes, so that a sample's bits never depend on its batch.
 
 Libraries choose a kernel by the shape of the problem and so may round differently from one batch size to another;
-within one shape a row does not depend on its neighbours. REFERENCE_SIZE is the shape that defines a sample's bits;
-another size may be used where it was shown to give the same ones.
+within one shape a row does not depend on its neighbours. REFERENCE_BATCH_SIZE defines a sample's bits; another
+size may be used where it was shown to give the same ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from latentd.models.latents import Latents, truncate
 from latentd.models.outputs.base import Samples
 from latentd.models.spec import ClassCondition, GeneratorSpec
 
-REFERENCE_SIZE = 16
+REFERENCE_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StageInput:
         return type(self)(self.latents[part], condition)
 
     @classmethod
-    def of(cls, spec: GeneratorSpec, latents: Latents, labels: Sequence[int | None]) -> Self:
+    def from_labels(cls, spec: GeneratorSpec, latents: Latents, labels: Sequence[int | None]) -> Self:
         """Latents [N, dim] and a class a row (None where `spec` has no classes)."""
         if not isinstance(spec.condition, ClassCondition):
             return cls(latents, None)
@@ -47,14 +47,14 @@ class StageInput:
         return cls(latents, np.eye(len(spec.condition.names), dtype=np.float32)[classes])
 
     @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
         """All rows of `parts`, in order."""
         if len(parts) == 1:
             return parts[0]
         conditions = [part.condition for part in parts if part.condition is not None]
         return cls(np.concatenate([part.latents for part in parts]), np.concatenate(conditions) if conditions else None)
 
-    def padded(self, size: int) -> list[NDArray[np.float32]]:
+    def padded_to(self, size: int) -> list[NDArray[np.float32]]:
         """Latents, and class weights where there are any, with zeros appended up to `size` rows."""
         return [_pad(each, size) for each in (self.latents, self.condition) if each is not None]
 
@@ -87,19 +87,21 @@ def stages(generator: Generator) -> list[nn.Module]:
 
 
 @torch.inference_mode()
-def forward(stage: nn.Module, rows: StageInput, size: int) -> NDArray[np.float32]:
+def forward_pass(stage: nn.Module, rows: StageInput, size: int) -> NDArray[np.float32]:
     """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → what `stage` gives [n, …]."""
     torch.get_num_threads()  # a new thread has the number that was set, and rounds as others do, once it has asked
     device = next(stage.parameters()).device
-    output: Tensor = stage(*(torch.from_numpy(each).to(device) for each in rows.padded(size)))  # [size, …]
+    output: Tensor = stage(*(torch.from_numpy(each).to(device) for each in rows.padded_to(size)))  # [size, …]
     values: NDArray[np.float32] = output[: len(rows)].float().cpu().numpy()
     return values
 
 
-def forward_all(stage: nn.Module, rows: StageInput) -> NDArray[np.float32]:
-    """Any number of `rows` ≥ 1 in passes of REFERENCE_SIZE."""
-    starts = range(0, len(rows), REFERENCE_SIZE)
-    return np.concatenate([forward(stage, rows[i : i + REFERENCE_SIZE], REFERENCE_SIZE) for i in starts])
+def run_stage(stage: nn.Module, rows: StageInput) -> NDArray[np.float32]:
+    """Any number of `rows` ≥ 1 in passes of REFERENCE_BATCH_SIZE."""
+    starts = range(0, len(rows), REFERENCE_BATCH_SIZE)
+    return np.concatenate(
+        [forward_pass(stage, rows[i : i + REFERENCE_BATCH_SIZE], REFERENCE_BATCH_SIZE) for i in starts]
+    )
 
 
 def generate(generator: Generator, latents: Latents, labels: Sequence[int | None], truncation: float = 1.0) -> Samples:
@@ -108,7 +110,7 @@ def generate(generator: Generator, latents: Latents, labels: Sequence[int | None
     `truncation`: ψ, of w where the generator has it, else of z.
     """
     if not isinstance(generator, TwoStageGenerator):
-        return forward_all(generator, StageInput.of(generator.spec, truncate(latents, truncation), labels))
+        return run_stage(generator, StageInput.from_labels(generator.spec, truncate(latents, truncation), labels))
     mapping, synthesis = stages(generator)
-    w = forward_all(mapping, StageInput.of(generator.spec, latents, labels))  # [N, layers, dim]
-    return forward_all(synthesis, StageInput(truncate(w, truncation, generator.mean_w.cpu().numpy()), None))
+    w = run_stage(mapping, StageInput.from_labels(generator.spec, latents, labels))  # [N, layers, dim]
+    return run_stage(synthesis, StageInput(truncate(w, truncation, generator.mean_w.cpu().numpy()), None))

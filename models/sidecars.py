@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentd.models.checkpoint import (
     CARD_KEY,
-    RESERVED,
+    SIDECAR_ENDINGS,
     VERSION_KEY,
     CheckpointError,
     Shapes,
@@ -24,7 +24,7 @@ from latentd.models.checkpoint import (
     reading,
     require_finite,
 )
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 
 
 class SidecarCard(BaseModel):
@@ -39,14 +39,14 @@ class SidecarCard(BaseModel):
 AnySidecarCard = TypeVar("AnySidecarCard", bound=SidecarCard)
 
 
-def beside(checkpoint: Path, ending: str) -> Path:
+def sidecar_path(checkpoint: Path, ending: str) -> Path:
     """Where `checkpoint`'s sidecar with one of the RESERVED endings lies."""
     return checkpoint.with_suffix(f"{ending}{checkpoint.suffix}")
 
 
 def is_sidecar(path: Path) -> bool:
     """Whether the name is that of a sidecar, and so no checkpoint's."""
-    return path.stem.endswith(RESERVED)
+    return path.stem.endswith(SIDECAR_ENDINGS)
 
 
 def read_sidecar(
@@ -62,7 +62,7 @@ def read_sidecar(
         return card, read_tensors(file, shapes(card)), metadata.get(VERSION_KEY)
 
 
-def require_made_for(path: Path, card: SidecarCard, version: str, remedy: str) -> None:
+def require_version(path: Path, card: SidecarCard, version: str, remedy: str) -> None:
     """CheckpointError where a sidecar belongs to another version of its checkpoint."""
     if card.of != version:
         raise CheckpointError(f"{path.name}: it was made for version {card.of}, the checkpoint is {version}; {remedy}")
@@ -73,5 +73,5 @@ def write_sidecar(path: Path, card: SidecarCard, tensors: Mapping[str, Tensor], 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     require_finite(tensors)
     facts = {"format": "pt", CARD_KEY: card.model_dump_json()} | metadata
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=facts))

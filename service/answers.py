@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from latentd.models.outputs.animation import animate
+from latentd.models.outputs.animation import encode_animation
 from latentd.models.outputs.base import OutputKind, Samples, encode_npy
 from latentd.models.outputs.metadata import embed_metadata
 from latentd.service.engine.fair_queue import Encode
@@ -62,7 +62,7 @@ def whole_file(plan: SampleQuery, results: list[Any]) -> bytes:
     """A grid or an animation, of what `encoder` made of each sample."""
     output, shape = plan.spec.output, plan.shape
     if plan.projection is not None:
-        return animate(output.frames(results), shape.format, plan.projection, answer_name(plan))
+        return encode_animation(output.frames(results), shape.format, plan.projection, answer_name(plan))
     return embed_metadata(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
 
 

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Message, Send
 
-from latentd.models.directions import space_of
+from latentd.models.directions import direction_space
 from latentd.models.outputs.animation import MEDIA_TYPES
 from latentd.service.catalog import Catalog, ServedModel
 from latentd.service.endpoints import Endpoint
@@ -259,7 +259,7 @@ async def list_directions(runtime: Runtime, request: Request) -> Response:
             "model": model.name,
             "version": model.version,
             "directions_version": model.directions_version,
-            "space": found.card.space if found else space_of(model.card.spec)[0],
+            "space": found.card.space if found else direction_space(model.card.spec)[0],
             "directions": [each.model_dump() for each in found.card.directions] if found else [],
         }
     )

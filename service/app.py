@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from latentd.models.hardware import choose_device, collect_garbage_seldom, core_count, memory_bytes, prepare
+from latentd.models.hardware import choose_device, configure_device, core_count, memory_bytes, reduce_gc_pauses
 from latentd.models.validation import first_problem
 from latentd.service.api import Runtime, answer_in_process
 from latentd.service.catalog import Catalog, Loader
@@ -85,7 +85,7 @@ class Latentd:
         catalog.start()
         _started.append(self.runtime)
         drain_on_signal(engine, settings.drain)
-        collect_garbage_seldom()
+        reduce_gc_pauses()
 
     # Over HTTP the Gateway answers these routes, raw formats and errors included; here they are declared to BentoML's
     # clients and pages, and answer calls from within the process.
@@ -135,7 +135,7 @@ class Latentd:
 
 def _prepare(device: torch.device) -> None:
     """Set torch up for serving on `device`."""
-    prepare(device)
+    configure_device(device)
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from latentd.models.interpolation import NoDirectionError, Vector
-from latentd.models.latents import Latents, draw, truncate
+from latentd.models.latents import Latents, seed_to_latent, truncate
 from latentd.models.sampling import StageInput
 from latentd.service.catalog import Deployment
 from latentd.service.chunks import gathered
@@ -93,7 +93,7 @@ def _draw(plan: SampleQuery) -> tuple[Latents, list[Class | None], Places | None
         label = source.label
         latent = source.latent
         if source.seed is not None:
-            drawn = draw(plan.spec, source.seed)
+            drawn = seed_to_latent(plan.spec, source.seed)
             latent = drawn.latent
             label = drawn.label if label is None else label
         latents.append(latent)

@@ -4,8 +4,8 @@ import base64
 import hashlib
 
 from latentd.models.interpolation import Vector
-from latentd.models.provenance import Name, in_ascii, producer
-from latentd.models.provenance import sample_name as name_of
+from latentd.models.provenance import Provenance, ascii_json, producer
+from latentd.models.provenance import sample_provenance as name_of
 from latentd.service.latent_batch import LatentBatch
 from latentd.service.plans.query import SampleQuery
 
@@ -16,13 +16,13 @@ _LONGEST_SAMPLE_NAME = 16384
 
 def request_header(plan: SampleQuery) -> str:
     """The request in ASCII JSON, or its sha256 where it is longer than two kilobytes."""
-    text = in_ascii({"endpoint": plan.endpoint, "request": plan.request})
+    text = ascii_json({"endpoint": plan.endpoint, "request": plan.request})
     return text if len(text) <= _LONGEST_HEADER else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def answer_name(plan: SampleQuery) -> str:
     """Names a grid or an animation: the request that makes it."""
-    return in_ascii(_maker(plan) | {"endpoint": plan.endpoint, "request": plan.request})
+    return ascii_json(_maker(plan) | {"endpoint": plan.endpoint, "request": plan.request})
 
 
 def sample_name(points: LatentBatch, index: int) -> str:
@@ -31,20 +31,20 @@ def sample_name(points: LatentBatch, index: int) -> str:
     name = _maker(plan)
     seed, latent = points.seed(index), points.latent(index)
     if seed is None and latent is None:
-        text = in_ascii({"endpoint": plan.endpoint, "request": plan.request, "index": index})
+        text = ascii_json({"endpoint": plan.endpoint, "request": plan.request, "index": index})
         if len(text) > _LONGEST_SAMPLE_NAME:
-            return in_ascii(name | {"sha256": hashlib.sha256(text.encode()).hexdigest()})
-        return text[:-1] + "," + in_ascii(name)[1:]
-    place: Name = {"seed": seed} if latent is None else {"latent": _as_base64(latent)}
+            return ascii_json(name | {"sha256": hashlib.sha256(text.encode()).hexdigest()})
+        return text[:-1] + "," + ascii_json(name)[1:]
+    place: Provenance = {"seed": seed} if latent is None else {"latent": _as_base64(latent)}
     name = name_of(name, place, points.label(index), plan.truncation)
     if plan.shift is not None:
         name |= plan.shift.facts
     if plan.scale != 1:
         name["scale"] = plan.scale
-    return in_ascii(name)
+    return ascii_json(name)
 
 
-def _maker(plan: SampleQuery) -> Name:
+def _maker(plan: SampleQuery) -> Provenance:
     return producer(plan.model.name, plan.model.version, plan.model.fingerprint_id)
 
 

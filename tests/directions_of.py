@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.directions import DirectionCard, Directions, DirectionsCard, space_of
+from latentd.models.directions import DirectionCard, Directions, DirectionsCard, direction_space
 
 NAMES = ("sleeves", "brightness")
 
 
 def directions_of(checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> Directions:
     """One unit vector a name, drawn from `seed`."""
-    space, dim = space_of(checkpoint.card.spec)
+    space, dim = direction_space(checkpoint.card.spec)
     vectors = np.random.RandomState(seed).standard_normal((len(NAMES), dim))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cards = tuple(

@@ -51,7 +51,7 @@ def spec(conditional: bool = False) -> GeneratorSpec:
 
 
 @contextmanager
-def known() -> Iterator[None]:
+def registered() -> Iterator[None]:
     """While this lasts, the family is one of those that models/ has."""
     families = models.families.families() | {"tiny_styled": FAMILY}
     with mock.patch.object(models.families, "families", return_value=families):

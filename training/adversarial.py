@@ -58,7 +58,7 @@ class AdversarialAlgorithm(Algorithm):
     def logits(self, batch: Batch) -> Tensor | None:
         """Of as many as are judged together in training one logit; what does not fill such a group is left out."""
         network = self.discriminator.network
-        count = len(batch.samples) // (self.packing * network.group) * self.packing * network.group
+        count = len(batch.samples) // (self.packing * network.group_size) * self.packing * network.group_size
         if not count:
             return None
         whole = batch[:count]

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from latentd.models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
-from latentd.models.decision_surface import ENDING, DecisionSurface
+from latentd.models.decision_surface import SURFACE_ENDING, DecisionSurface
 from latentd.models.family import Generator
-from latentd.models.sidecars import beside
+from latentd.models.sidecars import sidecar_path
 from latentd.training.directory import OutputError
 from latentd.training.monitor import EvaluationResult
 
@@ -71,7 +71,7 @@ class CheckpointManager:
         if self._best and self._best.step == now.step and path == self._path:
             self._best = None
             self._best_path.unlink(missing_ok=True)
-            beside(self._best_path, ENDING).unlink(missing_ok=True)
+            sidecar_path(self._best_path, SURFACE_ENDING).unlink(missing_ok=True)
         return kept
 
     @property
@@ -133,7 +133,7 @@ def _keep_beside(path: Path, version: str, surface: DecisionSurface | None) -> N
     """The surface of a generator that is kept; it is an ornament, which costs no generator."""
     try:
         if surface is None:
-            beside(path, ENDING).unlink(missing_ok=True)
+            sidecar_path(path, SURFACE_ENDING).unlink(missing_ok=True)
         else:
             surface.write(path, version)
     except OSError as problem:

@@ -15,7 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 
 _FACTS, _MOMENTS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
 NEAREST = "nearest"
@@ -36,7 +36,7 @@ class RunDirectory:
         self._path = path
         self._facts = dict(facts)
         kept = [moment for moment in read_moments(path) if moment["step"] <= at_step]
-        with replacing(path / _MOMENTS) as temporary:
+        with atomic_write(path / _MOMENTS) as temporary:
             temporary.write_text("".join(_line(moment) for moment in kept))
         for picture in pictures(path):
             if step_of(picture) > at_step:
@@ -58,7 +58,7 @@ class RunDirectory:
         """Write `run.json` with these facts in the place of what it said of them."""
         self._facts |= facts
         self._events.flush()
-        with replacing(self._path / _FACTS) as temporary:
+        with atomic_write(self._path / _FACTS) as temporary:
             temporary.write_text(json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
 
     def note(self, step: int, seconds: float, kind: str, values: Mapping[str, Any]) -> None:
@@ -71,13 +71,13 @@ class RunDirectory:
 
     def keep_samples(self, step: int, content: bytes, suffix: str) -> None:
         """Keep how samples of always the same latents look at this step."""
-        with replacing(self._path / _SAMPLES / f"{step:08d}.{suffix}") as temporary:
+        with atomic_write(self._path / _SAMPLES / f"{step:08d}.{suffix}") as temporary:
             temporary.write_bytes(content)
 
     def keep_nearest(self, picture: bytes, distances: Mapping[str, JsonValue]) -> None:
         """Keep samples beside the nearest of what they were learnt from."""
         for suffix, content in (("png", picture), ("json", json.dumps(distances).encode())):
-            with replacing(self._path / f"{NEAREST}.{suffix}") as temporary:
+            with atomic_write(self._path / f"{NEAREST}.{suffix}") as temporary:
                 temporary.write_bytes(content)
 
     def close(self, **facts: JsonValue) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 from latentd.training.loop import Algorithm
 from latentd.training.recipe import by_keys
 
@@ -155,7 +155,7 @@ class StateFolder:
         facts = {"step": saved.step, "wall_seconds": saved.wall_seconds, "identity": saved.identity}
         metadata = {_FACTS: json.dumps(facts), _DIGEST: _digest(saved.tensors)}
         try:
-            with replacing(self._folder / _SLOTS[self._next_slot]) as temporary:
+            with atomic_write(self._folder / _SLOTS[self._next_slot]) as temporary:
                 temporary.write_bytes(save(dict(saved.tensors), metadata=metadata))
         except OSError as problem:
             logger.warning("the state of step %d was not saved: %s; %s", saved.step, problem, self._what_stands())

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from latentd.cli.bulk.shard import Shard
 from latentd.cli.bulk.spec import BulkSpec, ShardRange
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 from latentd.training.directory import OutputError
 
 _NOTES, _ORDER, _DONE = "_bulk", "order.json", "shards.jsonl"
@@ -47,7 +47,7 @@ class BulkFolder:
         self._done = {line.file: line for line in self._read() if self._is_whole(line)}
         self.samples = sum(line.samples for line in self._done.values())
         try:
-            with replacing(self._notes / _ORDER) as temporary:
+            with atomic_write(self._notes / _ORDER) as temporary:
                 temporary.write_text(order.model_dump_json(indent=2) + "\n")
             self._write_lines()
             self._lines = (self._notes / _DONE).open("ab", buffering=0)
@@ -76,7 +76,7 @@ class BulkFolder:
             fingerprint=shard.fingerprint,
         )
         try:
-            with replacing(self._path / file) as temporary:
+            with atomic_write(self._path / file) as temporary:
                 temporary.write_bytes(shard.content)
             self._lines.write(line.model_dump_json().encode() + b"\n")
             os.fsync(self._lines.fileno())
@@ -99,7 +99,7 @@ class BulkFolder:
 
     def _write_lines(self) -> None:
         lines = sorted(self._done.values(), key=lambda line: line.seed)
-        with replacing(self._notes / _DONE) as temporary:
+        with atomic_write(self._notes / _DONE) as temporary:
             temporary.write_text("".join(line.model_dump_json() + "\n" for line in lines))
 
     def _require_own(self) -> None:

@@ -10,14 +10,14 @@ from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.cli.bulk.writers import Samples, packed
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
-from latentd.models.hardware import prepare
-from latentd.models.latents import draw_many
+from latentd.models.hardware import configure_device
+from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs.metadata import embed_metadata
-from latentd.models.provenance import in_ascii, producer, sample_name
-from latentd.models.sampling import REFERENCE_SIZE, generate
+from latentd.models.provenance import ascii_json, producer, sample_provenance
+from latentd.models.sampling import REFERENCE_BATCH_SIZE, generate
 from latentd.models.spec import ClassCondition
 
-_AT_ONCE = 16 * REFERENCE_SIZE
+_AT_ONCE = 16 * REFERENCE_BATCH_SIZE
 """Samples that are held as numbers, before they are encoded."""
 
 
@@ -43,12 +43,12 @@ class ShardWorker:
     def __init__(self, checkpoint: Checkpoint, order: BulkSpec, device: torch.device) -> None:
         if checkpoint.version != order.version:
             raise BulkError(f"the checkpoint was replaced: it is {checkpoint.version} now, ordered was {order.version}")
-        prepare(device)
+        configure_device(device)
         if device.type == "cpu":
             torch.set_num_threads(1)  # a process a core is faster than threads, which wait for each other
         self._order = order
         self._generator = checkpoint.build(device)
-        # passes of REFERENCE_SIZE define what is the same to the bit
+        # passes of REFERENCE_BATCH_SIZE define what is the same to the bit
         self._fingerprint = fingerprint_id(fingerprint_of(checkpoint.version, device, "bitwise"))
 
     def make(self, part: ShardRange) -> Shard:
@@ -60,7 +60,7 @@ class ShardWorker:
 
     def _add(self, samples: Samples, seeds: Sequence[int]) -> None:
         order, spec = self._order, self._generator.spec
-        latents, labels = draw_many(spec, seeds)
+        latents, labels = seeds_to_latents(spec, seeds)
         if order.label is not None:
             labels = [order.label] * len(seeds)
         classes = spec.condition.names if isinstance(spec.condition, ClassCondition) else ()
@@ -70,7 +70,7 @@ class ShardWorker:
             raise BulkError(f"the sample of seed {seeds[int(np.argmin(finite))]} is not finite; train the model again")
         maker = producer(order.model, order.version, self._fingerprint)
         for seed, label, file in zip(seeds, labels, spec.output.encode(values, order.format), strict=True):
-            name = sample_name(maker, {"seed": seed}, None if label is None else classes[label], order.truncation)
-            samples.files.append(embed_metadata(file, order.format, in_ascii(name)))
+            name = sample_provenance(maker, {"seed": seed}, None if label is None else classes[label], order.truncation)
+            samples.files.append(embed_metadata(file, order.format, ascii_json(name)))
             samples.names.append(name)
             samples.labels.append(label)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from latentd.cli.bulk.spec import BulkSpec, Form
-from latentd.models.provenance import Name
+from latentd.models.provenance import Provenance
 
 _ROWS_A_GROUP = 1000
 """Of Parquet, so that a reader may take some without the others."""
@@ -20,7 +20,7 @@ class Samples:
 
     files: list[bytes]
     """As encoded, and with their names in them where the format has room for that."""
-    names: list[Name]
+    names: list[Provenance]
     labels: list[int | None]
     """Class indices."""
 

@@ -21,7 +21,7 @@ def families() -> dict[str, Family]:
     return {name: importlib.import_module(f"{__name__}.{name}").FAMILY for name in names}
 
 
-def family_called(name: str) -> Family:
+def get_family(name: str) -> Family:
     """The family of this name; ValueError where there is none."""
     try:
         return families()[name]
@@ -31,27 +31,27 @@ def family_called(name: str) -> Family:
 
 def build_generator(spec: GeneratorSpec) -> Generator:
     """A generator with freshly drawn weights; ValueError where the family cannot be what `spec` says."""
-    family = family_called(spec.family)
+    family = get_family(spec.family)
     generator: Generator = family.generator(spec, family.generator_config.model_validate(spec.config))
     return generator
 
 
-def build_discriminator(spec: GeneratorSpec, config: dict[str, Any], together: int = 1) -> Discriminator:
+def build_discriminator(spec: GeneratorSpec, config: dict[str, Any], pack_size: int = 1) -> Discriminator:
     """The family's discriminator with freshly drawn weights, for samples of `spec`, or for so many `together`.
 
     ValueError where it has none, or none for such samples.
     """
-    family = family_called(spec.family)
+    family = get_family(spec.family)
     if family.discriminator_config is None:
         raise ValueError(f"family {spec.family} has none")
-    judged = spec.model_copy(update={"output": spec.output.stacked(together)})
+    judged = spec.model_copy(update={"output": spec.output.stacked(pack_size)})
     discriminator: Discriminator = family.discriminator(judged, family.discriminator_config.model_validate(config))
     return discriminator
 
 
 def build_encoder(spec: GeneratorSpec, config: dict[str, Any], outputs: int) -> Encoder:
     """The family's encoder with freshly drawn weights, of samples of `spec`; ValueError where it has none for them."""
-    family = family_called(spec.family)
+    family = get_family(spec.family)
     if family.encoder_config is None:
         raise ValueError(f"family {spec.family} has none")
     encoder: Encoder = family.encoder(spec, family.encoder_config.model_validate(config), outputs)

@@ -103,7 +103,7 @@ class DcganDiscriminator(Discriminator):
         layers, channels, side = _halvings(spec, config)
         classes = _class_count(spec)
         if config.minibatch_std:
-            self.group = config.minibatch_std
+            self.group_size = config.minibatch_std
             layers.append(MinibatchStd(config.minibatch_std))
         self.features = nn.Sequential(*layers, nn.Flatten())
         feature_count = (channels + bool(config.minibatch_std)) * side * side

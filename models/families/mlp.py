@@ -76,7 +76,7 @@ class MlpDiscriminator(Discriminator):
         values = math.prod(spec.output.shape)
         waves = [FourierFeatures(values, config.frequencies, config.bandwidth)] if config.frequencies else []
         sizes = [values + 2 * config.frequencies, *config.hidden]
-        self.group = config.minibatch_std or 1
+        self.group_size = config.minibatch_std or 1
         compare = [MinibatchStd(config.minibatch_std)] if config.minibatch_std else []
         self.layers = nn.Sequential(
             nn.Flatten(),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from latentd.models.outputs.metadata import KEY, as_xmp
+from latentd.models.outputs.metadata import METADATA_KEY, as_xmp
 
 Frame = NDArray[np.uint8]
 """[H, W, C] with C = 1 (grey) or 3 (RGB)."""
@@ -40,7 +40,7 @@ _FILTERS = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LAN
 
 
 @dataclass(frozen=True)
-class Projection:
+class AnimationOptions:
     """How frames are shown: frames a second, and how they are enlarged."""
 
     fps: int
@@ -49,7 +49,7 @@ class Projection:
     filter: Literal["nearest", "lanczos"] = "nearest"
 
 
-def animate(frames: Iterable[Frame], format: str, projection: Projection, text: str) -> bytes:
+def encode_animation(frames: Iterable[Frame], format: str, projection: AnimationOptions, text: str) -> bytes:
     """`frames` (at least one, all of a size) as a file of one of MEDIA_TYPES that plays without end and carries `text`.
 
     All but MP4 keep grey frames exactly, APNG and WebP colours too. The same frames give the same bytes.
@@ -71,7 +71,7 @@ def _palette(frames: list[Frame]) -> Image.Image:
     return Image.fromarray(chosen).quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
 
 
-def _enlarge(frame: Frame, projection: Projection) -> Frame:
+def _enlarge(frame: Frame, projection: AnimationOptions) -> Frame:
     """[H, W, C] → [H·scale, W·scale] where grey, else with 3 channels."""
     pixels = frame[..., 0] if frame.shape[-1] == 1 else frame
     if projection.scale == 1:
@@ -93,7 +93,7 @@ def _gif(pictures: list[Image.Image], fps: int, text: str) -> bytes:
 
 def _apng(pictures: list[Image.Image], fps: int, text: str) -> bytes:
     info = PngImagePlugin.PngInfo()
-    info.add_text(KEY, text)
+    info.add_text(METADATA_KEY, text)
     return _saved(pictures, "PNG", duration=_durations(len(pictures), fps, unit=1), pnginfo=info, compress_level=6)
 
 

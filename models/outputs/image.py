@@ -57,7 +57,7 @@ class ImageOutput(OutputKind):
         return [_encode_pixels(pixels, format) for pixels in to_pixels(samples)]
 
     def encode_grid(self, samples: Samples, format: str) -> bytes:
-        return _encode_pixels(tile(to_pixels(samples)), format)
+        return _encode_pixels(make_grid(to_pixels(samples)), format)
 
     def frame_data(self, samples: Samples) -> list[FrameData]:
         return list(to_pixels(samples))
@@ -72,7 +72,7 @@ def to_pixels(samples: Samples) -> NDArray[np.uint8]:
     return np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1)  # [N, H, W, C]
 
 
-def tile(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def make_grid(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """[N, H, W, C] → one picture of ceil(√N) columns, filled row by row, without gaps; empty places are black."""
     count, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(count))

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 import av
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-KEY = "latentd"
+METADATA_KEY = "latentd"
 _MOST_IN_JPEG = 65533
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -37,7 +37,7 @@ def read_metadata(file: bytes) -> str | None:
     with suppress(*_NOT_A_PICTURE), Image.open(io.BytesIO(file)) as picture:
         if isinstance(picture, PngImagePlugin.PngImageFile):
             picture.load()  # what stands behind the pixels
-            return str(picture.text[KEY]) if KEY in picture.text else None
+            return str(picture.text[METADATA_KEY]) if METADATA_KEY in picture.text else None
         comment = picture.info.get("comment") or picture.info.get("xmp")
         return _from_comment(comment) if isinstance(comment, bytes) else None
     with suppress(av.FFmpegError, ValueError), av.open(io.BytesIO(file)) as film:
@@ -59,7 +59,7 @@ def _from_comment(comment: bytes) -> str | None:
 
 def _into_png(file: bytes, text: str) -> bytes:
     """A tEXt chunk before the last one (PNG specification, section 11.3.4.3)."""
-    body = f"tEXt{KEY}\0{text}".encode()
+    body = f"tEXt{METADATA_KEY}\0{text}".encode()
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return file[:-_IEND_BYTES] + chunk + file[-_IEND_BYTES:]
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from latentd.models.checkpoint import RESERVED, SUFFIX
-from latentd.models.sidecars import beside, is_sidecar
+from latentd.models.checkpoint import SIDECAR_ENDINGS, SUFFIX
+from latentd.models.sidecars import is_sidecar, sidecar_path
 
 
 class OpenFile:
@@ -78,7 +78,7 @@ def _stamps_in(place: Path) -> dict[Path, Stamp]:
 
 def sidecars_of(file: Path) -> list[Path]:
     """Where a checkpoint's sidecars lie, if it has any."""
-    return [beside(file, ending) for ending in RESERVED]
+    return [sidecar_path(file, ending) for ending in SIDECAR_ENDINGS]
 
 
 def _stamp_of_all(file: Path) -> Stamp:

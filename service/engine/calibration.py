@@ -1,7 +1,8 @@
 """Which sizes of forward pass give the same bits, found by trying them.
 
 A size is kept where each of its rows, at random positions and among other latents or zeros, equals bit for bit the row
-that a pass of REFERENCE_SIZE gives. Kept sizes are timed, so that a batch can be given the size that serves it fastest.
+that a pass of REFERENCE_BATCH_SIZE gives. Kept sizes are timed, so that a batch can be given the size that serves it
+fastest.
 """
 
 import logging
@@ -12,9 +13,9 @@ from typing import Literal, Self
 
 import numpy as np
 
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import REFERENCE_SIZE, StageInput
+from latentd.models.sampling import REFERENCE_BATCH_SIZE, StageInput
 from latentd.models.spec import GeneratorSpec
 
 logger = logging.getLogger("latentd.engine")
@@ -24,7 +25,7 @@ Run = Callable[[StageInput, int], tuple[Samples, float]]
 """Computes rows in passes of a given size; gives the samples and the seconds of the fastest pass."""
 
 _CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-_PROBES = 2 * REFERENCE_SIZE
+_PROBES = 2 * REFERENCE_BATCH_SIZE
 _TURNS = 2
 _WORTH = 0.85
 """A larger size is worth its longer pass where a sample takes at most this share of the time."""
@@ -75,9 +76,9 @@ class Calibration:
 def calibrate(probes: StageInput, run: Run, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
     """Try sizes by `run` with `probes` (of `draw_probes`); `out_of_memory` is how it fails for memory.
 
-    Without `deterministic` every size is kept and no promise made. Raises what `run` raises at REFERENCE_SIZE.
+    Without `deterministic` every size is kept and no promise made. Raises what `run` raises at REFERENCE_BATCH_SIZE.
     """
-    reference = np.concatenate([run(part, REFERENCE_SIZE)[0] for part in _chunks(probes, REFERENCE_SIZE)])
+    reference = np.concatenate([run(part, REFERENCE_BATCH_SIZE)[0] for part in _chunks(probes, REFERENCE_BATCH_SIZE)])
     shuffle = np.random.RandomState(0)
     seconds: dict[int, float] = {}
     best, disappointments = float("inf"), 0
@@ -92,20 +93,22 @@ def calibrate(probes: StageInput, run: Run, deterministic: bool, out_of_memory: 
         worth = cost / size < best * _WORTH
         disappointments = 0 if worth else disappointments + 1
         best = min(best, cost / size)
-        if size <= REFERENCE_SIZE or worth:
+        if size <= REFERENCE_BATCH_SIZE or worth:
             seconds[size] = cost
-        if size >= REFERENCE_SIZE and disappointments >= _PATIENCE:
+        if size >= REFERENCE_BATCH_SIZE and disappointments >= _PATIENCE:
             break
-    if deterministic and REFERENCE_SIZE not in seconds:
-        logger.warning("forward passes of %d samples do not repeat to the bit; no promise is made", REFERENCE_SIZE)
+    if deterministic and REFERENCE_BATCH_SIZE not in seconds:
+        logger.warning(
+            "forward passes of %d samples do not repeat to the bit; no promise is made", REFERENCE_BATCH_SIZE
+        )
         return calibrate(probes, run, deterministic=False, out_of_memory=out_of_memory)
     return Calibration("bitwise" if deterministic else "off", _never_falling(seconds))
 
 
 def draw_probes(spec: GeneratorSpec) -> StageInput:
     """Latents to calibrate a generator's first stage with; what it makes of them is for the next one."""
-    latents, labels = draw_many(spec, range(_PROBES))
-    return StageInput.of(spec, latents, labels)
+    latents, labels = seeds_to_latents(spec, range(_PROBES))
+    return StageInput.from_labels(spec, latents, labels)
 
 
 def _chunks(rows: StageInput, size: int) -> Iterator[StageInput]:
@@ -119,7 +122,7 @@ def _try_size(
     same, fastest = True, float("inf")
     for turn in range(_TURNS):
         order = shuffle.permutation(np.resize(np.arange(_PROBES), max(size, _PROBES)))
-        count = max(size, REFERENCE_SIZE) - turn % 2  # every other turn, the last pass ends in padding
+        count = max(size, REFERENCE_BATCH_SIZE) - turn % 2  # every other turn, the last pass ends in padding
         for start in range(0, len(order), count):
             picked = order[start : start + count]
             samples, seconds = run(probes[picked], size)

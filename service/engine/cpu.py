@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
-from latentd.models.sampling import StageInput, forward
+from latentd.models.sampling import StageInput, forward_pass
 from latentd.service.engine.executor import Computed, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
@@ -42,7 +42,7 @@ class CpuRunner:
                 if size not in self._passes:
                     self._passes[size] = self._prepare(rows, size)
                 started = time.perf_counter()
-                samples = forward(self._passes[size], rows, size)
+                samples = forward_pass(self._passes[size], rows, size)
                 return Computed(samples, size, time.perf_counter() - started)
         except RuntimeError as problem:
             if "DefaultCPUAllocator" in str(problem):  # torch has no type of its own for this
@@ -51,7 +51,7 @@ class CpuRunner:
 
     def _prepare(self, rows: StageInput, size: int) -> nn.Module:
         """The stage for passes of `size` alone; as it is where its trace gives other values for `rows`."""
-        expected = forward(self._stage, rows, size)
+        expected = forward_pass(self._stage, rows, size)
         key = (self._architecture, size)
         with _tracing:
             if key not in _functions:
@@ -60,7 +60,7 @@ class CpuRunner:
         if function is None:
             return self._stage
         traced = _Traced(self._stage, function)
-        if forward(traced, rows, size).tobytes() == expected.tobytes():
+        if forward_pass(traced, rows, size).tobytes() == expected.tobytes():
             return traced
         logger.info("%s gives other values when traced, and is not", type(self._stage).__name__)
         return self._stage
@@ -81,7 +81,7 @@ class _Traced(nn.Module):
 
 def _trace(stage: nn.Module, rows: StageInput, size: int) -> _Function | None:
     """A function of `stage`'s inputs and weights, for passes of `size` alone."""
-    inputs = tuple(torch.from_numpy(each) for each in rows[:0].padded(size))
+    inputs = tuple(torch.from_numpy(each) for each in rows[:0].padded_to(size))
     names, tensors = zip(*_tensors(stage).items(), strict=True)
     empty = copy.deepcopy(stage).to("meta")
 

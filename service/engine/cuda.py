@@ -69,7 +69,7 @@ class CudaRunner:
         Gives pinned memory, and what says that the pass was begun, that it is done, and that its samples have arrived.
         """
         device = self._device
-        inputs = [torch.from_numpy(each).pin_memory() for each in rows.padded(size)]
+        inputs = [torch.from_numpy(each).pin_memory() for each in rows.padded_to(size)]
         with torch.cuda.stream(device.compute):
             if size not in self._passes:
                 self._passes[size] = _Pass(device, self._stage, inputs)

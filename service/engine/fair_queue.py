@@ -78,7 +78,7 @@ class Batch:
     @property
     def rows(self) -> StageInput:
         """All of them, in the order of the slices."""
-        return StageInput.join([part.job.rows[part.start : part.stop] for part in self.slices])
+        return StageInput.concatenate([part.job.rows[part.start : part.stop] for part in self.slices])
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from latentd.models.directions import moved
+from latentd.models.directions import add_offset
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 from latentd.service.schemas import SamplesRequest
@@ -32,7 +32,7 @@ class DirectionEdit:
 
     def applied(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
         """Places [N, dim] or w [N, layers, dim], moved; ApiError 400 where that is too far."""
-        found = moved(places, self.vector)
+        found = add_offset(places, self.vector)
         if not np.isfinite(found).all():
             raise invalid(_AMOUNTS, "these amounts lead too far for float32")
         return found
@@ -57,4 +57,4 @@ def shift_of(request: SamplesRequest, model: ServedModel) -> DirectionEdit | Non
         if name not in found.vectors:
             raise invalid(_AMOUNTS, f"{model.name} has no direction {name!r}; known are {', '.join(found.names)}")
     amounts = {name: amount for name, amount in request.directions.items() if amount != 0.0}
-    return DirectionEdit(amounts, found.version, found.shift(amounts)) if amounts else None
+    return DirectionEdit(amounts, found.version, found.offset(amounts)) if amounts else None

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from latentd.models.interpolation import Method, Path
-from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, Projection
+from latentd.models.interpolation import KeyframePath, Method
+from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, AnimationOptions
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import ResponseFormat, negotiate_frames
@@ -20,17 +20,17 @@ _PROJECTION_FIELDS = ("fps", "scale", "filter")
 class Interpolation(PointwiseTransform):
     """Samples are the frames of a path by the sources; classes change evenly with the easing's time."""
 
-    path: Path
+    path: KeyframePath
     method: Method
 
     def places(self, sources: Places) -> Places:
-        return self.path.along(sources, self.method)
+        return self.path.interpolate(sources, self.method)
 
     def shares(self, sources: Places) -> Places:
-        return self.path.along(sources, "lerp")
+        return self.path.interpolate(sources, "lerp")
 
     def source(self, sample: int) -> int | None:
-        return self.path.keyframe(sample)
+        return self.path.keyframe_at(sample)
 
 
 def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
@@ -38,7 +38,7 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
     model = catalog.find(request.model)
     spec = model.card.spec
     require_space(request.space, spec)
-    path = Path(len(request.keyframes), request.steps, request.loop, request.easing)
+    path = KeyframePath(len(request.keyframes), request.steps, request.loop, request.easing)
     require_few(len(path), settings.max_frames, "steps", "frames")
     round_space = request.space == "z" and spec.input.distribution == "normal"
     shape = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
@@ -61,7 +61,7 @@ def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog,
 
 def _projection(
     request: InterpolateRequest, shape: ResponseFormat, frame_size: tuple[int, int] | None, frames: int
-) -> Projection | None:
+) -> AnimationOptions | None:
     if not shape.moving or frame_size is None:
         for field in _PROJECTION_FIELDS:
             if getattr(request, field) is not None:
@@ -71,7 +71,7 @@ def _projection(
         raise invalid("fps", f"a GIF has at most {MAX_GIF_FPS} frames a second; players slow down faster ones")
     if frames > MAX_SECONDS * (request.fps or _FPS):
         raise invalid("fps", f"the animation would last longer than {MAX_SECONDS} seconds")
-    projection = Projection(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
+    projection = AnimationOptions(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
     height, width = (side * projection.scale for side in frame_size)
     if max(height, width) > MAX_SIDE:
         raise invalid("scale", f"the animation would be {width} × {height} pixels; at most {MAX_SIDE} a side")

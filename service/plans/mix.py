@@ -6,7 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from latentd.models.interpolation import NoDirectionError, blend, blend_on_sphere, blend_shares, parts_of_one
+from latentd.models.interpolation import (
+    NoDirectionError,
+    normalized_magnitudes,
+    normalized_weights,
+    spherical_mean,
+    weighted_mean,
+)
 from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
@@ -25,11 +31,11 @@ class Mixture(PointwiseTransform):
     on: Literal["sphere", "plane"]
 
     def places(self, sources: Places) -> Places:
-        mean = blend_on_sphere if self.on == "sphere" else blend
+        mean = spherical_mean if self.on == "sphere" else weighted_mean
         return mean(sources, self.weights)[None]
 
     def shares(self, sources: Places) -> Places:
-        return (blend_shares(self.weights) @ sources).clip(max=1.0)[None]  # thirds may add up to a little more
+        return (normalized_magnitudes(self.weights) @ sources).clip(max=1.0)[None]  # thirds may add up to a little more
 
     def source(self, sample: int) -> int | None:
         del sample
@@ -81,7 +87,7 @@ def _blended(request: MixRequest, spec: GeneratorSpec) -> Mixture:
     on_sphere = request.space == "z" and spec.input.distribution == "normal"
     if not on_sphere:
         try:
-            parts_of_one(weights)
+            normalized_weights(weights)
         except NoDirectionError as problem:
             raise invalid("sources", str(problem)) from problem
     return Mixture(weights, "sphere" if on_sphere else "plane")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentd.models.interpolation import Vector
 from latentd.models.latents import MAX_SEED
-from latentd.models.outputs.animation import Projection
+from latentd.models.outputs.animation import AnimationOptions
 from latentd.models.spec import ClassCondition, GeneratorSpec
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid
@@ -95,7 +95,7 @@ class SampleQuery:
     space: Space = "z"
     truncation: float = 1.0
     shift: DirectionEdit | None = None
-    projection: Projection | None = None
+    projection: AnimationOptions | None = None
     scale: int = 1
     """Whole factor that enlarges each picture by itself."""
     chosen: Mapping[str, Any] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from latentd.cli.main import latentd
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs.image import to_pixels
 from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
@@ -67,7 +67,7 @@ def test_rows_are_the_samples_of_their_names(
     assert [line["samples"] for line in bulk.lines()] == [16, 16, 8]
     found = rows(bulk.out)
     assert [row["seed"] for row in found] == list(range(5, 45))
-    latents, labels = draw_many(read.card.spec, range(5, 45))
+    latents, labels = seeds_to_latents(read.card.spec, range(5, 45))
     pixels = to_pixels(generate(read.build(), latents, labels))
     for row, expected, label in zip(found, pixels, labels, strict=True):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(row["image"]))), expected[..., 0])
@@ -89,7 +89,7 @@ def test_tar_files_hold_a_sample_its_class_and_its_name(
     assert list(found)[:3] == ["0000000000.png", "0000000000.cls", "0000000000.name.json"]
     assert len(found) == 15
     read = Checkpoint.read(conditional)
-    latents, labels = draw_many(read.card.spec, range(5))
+    latents, labels = seeds_to_latents(read.card.spec, range(5))
     expected = to_pixels(generate(read.build(), latents, labels, truncation=0.5))
     for seed, label in enumerate(labels):
         key = f"{seed:010d}"
@@ -118,7 +118,7 @@ def test_one_class_as_arrays(conditional: Path, tmp_path: Path) -> None:
     bulk = Bulk(conditional, tmp_path / "out", ("--num", "3", "--label", "2", "--format", "npy"))
     bulk.done()
     read = Checkpoint.read(conditional)
-    expected = generate(read.build(), draw_many(read.card.spec, range(3))[0], [2, 2, 2])
+    expected = generate(read.build(), seeds_to_latents(read.card.spec, range(3))[0], [2, 2, 2])
     found = rows(bulk.out)
     assert np.array_equal([np.load(io.BytesIO(row["image"])) for row in found], expected)
     assert {row["label"] for row in found} == {"owl"}
@@ -128,7 +128,7 @@ def test_points_are_lists_of_numbers(points: Path, tmp_path: Path) -> None:
     bulk = Bulk(points, tmp_path / "out", ("--num", "20"))
     bulk.done()
     read = Checkpoint.read(points)
-    expected = generate(read.build(), *draw_many(read.card.spec, range(20)))
+    expected = generate(read.build(), *seeds_to_latents(read.card.spec, range(20)))
     assert np.array_equal(np.asarray([row["points"] for row in rows(bulk.out)], dtype=np.float32), expected)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate
 from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
@@ -43,7 +43,7 @@ def test_a_model_is_swapped_under_load_without_a_wrong_answer(tmp_path: Path) ->
     file.parent.mkdir()
     shutil.copy(SHIPPED / "ring-gan.safetensors", file)
     expected = {
-        each.version: generate(each.build(), *draw_many(each.card.spec, range(3))) for each in (shipped, changed)
+        each.version: generate(each.build(), *seeds_to_latents(each.card.spec, range(3))) for each in (shipped, changed)
     }
     stop, seen = threading.Event(), set()
 

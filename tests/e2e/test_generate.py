@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import draw
+from latentd.models.latents import seed_to_latent
 from latentd.models.spec import ClassCondition
 from tests.e2e.conftest import ROOT, Server
 
@@ -113,7 +113,7 @@ def test_a_drawn_seed_is_named_and_reproduces(server: Server) -> None:
 
 
 def test_a_seeds_latent_gives_the_seeds_sample(server: Server) -> None:
-    latent = draw(shipped("fashion-dcgan").card.spec, 12).latent.tolist()
+    latent = seed_to_latent(shipped("fashion-dcgan").card.spec, 12).latent.tolist()
     (sample,) = samples(server, latents=[latent], format="npy")  # a picture says in itself what it was made of
     assert sample["seed"] is None
     assert sample["data"] == samples(server, seed=12, format="npy")[0]["data"]
@@ -122,7 +122,7 @@ def test_a_seeds_latent_gives_the_seeds_sample(server: Server) -> None:
 
 def test_truncation_moves_toward_the_mean_latent(server: Server) -> None:
     spec = shipped("fashion-dcgan").card.spec
-    half = (draw(spec, 12).latent * np.float32(0.5)).tolist()
+    half = (seed_to_latent(spec, 12).latent * np.float32(0.5)).tolist()
     (sample,) = samples(server, seed=12, truncation=0.5, format="npy")
     assert sample["data"] == samples(server, latents=[half], format="npy")[0]["data"]
     assert sample["data"] != samples(server, seed=12)[0]["data"]
@@ -141,7 +141,7 @@ def test_labels_by_name_index_list_and_seed(server: Server) -> None:
     assert [sample["label"] for sample in listed] == ["Bag", "Dress"]
     assert listed[1]["data"] == dress["data"]
     for sample in samples(server, model=model, seed=100, num_samples=5):
-        index = draw(shipped(model).card.spec, sample["seed"]).label
+        index = seed_to_latent(shipped(model).card.spec, sample["seed"]).label
         assert index is not None
         assert sample["label"] == condition.names[index]
 

@@ -11,7 +11,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import draw
+from latentd.models.latents import seed_to_latent
 from tests.e2e.conftest import ROOT, Server, serving
 
 CONDITIONAL = "fashion-dcgan-conditional"
@@ -41,7 +41,7 @@ def rows(server: Server, **fields: Any) -> np.ndarray:
 
 def latents(*of: int) -> np.ndarray:
     spec = Checkpoint.read(ROOT / "models" / "checkpoints" / "fashion-dcgan.safetensors").card.spec
-    return np.stack([draw(spec, seed).latent for seed in of])
+    return np.stack([seed_to_latent(spec, seed).latent for seed in of])
 
 
 def test_the_server_and_its_models_are_known(client: Any, server: Server) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from latentd.models.outputs import ImageOutput, PointsOutput
-from latentd.models.outputs.animation import MEDIA_TYPES, Frame, Projection, animate
+from latentd.models.outputs.animation import MEDIA_TYPES, AnimationOptions, Frame, encode_animation
 from latentd.models.outputs.metadata import embed_metadata, read_metadata
 
 NAME = '{"model":"m","seed":7,"label":"T-shirt/top & <b>"}'
@@ -32,7 +32,7 @@ def decoded(file: bytes, mode: str) -> tuple[list[np.ndarray], list[int]]:
 @pytest.mark.parametrize(("format", "channels"), [("gif", 1), ("apng", 1), ("apng", 3), ("webp", 1), ("webp", 3)])
 def test_lossless_formats_keep_every_pixel(format: str, channels: int) -> None:
     frames = film(channels=channels)
-    file = animate(frames, format, Projection(fps=25, scale=2), NAME)
+    file = encode_animation(frames, format, AnimationOptions(fps=25, scale=2), NAME)
     got, durations = decoded(file, "L" if channels == 1 else "RGB")
     assert len(got) == 7
     for frame, expected in zip(got, frames, strict=True):
@@ -43,7 +43,7 @@ def test_lossless_formats_keep_every_pixel(format: str, channels: int) -> None:
 
 def test_a_gif_of_colours_comes_near() -> None:
     frames = film(channels=3)
-    got, _ = decoded(animate(frames, "gif", Projection(fps=25), NAME), "RGB")
+    got, _ = decoded(encode_animation(frames, "gif", AnimationOptions(fps=25), NAME), "RGB")
     errors = [np.abs(frame.astype(int) - expected).mean() for frame, expected in zip(got, frames, strict=True)]
     assert max(errors) < 8
 
@@ -51,7 +51,7 @@ def test_a_gif_of_colours_comes_near() -> None:
 @pytest.mark.parametrize(("side", "channels"), [(28, 1), (27, 3), (25, 3), (1, 1)])
 def test_mp4_plays_where_browsers_and_phones_do(side: int, channels: int) -> None:
     frames = film(side=side, channels=channels)
-    file = animate(frames, "mp4", Projection(fps=24), NAME)
+    file = encode_animation(frames, "mp4", AnimationOptions(fps=24), NAME)
     with av.open(io.BytesIO(file)) as opened:
         stream = opened.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -69,20 +69,24 @@ def test_mp4_plays_where_browsers_and_phones_do(side: int, channels: int) -> Non
 @pytest.mark.parametrize("format", sorted(MEDIA_TYPES))
 def test_the_same_frames_are_the_same_bytes(format: str) -> None:
     frames = film(channels=3)
-    assert animate(frames, format, Projection(fps=30), NAME) == animate(iter(frames), format, Projection(fps=30), NAME)
+    assert encode_animation(frames, format, AnimationOptions(fps=30), NAME) == encode_animation(
+        iter(frames), format, AnimationOptions(fps=30), NAME
+    )
 
 
 @pytest.mark.parametrize("format", ["gif", "apng", "webp"])
 @pytest.mark.parametrize("fps", [1, 7, 24, 60])
 def test_a_film_takes_as_long_as_it_should(format: str, fps: int) -> None:
-    _, durations = decoded(animate(film(30, side=8), format, Projection(fps), NAME), "L")
+    _, durations = decoded(encode_animation(film(30, side=8), format, AnimationOptions(fps), NAME), "L")
     assert sum(durations) == pytest.approx(30_000 / fps, abs=10)
 
 
 def test_lanczos_is_smoother() -> None:
     board = np.tile(np.uint8([[[0], [255]], [[255], [0]]]), (4, 4, 1))
-    (sharp, _), _ = decoded(animate([board, 255 - board], "apng", Projection(10, 4), NAME), "L")
-    (smooth, _), _ = decoded(animate([board, 255 - board], "apng", Projection(10, 4, "lanczos"), NAME), "L")
+    (sharp, _), _ = decoded(encode_animation([board, 255 - board], "apng", AnimationOptions(10, 4), NAME), "L")
+    (smooth, _), _ = decoded(
+        encode_animation([board, 255 - board], "apng", AnimationOptions(10, 4, "lanczos"), NAME), "L"
+    )
     assert sharp.shape == smooth.shape == (32, 32)
     assert len(np.unique(sharp)) == 2
     assert len(np.unique(smooth)) > 20

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from latentd.models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from latentd.models.families import build_generator
 from latentd.models.families.mlp import MlpConfig
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs import ImageOutput
-from latentd.models.sampling import REFERENCE_SIZE, generate
+from latentd.models.sampling import REFERENCE_BATCH_SIZE, generate
 from latentd.models.spec import ClassCondition
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 
@@ -31,7 +31,7 @@ def test_round_trip_gives_the_same_samples(write: Write, tmp_path: Path) -> None
     assert read.version == written.version
     (tmp_path / "any").touch()
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
-    rows = draw_many(image_spec(conditional=True), range(20))
+    rows = seeds_to_latents(image_spec(conditional=True), range(20))
     assert np.array_equal(generate(read.build(), *rows), generate(written.build(), *rows))
 
 
@@ -189,7 +189,7 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", [points_spec(), image_spec(), image_spec(conditional=True), LINEAR])
 def test_samples_do_not_depend_on_their_batch(write: Write, spec: object) -> None:
     generator = write(spec).build()
-    latents, labels = draw_many(generator.spec, range(3 * REFERENCE_SIZE + 5))
+    latents, labels = seeds_to_latents(generator.spec, range(3 * REFERENCE_BATCH_SIZE + 5))
     together = generate(generator, latents, labels)
     for index in range(0, len(latents), 7):
         assert np.array_equal(

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from latentd.models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
-from latentd.models.directions import DirectionCard, Directions, moved
+from latentd.models.directions import DirectionCard, Directions, add_offset
 from latentd.models.families import build_generator
 from latentd.models.sidecars import is_sidecar
 from tests.conftest import card_of, image_spec, points_spec
@@ -106,10 +106,10 @@ def test_a_shift_is_the_sum_in_float64_whatever_the_order(write: Write) -> None:
     found = directions_of(write(image_spec()))
     expected = 0.3 * found.vectors["brightness"].astype(float) + 1.7 * found.vectors["sleeves"].astype(float)
     one, other = {"sleeves": 1.7, "brightness": 0.3}, {"brightness": 0.3, "sleeves": 1.7}
-    assert np.array_equal(found.shift(one), expected)
-    assert np.array_equal(found.shift(one), found.shift(other))
+    assert np.array_equal(found.offset(one), expected)
+    assert np.array_equal(found.offset(one), found.offset(other))
     w = np.zeros((2, 3, 8), dtype=np.float32)
-    assert np.array_equal(moved(w, expected)[1, 2], expected.astype(np.float32))
+    assert np.array_equal(add_offset(w, expected)[1, 2], expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("name", ["model.directions", "model.surface"])

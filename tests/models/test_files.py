@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 
 
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
     path.write_text("before")
 
     def fail() -> None:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise OSError("the disk is full")
 
@@ -27,15 +27,15 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     killed = (
-        "import os, sys; from pathlib import Path; from models.files import replacing\n"
-        "with replacing(Path(sys.argv[1])) as temporary: temporary.write_text('half'); os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from latentd.models.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as temporary: temporary.write_text('half'); os.kill(os.getpid(), 9)"
     )
     for _ in range(2):
         subprocess.run([sys.executable, "-c", killed, str(tmp_path / "a")], check=False)
         assert len(list(tmp_path.iterdir())) == 1
-    with replacing(tmp_path / "a") as mine:
+    with atomic_write(tmp_path / "a") as mine:
         mine.write_text("whole")
-        with replacing(tmp_path / "b") as other:
+        with atomic_write(tmp_path / "b") as other:
             other.write_text("whole")
         assert mine.exists()
         assert str(os.getpid()) in mine.name

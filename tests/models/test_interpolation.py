@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from latentd.models.interpolation import (
+    KeyframePath,
     NoDirectionError,
-    Path,
-    blend,
-    blend_on_sphere,
-    blend_shares,
     ease,
     lerp,
     neighbor,
+    normalized_magnitudes,
     slerp,
+    spherical_mean,
+    weighted_mean,
 )
 
 numbers = st.floats(-100, 100, width=32)
@@ -101,12 +101,12 @@ def test_easing() -> None:
 
 @given(st.integers(2, 6), st.integers(2, 9), st.booleans())
 def test_paths_pass_their_keyframes_once(keyframes: int, steps: int, loop: bool) -> None:
-    path = Path(keyframes, steps, loop)
+    path = KeyframePath(keyframes, steps, loop)
     assert len(path) == (keyframes * (steps - 1) if loop else (keyframes - 1) * (steps - 1) + 1)
     places = np.eye(keyframes, dtype=np.float32)
-    frames = path.along(places, "slerp")
+    frames = path.interpolate(places, "slerp")
     assert len(frames) == len(path)
-    shown = [path.keyframe(frame) for frame in range(len(path))]
+    shown = [path.keyframe_at(frame) for frame in range(len(path))]
     assert [keyframe for keyframe in shown if keyframe is not None] == list(range(keyframes))
     for frame, keyframe in zip(frames, shown, strict=True):
         if keyframe is not None:
@@ -117,7 +117,7 @@ def test_paths_pass_their_keyframes_once(keyframes: int, steps: int, loop: bool)
 
 
 def test_a_path_of_styles_goes_straight_in_each() -> None:
-    frames = Path(2, 3).along(np.float32([[[0, 0], [2, 2]], [[4, 0], [2, 0]]]), "lerp")
+    frames = KeyframePath(2, 3).interpolate(np.float32([[[0, 0], [2, 2]], [[4, 0], [2, 0]]]), "lerp")
     assert frames[1].tolist() == [[2, 0], [2, 1]]
 
 
@@ -125,11 +125,11 @@ def test_a_path_of_styles_goes_straight_in_each() -> None:
 def test_blends_are_as_long_as_what_they_are_of(latents: np.ndarray, given_weights: list[float]) -> None:
     assume(any(given_weights))
     try:
-        mixed = blend_on_sphere(latents, given_weights)
+        mixed = spherical_mean(latents, given_weights)
     except NoDirectionError:
         return
     assert np.isfinite(mixed).all()
-    shares = blend_shares(given_weights)
+    shares = normalized_magnitudes(given_weights)
     assert shares.sum() == pytest.approx(1.0, rel=1e-5)
     assert length(mixed) == pytest.approx(float(shares @ np.linalg.norm(latents, axis=1)), rel=1e-4, abs=1e-4)
 
@@ -137,19 +137,19 @@ def test_blends_are_as_long_as_what_they_are_of(latents: np.ndarray, given_weigh
 @given(hnp.arrays(np.float32, (3, 8), elements=numbers), st.integers(0, 2), st.floats(1e-3, 1e3))
 def test_a_blend_of_one_is_that_one(latents: np.ndarray, index: int, weight: float) -> None:
     alone = [weight if each == index else 0.0 for each in range(3)]
-    assert blend_on_sphere(latents, alone).tobytes() == latents[index].tobytes()
-    assert blend(latents, alone).tobytes() == latents[index].tobytes()
+    assert spherical_mean(latents, alone).tobytes() == latents[index].tobytes()
+    assert weighted_mean(latents, alone).tobytes() == latents[index].tobytes()
 
 
 def test_blends_by_hand() -> None:
     latents = np.float32([[2, 0], [0, 4]])
-    assert blend_on_sphere(latents, [1, 1]) == pytest.approx([3 / math.sqrt(2)] * 2, rel=1e-6)
-    assert blend_on_sphere(latents, [-1, 0]).tolist() == [-2, 0]
-    assert blend(latents, [3, 1]).tolist() == [1.5, 1]
+    assert spherical_mean(latents, [1, 1]) == pytest.approx([3 / math.sqrt(2)] * 2, rel=1e-6)
+    assert spherical_mean(latents, [-1, 0]).tolist() == [-2, 0]
+    assert weighted_mean(latents, [3, 1]).tolist() == [1.5, 1]
     with pytest.raises(NoDirectionError, match="cancel"):
-        blend_on_sphere(np.float32([[1, 0], [-5, 0]]), [1, 1])
+        spherical_mean(np.float32([[1, 0], [-5, 0]]), [1, 1])
     with pytest.raises(NoDirectionError, match="add up to zero"):
-        blend(latents, [1, -1])
+        weighted_mean(latents, [1, -1])
 
 
 @given(vectors, st.floats(0, 180), st.integers(0, 2**32 - 1))

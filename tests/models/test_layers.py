@@ -14,7 +14,7 @@ def test_minibatch_std_of_a_group() -> None:
     x = torch.tensor([[0.0, 4.0], [2.0, 4.0], [7.0, 7.0], [7.0, 7.0]])
     out = MinibatchStd(2)(x)
     assert torch.equal(out[:, :2], x)
-    assert out[:, 2].tolist() == pytest.approx([0.5, 0.5, 0.0, 0.0], abs=1e-4)
+    assert out[:, 2].tolist() == pytest.approx([0.5, 0.5, 0.0, 0.0], abs=1e-3)
 
 
 def test_minibatch_std_of_feature_maps_is_one_more_map() -> None:
@@ -22,7 +22,7 @@ def test_minibatch_std_of_feature_maps_is_one_more_map() -> None:
     x[0] = 2.0  # beside a zero: a standard deviation of 1 everywhere
     out = MinibatchStd(2)(x)
     assert out.shape == (6, 4, 4, 4)
-    assert out[:2, 3].flatten().tolist() == pytest.approx([1.0] * 32, abs=1e-4)
+    assert out[:2, 3].flatten().tolist() == pytest.approx([1.0] * 32, abs=1e-3)
     assert out[2:, 3].max() < 1e-3
 
 
@@ -38,7 +38,7 @@ def test_spectral_norm_holds_the_largest_singular_value_at_one() -> None:
 
 @pytest.mark.parametrize(("spec", "config"), [(image_spec(), {"width": 8}), (points_spec(), {"hidden": (8,)})])
 def test_discriminators_judge_several_together_and_compare_them(spec: object, config: dict[str, object]) -> None:
-    judge = build_discriminator(spec, config | {"norm": "spectral", "minibatch_std": 4}, together=3)  # type: ignore[arg-type]  # any spec
+    judge = build_discriminator(spec, config | {"norm": "spectral", "minibatch_std": 4}, pack_size=3)  # type: ignore[arg-type]  # any spec
     first, *rest = spec.output.shape  # type: ignore[attr-defined]
     logits = judge(torch.randn(4, 3 * first, *rest))
     assert logits.shape == (4,)

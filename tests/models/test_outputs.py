@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from latentd.models.outputs import ImageOutput, PointsOutput
-from latentd.models.outputs.image import tile, to_pixels
+from latentd.models.outputs.image import make_grid, to_pixels
 
 GREY = ImageOutput(channels=1, height=2, width=3)
 COLOUR = ImageOutput(channels=3, height=2, width=3)
@@ -47,7 +47,7 @@ def test_npy_is_the_sample_itself() -> None:
 @pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (3, 2, 2), (5, 3, 2), (16, 4, 4)])
 def test_grid_is_filled_row_by_row(count: int, columns: int, rows: int) -> None:
     pixels = to_pixels(ramp(GREY, count))
-    picture = tile(pixels)
+    picture = make_grid(pixels)
     assert picture.shape == (2 * rows, 3 * columns, 1)
     for index in range(count):
         row, column = divmod(index, columns)

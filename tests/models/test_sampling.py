@@ -8,7 +8,7 @@ import threading
 import numpy as np, torch
 from latentd.models.families import build_generator
 from latentd.models.outputs import PointsOutput
-from latentd.models.sampling import StageInput, forward
+from latentd.models.sampling import StageInput, forward_pass
 from tests.conftest import spec_of
 
 torch.set_num_threads({threads})
@@ -17,10 +17,10 @@ generator = build_generator(spec_of("mlp", PointsOutput(dim=2), hidden=(2000, 20
 rows = StageInput(np.random.RandomState(0).standard_normal((16, 8)).astype(np.float32), None)
 found = []
 for _ in range(3):
-    thread = threading.Thread(target=lambda: found.append(forward(generator, rows, 16).tobytes()))
+    thread = threading.Thread(target=lambda: found.append(forward_pass(generator, rows, 16).tobytes()))
     thread.start()
     thread.join()
-found.append(forward(generator, rows, 16).tobytes())
+found.append(forward_pass(generator, rows, 16).tobytes())
 print(len(set(found)))
 """
 

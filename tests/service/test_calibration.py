@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import REFERENCE_SIZE, StageInput
+from latentd.models.sampling import REFERENCE_BATCH_SIZE, StageInput
 from latentd.service.engine import Calibration, OutOfMemoryError, calibrate, draw_probes
 from tests.conftest import image_spec, points_spec
 
@@ -36,13 +36,13 @@ def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
     )
     assert found.mode == "bitwise"
     assert not {1, 2, 24} & set(found.sizes)
-    assert {4, 8, REFERENCE_SIZE, 32} <= set(found.sizes)
+    assert {4, 8, REFERENCE_BATCH_SIZE, 32} <= set(found.sizes)
 
 
 def test_where_no_other_size_agrees_all_is_padded_to_one() -> None:
     found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
-    assert (found.mode, found.sizes) == ("bitwise", [REFERENCE_SIZE])
-    assert found.choose(1) == found.choose(100) == REFERENCE_SIZE
+    assert (found.mode, found.sizes) == ("bitwise", [REFERENCE_BATCH_SIZE])
+    assert found.choose(1) == found.choose(100) == REFERENCE_BATCH_SIZE
 
 
 def test_a_device_that_does_not_repeat_is_not_promised_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,7 +54,7 @@ def test_a_device_that_does_not_repeat_is_not_promised_for(caplog: pytest.LogCap
 def test_without_the_promise_every_size_is_kept() -> None:
     found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), False, OutOfMemoryError)
     assert found.mode == "off"
-    assert {1, 2, 3, 4, REFERENCE_SIZE} <= set(found.sizes)
+    assert {1, 2, 3, 4, REFERENCE_BATCH_SIZE} <= set(found.sizes)
 
 
 def test_sizes_grow_while_that_pays() -> None:
@@ -100,7 +100,7 @@ def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:
         samples = np.zeros((len(rows), 2), dtype=np.float32)
         if size == 8:
             samples[rows.latents[:, 0] == marked[0]] = -0.0
-        elif size == REFERENCE_SIZE:
+        elif size == REFERENCE_BATCH_SIZE:
             marked.append(float(rows.latents[-1, 0]))
         return samples, 0.001
 

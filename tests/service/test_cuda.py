@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import draw_many
-from latentd.models.sampling import StageInput, forward
+from latentd.models.latents import seeds_to_latents
+from latentd.models.sampling import StageInput, forward_pass
 from latentd.service.engine import OutOfMemoryError
 from latentd.service.engine import cuda as cuda_module
 from latentd.service.engine.cuda import CudaDevice, CudaRunner
@@ -124,8 +124,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 def rows_of(checkpoint: Checkpoint, count: int) -> StageInput:
-    latents, labels = draw_many(checkpoint.card.spec, range(count))
-    return StageInput.of(checkpoint.card.spec, latents, labels)
+    latents, labels = seeds_to_latents(checkpoint.card.spec, range(count))
+    return StageInput.from_labels(checkpoint.card.spec, latents, labels)
 
 
 def test_a_pass_computes_on_one_stream_and_is_copied_on_another(
@@ -170,7 +170,7 @@ def test_what_cannot_be_captured_is_called_and_gives_the_same(fake: FakeCuda, wr
     runner = CudaRunner(device, generator)
     for count in (4, 3):
         rows = rows_of(checkpoint, count)
-        assert np.array_equal(runner.run(rows, 4).samples, forward(generator, rows, 4))
+        assert np.array_equal(runner.run(rows, 4).samples, forward_pass(generator, rows, 4))
     assert "compute: replay" not in fake.log
 
 

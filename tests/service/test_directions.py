@@ -17,9 +17,9 @@ from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.families import build_generator
-from latentd.models.latents import draw, truncate
+from latentd.models.latents import seed_to_latent, truncate
 from latentd.models.outputs.metadata import read_metadata
-from latentd.models.sampling import StageInput, forward_all, generate, stages
+from latentd.models.sampling import StageInput, generate, run_stage, stages
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
@@ -44,7 +44,7 @@ PLAIN = "points"
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     folder = tmp_path_factory.mktemp("models")
-    with two_stage.known():
+    with two_stage.registered():
         for name, spec in SPECS.items():
             torch.manual_seed(1)
             path = folder / f"{name}.safetensors"
@@ -99,7 +99,7 @@ def array(sample: str) -> np.ndarray:
 
 def test_a_direction_is_added_after_truncation(client: TestClient, runtime: Runtime) -> None:
     generator = Checkpoint.read(runtime.catalog.find("grey").file).build()
-    latent = truncate(draw(SPECS["grey"], 7).latent, 0.5)
+    latent = truncate(seed_to_latent(SPECS["grey"], 7).latent, 0.5)
     place = latent.astype(np.float64) + 2.5 * directions_of(runtime).vectors["sleeves"].astype(np.float64)
     (sample,) = data(client, seed=7, truncation=0.5, directions={"sleeves": 2.5}, format="npy")
     assert np.array_equal(array(sample), generate(generator, place[None].astype(np.float32), [None])[0])
@@ -109,11 +109,11 @@ def test_a_direction_is_added_after_truncation(client: TestClient, runtime: Runt
 
 def test_in_w_a_direction_is_added_to_every_layer(client: TestClient, runtime: Runtime) -> None:
     mapping, synthesis = stages(Checkpoint.read(runtime.catalog.find("styled").file).build())
-    w = forward_all(mapping, StageInput(draw(SPECS["styled"], 7).latent[None], None))  # [1, layers, dim]
-    shift = directions_of(runtime, "styled").shift({"sleeves": 1.5})
+    w = run_stage(mapping, StageInput(seed_to_latent(SPECS["styled"], 7).latent[None], None))  # [1, layers, dim]
+    shift = directions_of(runtime, "styled").offset({"sleeves": 1.5})
     (sample,) = data(client, model="styled", seed=7, directions={"sleeves": 1.5}, format="npy")
     place = (w.astype(np.float64) + shift).astype(np.float32)
-    assert np.array_equal(array(sample), forward_all(synthesis, StageInput(place, None))[0])
+    assert np.array_equal(array(sample), run_stage(synthesis, StageInput(place, None))[0])
 
 
 @pytest.mark.parametrize("model", ["grey", "classes", "styled"])

@@ -18,8 +18,8 @@ from starlette.testclient import TestClient
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.families import build_generator
-from latentd.models.interpolation import blend_on_sphere, neighbor, slerp
-from latentd.models.latents import draw, draw_many
+from latentd.models.interpolation import neighbor, slerp, spherical_mean
+from latentd.models.latents import seed_to_latent, seeds_to_latents
 from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
 from latentd.models.spec import GeneratorSpec
@@ -45,7 +45,7 @@ SPECS = {
 @contextmanager
 def running(folder: Path) -> Iterator[Runtime]:
     """Serves SPECS, whose files it writes to `folder`."""
-    with two_stage.known():
+    with two_stage.registered():
         for name, spec in SPECS.items():
             torch.manual_seed(1)
             write_checkpoint(folder / f"{name}.safetensors", card_of(spec), build_generator(spec).state_dict())
@@ -126,14 +126,14 @@ def test_frames_at_keyframes_are_the_seeds_samples(
 def test_samples_are_those_without_the_service(
     client: TestClient, runtime: Runtime, model: str, truncation: float | None
 ) -> None:
-    latents, labels = draw_many(SPECS[model], [5, 6])
+    latents, labels = seeds_to_latents(SPECS[model], [5, 6])
     expected = generate(weights_of(runtime, model), latents, labels, truncation or 1.0)
     assert np.array_equal(arrays(client, "/generate", model=model, seeds=[5, 6], truncation=truncation), expected)
 
 
 def test_frames_between_lie_on_the_sphere(client: TestClient, runtime: Runtime) -> None:
     spec = SPECS["grey"]
-    latents = [draw(spec, seed).latent for seed in (5, 6)]
+    latents = [seed_to_latent(spec, seed).latent for seed in (5, 6)]
     between = slerp(latents[0], latents[1])(0.25)
     frames = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5)
     assert np.array_equal(frames[1], generate(weights_of(runtime, "grey"), between[None], [None])[0])
@@ -182,7 +182,7 @@ def test_classes_change_between_keyframes(client: TestClient) -> None:
 
 def test_w_goes_straight_and_truncates_toward_its_mean(client: TestClient, runtime: Runtime) -> None:
     generator = weights_of(runtime, "styled")
-    z = torch.from_numpy(np.stack([draw(SPECS["styled"], seed).latent for seed in (1, 2)]))
+    z = torch.from_numpy(np.stack([seed_to_latent(SPECS["styled"], seed).latent for seed in (1, 2)]))
     with torch.inference_mode():
         w = generator.map(z)
         w = generator.mean_w + 0.5 * (w - generator.mean_w)
@@ -201,8 +201,8 @@ def test_mixing_one_source_gives_its_sample(client: TestClient, model: str) -> N
 
 
 def test_mixing_is_done_on_the_sphere(client: TestClient, runtime: Runtime) -> None:
-    latents = np.stack([draw(SPECS["grey"], seed).latent for seed in (1, 2, 3)])
-    expected = blend_on_sphere(latents, [1, 2, -0.5])
+    latents = np.stack([seed_to_latent(SPECS["grey"], seed).latent for seed in (1, 2, 3)])
+    expected = spherical_mean(latents, [1, 2, -0.5])
     sources = [{"seed": 1}, {"seed": 2, "weight": 2}, {"seed": 3, "weight": -0.5}]
     (mixed,) = arrays(client, "/mix", sources=sources)
     assert np.array_equal(mixed, generate(weights_of(runtime, "grey"), expected[None], [None])[0])
@@ -210,7 +210,7 @@ def test_mixing_is_done_on_the_sphere(client: TestClient, runtime: Runtime) -> N
 
 def test_layers_take_their_styles_from_sources(client: TestClient, runtime: Runtime) -> None:
     generator = weights_of(runtime, "styled")
-    z = torch.from_numpy(np.stack([draw(SPECS["styled"], seed).latent for seed in (1, 2)]))
+    z = torch.from_numpy(np.stack([seed_to_latent(SPECS["styled"], seed).latent for seed in (1, 2)]))
     with torch.inference_mode():
         w = generator.map(z)
         expected = generator.synthesize(torch.stack([w[0, 0], w[1, 1], w[0, 2]])[None])[0].numpy()
@@ -221,7 +221,7 @@ def test_layers_take_their_styles_from_sources(client: TestClient, runtime: Runt
 
 
 def test_neighbours_are_named_by_seeds(client: TestClient, runtime: Runtime) -> None:
-    center = draw(SPECS["grey"], 9).latent
+    center = seed_to_latent(SPECS["grey"], 9).latent
     expected = np.stack([neighbor(center, 15, seed) for seed in (100, 101, 102)])
     found = arrays(client, "/neighbors", seed=9, num_samples=3, angle=15, neighbor_seed=100)
     assert np.array_equal(np.stack(found), generate(weights_of(runtime, "grey"), expected, [None] * 3))
@@ -464,7 +464,7 @@ def test_a_stream_that_breaks_ends_with_its_error(client: TestClient, monkeypatc
     def breaking(*_: Any) -> bytes:
         raise ValueError("broken")
 
-    monkeypatch.setattr("latentd.service.answers.animate", breaking)
+    monkeypatch.setattr("latentd.service.answers.encode_animation", breaking)
     answer = post(client, "/interpolate", "text/event-stream", keyframes=seeds(1, 2), steps=4, format="gif")
     name, error = events(answer.text)[-1]
     assert (name, error["error"]["code"]) == ("error", "internal_server_error")

@@ -391,7 +391,7 @@ async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callab
     latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)
     labels = [index % 3 if conditional else None for index in range(48)]
     expected = generate(generator, latents, labels)
-    everything = StageInput.of(generator.spec, latents, labels)
+    everything = StageInput.from_labels(generator.spec, latents, labels)
     async with running(parallel=2) as engine:
         together = engine.submit(model, everything, list, np.stack)
         alone = [engine.submit(model, everything[i : i + 1], list, np.stack) for i in range(48)]

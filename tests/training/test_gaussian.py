@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate
 from latentd.training.data.idx import load_idx_set
 from tests.training.runs import run_of, train
@@ -26,7 +26,7 @@ def test_samples_have_mean_and_covariance_of_the_points(tmp_path: Path) -> None:
     """Those of the ring in closed form: E[cos²] = E[sin²] = ½, and 0.01² of each point's own."""
     (tmp_path / "ring.toml").write_text(RING)
     checkpoint = train(run_of(str(tmp_path / "ring.toml"), tmp_path))
-    samples = generate(checkpoint.build(), *draw_many(checkpoint.card.spec, range(4000)))
+    samples = generate(checkpoint.build(), *seeds_to_latents(checkpoint.card.spec, range(4000)))
     assert samples.mean(axis=0) == pytest.approx([0.0, 0.0], abs=0.05)
     assert np.cov(samples.T) == pytest.approx(np.eye(2) / 2, abs=0.05)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs.image import to_pixels
 from latentd.models.sampling import generate
 from latentd.training.data.source import DataError
@@ -104,7 +104,7 @@ def mnist(write: Callable[..., Checkpoint], tmp_path: Path) -> Path:
 
 def served(checkpoint: Path, count: int) -> np.ndarray:
     generator = Checkpoint.read(checkpoint).build()
-    return to_pixels(generate(generator, *draw_many(generator.spec, range(count))))
+    return to_pixels(generate(generator, *seeds_to_latents(generator.spec, range(count))))
 
 
 def test_what_is_served_is_shown_and_the_figures_are_of_its_features(mnist: Path, tmp_path: Path) -> None:

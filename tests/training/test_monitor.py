@@ -18,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate
 from latentd.training.build import assemble
 from latentd.training.checkpoints import CheckpointManager, Progress
@@ -83,7 +83,7 @@ def test_losses_figures_and_samples_through_time(ring: Path) -> None:
 def test_points_lie_over_the_discriminator_s_surface(ring: Path) -> None:
     shown = json.loads(pictures(ring)[-1].read_text())
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    samples = generate(generator, *draw_many(generator.spec, range(512)))
+    samples = generate(generator, *seeds_to_latents(generator.spec, range(512)))
     assert np.allclose(shown["samples"], samples, atol=6e-4)
     assert np.asarray(shown["surface"]).shape == (48, 48)
     assert 1.2 < shown["reach"] < 1.4

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from latentd.models.files import printable, replacing
+from latentd.models.files import atomic_write, printable
 from latentd.training.data.cache import cache_folder
 from latentd.training.data.decode import decode_square
 from latentd.training.data.entries import Collection, Entry, Folder, Zip, suffixes
@@ -73,7 +73,11 @@ def decode_collection(path: Path, side: int, channels: int, on_progress: OnProgr
     if note is None:
         try:
             # what is entered last is in place first, so that the note tells of files that are there
-            with replacing(note_path) as facts, replacing(groups_path) as groups, replacing(array_path) as pixels:
+            with (
+                atomic_write(note_path) as facts,
+                atomic_write(groups_path) as groups,
+                atomic_write(array_path) as pixels,
+            ):
                 note = _decode_into(pixels, groups, collection, entries, side, channels, on_progress)
                 facts.write_text(note.model_dump_json())
         except OSError as problem:

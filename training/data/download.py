@@ -7,7 +7,7 @@ import urllib.request
 import zlib
 from pathlib import Path
 
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 from latentd.training.data.source import DataError, LoadProgress, OnProgress
 
 _CHUNK = 256 * 1024
@@ -20,7 +20,7 @@ def download(url: str, path: Path, sha256: str, on_progress: OnProgress, otherwi
     Raises DataError where it cannot be had or is not what was expected; `otherwise` says what to do then.
     """
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             _fetch(url, temporary, on_progress)
             found = hashlib.sha256(gzip.decompress(temporary.read_bytes())).hexdigest()
             if found != sha256:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.directions import DirectionCard, Directions, DirectionsCard, space_of
+from latentd.models.directions import DirectionCard, Directions, DirectionsCard, direction_space
 from latentd.models.interpolation import Vector
 from latentd.models.outputs import ImageOutput
 from latentd.training.data.idx import IDX_SETS
@@ -65,7 +65,7 @@ def find_directions(read: Checkpoint, samples: int, first_seed: int) -> Directio
     vectors = {each.name: _vector(studied, each.unit) for each in found}
     strips = Strips(generator)
     cards = [each.card(strips.draw(vectors[each.name], _RANGE)) for each in found]
-    space, dim = space_of(generator.spec)
+    space, dim = direction_space(generator.spec)
     card = DirectionsCard(
         of=read.version, space=space, dim=dim, directions=tuple(cards), samples=samples, seed=first_seed
     )

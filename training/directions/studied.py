@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latentd.models.directions import moved, space_of
+from latentd.models.directions import add_offset, direction_space
 from latentd.models.family import Generator, TwoStageGenerator
 from latentd.models.interpolation import Vector
-from latentd.models.latents import draw_many, truncate
+from latentd.models.latents import seeds_to_latents, truncate
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import StageInput, forward_all, stages
+from latentd.models.sampling import StageInput, run_stage, stages
 
 Wide = NDArray[np.float64]
 
@@ -35,15 +35,15 @@ class Studied:
     @classmethod
     def of(cls, generator: Generator, seeds: Sequence[int], psi: float = 1.0) -> "Studied":
         """The latents of `seeds`, truncated to `psi`."""
-        latents, labels = draw_many(generator.spec, seeds)
+        latents, labels = seeds_to_latents(generator.spec, seeds)
         known = [label for label in labels if label is not None]
         classes = np.array(known) if known else None
-        rows = StageInput.of(generator.spec, latents, labels)
+        rows = StageInput.from_labels(generator.spec, latents, labels)
         if not isinstance(generator, TwoStageGenerator):
             return cls(generator, StageInput(truncate(rows.latents, psi), rows.condition), classes)
         mapping, _ = stages(generator)
         mean = generator.mean_w.numpy()
-        w = forward_all(mapping, rows)
+        w = run_stage(mapping, rows)
         return cls(generator, StageInput(truncate(w - mean, psi) + mean, None), classes)
 
     def __len__(self) -> int:
@@ -55,9 +55,9 @@ class Studied:
     def moved(self, vector: Vector, amounts: Sequence[float]) -> "Studied":
         """All of these by the first of the amounts of `vector` [dim], then all by the second, and so on."""
         wide = vector.astype(np.float64)
-        parts = [StageInput(moved(self.rows.latents, amount * wide), self.rows.condition) for amount in amounts]
+        parts = [StageInput(add_offset(self.rows.latents, amount * wide), self.rows.condition) for amount in amounts]
         labels = None if self.labels is None else np.tile(self.labels, len(parts))
-        return Studied(self.generator, StageInput.join(parts), labels)
+        return Studied(self.generator, StageInput.concatenate(parts), labels)
 
     @cached_property
     def places(self) -> Wide:
@@ -73,11 +73,11 @@ class Studied:
     @cached_property
     def samples(self) -> Samples:
         """[N, *shape], as they would be served."""
-        return forward_all(self.synthesis, self.rows)
+        return run_stage(self.synthesis, self.rows)
 
     def deviation(self, unit: Wide) -> float:
         """Standard deviation of latents along a unit vector [dim]."""
-        if space_of(self.generator.spec)[0] == "w":
+        if direction_space(self.generator.spec)[0] == "w":
             return float((self.places @ unit).std())
         return 1.0 if self.generator.spec.input.distribution == "normal" else _UNIFORM_DEVIATION
 

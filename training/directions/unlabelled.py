@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latentd.models.sampling import StageInput, forward_all
+from latentd.models.sampling import StageInput, run_stage
 from latentd.training.directions.studied import Studied, Wide
 
 _MOST_STUDIED = 1024
@@ -87,7 +87,7 @@ def _first_activations(studied: Studied) -> NDArray[np.float32] | None:
     kept: list[Tensor] = []
     hook = behind.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].flatten(1).clone()))
     try:
-        forward_all(studied.synthesis, studied.rows)
+        run_stage(studied.synthesis, studied.rows)
     finally:
         hook.remove()
     activations: NDArray[np.float32] = torch.cat(kept)[: len(studied)].numpy()
@@ -107,7 +107,7 @@ def _first_inputs(studied: Studied) -> list[tuple[nn.Module, Tensor]]:
     if rows.condition is not None:
         rows = StageInput(rows.latents, np.repeat(rows.condition[:1], len(rows), axis=0))
     try:
-        forward_all(studied.synthesis, rows)
+        run_stage(studied.synthesis, rows)
     finally:
         for hook in hooks:
             hook.remove()

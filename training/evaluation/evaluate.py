@@ -7,7 +7,7 @@ import torch
 
 from latentd.models.checkpoint import Card
 from latentd.models.family import Generator
-from latentd.models.latents import draw_many
+from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate
 from latentd.training.data.source import LoadProgress, OnProgress
 from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
@@ -60,7 +60,7 @@ def sets(rounds: int) -> str:
 
 def samples_of(generator: Generator, seeds: range) -> EvaluationSet:
     """What the generator makes of `seeds`, as it would be served."""
-    latents, labels = draw_many(generator.spec, seeds)
+    latents, labels = seeds_to_latents(generator.spec, seeds)
     samples = torch.from_numpy(generate(generator, latents, labels))
     known = [label for label in labels if label is not None]
     return EvaluationSet(samples, torch.tensor(known) if known else None)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 from latentd.models.hardware import choose_device
 from latentd.models.outputs.image import to_pixels
 from latentd.training.data.cache import cache_folder
@@ -68,7 +68,7 @@ class Inception(FeatureNetwork):
         except (OSError, SafetensorError, KeyError):  # none yet, or not whole: they are extracted again
             features, probabilities = self.look(images)
         try:
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 save_file({"features": features, "probabilities": probabilities}, temporary)
         except (OSError, SafetensorError) as problem:
             logger.warning("features of real images cannot be kept in %s: %s", path.parent, problem)

@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from latentd.models.files import replacing
+from latentd.models.files import atomic_write
 from latentd.training.augment import flip, translate
 from latentd.training.data.idx import load_idx_set
 from latentd.training.data.pixels import in_range
@@ -66,7 +66,7 @@ def main(out: Path, epochs: int, seed: int) -> None:
         "data_sha256": loaded["train"].sha256,
     }
     tensors = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_bytes(save(tensors, metadata={"latentd.classifier": json.dumps(facts)}))
     click.echo(json.dumps(facts, indent=2))
 

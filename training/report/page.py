@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from latentd.models.files import printable, replacing
+from latentd.models.files import atomic_write, printable
 from latentd.training.directory import NEAREST, pictures, step_of
 from latentd.training.report.record import Record, finite
 from latentd.training.report.words import words_for
@@ -46,7 +46,7 @@ def write_report(folder: Path) -> Path:
     }
     title = printable(str(record.facts.get("name", folder.name)))
     report = folder / _REPORT
-    with replacing(report) as temporary:
+    with atomic_write(report) as temporary:
         temporary.write_text(_page(title, content), encoding="utf-8")
     return report
 

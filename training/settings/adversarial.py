@@ -114,6 +114,6 @@ class AdversarialRecipe(LearntRecipe):
 
     def divisors(self, ranks: int) -> dict[str, int]:
         with torch.device("meta"):
-            group = self.build_discriminator(self.spec()).group
+            group = self.build_discriminator(self.spec()).group_size
         own = {"packing": self.packing, "discriminator.config.minibatch_std": group}
         return super().divisors(ranks) | own

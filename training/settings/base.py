@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from torch import nn
 
-from latentd.models.families import build_generator, family_called
+from latentd.models.families import build_generator, get_family
 from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
 from latentd.training.data import DataConfig
 from latentd.training.schedule import Decay
@@ -44,7 +44,7 @@ class GeneratorTable(NetworkTable):
     @field_validator("family")
     @classmethod
     def _family_exists(cls, name: str) -> str:
-        family_called(name)
+        get_family(name)
         return name
 
 
@@ -94,7 +94,7 @@ class Recipe(Table, ABC):
 
     def resolved(self) -> Self:
         """Itself, with the defaults of its networks' settings written out."""
-        family = family_called(self.generator.family)
+        family = get_family(self.generator.family)
         tables = {}
         for name in self.builders:
             table, config_class = getattr(self, name), getattr(family, f"{name}_config")
@@ -110,7 +110,7 @@ class Recipe(Table, ABC):
         condition: Condition = NoCondition()
         if self.generator.conditional:
             condition = ClassCondition(names=self.data.class_names or class_names or _UNREAD)
-        family = family_called(self.generator.family)
+        family = get_family(self.generator.family)
         return GeneratorSpec(
             family=self.generator.family,
             config=family.generator_config.model_validate(self.generator.config).model_dump(mode="json"),
