@@ -26,7 +26,7 @@ from latentd.service.engine import Engine, Observers, StageExecutor
 from latentd.service.engine import engine as engine_module
 from latentd.service.gateway import Gateway
 from latentd.service.observability.middleware import EngineTimings
-from latentd.service.sampling import begin
+from latentd.service.sample_job import prepare_job
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 
@@ -112,7 +112,7 @@ def running(marks: Marks) -> Iterator[processes.Server]:
     """The same, marked."""
     with (
         serving_here(marks.around_request) as (server, _),
-        mock.patch("latentd.service.api.begin", marks.around(begin, "planned", None)),
+        mock.patch("latentd.service.api.prepare_job", marks.around(prepare_job, "planned", None)),
         mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
         mock.patch.object(StageExecutor, "compute", marks.around(StageExecutor.compute, "computing", "computed")),
         mock.patch.object(Engine, "_finish", marks.around(Engine._finish, None, "encoded")),

@@ -12,17 +12,17 @@ from latentd.models.outputs.base import OutputKind, Samples, encode_npy
 from latentd.models.outputs.metadata import embed_metadata
 from latentd.service.engine.fair_queue import Encode
 from latentd.service.latent_batch import LatentBatch
-from latentd.service.plans.query import SampleQuery
 from latentd.service.provenance import answer_name, sample_name
+from latentd.service.queries.query import SampleQuery
 
 
-def encoder(plan: SampleQuery) -> Encode:
+def encoder(query: SampleQuery) -> Encode:
     """What the engine makes of samples, the same function for requests whose samples may be encoded together."""
-    output, shape = plan.spec.output, plan.shape
-    if shape.moving:
+    output, response_format = query.spec.output, query.response_format
+    if response_format.animated:
         return _sketches(output)
-    if shape.envelope in ("json", "single"):
-        return _files(output, shape.format, plan.scale)
+    if response_format.envelope in ("json", "single"):
+        return _files(output, response_format.format, query.scale)
     return list  # one file of all samples is encoded when all are there
 
 
@@ -43,46 +43,49 @@ def _enlarged(image: Samples, scale: int) -> Samples:
     return image.repeat(scale, axis=-2).repeat(scale, axis=-1)[None]
 
 
-def assemble(points: LatentBatch, results: list[Any]) -> bytes:
+def assemble(batch: LatentBatch, results: list[Any]) -> bytes:
     """The answer's body, of what `encoder` made of each sample."""
-    plan = points.plan
-    shape = plan.shape
-    if shape.envelope == "single":
-        return embed_metadata(results[0], shape.format, sample_name(points, 0))
-    if shape.envelope == "json":
-        return _json_head(plan) + b",".join(entry(points, index, file) for index, file in enumerate(results)) + b"]}"
-    if shape.envelope == "rows":
+    query = batch.query
+    response_format = query.response_format
+    if response_format.envelope == "single":
+        return embed_metadata(results[0], response_format.format, sample_name(batch, 0))
+    if response_format.envelope == "json":
+        return _json_head(query) + b",".join(entry(batch, index, file) for index, file in enumerate(results)) + b"]}"
+    if response_format.envelope == "rows":
         samples: Samples = np.stack(results)
         return encode_npy(samples)
-    whole = whole_file(plan, results)
-    return _json_head(plan) + whole_entry(points, whole) + b"]}" if shape.envelope.startswith("json") else whole
+    whole = combined_file(query, results)
+    if response_format.envelope.startswith("json"):
+        return _json_head(query) + combined_json(batch, whole) + b"]}"
+    return whole
 
 
-def whole_file(plan: SampleQuery, results: list[Any]) -> bytes:
+def combined_file(query: SampleQuery, results: list[Any]) -> bytes:
     """A grid or an animation, of what `encoder` made of each sample."""
-    output, shape = plan.spec.output, plan.shape
-    if plan.projection is not None:
-        return encode_animation(output.frames(results), shape.format, plan.projection, answer_name(plan))
-    return embed_metadata(output.encode_grid(np.stack(results), shape.format), shape.format, answer_name(plan))
+    output, response_format = query.spec.output, query.response_format
+    if query.projection is not None:
+        return encode_animation(output.frames(results), response_format.format, query.projection, answer_name(query))
+    grid = output.encode_grid(np.stack(results), response_format.format)
+    return embed_metadata(grid, response_format.format, answer_name(query))
 
 
-def entry(points: LatentBatch, index: int, file: bytes) -> bytes:
+def entry(batch: LatentBatch, index: int, file: bytes) -> bytes:
     """One sample as an entry of `samples`."""
-    encoding = points.plan.shape.format
-    facts: dict[str, Any] = {"index": index, "seed": points.seed(index)} | points.plan.move.facts(index)
-    if (label := points.label(index)) is not None:
+    encoding = batch.query.response_format.format
+    facts: dict[str, Any] = {"index": index, "seed": batch.seed(index)} | batch.query.transform.facts(index)
+    if (label := batch.label(index)) is not None:
         facts["label"] = label
-    return _with_data(facts, embed_metadata(file, encoding, sample_name(points, index)), encoding)
+    return _with_data(facts, embed_metadata(file, encoding, sample_name(batch, index)), encoding)
 
 
-def whole_entry(points: LatentBatch, file: bytes) -> bytes:
+def combined_json(batch: LatentBatch, file: bytes) -> bytes:
     """A grid or an animation as the one entry of `samples`."""
-    plan = points.plan
-    count = range(plan.num_samples)
-    facts: dict[str, Any] = {"index": 0, "seeds": [points.seed(index) for index in count]}
-    if plan.class_names:
-        facts["labels"] = [points.label(index) for index in count]
-    return _with_data(facts, file, plan.shape.format)
+    query = batch.query
+    count = range(query.num_samples)
+    facts: dict[str, Any] = {"index": 0, "seeds": [batch.seed(index) for index in count]}
+    if query.class_names:
+        facts["labels"] = [batch.label(index) for index in count]
+    return _with_data(facts, file, query.response_format.format)
 
 
 def _with_data(facts: dict[str, Any], file: bytes, format: str) -> bytes:
@@ -91,11 +94,11 @@ def _with_data(facts: dict[str, Any], file: bytes, format: str) -> bytes:
     return orjson.dumps(facts)[:-1] + b',"data":' + data + b"}"
 
 
-def _json_head(plan: SampleQuery) -> bytes:
-    return orjson.dumps(head(plan))[:-1] + b',"samples":['
+def _json_head(query: SampleQuery) -> bytes:
+    return orjson.dumps(head(query))[:-1] + b',"samples":['
 
 
-def head(plan: SampleQuery) -> dict[str, Any]:
+def head(query: SampleQuery) -> dict[str, Any]:
     """What an answer in JSON says of all its samples."""
-    facts = {"model": plan.model.name, "version": plan.model.version, "format": plan.shape.format}
-    return facts if plan.shift is None else facts | {"directions_version": plan.shift.version}
+    facts = {"model": query.model.name, "version": query.model.version, "format": query.response_format.format}
+    return facts if query.edit is None else facts | {"directions_version": query.edit.version}

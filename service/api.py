@@ -27,9 +27,9 @@ from latentd.service.guard.turns import Turns
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.observability.context import current_entry
 from latentd.service.observability.spans import Tracing
-from latentd.service.plans.query import SampleQuery
 from latentd.service.provenance import request_header
-from latentd.service.sampling import Job, begin, error_event
+from latentd.service.queries.query import SampleQuery
+from latentd.service.sample_job import SampleJob, error_event, prepare_job
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 
@@ -82,7 +82,7 @@ Handler = Callable[[Runtime, Request], Awaitable[Response]]
 class Answer:
     """Samples that were computed, as `/generate` and its like would answer."""
 
-    job: Job
+    job: SampleJob
     body: bytes
 
     @property
@@ -98,7 +98,7 @@ Responder = Callable[[Answer], Awaitable[Response]]
 class ParsedRequest(NamedTuple):
     """What a request was found to want."""
 
-    plan: SampleQuery
+    query: SampleQuery
     put: Responder
 
 
@@ -112,7 +112,7 @@ def in_our_words(endpoint: Endpoint) -> RequestParser:
     def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
         asked = parsed(endpoint.body, body, runtime)
         accept = ", ".join(request.headers.getlist("accept"))
-        return ParsedRequest(endpoint.plan(asked, accept, runtime.catalog, runtime.settings), _as_it_is)
+        return ParsedRequest(endpoint.to_query(asked, accept, runtime.catalog, runtime.settings), _as_it_is)
 
     return understand
 
@@ -127,7 +127,7 @@ def parsed(kind: type[_Body], body: bytes, runtime: Runtime) -> _Body:
 
 
 async def _as_it_is(answer: Answer) -> Response:
-    return Response(answer.body, media_type=answer.job.points.plan.shape.media_type, headers=answer.headers)
+    return Response(answer.body, media_type=answer.job.batch.query.response_format.media_type, headers=answer.headers)
 
 
 def answering(understand: RequestParser, raw: bool = False) -> Handler:
@@ -139,13 +139,13 @@ def answering(understand: RequestParser, raw: bool = False) -> Handler:
         entry = current_entry()
         body: bytes | None = None
 
-        async def work(body: bytes) -> tuple[Job, bytes | None, Responder]:
+        async def work(body: bytes) -> tuple[SampleJob, bytes | None, Responder]:
             async with runtime.turns.turn(client.get()):
-                plan, put = understand(runtime, request, body)
-                request.state.model = plan.model.name
-                entry.model, entry.samples = f"{plan.model.name}@{plan.model.version}", plan.num_samples
-                charge(request.scope, plan.num_samples, runtime.engine.seconds_for)
-                return *await _carry_out(plan, runtime), put
+                query, put = understand(runtime, request, body)
+                request.state.model = query.model.name
+                entry.model, entry.samples = f"{query.model.name}@{query.model.version}", query.num_samples
+                charge(request.scope, query.num_samples, runtime.engine.seconds_for)
+                return *await _carry_out(query, runtime), put
 
         try:
             async with asyncio.timeout(seconds) as limit:
@@ -174,16 +174,16 @@ def answering(understand: RequestParser, raw: bool = False) -> Handler:
 
 async def answer_in_process(runtime: Runtime, endpoint: Endpoint, fields: dict[str, Any]) -> dict[str, Any]:
     """What the JSON of an answer over HTTP holds."""
-    plan = endpoint.plan(endpoint.body(**fields), "", runtime.catalog, runtime.settings)
-    _, whole = await _carry_out(plan, runtime)
+    query = endpoint.to_query(endpoint.body(**fields), "", runtime.catalog, runtime.settings)
+    _, whole = await _carry_out(query, runtime)
     answer: dict[str, Any] = orjson.loads(whole or b"")
     return answer
 
 
-async def _carry_out(plan: SampleQuery, runtime: Runtime) -> tuple[Job, bytes | None]:
+async def _carry_out(query: SampleQuery, runtime: Runtime) -> tuple[SampleJob, bytes | None]:
     """The answer's body; None where it is to be streamed."""
-    job = await begin(plan, runtime.catalog, runtime.engine)
-    return job, None if plan.shape.streamed else await job.whole()
+    job = await prepare_job(query, runtime.catalog, runtime.engine)
+    return job, None if query.response_format.streamed else await job.body()
 
 
 class _EventStream(StreamingResponse):
@@ -204,7 +204,7 @@ class _EventStream(StreamingResponse):
             logger.info("a client took nothing of its stream for %g seconds", self._seconds)
 
 
-async def _in_time(job: Job, seconds: float, telemetry: Telemetry) -> AsyncIterator[bytes]:
+async def _in_time(job: SampleJob, seconds: float, telemetry: Telemetry) -> AsyncIterator[bytes]:
     """The events of `job`, each of which may take `seconds`; an error is the last of them."""
     try:
         async with aclosing(job.events()) as events:
@@ -268,14 +268,14 @@ async def list_directions(runtime: Runtime, request: Request) -> Response:
 async def show_surface(runtime: Runtime, request: Request) -> Response:
     """What a model's discriminator thought of the plane; row 0 has the lowest y."""
     model = runtime.catalog.find(request.path_params["name"])
-    if model.surface is None:
+    if model.decision_surface is None:
         raise ApiError(404, "no_surface", f"no discriminator's surface lies beside {model.name}")
     return JSONResponse(
         {
             "model": model.name,
             "version": model.version,
-            "extent": model.surface.extent,
-            "values": model.surface.logits.tolist(),
+            "extent": model.decision_surface.extent,
+            "values": model.decision_surface.logits.tolist(),
         }
     )
 
@@ -285,13 +285,13 @@ def _describe(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "directions_version": model.directions_version,
-        "surface": model.surface is not None,
+        "surface": model.decision_surface is not None,
         "formats": list(model.card.spec.output.media_types),
         "films": MEDIA_TYPES if model.card.spec.output.frame_size else {},
         "limits": {"max_samples": settings.max_samples, "max_frames": settings.max_frames},
         "determinism": {
             "mode": model.fingerprint["determinism"],
-            "sizes": model.sizes,
+            "sizes": model.batch_sizes,
             "fingerprint": model.fingerprint,
             "fingerprint_id": model.fingerprint_id,
         },
@@ -338,17 +338,17 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _
         leaving.cancel()
 
 
-def _headers(job: Job) -> dict[str, str]:
-    plan = job.points.plan
+def _headers(job: SampleJob) -> dict[str, str]:
+    query = job.batch.query
     headers = {
-        "X-Latentd-Model": plan.model.name,
-        "X-Latentd-Version": plan.model.version,
-        "X-Latentd-Fingerprint": plan.model.fingerprint_id,
+        "X-Latentd-Model": query.model.name,
+        "X-Latentd-Version": query.model.version,
+        "X-Latentd-Fingerprint": query.model.fingerprint_id,
     }
-    if job.points.seeds is not None:
-        headers["X-Latentd-Seeds"] = ",".join(map(str, job.points.seeds))
-    if plan.shift is not None:
-        headers["X-Latentd-Directions"] = plan.shift.version
-    if plan.shape.media_type not in (JSON, EVENTS):
-        headers["X-Latentd-Request"] = request_header(plan)
+    if job.batch.seeds is not None:
+        headers["X-Latentd-Seeds"] = ",".join(map(str, job.batch.seeds))
+    if query.edit is not None:
+        headers["X-Latentd-Directions"] = query.edit.version
+    if query.response_format.media_type not in (JSON, EVENTS):
+        headers["X-Latentd-Request"] = request_header(query)
     return headers

@@ -10,7 +10,7 @@ from latentd.models.sampling import StageInput
 from latentd.service.engine import Engine, StageExecutor
 from latentd.service.engine.fair_queue import Encode
 
-PIECE = 16
+CHUNK_SIZE = 16
 """StageInput that are queued together; the engine joins pieces to larger batches."""
 _PIECES_AHEAD = 8
 """Enough to keep a device busy; so many are in memory at a time."""
@@ -19,7 +19,7 @@ _WAIT_SECONDS = 0.02
 Finish = Callable[[int, list[Any]], Any]
 
 
-async def in_order(
+async def run_in_chunks(
     engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode, finish: Finish
 ) -> AsyncGenerator[Any, None]:
     """What `finish` makes, on a thread, of each piece's first index and results.
@@ -27,11 +27,11 @@ async def in_order(
     Raises as Engine.submit and its future do. Beyond the first, pieces wait while the queue is crowded: what comes in
     pieces leaves room for what cannot.
     """
-    starts = deque(range(0, len(rows), PIECE))
+    starts = deque(range(0, len(rows), CHUNK_SIZE))
     under_way: deque[asyncio.Future[Any]] = deque()
 
     def submit(start: int) -> "asyncio.Future[Any]":
-        return engine.submit(executor, rows[start : start + PIECE], encode, lambda results: finish(start, results))
+        return engine.submit(executor, rows[start : start + CHUNK_SIZE], encode, lambda results: finish(start, results))
 
     try:
         while starts or under_way:
@@ -46,10 +46,10 @@ async def in_order(
             future.cancel()
 
 
-async def gathered(engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode) -> list[Any]:
+async def collect(engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode) -> list[Any]:
     """All results, in order."""
     results: list[Any] = []
-    async with aclosing(in_order(engine, executor, rows, encode, lambda _, piece: piece)) as pieces:
+    async with aclosing(run_in_chunks(engine, executor, rows, encode, lambda _, piece: piece)) as pieces:
         async for piece in pieces:
             results += piece
     return results

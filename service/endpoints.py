@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from latentd.service.catalog import Catalog
-from latentd.service.plans.generate import plan_generate
-from latentd.service.plans.interpolate import plan_interpolate
-from latentd.service.plans.mix import plan_mix
-from latentd.service.plans.neighbors import plan_neighbors
-from latentd.service.plans.query import SampleQuery
+from latentd.service.queries.generate import generate_query
+from latentd.service.queries.interpolate import interpolate_query
+from latentd.service.queries.mix import mix_query
+from latentd.service.queries.neighbors import neighbors_query
+from latentd.service.queries.query import SampleQuery
 from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 from latentd.service.settings import Settings
 
@@ -23,20 +23,20 @@ class Endpoint:
     path: str
     summary: str
     body: type[BaseModel]
-    plan: Callable[[Any, str, Catalog, Settings], SampleQuery]
-    films: bool = False
+    to_query: Callable[[Any, str, Catalog, Settings], SampleQuery]
+    animations: bool = False
     """Its samples follow each other, so that they can be a film, and be streamed."""
 
 
 ENDPOINTS = (
-    Endpoint("/generate", "samples of seeds or latents", GenerateRequest, plan_generate),
+    Endpoint("/generate", "samples of seeds or latents", GenerateRequest, generate_query),
     Endpoint(
         "/interpolate",
         "a way through latent space, frame by frame or as a film",
         InterpolateRequest,
-        plan_interpolate,
-        films=True,
+        interpolate_query,
+        animations=True,
     ),
-    Endpoint("/mix", "one sample of several places in latent space", MixRequest, plan_mix),
-    Endpoint("/neighbors", "samples at an angle around a place in latent space", NeighborsRequest, plan_neighbors),
+    Endpoint("/mix", "one sample of several places in latent space", MixRequest, mix_query),
+    Endpoint("/neighbors", "samples at an angle around a place in latent space", NeighborsRequest, neighbors_query),
 )

@@ -198,7 +198,7 @@ class _Counted:
             raise
         finally:
             model = scope.get("state", {}).get("model", "")  # once the handler knows it
-            self._runtime().telemetry.request(self._endpoint, model, status, time.perf_counter() - started)
+            self._runtime().telemetry.count_request(self._endpoint, model, status, time.perf_counter() - started)
 
 
 class _Limited:

@@ -11,10 +11,10 @@ from latentd.models.interpolation import NoDirectionError, Vector
 from latentd.models.latents import Latents, seed_to_latent, truncate
 from latentd.models.sampling import StageInput
 from latentd.service.catalog import Deployment
-from latentd.service.chunks import gathered
+from latentd.service.chunks import collect
 from latentd.service.engine import Engine
 from latentd.service.errors import invalid
-from latentd.service.plans.query import Class, Places, SampleQuery
+from latentd.service.queries.query import Class, Places, SampleQuery
 
 _DRAWN_AT_ONCE = 2**13
 """Numbers that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""
@@ -24,7 +24,7 @@ _DRAWN_AT_ONCE = 2**13
 class LatentBatch:
     """A plan's samples, laid out in latent space."""
 
-    plan: SampleQuery
+    query: SampleQuery
     classes: Sequence[Class | None]
     """Each source's."""
     rows: StageInput
@@ -36,20 +36,20 @@ class LatentBatch:
 
     def seed(self, sample: int) -> int | None:
         """The seed whose sample this is."""
-        source = self.plan.move.source(sample)
-        return None if source is None else self.plan.sources[source].seed
+        source = self.query.transform.source(sample)
+        return None if source is None else self.query.sources[source].seed
 
     def latent(self, sample: int) -> Vector | None:
         """The latent of a sample that is no seed's; None where it is one's, or lies in w alone."""
-        source = self.plan.move.source(sample)
+        source = self.query.transform.source(sample)
         if source is not None:
-            return self.plan.sources[source].latent
+            return self.query.sources[source].latent
         return None if self.latents is None else self.latents[sample]
 
     def label(self, sample: int) -> str | dict[str, float] | None:
         """The class's name, or the shares of several; None where the model has none, or the sample lies in w."""
-        names = self.plan.class_names
-        source = self.plan.move.source(sample)
+        names = self.query.class_names
+        source = self.query.transform.source(sample)
         if not names:
             return None
         if source is not None:
@@ -59,61 +59,63 @@ class LatentBatch:
     @cached_property
     def seeds(self) -> list[int] | None:
         """All samples' seeds, where every one has one."""
-        seeds = [seed for index in range(self.plan.num_samples) if (seed := self.seed(index)) is not None]
-        return seeds if len(seeds) == self.plan.num_samples else None
+        seeds = [seed for index in range(self.query.num_samples) if (seed := self.seed(index)) is not None]
+        return seeds if len(seeds) == self.query.num_samples else None
 
 
-async def lay_out(plan: SampleQuery, deployment: Deployment, engine: Engine) -> LatentBatch:
+async def build_latent_batch(query: SampleQuery, deployment: Deployment, engine: Engine) -> LatentBatch:
     """Draw the plan's sources and place its samples; w is computed where the model has it.
 
     ApiError 400 where there is no such place; otherwise raises as Engine.submit does.
     """
-    if max(len(plan.sources), plan.num_samples) * plan.spec.input.dim <= _DRAWN_AT_ONCE:
-        latents, classes, shares = _draw(plan)
+    if max(len(query.sources), query.num_samples) * query.spec.input.dim <= _DRAWN_AT_ONCE:
+        latents, classes, shares = _draw(query)
     else:
-        latents, classes, shares = await asyncio.to_thread(_draw, plan)
-    if deployment.mapping is None:
+        latents, classes, shares = await asyncio.to_thread(_draw, query)
+    if deployment.mapping_executor is None:
         return LatentBatch(
-            plan, classes, StageInput(_shifted(plan, truncate(latents, plan.truncation)), shares), latents, shares
+            query, classes, StageInput(_shifted(query, truncate(latents, query.truncation)), shares), latents, shares
         )
-    w = np.stack(await gathered(engine, deployment.mapping, StageInput(latents, shares), list))  # [N, layers, dim]
-    w = truncate(w, plan.truncation, deployment.mean_w)
-    if plan.space == "z":
-        return LatentBatch(plan, classes, StageInput(_shifted(plan, w), None), latents, shares)
-    return LatentBatch(plan, classes, StageInput(_shifted(plan, _placed(plan, w)), None), None, None)
+    w = np.stack(
+        await collect(engine, deployment.mapping_executor, StageInput(latents, shares), list)
+    )  # [N, layers, dim]
+    w = truncate(w, query.truncation, deployment.mean_w)
+    if query.space == "z":
+        return LatentBatch(query, classes, StageInput(_shifted(query, w), None), latents, shares)
+    return LatentBatch(query, classes, StageInput(_shifted(query, _placed(query, w)), None), None, None)
 
 
-def _draw(plan: SampleQuery) -> tuple[Latents, list[Class | None], Places | None]:
+def _draw(query: SampleQuery) -> tuple[Latents, list[Class | None], Places | None]:
     """What the first stage gets: latents [N, dim] and class shares [N, classes]; and the class of each source.
 
     Where samples are placed in w, these are still the sources'.
     """
     latents, classes = [], []
-    for source in plan.sources:
+    for source in query.sources:
         label = source.label
         latent = source.latent
         if source.seed is not None:
-            drawn = seed_to_latent(plan.spec, source.seed)
+            drawn = seed_to_latent(query.spec, source.seed)
             latent = drawn.latent
             label = drawn.label if label is None else label
         latents.append(latent)
         classes.append(label)
     places = np.stack(latents)  # type: ignore[arg-type]  # a source has a seed or a latent
-    shares = _shares(classes, len(plan.class_names)) if plan.class_names else None
-    if plan.space == "w":
+    shares = _shares(classes, len(query.class_names)) if query.class_names else None
+    if query.space == "w":
         return places, classes, shares
-    return _placed(plan, places), classes, None if shares is None else plan.move.shares(shares)
+    return _placed(query, places), classes, None if shares is None else query.transform.shares(shares)
 
 
-def _placed(plan: SampleQuery, sources: Places) -> Places:
+def _placed(query: SampleQuery, sources: Places) -> Places:
     try:
-        return plan.move.places(sources)
+        return query.transform.places(sources)
     except NoDirectionError as problem:
-        raise invalid(plan.at_fault, str(problem)) from problem
+        raise invalid(query.error_field, str(problem)) from problem
 
 
-def _shifted(plan: SampleQuery, places: Places) -> Places:
-    return places if plan.shift is None else plan.shift.applied(places)
+def _shifted(query: SampleQuery, places: Places) -> Places:
+    return places if query.edit is None else query.edit.applied(places)
 
 
 def _shares(classes: Sequence[Class | None], count: int) -> Places:

@@ -32,14 +32,14 @@ class ResponseFormat:
     """What JSON would hold is sent piece by piece, as events."""
 
     @property
-    def moving(self) -> bool:
+    def animated(self) -> bool:
         """Whether the samples are the frames of a film."""
         return self.envelope in ("animation", "json-animation")
 
     @property
     def layout(self) -> str | None:
         """What a request says to get this; None where that is the rule."""
-        if self.moving:
+        if self.animated:
             return "animation"
         return "grid" if self.envelope in ("grid", "json-grid") else None
 
@@ -98,12 +98,12 @@ def negotiate_frames(
     if streamed:
         accept = JSON
     if layout == "animation" or format in only_films or (format is None and wanted in only_films.values()):
-        shape = _film(accept, output, films, format, layout)
+        response_format = _film(accept, output, films, format, layout)
     else:
-        shape = negotiate(accept, output, format, layout, frames)
-    if streamed and shape.envelope == "json-grid":
+        response_format = negotiate(accept, output, format, layout, frames)
+    if streamed and response_format.envelope == "json-grid":
         raise invalid("layout", "a grid is one picture, and not streamed; ask for separate frames or an animation")
-    return replace(shape, media_type=EVENTS, streamed=True) if streamed else shape
+    return replace(response_format, media_type=EVENTS, streamed=True) if streamed else response_format
 
 
 def _film(

@@ -127,7 +127,7 @@ def _samples(endpoint: Endpoint) -> _Schema:
 def _envelopes(endpoint: Endpoint) -> _Schema:
     media_types = {each for kind in get_args(get_args(Output)[0]) for each in kind.media_types.values()}
     content: _Schema = {JSON: {"schema": {"$ref": "#/components/schemas/Samples"}}}
-    if endpoint.films:
+    if endpoint.animations:
         media_types |= set(animation.MEDIA_TYPES.values())
         content[EVENTS] = {"schema": _TEXT}
     return content | {each: {"schema": _BYTES} for each in sorted(media_types - {JSON})}

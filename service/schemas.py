@@ -109,7 +109,7 @@ class GenerateRequest(SamplesRequest):
     layout: Literal["separate", "grid"] | None = Field(None, description="one file a sample, or one picture of all")
 
 
-class Place(_Body):
+class LatentPoint(_Body):
     """A place in latent space: a seed or a latent, and a class."""
 
     seed: Seed | None = Field(None, description="names a latent, and a class where no label is given")
@@ -120,7 +120,7 @@ class Place(_Body):
 class InterpolateRequest(SamplesRequest):
     """`POST /interpolate`."""
 
-    keyframes: Annotated[list[Place], Field(min_length=2, max_length=MAX_KEYFRAMES, fail_fast=True)] = Field(
+    keyframes: Annotated[list[LatentPoint], Field(min_length=2, max_length=MAX_KEYFRAMES, fail_fast=True)] = Field(
         description="two or more places to go by"
     )
     steps: int = Field(16, ge=2, le=MAX_STEPS, description="frames a segment, its two keyframes among them")
@@ -139,13 +139,13 @@ class InterpolateRequest(SamplesRequest):
     filter: Literal["nearest", "lanczos"] | None = Field(None, description="how it is enlarged; default nearest")
 
 
-class Ingredient(Place):
+class MixSource(LatentPoint):
     """One of the places that are mixed."""
 
     weight: float = Field(1.0, description="any finite number; not all may be zero")
 
 
-def _check_weights(sources: list[Ingredient]) -> list[Ingredient]:
+def _check_weights(sources: list[MixSource]) -> list[MixSource]:
     if all(source.weight == 0.0 for source in sources):
         raise PydanticCustomError("weights", "The weights are all zero")
     return sources
@@ -155,7 +155,7 @@ class MixRequest(SamplesRequest):
     """`POST /mix`."""
 
     sources: Annotated[
-        list[Ingredient],
+        list[MixSource],
         Field(min_length=1, max_length=MAX_SOURCES, fail_fast=True),
         AfterValidator(_check_weights),
     ] = Field(description="what is mixed")

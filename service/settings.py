@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from latentd import models
-from latentd.service.store import PREFIX, folder_of
+from latentd.service.store import PREFIX, model_folder
 
 SHIPPED = Path(models.__file__).parent / "checkpoints"
 RUNS = Path("runs")
@@ -70,5 +70,6 @@ class Settings(BaseSettings):
     def catalog_paths(self) -> list[Path]:
         """The folders and files of the catalog, in order; later ones win."""
         if self.models:
-            return [folder_of(part) if part.startswith(PREFIX) else Path(part) for part in _PLACE.findall(self.models)]
+            parts = _PLACE.findall(self.models)
+            return [model_folder(part) if part.startswith(PREFIX) else Path(part) for part in parts]
         return [SHIPPED, *sorted(path for path in RUNS.glob("*") if path.is_dir())]

@@ -12,7 +12,7 @@ _found: dict[str, tuple[tuple[int, int] | None, Path]] = {}
 """What each tag was when it was last looked up, and what its `latest` file was then: BentoML takes ten milliseconds."""
 
 
-def folder_of(place: str) -> Path:
+def model_folder(place: str) -> Path:
     """Where the model lies that `place` names; a path where nothing is, if there is none."""
     tag = place.removeprefix(PREFIX)
     seen, folder = _found.get(tag, (None, None))

@@ -2,6 +2,6 @@
 
 from latentd.service.catalog.catalog import Catalog
 from latentd.service.catalog.loader import Loader
-from latentd.service.catalog.served import Deployment, Failure, ServedModel
+from latentd.service.catalog.served import Deployment, LoadFailure, ServedModel
 
-__all__ = ["Catalog", "Deployment", "Failure", "Loader", "ServedModel"]
+__all__ = ["Catalog", "Deployment", "LoadFailure", "Loader", "ServedModel"]

@@ -21,7 +21,7 @@ from latentd.models.checkpoint import CheckpointError
 from latentd.models.files import printable
 from latentd.service.catalog.files import Changes, Seen, sidecars_of
 from latentd.service.catalog.loader import Loader
-from latentd.service.catalog.served import Deployment, Failure, ServedModel
+from latentd.service.catalog.served import Deployment, LoadFailure, ServedModel
 from latentd.service.engine import EngineClosedError
 from latentd.service.errors import ApiError
 from latentd.service.telemetry import Telemetry
@@ -46,13 +46,13 @@ class Catalog:
         """`memory`: bytes of weights that may be on the device; the model in use may exceed it alone."""
         self._telemetry = telemetry
         self.models: Mapping[str, ServedModel] = MappingProxyType({})
-        self.failures: list[Failure] = []
+        self.failures: list[LoadFailure] = []
         self._changes = Changes(places)
         self._loader = loader
         self._default_name = default_name
         self._memory = memory
         self._by_file: dict[Path, ServedModel] = {}
-        self._failed: dict[Path, Failure] = {}
+        self._failed: dict[Path, LoadFailure] = {}
         self._loading = threading.Lock()
         self._reloader = ThreadPoolExecutor(1, thread_name_prefix="latentd-reload")
         self._stopped = threading.Event()
@@ -95,29 +95,29 @@ class Catalog:
             raise ApiError(404, "version_not_served", message, "model")
         return model
 
-    async def ready(self, model: ServedModel) -> Deployment:
+    async def ensure_deployed(self, model: ServedModel) -> Deployment:
         """`model` on its device, loaded again where it had to make room for others; ApiError 503 if it cannot be."""
         model.last_used = time.monotonic()
-        deployed = model.deployed  # once: another thread may take it off the device
-        if deployed is not None:
-            return deployed
+        deployment = model.deployment  # once: another thread may take it off the device
+        if deployment is not None:
+            return deployment
         return await asyncio.get_running_loop().run_in_executor(self._reloader, self._load_again, model)
 
     def _load_again(self, model: ServedModel) -> Deployment:
         with self._loading:
-            if model.deployed is None:
+            if model.deployment is None:
                 try:
-                    model.deployed = self._loader.load_again(model)
+                    model.deployment = self._loader.load_again(model)
                 except CheckpointError as problem:
                     self._telemetry.model_load_failures.add()
                     message = f"{model.name} left the device to make room, and cannot be loaded again: {problem}"
                     raise ApiError(503, "model_unavailable", message, "model") from problem
                 self._telemetry.model_loads.add()
                 logger.info("%s@%s is on the device again", model.name, model.version)
-            deployed = model.deployed
-            assert deployed is not None  # noqa: S101  # for mypy
+            deployment = model.deployment
+            assert deployment is not None  # noqa: S101  # for mypy
             self._make_room(keep=model)
-            return deployed
+            return deployment
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
@@ -174,7 +174,7 @@ class Catalog:
             self._by_file[file] = model
             for path in (file, *sidecars_of(file)):
                 self._failed.pop(path, None)
-            for path, error in model.left_out.items():
+            for path, error in model.unusable_sidecars.items():
                 self._report(path, error)
             logger.info("serving %s@%s from %s", model.name, model.version, printable(str(file)))
             self._make_room(keep=model)
@@ -192,21 +192,21 @@ class Catalog:
         for name in set(self.models) & set(models):
             if self.models[name].version != models[name].version:
                 self._telemetry.model_swaps.add()
-        self._telemetry.serve(models.keys())
+        self._telemetry.set_served(models.keys())
         self.failures = list(self._failed.values())  # first: who sees a new model sees what was wrong beside it
         self.models = MappingProxyType(models)
 
     def _make_room(self, keep: ServedModel) -> None:
         """Take the least recently used models off the device until the rest fits."""
-        resident = [model for model in {*self._by_file.values(), keep} if model.deployed is not None]
+        resident = [model for model in {*self._by_file.values(), keep} if model.deployment is not None]
         used = sum(model.weight_bytes for model in resident)
         for model in sorted(resident, key=lambda each: each.last_used):
             if used <= self._memory:
                 return
-            if model is not keep and model.deployed is not None:
+            if model is not keep and model.deployment is not None:
                 # one may have learnt of a lack of memory
-                model.calibrations = [executor.calibration for executor in model.deployed.executors]
-                model.deployed = None
+                model.calibrations = [executor.calibration for executor in model.deployment.executors]
+                model.deployment = None
                 used -= model.weight_bytes
                 self._telemetry.model_evictions.add()
                 logger.info("%s@%s leaves the device to make room", model.name, model.version)
@@ -217,7 +217,7 @@ class Catalog:
         kept = self._by_file.get(file)
         still = f"; {kept.name}@{kept.version} is still served" if kept else ""
         logger.error("%s is not served: %s%s", path, error, still)
-        self._failed[file] = Failure(name, error)
+        self._failed[file] = LoadFailure(name, error)
 
 
 def _return_memory() -> None:

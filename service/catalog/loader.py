@@ -37,36 +37,36 @@ class Loader:
         `known` is what was loaded from that file before: what has not changed is taken over.
         """
         try:
-            held = OpenFile(file)
+            open_file = OpenFile(file)
         except OSError as problem:
             raise CheckpointError(f"{file.name}: {problem.strerror}") from problem
-        checkpoint = Checkpoint.read(file, held.content)
-        deployed: Deployment | None = None
+        checkpoint = Checkpoint.read(file, open_file.content)
+        deployment: Deployment | None = None
         calibrations: list[Calibration] = []
         if known is not None and known.version == checkpoint.version:
-            deployed, calibrations = known.deployed, known.calibrations
-        if deployed is None:
-            deployed = self._deploy(checkpoint, calibrations)
-        calibrations = [executor.calibration for executor in deployed.executors]
-        directions, surface, left_out = _sidecars(file, checkpoint)
+            deployment, calibrations = known.deployment, known.calibrations
+        if deployment is None:
+            deployment = self._deploy(checkpoint, calibrations)
+        calibrations = [executor.calibration for executor in deployment.executors]
+        directions, decision_surface, unusable_sidecars = _sidecars(file, checkpoint)
         return ServedModel(
             name=checkpoint.name,
             version=checkpoint.version,
             card=checkpoint.card,
             file=file,
-            held=held,
+            open_file=open_file,
             weight_bytes=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
             calibrations=calibrations,
             fingerprint=fingerprint_of(checkpoint.version, self._device, _determinism(calibrations)),
-            deployed=deployed,
+            deployment=deployment,
             directions=directions,
-            surface=surface,
-            left_out=left_out,
+            decision_surface=decision_surface,
+            unusable_sidecars=unusable_sidecars,
         )
 
     def load_again(self, model: ServedModel) -> Deployment:
         """`model` on the device as it was before; CheckpointError where its file was changed in place meanwhile."""
-        checkpoint = Checkpoint.read(model.file, model.held.content)
+        checkpoint = Checkpoint.read(model.file, model.open_file.content)
         if checkpoint.version != model.version:
             raise CheckpointError(f"{model.file.name}: it was changed in place; replace files by renaming")
         return self._deploy(checkpoint, model.calibrations)
@@ -119,7 +119,7 @@ class Loader:
             return np.concatenate(parts), fastest
 
         def run(rows: StageInput, size: int) -> tuple[Samples, float]:
-            found: tuple[Samples, float] = self._engine.call(lambda: timed(rows, size)).result()
+            found: tuple[Samples, float] = self._engine.run_in_slot(lambda: timed(rows, size)).result()
             return found
 
         return run
@@ -134,7 +134,7 @@ _Sidecar = TypeVar("_Sidecar")
 
 def _sidecars(file: Path, checkpoint: Checkpoint) -> tuple[Directions | None, DecisionSurface | None, dict[Path, str]]:
     """What lies beside `file` for this version of it; and what lies there, but cannot be used, and why."""
-    left_out: dict[Path, str] = {}
+    unusable_sidecars: dict[Path, str] = {}
 
     def read_if_there(path: Path, read: Callable[[], _Sidecar]) -> _Sidecar | None:
         if not path.exists():
@@ -142,10 +142,10 @@ def _sidecars(file: Path, checkpoint: Checkpoint) -> tuple[Directions | None, De
         try:
             return read()
         except CheckpointError as problem:
-            left_out[path] = str(problem)
+            unusable_sidecars[path] = str(problem)
             return None
 
     of_directions, of_surface = sidecars_of(file)
     directions = read_if_there(of_directions, lambda: Directions.read(file, checkpoint.version, checkpoint.card.spec))
-    surface = read_if_there(of_surface, lambda: DecisionSurface.read(file, checkpoint.version))
-    return directions, surface, left_out
+    decision_surface = read_if_there(of_surface, lambda: DecisionSurface.read(file, checkpoint.version))
+    return directions, decision_surface, unusable_sidecars

@@ -14,7 +14,7 @@ from latentd.service.engine import Calibration, StageExecutor
 
 
 @dataclass(frozen=True)
-class Failure:
+class LoadFailure:
     """A file that is not served, and why."""
 
     file: str
@@ -25,9 +25,9 @@ class Failure:
 class Deployment:
     """A model on its device: a executor for each of its stages."""
 
-    synthesis: StageExecutor
+    synthesis_executor: StageExecutor
     """Gives samples: of latents, or of w where there is a stage before."""
-    mapping: StageExecutor | None = None
+    mapping_executor: StageExecutor | None = None
     """Gives w of latents."""
     mean_w: Vector | None = None
     """[w.dim]: what truncation moves w toward."""
@@ -35,7 +35,11 @@ class Deployment:
     @property
     def executors(self) -> list[StageExecutor]:
         """In the order of the stages."""
-        return [self.synthesis] if self.mapping is None else [self.mapping, self.synthesis]
+        return (
+            [self.synthesis_executor]
+            if self.mapping_executor is None
+            else [self.mapping_executor, self.synthesis_executor]
+        )
 
 
 @dataclass(eq=False)
@@ -46,24 +50,24 @@ class ServedModel:
     version: str
     card: Card
     file: Path
-    held: OpenFile
+    open_file: OpenFile
     """The file as it was when this was loaded: what this is loaded from again."""
     weight_bytes: int
     calibrations: list[Calibration]
     """Each stage's, as far as it was known when this was loaded or left the device."""
     fingerprint: Fingerprint
-    deployed: Deployment | None
+    deployment: Deployment | None
     """None: not on the device; it comes back on demand."""
     directions: Directions | None = None
-    surface: DecisionSurface | None = None
-    left_out: dict[Path, str] = field(default_factory=dict)
+    decision_surface: DecisionSurface | None = None
+    unusable_sidecars: dict[Path, str] = field(default_factory=dict)
     """Sidecars of the file that are not served, and why."""
     last_used: float = field(default=0.0)
 
     @property
-    def sizes(self) -> list[int]:
+    def batch_sizes(self) -> list[int]:
         """Samples in a forward pass, as it may be run."""
-        last = self.deployed.synthesis.calibration if self.deployed else self.calibrations[-1]
+        last = self.deployment.synthesis_executor.calibration if self.deployment else self.calibrations[-1]
         return last.sizes
 
     @property

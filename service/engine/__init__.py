@@ -3,7 +3,7 @@
 from latentd.service.engine.calibration import Calibration, calibrate, draw_probes
 from latentd.service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
 from latentd.service.engine.executor import Computed, NotFiniteError, OutOfMemoryError, Runner, StageExecutor
-from latentd.service.engine.observer import BatchReport, Observer, Observers, requester
+from latentd.service.engine.observer import BatchReport, Observer, Observers, request_context
 from latentd.service.engine.room import Room, client
 
 __all__ = [
@@ -24,5 +24,5 @@ __all__ = [
     "calibrate",
     "client",
     "draw_probes",
-    "requester",
+    "request_context",
 ]

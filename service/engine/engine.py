@@ -22,8 +22,8 @@ import numpy as np
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
 from latentd.service.engine.executor import Computed, NotFiniteError, StageExecutor
-from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Job, Slice
-from latentd.service.engine.observer import BatchReport, Observer, requester
+from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Slice, Submission
+from latentd.service.engine.observer import BatchReport, Observer, request_context
 from latentd.service.engine.rate import RateMeter
 from latentd.service.engine.room import Room, client
 
@@ -39,7 +39,7 @@ _ROOM_AGAIN = 7
 """A client whose samples were refused is read again once there is room for a seventh of what it has waiting."""
 
 _Samples = tuple[Slice, Samples]
-_Outcome = tuple[Job, Any]
+_Outcome = tuple[Submission, Any]
 """A request and its answer, or the exception that takes its place."""
 
 
@@ -97,17 +97,23 @@ class Engine:
         `assemble` gets a request's results in order, on a thread. A future that is cancelled drops the rows not yet
         computed. The future raises NotFiniteError and BatchFailedError; submit QueueFullError and EngineClosedError.
         """
-        job = Job(
-            executor, rows, encode, assemble, asyncio.get_running_loop().create_future(), requester.get(), client.get()
+        submission = Submission(
+            executor,
+            rows,
+            encode,
+            assemble,
+            asyncio.get_running_loop().create_future(),
+            request_context.get(),
+            client.get(),
         )
         with self._changed:
             if self._closed:
                 raise EngineClosedError("the service is shutting down")
             self.require_room(len(rows))
-            self._queue.put(job)
+            self._queue.put(submission)
             self._changed.notify()
-        job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
-        return job.future
+        submission.future.add_done_callback(lambda future: self._drop(submission) if future.cancelled() else None)
+        return submission.future
 
     def require_room(self, samples: int) -> None:
         """QueueFullError where so many of the client's would not fit: worth asking before latents are drawn."""
@@ -140,7 +146,7 @@ class Engine:
         """How long so many samples take at the rate of the recent batches; 0 before there were any."""
         return self._rate.seconds_for(samples)
 
-    def call(self, task: Callable[[], Any]) -> "Future[Any]":
+    def run_in_slot(self, task: Callable[[], Any]) -> "Future[Any]":
         """Run `task` in the next free device slot, ahead of what is queued; it should take no longer than a batch."""
         future: Future[Any] = Future()
 
@@ -181,13 +187,13 @@ class Engine:
         """Take no more work, and fail with EngineClosedError what is in no batch yet."""
         with self._changed:
             self._closed = True
-            jobs = self._queue.drop_all()
+            submissions = self._queue.drop_all()
             self._changed.notify_all()
-        _deliver([(job, EngineClosedError("the service is shutting down")) for job in jobs])
+        _deliver([(submission, EngineClosedError("the service is shutting down")) for submission in submissions])
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, submission: Submission) -> None:
         with self._changed:
-            self._queue.drop(job)
+            self._queue.drop(submission)
             if self._closed:
                 self._changed.notify_all()  # there may be nothing left to wait for
 
@@ -247,15 +253,15 @@ class Engine:
             self._fail(batch, problem)
 
     def _fail(self, batch: Batch, problem: Exception) -> None:
-        jobs = [part.job for part in batch.slices]
-        logger.error("a batch of %s failed", batch.executor.name, exc_info=problem, extra=_about(jobs))
-        self._conclude([(job, _failure(problem)) for job in jobs])
+        submissions = [part.submission for part in batch.slices]
+        logger.error("a batch of %s failed", batch.executor.name, exc_info=problem, extra=_about(submissions))
+        self._conclude([(submission, _failure(problem)) for submission in submissions])
 
     def _conclude(self, done: list[_Outcome]) -> None:
         """Deliver outcomes; a request that failed needs the rest of its rows no more."""
-        for job, outcome in done:
+        for submission, outcome in done:
             if isinstance(outcome, Exception):
-                self._drop(job)
+                self._drop(submission)
         _deliver(done)
 
     def _finish(self, batch: Batch, computed: Computed, started: float) -> list[_Outcome]:
@@ -270,23 +276,23 @@ class Engine:
                     executor=batch.executor,
                     samples=len(computed.samples),
                     encoded=sum(len(part) for part, _ in results),
-                    room=computed.room,
-                    waited_seconds=[started - part.job.submitted for part in batch.slices],
+                    capacity=computed.capacity,
+                    waited_seconds=[started - part.submission.submitted for part in batch.slices],
                     forward_seconds=computed.forward_seconds,
                     copy_seconds=computed.copy_seconds,
                     encode_seconds=encode_seconds,
-                    requesters=[part.job.requester for part in batch.slices],
-                    began=started,
-                    encoding_began=encoding,
+                    request_contexts=[part.submission.request_context for part in batch.slices],
+                    forward_started=started,
+                    encode_started=encoding,
                 )
             )
         with self._changed:
             self._rate.add(len(computed.samples), started)
             for part, encoded in results:
-                part.job.results[part.start : part.stop] = encoded
-                part.job.unfinished -= len(part)
-            complete = [part.job for part, _ in results if not part.job.unfinished]
-        return [(job, _assembled(job)) for job in complete] + failed + not_encoded
+                part.submission.results[part.start : part.stop] = encoded
+                part.submission.unfinished -= len(part)
+            complete = [part.submission for part, _ in results if not part.submission.unfinished]
+        return [(submission, _assembled(submission)) for submission in complete] + failed + not_encoded
 
 
 def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples], list[_Outcome]]:
@@ -301,7 +307,7 @@ def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples]
         if np.isfinite(values).all():
             good.append((part, values))
         else:
-            bad.append((part.job, NotFiniteError("a sample is not finite")))
+            bad.append((part.submission, NotFiniteError("a sample is not finite")))
     return good, bad
 
 
@@ -309,17 +315,19 @@ def _encode(parts: list[_Samples]) -> tuple[list[tuple[Slice, list[Any]]], list[
     """Each slice's results, and the jobs that cannot be encoded; neighbours that are encoded alike go together."""
     results: list[tuple[Slice, list[Any]]] = []
     failed: list[_Outcome] = []
-    for encode, group in groupby(parts, key=lambda each: each[0].job.encode):
-        alike = [(part, values) for part, values in group if not part.job.future.cancelled()]
+    for encode, group in groupby(parts, key=lambda each: each[0].submission.encode):
+        alike = [(part, values) for part, values in group if not part.submission.future.cancelled()]
         try:
             results += _encode_together(encode, alike)
         except Exception:
-            logger.exception("samples could not be encoded together", extra=_about(part.job for part, _ in alike))
+            logger.exception(
+                "samples could not be encoded together", extra=_about(part.submission for part, _ in alike)
+            )
             for each in alike:
                 try:
                     results += _encode_together(encode, [each])
                 except Exception as problem:  # noqa: BLE001  # logged above
-                    failed.append((each[0].job, _failure(problem)))
+                    failed.append((each[0].submission, _failure(problem)))
     return results, failed
 
 
@@ -331,17 +339,17 @@ def _encode_together(encode: Encode, parts: list[_Samples]) -> list[tuple[Slice,
     return [(part, encoded[end - len(part) : end]) for (part, _), end in zip(parts, ends, strict=True)]
 
 
-def _assembled(job: Job) -> Any:
+def _assembled(submission: Submission) -> Any:
     try:
-        return job.assemble(job.results)
+        return submission.assemble(submission.results)
     except Exception as problem:
-        logger.exception("an answer could not be assembled", extra=_about([job]))
+        logger.exception("an answer could not be assembled", extra=_about([submission]))
         return _failure(problem)
 
 
-def _about(jobs: Iterable[Job]) -> dict[str, list[object]]:
+def _about(submissions: Iterable[Submission]) -> dict[str, list[object]]:
     """Whose failure it is, for the log's line."""
-    return {"requesters": [job.requester for job in jobs]}
+    return {"request_contexts": [submission.request_context for submission in submissions]}
 
 
 def _failure(problem: Exception) -> BatchFailedError:
@@ -359,10 +367,10 @@ def _deliver(done: list[_Outcome]) -> None:
 
 
 def _settle(done: list[_Outcome]) -> None:
-    for job, outcome in done:
-        if job.future.done():  # cancelled meanwhile
+    for submission, outcome in done:
+        if submission.future.done():  # cancelled meanwhile
             continue
         if isinstance(outcome, Exception):
-            job.future.set_exception(outcome)
+            submission.future.set_exception(outcome)
         else:
-            job.future.set_result(outcome)
+            submission.future.set_result(outcome)

@@ -30,7 +30,7 @@ class Computed(NamedTuple):
 
     samples: Samples
     """[N, *shape]."""
-    room: int
+    capacity: int
     """StageInput that the passes could have had: ≥ N."""
     forward_seconds: float
     copy_seconds: float | None = None
@@ -44,7 +44,7 @@ class Computed(NamedTuple):
         copies = [part.copy_seconds for part in parts if part.copy_seconds is not None]
         return cls(
             np.concatenate([part.samples for part in parts]),
-            sum(part.room for part in parts),
+            sum(part.capacity for part in parts),
             sum(part.forward_seconds for part in parts),
             sum(copies) if copies else None,
         )

@@ -28,7 +28,7 @@ _PATIENCE = 64
 
 
 @dataclass(eq=False)
-class Job:
+class Submission:
     """One request's rows, and what becomes of its samples."""
 
     executor: StageExecutor
@@ -36,11 +36,11 @@ class Job:
     encode: Encode
     assemble: Assemble
     future: asyncio.Future[Any]
-    requester: object = None
+    request_context: object = None
     """Whose rows they are."""
     client: Hashable = None
     """Who gets the share that they are of."""
-    taken: int = 0
+    dispatched: int = 0
     """StageInput that are in a batch or done: the first so many."""
     results: list[Any] = field(default_factory=list)
     unfinished: int = 0
@@ -53,14 +53,14 @@ class Job:
     @property
     def waiting(self) -> int:
         """StageInput that are in no batch yet."""
-        return len(self.rows) - self.taken
+        return len(self.rows) - self.dispatched
 
 
 @dataclass(frozen=True)
 class Slice:
     """The rows of one job that are in a batch."""
 
-    job: Job
+    submission: Submission
     start: int
     stop: int
 
@@ -78,14 +78,14 @@ class Batch:
     @property
     def rows(self) -> StageInput:
         """All of them, in the order of the slices."""
-        return StageInput.concatenate([part.job.rows[part.start : part.stop] for part in self.slices])
+        return StageInput.concatenate([part.submission.rows[part.start : part.stop] for part in self.slices])
 
 
 @dataclass
 class _Lane:
     """What waits for one model on one account."""
 
-    heap: list[tuple[float, int, Job]] = field(default_factory=list)
+    heap: list[tuple[float, int, Submission]] = field(default_factory=list)
     """Place, order of arrival, request."""
     served: int = 0
     waiting: int = 0
@@ -108,40 +108,40 @@ class FairQueue:
         """StageInput in no batch yet."""
         return self.room.taken
 
-    def put(self, job: Job) -> None:
+    def put(self, submission: Submission) -> None:
         """Queue all rows of a new job."""
-        lane = self._lanes.setdefault(job.executor, OrderedDict()).setdefault(job.client, _Lane())
-        place = len(job.rows) + lane.served / _PATIENCE
-        heapq.heappush(lane.heap, (place, next(self._arrivals), job))
-        lane.waiting += job.waiting
-        self.room.take(job.client, job.waiting)
+        lane = self._lanes.setdefault(submission.executor, OrderedDict()).setdefault(submission.client, _Lane())
+        place = len(submission.rows) + lane.served / _PATIENCE
+        heapq.heappush(lane.heap, (place, next(self._arrivals), submission))
+        lane.waiting += submission.waiting
+        self.room.take(submission.client, submission.waiting)
 
-    def drop(self, job: Job) -> None:
+    def drop(self, submission: Submission) -> None:
         """Forget the rows of a job that are in no batch yet."""
-        if not job.waiting:
+        if not submission.waiting:
             return
-        lanes = self._lanes[job.executor]
-        lane = lanes[job.client]
-        lane.waiting -= job.waiting
-        self.room.leave(job.client, job.waiting)
-        job.taken = len(job.rows)
+        lanes = self._lanes[submission.executor]
+        lane = lanes[submission.client]
+        lane.waiting -= submission.waiting
+        self.room.leave(submission.client, submission.waiting)
+        submission.dispatched = len(submission.rows)
         lane.dropped += 1
         if not lane.waiting:
-            del lanes[job.client]
+            del lanes[submission.client]
             if not lanes:
-                del self._lanes[job.executor]
+                del self._lanes[submission.executor]
         elif lane.dropped > len(lane.heap) // 2:
             lane.heap = [entry for entry in lane.heap if entry[2].waiting]
             heapq.heapify(lane.heap)
             lane.dropped = 0
 
-    def drop_all(self) -> list[Job]:
+    def drop_all(self) -> list[Submission]:
         """Forget all rows; gives the jobs that they were of."""
         lanes = [lane for lanes in self._lanes.values() for lane in lanes.values()]
-        jobs = [job for lane in lanes for _, _, job in lane.heap if job.waiting]
-        for job in jobs:
-            self.drop(job)
-        return jobs
+        submissions = [submission for lane in lanes for _, _, submission in lane.heap if submission.waiting]
+        for submission in submissions:
+            self.drop(submission)
+        return submissions
 
     def take(self, parts: int = 1) -> Batch | None:
         """The next batch of the model whose turn it is; None where nothing waits.
@@ -172,15 +172,15 @@ class FairQueue:
     def _fill(self, lane: _Lane, room: int) -> list[Slice]:
         slices: list[Slice] = []
         while room and lane.waiting:
-            _, _, job = lane.heap[0]
-            if not job.waiting:
+            _, _, submission = lane.heap[0]
+            if not submission.waiting:
                 heapq.heappop(lane.heap)
                 continue
-            part = Slice(job, job.taken, min(job.taken + room, len(job.rows)))
+            part = Slice(submission, submission.dispatched, min(submission.dispatched + room, len(submission.rows)))
             slices.append(part)
-            job.taken = part.stop
+            submission.dispatched = part.stop
             room -= len(part)
             lane.served += len(part)
             lane.waiting -= len(part)
-            self.room.leave(job.client, len(part))
+            self.room.leave(submission.client, len(part))
         return slices

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from latentd.service.engine.executor import StageExecutor
 
-requester: ContextVar[object] = ContextVar("requester", default=None)
+request_context: ContextVar[object] = ContextVar("request_context", default=None)
 """For whom the code that runs here works: rows that it submits are told of as this one's. Whoever sets it knows what it
 is; its text is its name in the log."""
 
@@ -20,7 +20,7 @@ class BatchReport:
     samples: int
     encoded: int
     """Those that are finite and still waited for."""
-    room: int
+    capacity: int
     """Samples that its forward passes could have had."""
     waited_seconds: Sequence[float]
     """Of each request that has rows in it, from its arrival to the start of the pass."""
@@ -28,11 +28,11 @@ class BatchReport:
     copy_seconds: float | None
     """None where device and host are the same."""
     encode_seconds: float
-    requesters: Sequence[object]
+    request_contexts: Sequence[object]
     """Whose rows are in it, in the order of `waited_seconds`."""
-    began: float
+    forward_started: float
     """When its pass did, as time.monotonic has it."""
-    encoding_began: float
+    encode_started: float
 
 
 class Observer(Protocol):

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from opentelemetry.trace import Span
 
-from latentd.service.engine import requester
+from latentd.service.engine import request_context
 
 CLIENT_LEFT = 499
 """What is counted where nobody is left to be answered; nginx's number for that."""
@@ -52,5 +52,5 @@ class RequestContext:
 
 def current_entry() -> RequestContext:
     """The entry of the request that the caller works for; where there is none, one that nobody reads."""
-    entry = requester.get()
+    entry = request_context.get()
     return entry if isinstance(entry, RequestContext) else RequestContext("", "", "")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from latentd.models.files import printable
-from latentd.service.engine import requester
+from latentd.service.engine import request_context
 from latentd.service.observability.context import RequestContext
 
 Fields = dict[str, Any]
@@ -79,7 +79,7 @@ class LogFormatter(logging.Formatter):
             "logger": record.name,
             "message": clean(_without_secrets(_cut(record.getMessage()))),
         }
-        about = getattr(record, "requesters", None)  # the engine's, of a batch
+        about = getattr(record, "request_contexts", None)  # the engine's, of a batch
         fields |= _current() if about is None else {"request_ids": [str(each) for each in about if each is not None]}
         if record.exc_info and record.exc_info[1] is not None:
             fields["traceback"] = _told(record.exc_info[1])
@@ -98,7 +98,7 @@ def set_up(form: Formatter) -> None:
 
 
 def _current() -> Fields:
-    entry = requester.get()
+    entry = request_context.get()
     return ids_of(entry) if isinstance(entry, RequestContext) else {}
 
 

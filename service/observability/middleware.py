@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from latentd.service.engine import BatchReport, requester
+from latentd.service.engine import BatchReport, request_context
 from latentd.service.errors import ApiError
 from latentd.service.observability.access import LONGEST_PATH, AccessLog
 from latentd.service.observability.context import METRICS, RequestContext
@@ -42,11 +42,11 @@ class Journal:
         tracing = None if entry.path in _PROBES else self._tracing()
         if tracing is not None:
             tracing.begin(entry, scope["headers"])
-        working_for = requester.set(entry)
+        working_for = request_context.set(entry)
         try:
             await self._answer(entry, scope, receive, send)
         finally:
-            requester.reset(working_for)
+            request_context.reset(working_for)
             if tracing is not None:
                 tracing.end(entry)
             entry.ended, entry.seconds = datetime.now(UTC), time.perf_counter() - entry.started
@@ -81,6 +81,6 @@ class EngineTimings:
 
     def batch_done(self, batch: BatchReport) -> None:
         seconds = batch.forward_seconds + (batch.copy_seconds or 0.0) + batch.encode_seconds
-        for entry, waited in zip(batch.requesters, batch.waited_seconds, strict=True):
+        for entry, waited in zip(batch.request_contexts, batch.waited_seconds, strict=True):
             if isinstance(entry, RequestContext):
                 entry.batches.append((waited, seconds))

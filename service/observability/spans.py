@@ -80,7 +80,7 @@ class Tracing:
     def batch_done(self, batch: BatchReport) -> None:
         requests = [
             (entry.span, waited)
-            for entry, waited in zip(batch.requesters, batch.waited_seconds, strict=True)
+            for entry, waited in zip(batch.request_contexts, batch.waited_seconds, strict=True)
             if isinstance(entry, RequestContext) and entry.span is not None and entry.span.is_recording()
         ]
         if not requests:
@@ -93,13 +93,13 @@ class Tracing:
             attributes={
                 "latentd.model": batch.executor.name,
                 "latentd.samples": batch.samples,
-                "latentd.room": batch.room,
+                "latentd.room": batch.capacity,
             },
-            start_time=_nanoseconds(batch.began, clock),
+            start_time=_nanoseconds(batch.forward_started, clock),
         )
         for span, waited in requests:
             self._parts(span, Link(whole.get_span_context()), batch, waited, clock)
-        whole.end(_nanoseconds(batch.encoding_began + batch.encode_seconds, clock))
+        whole.end(_nanoseconds(batch.encode_started + batch.encode_seconds, clock))
 
     def close(self) -> None:
         """Send what is left, if whoever takes it does so soon: no server waits with its end for that."""
@@ -112,11 +112,14 @@ class Tracing:
     def _parts(self, request: Span, batch_link: Link, batch: BatchReport, waited: float, clock: int) -> None:
         """What happened to a request's rows, below its own span."""
         below = trace.set_span_in_context(request, Context())
-        computed = batch.began + batch.forward_seconds
-        parts = [("queue", batch.began - waited, waited), ("forward", batch.began, batch.forward_seconds)]
+        computed = batch.forward_started + batch.forward_seconds
+        parts = [
+            ("queue", batch.forward_started - waited, waited),
+            ("forward", batch.forward_started, batch.forward_seconds),
+        ]
         if batch.copy_seconds is not None:
             parts.append(("copy", computed, batch.copy_seconds))
-        parts.append(("encode", batch.encoding_began, batch.encode_seconds))
+        parts.append(("encode", batch.encode_started, batch.encode_seconds))
         for name, began, seconds in parts:
             part = self._requests.start_span(name, below, links=[batch_link], start_time=_nanoseconds(began, clock))
             part.end(_nanoseconds(began + seconds, clock))

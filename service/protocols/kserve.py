@@ -20,8 +20,8 @@ from latentd.models.outputs.base import Samples, decode_npy
 from latentd.service.api import Answer, Handler, ParsedRequest, Runtime, answering, parsed
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid, raise_invalid
-from latentd.service.plans.generate import plan_generate
-from latentd.service.plans.query import require_few
+from latentd.service.queries.generate import generate_query
+from latentd.service.queries.query import require_at_most
 from latentd.service.responses import error_response
 from latentd.service.schemas import GenerateRequest
 
@@ -155,8 +155,8 @@ def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest
         generate = GenerateRequest(**fields)
     except ValidationError as problem:
         raise_invalid(problem)
-    plan = plan_generate(generate, _NPY, runtime.catalog, runtime.settings)
-    return ParsedRequest(plan, partial(_put, id=asked.id, in_binary=in_binary))
+    query = generate_query(generate, _NPY, runtime.catalog, runtime.settings)
+    return ParsedRequest(query, partial(_put, id=asked.id, in_binary=in_binary))
 
 
 def _split(runtime: Runtime, request: Request, body: bytes) -> tuple[InferRequest, bytes]:
@@ -184,7 +184,7 @@ def _fields(asked: InferRequest, binary: bytes, max_samples: int) -> dict[str, A
         if len(tensor.shape) != rank or 0 in tensor.shape:
             wanted = "[n, dim]" if rank == 2 else "[n]"
             raise invalid("inputs", f"{tensor.name} has the shape {wanted}, not {tensor.shape}")
-        require_few(tensor.shape[0], max_samples, tensor.name)
+        require_at_most(tensor.shape[0], max_samples, tensor.name)
         fields[kind.field], binary = _numbers(tensor, kind, binary)
     if binary:
         raise invalid(None, f"{len(binary)} bytes behind the JSON belong to no input")
@@ -237,7 +237,7 @@ def _wants_binary(asked: InferRequest, parameters: dict[str, JsonValue]) -> bool
 
 async def _put(answer: Answer, id: str | None, in_binary: bool) -> Response:
     samples = decode_npy(answer.body)
-    model = answer.job.points.plan.model
+    model = answer.job.batch.query.model
     head = {"model_name": model.name, "model_version": model.version} | ({} if id is None else {"id": id})
     output: dict[str, Any] = {"name": _OUTPUT, "datatype": "FP32", "shape": list(samples.shape)}
     if not in_binary:

@@ -23,7 +23,7 @@ from latentd.service.api import Answer, Handler, ParsedRequest, Runtime, answeri
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid, raise_invalid
 from latentd.service.negotiate import JSON
-from latentd.service.plans.generate import plan_generate
+from latentd.service.queries.generate import generate_query
 from latentd.service.schemas import MAX_SCALE, GenerateRequest, Seed
 
 _PARAMETERS = {"num_samples": "n", "label": "prompt", "format": "output_format"}
@@ -108,8 +108,8 @@ def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest
         generate = GenerateRequest(**fields)
     except ValidationError as problem:
         raise_invalid(problem)
-    plan = plan_generate(generate, JSON, runtime.catalog, runtime.settings)
-    return ParsedRequest(replace(plan, scale=_scale(asked.size, output, plan.num_samples)), _put)
+    query = generate_query(generate, JSON, runtime.catalog, runtime.settings)
+    return ParsedRequest(replace(query, scale=_scale(asked.size, output, query.num_samples)), _put)
 
 
 def _class_in(prompt: str, names: Sequence[str]) -> str:
@@ -148,19 +148,19 @@ async def _put(answer: Answer) -> Response:
 
 
 def _in_their_shape(answer: Answer) -> bytes:
-    plan = answer.job.points.plan
+    query = answer.job.batch.query
     images = []
     for sample in orjson.loads(answer.body)["samples"]:
         image = {"b64_json": sample["data"], "seed": sample["seed"]}
         images.append(image | {"revised_prompt": sample["label"]} if "label" in sample else image)
-    _, height, width = plan.spec.output.shape
+    _, height, width = query.spec.output.shape
     return orjson.dumps(
         {
             "created": int(time.time()),
             "data": images,
-            "output_format": plan.shape.format,
-            "size": f"{width * plan.scale}x{height * plan.scale}",
-            "model": f"{plan.model.name}@{plan.model.version}",
+            "output_format": query.response_format.format,
+            "size": f"{width * query.scale}x{height * query.scale}",
+            "model": f"{query.model.name}@{query.model.version}",
         }
     )
 

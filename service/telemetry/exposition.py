@@ -57,7 +57,7 @@ class _Now:
         )
         facts = GaugeMetricFamily("latentd_model_info", "The models served.", labels=["model", "version", "family"])
         for model in catalog.models.values():
-            weights.add_metric([model.name], model.weight_bytes if model.deployed else 0)
+            weights.add_metric([model.name], model.weight_bytes if model.deployment else 0)
             facts.add_metric([model.name, model.version, model.card.spec.family], 1)
         yield weights
         yield facts

@@ -55,7 +55,7 @@ class Telemetry:
         self.model_evictions = Counter("latentd_model_evictions", "Times that a model left the device to make room.")
         self.model_load_failures = Counter("latentd_model_load_failures", "Times that a model could not be loaded.")
 
-    def request(self, endpoint: str, model: str, status: int, seconds: float) -> None:
+    def count_request(self, endpoint: str, model: str, status: int, seconds: float) -> None:
         """A request that is over. `endpoint` is a route and not a path; `model` is empty where none was found."""
         self._requests.add(endpoint, self._known(model), _STATUS_CLASSES[status // 100])
         self._request_seconds.observe(seconds, labels=(endpoint,))
@@ -71,9 +71,9 @@ class Telemetry:
             self._copy.observe(batch.copy_seconds)
         self._encode.observe(batch.encode_seconds)
         self._batch_samples.observe(batch.samples)
-        self._batch_fill.observe(batch.samples / batch.room)
+        self._batch_fill.observe(batch.samples / batch.capacity)
 
-    def serve(self, models: Collection[str]) -> None:
+    def set_served(self, models: Collection[str]) -> None:
         """These are the models from now on; series of others are forgotten."""
         self._served = frozenset({_NO_MODEL, *models})
         for instrument in (self._requests, self._samples, self._forward):

@@ -58,11 +58,11 @@ def served(
         "version": "0" * 12,
         "card": card,
         "file": None,
-        "held": None,
+        "open_file": None,
         "weight_bytes": 100,
         "calibrations": [calibration()],
         "fingerprint": {"threads": 1, "determinism": "bitwise"},
-        "deployed": executor and Deployment(executor),
+        "deployment": executor and Deployment(executor),
     }
     return ServedModel(**facts | changes)
 

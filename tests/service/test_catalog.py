@@ -121,7 +121,7 @@ def test_a_new_a_changed_and_a_removed_file_are_noticed(write: Write, tmp_path: 
         second = write(points_spec(), seed=1)
         eventually(lambda: version_of(catalog) == second.version)
         assert served.version == first.version  # for those who still hold it
-        assert served.deployed is not None
+        assert served.deployment is not None
         added = write(points_spec(), name="added")
         eventually(lambda: version_of(catalog, "added") == added.version)
         (tmp_path / "added.safetensors").unlink()
@@ -210,7 +210,7 @@ def test_the_same_weights_written_again_keep_their_place_on_the_device(write: Wr
         before = catalog.models["model"]
         write(points_spec(), metrics={"fid": 1.0})
         eventually(lambda: catalog.models["model"].card.metrics == {"fid": 1.0})
-        assert catalog.models["model"].deployed is before.deployed
+        assert catalog.models["model"].deployment is before.deployment
 
 
 def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, tmp_path: Path) -> None:
@@ -220,13 +220,13 @@ def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, t
     with catalog_of(tmp_path, memory=2 * size) as catalog:
 
         def resident() -> set[str]:
-            return {name for name, model in catalog.models.items() if model.deployed is not None}
+            return {name for name, model in catalog.models.items() if model.deployment is not None}
 
         assert resident() == {"b", "c"}
-        asyncio.run(catalog.ready(catalog.find("b")))
-        executor = asyncio.run(catalog.ready(catalog.find("a")))
+        asyncio.run(catalog.ensure_deployed(catalog.find("b")))
+        executor = asyncio.run(catalog.ensure_deployed(catalog.find("a")))
         assert resident() == {"a", "b"}
-        assert asyncio.run(catalog.ready(catalog.find("a"))) is executor
+        assert asyncio.run(catalog.ensure_deployed(catalog.find("a"))) is executor
         assert [each.calibration for each in executor.executors] == catalog.find("a").calibrations
 
 
@@ -234,12 +234,12 @@ def test_a_model_comes_back_whatever_took_its_file_s_place(write: Write, tmp_pat
     for index, name in enumerate("ab"):
         write(image_spec(), name=name, seed=index)
     with catalog_of(tmp_path, memory=1) as catalog:
-        assert catalog.models["a"].deployed is None
+        assert catalog.models["a"].deployment is None
         torn = tmp_path / "torn"
         torn.write_bytes(b"torn")
         torn.rename(tmp_path / "a.safetensors")
         eventually(lambda: [failure.file for failure in catalog.failures] == ["a.safetensors"])
-        assert asyncio.run(catalog.ready(catalog.find("a"))) is catalog.models["a"].deployed
+        assert asyncio.run(catalog.ensure_deployed(catalog.find("a"))) is catalog.models["a"].deployment
 
 
 def test_a_file_that_is_changed_in_place_says_so_when_its_model_is_to_come_back(write: Write, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_file_that_is_changed_in_place_says_so_when_its_model_is_to_come_back(
     with catalog_of(tmp_path, memory=1) as catalog:
         (tmp_path / "a.safetensors").write_bytes(b"torn")
         with pytest.raises(ApiError, match="left the device to make room, and cannot be loaded again") as caught:
-            asyncio.run(catalog.ready(catalog.find("a")))
+            asyncio.run(catalog.ensure_deployed(catalog.find("a")))
         assert caught.value.status == 503
 
 
@@ -257,8 +257,8 @@ def test_a_model_larger_than_the_memory_is_served_alone(write: Write, tmp_path: 
         write(image_spec(), name=name)
     with catalog_of(tmp_path, memory=1) as catalog:
         for name in ("a", "b", "a"):
-            asyncio.run(catalog.ready(catalog.find(name)))
-            assert [model.name for model in catalog.models.values() if model.deployed is not None] == [name]
+            asyncio.run(catalog.ensure_deployed(catalog.find(name)))
+            assert [model.name for model in catalog.models.values() if model.deployment is not None] == [name]
 
 
 def test_fingerprint_names_what_bytes_depend_on(write: Write, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_what_is_served_is_what_the_checkpoint_gives(write: Write, tmp_path: Pat
         model = catalog.find(None)
         (calibration,) = model.calibrations
         assert calibration.mode == "bitwise"
-        assert 16 in model.sizes
+        assert 16 in model.batch_sizes
         assert model.weight_bytes == sum(tensor.nbytes for tensor in checkpoint.tensors.values())
         assert np.isfinite(list(calibration.seconds.values())).all()
 
@@ -296,7 +296,7 @@ def test_directions_come_change_and_go_and_the_weights_stay(write: Write, tmp_pa
         beside.unlink()
         eventually(lambda: catalog.models["model"].directions_version is None)
         assert (set(catalog.models), version_of(catalog), catalog.failures) == ({"model"}, version, [])
-        assert catalog.models["model"].deployed is before.deployed
+        assert catalog.models["model"].deployment is before.deployment
 
 
 def test_bad_or_foreign_directions_are_reported_and_the_model_is_served(

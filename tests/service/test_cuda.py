@@ -151,7 +151,7 @@ def test_a_pass_computes_on_one_stream_and_is_copied_on_another(
         "event on copies",
         "waited for the event",
     ]
-    assert (computed.room, computed.forward_seconds, computed.copy_seconds) == (4, 0.004, 0.004)
+    assert (computed.capacity, computed.forward_seconds, computed.copy_seconds) == (4, 0.004, 0.004)
 
 
 def test_each_size_is_captured_once(fake: FakeCuda, write: Callable[..., Checkpoint]) -> None:

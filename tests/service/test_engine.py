@@ -285,12 +285,12 @@ async def test_calls_run_between_batches() -> None:
         model = executor(held)
         future = submit(engine, model, *range(1, 41))
         await begun(held)
-        call = engine.call(lambda: len(held.passes))
+        call = engine.run_in_slot(lambda: len(held.passes))
         held.release()
         assert await asyncio.wrap_future(call) == 1  # ahead of the request's other two batches
         await future
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wrap_future(engine.call(lambda: 1 // 0))
+            await asyncio.wrap_future(engine.run_in_slot(lambda: 1 // 0))
         assert engine.alive
 
 

@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 
 from latentd.service.engine import Room, StageExecutor
-from latentd.service.engine.fair_queue import FairQueue, Job
+from latentd.service.engine.fair_queue import FairQueue, Submission
 from tests.service.fakes import HeldRunner, executor, rows
 
 _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # futures want one; nobody waits for these
 
 
-def job(model: StageExecutor, count: int, client: object = None) -> Job:
+def submission(model: StageExecutor, count: int, client: object = None) -> Submission:
     future: asyncio.Future[Any] = asyncio.Future(loop=_LOOP)
-    return Job(model, rows(*range(1, count + 1)), list, list, future, client=client)
+    return Submission(model, rows(*range(1, count + 1)), list, list, future, client=client)
 
 
-def taken(queue: FairQueue, parts: int = 1) -> list[tuple[Job, int, int]]:
+def dispatched(queue: FairQueue, parts: int = 1) -> list[tuple[Submission, int, int]]:
     batch = queue.take(parts)
     assert batch is not None
-    return [(part.job, part.start, part.stop) for part in batch.slices]
+    return [(part.submission, part.start, part.stop) for part in batch.slices]
 
 
 def model(*sizes: int) -> StageExecutor:
@@ -30,39 +30,39 @@ def model(*sizes: int) -> StageExecutor:
 
 def test_requests_share_a_batch() -> None:
     queue, one = FairQueue(Room(10_000)), model()
-    first, second = job(one, 1), job(one, 2)
+    first, second = submission(one, 1), submission(one, 2)
     queue.put(first)
     queue.put(second)
     assert queue.waiting == 3
-    assert taken(queue) == [(first, 0, 1), (second, 0, 2)]
+    assert dispatched(queue) == [(first, 0, 1), (second, 0, 2)]
     assert queue.waiting == 0
     assert queue.take() is None
 
 
 def test_a_large_request_is_split() -> None:
     queue, one = FairQueue(Room(10_000)), model()
-    large = job(one, 10)
+    large = submission(one, 10)
     queue.put(large)
-    assert [taken(queue) for _ in range(3)] == [[(large, 0, 4)], [(large, 4, 8)], [(large, 8, 10)]]
+    assert [dispatched(queue) for _ in range(3)] == [[(large, 0, 4)], [(large, 4, 8)], [(large, 8, 10)]]
 
 
 def test_a_small_request_overtakes_large_ones_that_came_before() -> None:
     queue, one = FairQueue(Room(10_000)), model()
-    large = [job(one, 100), job(one, 100)]
+    large = [submission(one, 100), submission(one, 100)]
     for each in large:
         queue.put(each)
-    taken(queue)
-    small = job(one, 1)
+    dispatched(queue)
+    small = submission(one, 1)
     queue.put(small)
-    assert taken(queue) == [(small, 0, 1), (large[0], 4, 7)]
+    assert dispatched(queue) == [(small, 0, 1), (large[0], 4, 7)]
 
 
 def test_requests_of_one_size_are_served_in_the_order_they_came() -> None:
     queue, one = FairQueue(Room(10_000)), model()
-    jobs = [job(one, 4) for _ in range(3)]
-    for each in jobs:
+    submissions = [submission(one, 4) for _ in range(3)]
+    for each in submissions:
         queue.put(each)
-    assert [taken(queue) for _ in jobs] == [[(each, 0, 4)] for each in jobs]
+    assert [dispatched(queue) for _ in submissions] == [[(each, 0, 4)] for each in submissions]
 
 
 @pytest.mark.parametrize("burst", [1, 2, 4, 8, 16])
@@ -70,23 +70,23 @@ def test_a_lone_sample_never_waits_for_a_burst_of_large_requests(burst: int) -> 
     for batches_before in range(0, burst * 16, 5):
         queue, one = FairQueue(Room(10_000)), model(16)
         for _ in range(burst):
-            queue.put(job(one, 256))
+            queue.put(submission(one, 256))
         for _ in range(batches_before):
-            taken(queue)
-        small = job(one, 1)
+            dispatched(queue)
+        small = submission(one, 1)
         queue.put(small)
-        assert taken(queue)[0] == (small, 0, 1)
+        assert dispatched(queue)[0] == (small, 0, 1)
 
 
 def test_small_requests_do_not_starve_a_large_one() -> None:
     queue, one = FairQueue(Room(10_000)), model()
-    large = job(one, 8)
+    large = submission(one, 8)
     queue.put(large)
     served = 0
     while large.waiting:
         for _ in range(4):  # as many as a whole batch holds, again and again
-            queue.put(job(one, 1))
-        taken(queue)
+            queue.put(submission(one, 1))
+        dispatched(queue)
         served += 4
     assert served <= 64 * 8
 
@@ -94,51 +94,51 @@ def test_small_requests_do_not_starve_a_large_one() -> None:
 def test_models_take_turns() -> None:
     queue, one, two = FairQueue(Room(10_000)), model(), model()
     for each in (one, two):
-        queue.put(job(each, 8))
+        queue.put(submission(each, 8))
     order = [batch.executor for _ in range(4) if (batch := queue.take())]
     assert order == [one, two, one, two]
 
 
 def test_a_client_that_floods_waits_for_itself_alone() -> None:
     queue, one = FairQueue(Room(10_000)), model(8)
-    flood = [job(one, 1, "flood") for _ in range(64)]
+    flood = [submission(one, 1, "flood") for _ in range(64)]
     for each in flood:
         queue.put(each)
-    small, large = job(one, 1, "small"), job(one, 100, "large")
+    small, large = submission(one, 1, "small"), submission(one, 100, "large")
     queue.put(small)
     queue.put(large)
     share = [*((each, 0, 1) for each in flood[:3]), (large, 0, 4)]
-    assert taken(queue) == [(small, 0, 1), *share]
-    assert taken(queue) == [*((each, 0, 1) for each in flood[3:7]), (large, 4, 8)]
+    assert dispatched(queue) == [(small, 0, 1), *share]
+    assert dispatched(queue) == [*((each, 0, 1) for each in flood[3:7]), (large, 4, 8)]
 
 
 def test_clients_take_turns_where_a_batch_has_no_room_for_all() -> None:
     queue, one = FairQueue(Room(10_000)), model(2)
     for name in "abcde":
-        queue.put(job(one, 2, name))
-    batches = [{part.client for part, _, _ in taken(queue)} for _ in range(5)]
+        queue.put(submission(one, 2, name))
+    batches = [{part.client for part, _, _ in dispatched(queue)} for _ in range(5)]
     assert batches == [{"a", "b"}, {"c", "d"}, {"e", "a"}, {"b", "c"}, {"d", "e"}]
 
 
 def test_what_one_client_leaves_another_takes() -> None:
     queue, one = FairQueue(Room(10_000)), model(8)
-    little, much = job(one, 2, "little"), job(one, 20, "much")
+    little, much = submission(one, 2, "little"), submission(one, 20, "much")
     queue.put(much)
     queue.put(little)
-    assert taken(queue) == [(little, 0, 2), (much, 0, 6)]
+    assert dispatched(queue) == [(little, 0, 2), (much, 0, 6)]
     queue.drop(much)
     assert queue.take() is None
 
 
 def test_dropped_rows_are_gone_at_once() -> None:
     queue, one = FairQueue(Room(10_000)), model()
-    dropped, kept = job(one, 3), job(one, 5)
+    dropped, kept = submission(one, 3), submission(one, 5)
     queue.put(dropped)
     queue.put(kept)
     queue.drop(dropped)
     queue.drop(dropped)
     assert queue.waiting == 5
-    assert taken(queue) == [(kept, 0, 4)]
+    assert dispatched(queue) == [(kept, 0, 4)]
     queue.drop(kept)
     assert queue.waiting == 0
     assert queue.take() is None
@@ -146,9 +146,9 @@ def test_dropped_rows_are_gone_at_once() -> None:
 
 def test_dropped_requests_do_not_pile_up() -> None:
     queue, one = FairQueue(Room(10_000)), model()
-    queue.put(job(one, 1000))
+    queue.put(submission(one, 1000))
     for _ in range(300):
-        dropped = job(one, 1200)
+        dropped = submission(one, 1200)
         queue.put(dropped)
         queue.drop(dropped)
     assert queue.waiting == 1000
@@ -157,17 +157,17 @@ def test_dropped_requests_do_not_pile_up() -> None:
 
 def test_all_can_be_dropped() -> None:
     queue = FairQueue(Room(10_000))
-    jobs = [job(model(), 3), job(model(), 5)]
-    for each in jobs:
+    submissions = [submission(model(), 3), submission(model(), 5)]
+    for each in submissions:
         queue.put(each)
-    assert queue.drop_all() == jobs
+    assert queue.drop_all() == submissions
     assert queue.waiting == 0
     assert queue.take() is None
 
 
 def test_what_waits_is_divided_among_passes_that_run_side_by_side() -> None:
     queue, one = FairQueue(Room(10_000)), model(2, 4, 8)
-    large = job(one, 8)
+    large = submission(one, 8)
     queue.put(large)
-    assert taken(queue, parts=2) == [(large, 0, 4)]
-    assert taken(queue, parts=1) == [(large, 4, 8)]
+    assert dispatched(queue, parts=2) == [(large, 0, 4)]
+    assert dispatched(queue, parts=1) == [(large, 4, 8)]

@@ -224,7 +224,7 @@ def client(tmp_path: Path) -> Iterator[Any]:
     file.write_text(f"ci {OLD} rate=0.01 burst=8 in_flight=8\nfree {NEW}")
     settings = Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER), max_body=2000, max_samples=8, max_queue=8)
     telemetry, runner = Telemetry(), HeldRunner()
-    telemetry.serve(["m"])
+    telemetry.set_served(["m"])
     runner.release()
     engine = Engine(max_queue=8, parallel=1, observer=telemetry)
     engine.start()

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from latentd.models.sampling import StageInput
 from latentd.service.api import Runtime
-from latentd.service.catalog import Catalog, Failure, ServedModel
+from latentd.service.catalog import Catalog, LoadFailure, ServedModel
 from latentd.service.engine import Computed, Engine
 from latentd.service.engine import client as asker
 from latentd.service.errors import ApiError
@@ -47,7 +47,7 @@ class FixedCatalog(Catalog):
 
     def __init__(self, model: ServedModel) -> None:
         self.models = MappingProxyType({model.name: model})
-        self.failures: list[Failure] = []
+        self.failures: list[LoadFailure] = []
         self._default_name = model.name
 
 
@@ -61,7 +61,7 @@ def runner() -> Breakable:
 @pytest.fixture
 def client(runner: Breakable) -> Iterator[TestClient]:
     telemetry = Telemetry()
-    telemetry.serve(["m"])
+    telemetry.set_served(["m"])
     engine = Engine(max_queue=8, parallel=1, observer=telemetry)
     engine.start()
     settings = Settings(max_samples=8, max_queue=8, max_requests=8, timeout=20)
@@ -151,7 +151,7 @@ def test_a_full_queue_is_429(client: TestClient, runner: Breakable) -> None:
     hold(runner)
 
     async def fill() -> list[int]:
-        model = runtime.catalog.models["m"].deployed.synthesis
+        model = runtime.catalog.models["m"].deployment.synthesis_executor
         assert model is not None
         futures = [runtime.engine.submit(model, rows(1), list, len)]  # in the pass
         await asyncio.to_thread(runner.wait_for_pass)

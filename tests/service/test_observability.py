@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from latentd.service.api import Runtime
-from latentd.service.engine import Engine, Observers, requester
+from latentd.service.engine import Engine, Observers, request_context
 from latentd.service.gateway import Gateway
 from latentd.service.observability import access, spans
 from latentd.service.observability.context import RequestContext
@@ -293,9 +293,9 @@ def test_a_text_without_end_is_cut() -> None:
 
 
 def test_people_read_the_same() -> None:
-    requester_of = requester.set(RequestContext("id-1", "GET", "/"))
+    requester_of = request_context.set(RequestContext("id-1", "GET", "/"))
     text = LogFormatter(as_text).format(record("no %s", "memory", problem=ValueError("why")))
-    requester.reset(requester_of)
+    request_context.reset(requester_of)
     first, *rest = text.splitlines()
     assert first.split(" ", 1)[1] == "warning latentd.x: no memory request_id=id-1"
     assert rest == ["ValueError: why"]

@@ -84,9 +84,9 @@ def test_nothing_is_lost_between_threads() -> None:
 def test_models_that_are_not_served_share_one_series_and_those_that_were_are_forgotten() -> None:
     telemetry = Telemetry()
     for number in range(100):
-        telemetry.serve([f"model-{number}"])
+        telemetry.set_served([f"model-{number}"])
         for asked in (f"model-{number}", f"random-{number}"):
-            telemetry.request("/generate", asked, 200, 0.1)
+            telemetry.count_request("/generate", asked, 200, 0.1)
     assert numbers(telemetry, "latentd_requests_total") == {"/generate,,2xx": 100.0, "/generate,model-99,2xx": 1.0}
     assert numbers(telemetry, "latentd_samples_total") == {"model-99": 0.0}
 
@@ -94,24 +94,24 @@ def test_models_that_are_not_served_share_one_series_and_those_that_were_are_for
 def test_errors_are_counted_from_0_on() -> None:
     paths = ("/generate", "/mix")
     telemetry = Telemetry(paths)
-    telemetry.serve(["m"])
+    telemetry.set_served(["m"])
     expected = {f"{path},{model},5xx": 0.0 for path in paths for model in ("", "m")}
     assert numbers(telemetry, "latentd_requests_total") == expected
-    telemetry.request("/mix", "m", 500, 0.1)
-    telemetry.serve(["m"])
+    telemetry.count_request("/mix", "m", 500, 0.1)
+    telemetry.set_served(["m"])
     assert numbers(telemetry, "latentd_requests_total") == expected | {"/mix,m,5xx": 1.0}
 
 
 @pytest.mark.parametrize("status", [200, 307, 404, 499, 503])
 def test_requests_are_told_apart_by_the_class_of_their_status(status: int) -> None:
     telemetry = Telemetry()
-    telemetry.request("/generate", "", status, 0.1)
+    telemetry.count_request("/generate", "", status, 0.1)
     assert numbers(telemetry, "latentd_requests_total") == {f"/generate,,{status // 100}xx": 1.0}
 
 
 def test_a_batch_is_told_of_by_the_engine() -> None:
     telemetry = Telemetry()
-    telemetry.serve(["held"])
+    telemetry.set_served(["held"])
     runner = HeldRunner()
 
     async def two_batches() -> None:
@@ -159,7 +159,7 @@ def test_encoding_is_timed_by_itself() -> None:
 
 def test_w_is_no_sample_and_copies_count_where_there_are_any() -> None:
     telemetry = Telemetry()
-    telemetry.serve(["held"])
+    telemetry.set_served(["held"])
     mapping = executor(HeldRunner())
     mapping.stage = "mapping"
     telemetry.batch_done(BatchReport(mapping, 4, 4, 16, [0.1], 0.2, 0.3, 0.4, [None], 1.0, 1.6))
@@ -192,8 +192,8 @@ def test_what_the_catalog_does(write: Write, tmp_path: Path) -> None:
         assert "latentd_queue_capacity_samples 4096.0" in text
         assert "latentd_requests_capacity 256.0" in text
         assert "latentd_failed_model_files 0.0" in text
-        away = next(model for model in catalog.models.values() if model.deployed is None)
-        asyncio.run(catalog.ready(away))
+        away = next(model for model in catalog.models.values() if model.deployment is None)
+        asyncio.run(catalog.ensure_deployed(away))
         assert (is_counted("loads"), is_counted("evictions")) == (3, 2)
         second = write(points_spec(), seed=2)
         eventually(lambda: catalog.models["model"].version == second.version)

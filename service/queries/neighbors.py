@@ -11,8 +11,8 @@ from latentd.models.latents import MAX_SEED
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
-from latentd.service.plans.direction_edit import shift_of
-from latentd.service.plans.query import Places, SampleQuery, Source, class_of, draw_seed, latent_of, require_few
+from latentd.service.queries.direction_edit import edit_of
+from latentd.service.queries.query import Places, SampleQuery, Source, class_of, draw_seed, latent_of, require_at_most
 from latentd.service.schemas import NeighborsRequest
 from latentd.service.settings import Settings
 
@@ -42,12 +42,12 @@ class Neighborhood:
         return {"neighbor_seed": self.seeds[sample]}
 
 
-def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
+def neighbors_query(request: NeighborsRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     model = catalog.find(request.model)
     spec = model.card.spec
     count = request.num_samples
-    require_few(count, settings.max_samples, "num_samples")
+    require_at_most(count, settings.max_samples, "num_samples")
     last_first = MAX_SEED - (count - 1)
     first = draw_seed(last_first) if request.neighbor_seed is None else request.neighbor_seed
     if first > last_first:
@@ -58,19 +58,19 @@ def plan_neighbors(request: NeighborsRequest, accept: str, catalog: Catalog, set
     elif seed is not None:
         raise invalid("latent", "seed and latent cannot be combined")
     most = 1.0 if spec.input.distribution == "uniform" else np.inf
-    shape = negotiate(accept, spec.output, request.format, request.layout, count)
+    response_format = negotiate(accept, spec.output, request.format, request.layout, count)
     latent = None if request.latent is None else latent_of(request.latent, spec, "latent", "the latent")
     center = Source(seed, latent, class_of(request.label, spec, "label", "label", seed is not None))
     return SampleQuery(
         endpoint="/neighbors",
-        asked=request,
+        body=request,
         chosen={"neighbor_seed": first} if seed is None else {"neighbor_seed": first, "seed": seed},
         model=model,
-        shape=shape,
+        response_format=response_format,
         sources=[center],
         num_samples=count,
-        at_fault=field,
-        move=Neighborhood(request.angle, range(first, first + count), most),
+        error_field=field,
+        transform=Neighborhood(request.angle, range(first, first + count), most),
         truncation=request.truncation or 1.0,
-        shift=shift_of(request, model),
+        edit=edit_of(request, model),
     )

@@ -17,8 +17,8 @@ from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
-from latentd.service.plans.direction_edit import shift_of
-from latentd.service.plans.query import Places, PointwiseTransform, SampleQuery, require_space, sources_of
+from latentd.service.queries.direction_edit import edit_of
+from latentd.service.queries.query import Places, PointwiseTransform, SampleQuery, require_space, sources_of
 from latentd.service.schemas import MixRequest
 from latentd.service.settings import Settings
 
@@ -60,25 +60,25 @@ class StyleMixing(PointwiseTransform):
         return self.layers[0] if len(set(self.layers)) == 1 else None
 
 
-def plan_mix(request: MixRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
+def mix_query(request: MixRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     del settings
     model = catalog.find(request.model)
     spec = model.card.spec
     require_space(request.space, spec)
-    shape = negotiate(accept, spec.output, request.format, None, 1)
+    response_format = negotiate(accept, spec.output, request.format, None, 1)
     return SampleQuery(
         endpoint="/mix",
-        asked=request,
+        body=request,
         model=model,
-        shape=shape,
+        response_format=response_format,
         sources=sources_of(request.sources, request.label, spec, "sources"),
         num_samples=1,
-        at_fault="sources",
-        move=_blended(request, spec) if request.layers is None else _layered(request, request.layers, spec),
+        error_field="sources",
+        transform=_blended(request, spec) if request.layers is None else _layered(request, request.layers, spec),
         space=request.space if request.layers is None else "w",
         truncation=request.truncation or 1.0,
-        shift=shift_of(request, model),
+        edit=edit_of(request, model),
     )
 
 

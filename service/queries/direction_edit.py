@@ -11,7 +11,7 @@ from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 from latentd.service.schemas import SamplesRequest
 
-SHIFT_FIELDS = _AMOUNTS, _VERSION = "directions", "directions_version"
+EDIT_FIELDS = _AMOUNTS, _VERSION = "directions", "directions_version"
 """Of requests, and of what names a sample."""
 
 
@@ -38,7 +38,7 @@ class DirectionEdit:
         return found
 
 
-def shift_of(request: SamplesRequest, model: ServedModel) -> DirectionEdit | None:
+def edit_of(request: SamplesRequest, model: ServedModel) -> DirectionEdit | None:
     """What `request` asks for; None where it asks for nothing, which amounts of 0 are.
 
     ApiError 400 where `model` has no such directions, 404 where those that are pinned are not served.

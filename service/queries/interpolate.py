@@ -7,8 +7,15 @@ from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECOND
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import ResponseFormat, negotiate_frames
-from latentd.service.plans.direction_edit import shift_of
-from latentd.service.plans.query import Places, PointwiseTransform, SampleQuery, require_few, require_space, sources_of
+from latentd.service.queries.direction_edit import edit_of
+from latentd.service.queries.query import (
+    Places,
+    PointwiseTransform,
+    SampleQuery,
+    require_at_most,
+    require_space,
+    sources_of,
+)
 from latentd.service.schemas import InterpolateRequest
 from latentd.service.settings import Settings
 
@@ -33,41 +40,41 @@ class Interpolation(PointwiseTransform):
         return self.path.keyframe_at(sample)
 
 
-def plan_interpolate(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
+def interpolate_query(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     model = catalog.find(request.model)
     spec = model.card.spec
     require_space(request.space, spec)
     path = KeyframePath(len(request.keyframes), request.steps, request.loop, request.easing)
-    require_few(len(path), settings.max_frames, "steps", "frames")
+    require_at_most(len(path), settings.max_frames, "steps", "frames")
     round_space = request.space == "z" and spec.input.distribution == "normal"
-    shape = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
+    response_format = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
     return SampleQuery(
         endpoint="/interpolate",
-        asked=request,
+        body=request,
         model=model,
-        shape=shape,
+        response_format=response_format,
         sources=sources_of(request.keyframes, request.label, spec, "keyframes"),
         num_samples=len(path),
-        at_fault="keyframes",
-        move=Interpolation(path, request.method or ("slerp" if round_space else "lerp")),
+        error_field="keyframes",
+        transform=Interpolation(path, request.method or ("slerp" if round_space else "lerp")),
         space=request.space,
         truncation=request.truncation or 1.0,
-        shift=shift_of(request, model),
-        gradual=True,
-        projection=_projection(request, shape, spec.output.frame_size, len(path)),
+        edit=edit_of(request, model),
+        chunked=True,
+        projection=_projection(request, response_format, spec.output.frame_size, len(path)),
     )
 
 
 def _projection(
-    request: InterpolateRequest, shape: ResponseFormat, frame_size: tuple[int, int] | None, frames: int
+    request: InterpolateRequest, response_format: ResponseFormat, frame_size: tuple[int, int] | None, frames: int
 ) -> AnimationOptions | None:
-    if not shape.moving or frame_size is None:
+    if not response_format.animated or frame_size is None:
         for field in _PROJECTION_FIELDS:
             if getattr(request, field) is not None:
                 raise invalid(field, 'this is for animations; ask for layout "animation"')
         return None
-    if shape.format == "gif" and (request.fps or _FPS) > MAX_GIF_FPS:
+    if response_format.format == "gif" and (request.fps or _FPS) > MAX_GIF_FPS:
         raise invalid("fps", f"a GIF has at most {MAX_GIF_FPS} frames a second; players slow down faster ones")
     if frames > MAX_SECONDS * (request.fps or _FPS):
         raise invalid("fps", f"the animation would last longer than {MAX_SECONDS} seconds")

@@ -17,8 +17,8 @@ from latentd.models.spec import ClassCondition, GeneratorSpec
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid
 from latentd.service.negotiate import ResponseFormat
-from latentd.service.plans.direction_edit import SHIFT_FIELDS, DirectionEdit
-from latentd.service.schemas import Label, Place, SamplesRequest, Space
+from latentd.service.queries.direction_edit import EDIT_FIELDS, DirectionEdit
+from latentd.service.schemas import Label, LatentPoint, SamplesRequest, Space
 
 _ROUNDING = 1e-6
 """Shares that were written down from float32 add up to 1 so nearly; they are to be read back as they were."""
@@ -84,36 +84,36 @@ class SampleQuery:
     """All that a sample's bytes and the answer depend on."""
 
     endpoint: str
-    asked: SamplesRequest
+    body: SamplesRequest
     model: ServedModel
-    shape: ResponseFormat
+    response_format: ResponseFormat
     sources: Sequence[Source]
     num_samples: int
-    at_fault: str
+    error_field: str
     """The field that a client changes where the samples lead to nothing finite, or lie nowhere."""
-    move: LatentTransform = field(default_factory=Identity)
+    transform: LatentTransform = field(default_factory=Identity)
     space: Space = "z"
     truncation: float = 1.0
-    shift: DirectionEdit | None = None
+    edit: DirectionEdit | None = None
     projection: AnimationOptions | None = None
     scale: int = 1
     """Whole factor that enlarges each picture by itself."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """Fields that the service chose, because nobody named them."""
-    gradual: bool = False
+    chunked: bool = False
     """Samples are queued a few at a time: there may be more than the queue holds."""
 
     @cached_property
     def request(self) -> dict[str, Any]:
         """What was asked, with everything named that the service chose: sent again, it gives the same answer."""
-        request = self.asked.model_dump(exclude_none=True, exclude_unset=True) | dict(self.chosen)
-        for name in SHIFT_FIELDS:
+        request = self.body.model_dump(exclude_none=True, exclude_unset=True) | dict(self.chosen)
+        for name in EDIT_FIELDS:
             request.pop(name, None)  # amounts of 0
-        request |= self.shift.facts if self.shift else {}
-        request |= {"model": f"{self.model.name}@{self.model.version}", "format": self.shape.format}
-        if self.shape.layout is not None:
-            request["layout"] = self.shape.layout
-        return {name: request[name] for name in type(self.asked).model_fields if name in request}  # in one order
+        request |= self.edit.facts if self.edit else {}
+        request |= {"model": f"{self.model.name}@{self.model.version}", "format": self.response_format.format}
+        if self.response_format.layout is not None:
+            request["layout"] = self.response_format.layout
+        return {name: request[name] for name in type(self.body).model_fields if name in request}  # in one order
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -127,7 +127,7 @@ class SampleQuery:
         return condition.names if isinstance(condition, ClassCondition) else ()
 
 
-def require_few(count: int, most: int, field: str, what: str = "samples") -> None:
+def require_at_most(count: int, most: int, field: str, what: str = "samples") -> None:
     """ApiError 400 where a request asks for more than `most`."""
     if count > most:
         raise invalid(field, f"{count} {what}; a request may ask for at most {most}")
@@ -144,7 +144,7 @@ def require_space(space: Space, spec: GeneratorSpec) -> None:
         raise invalid("space", "this model has no w; it has z alone")
 
 
-def sources_of(places: Sequence[Place], label: Label | None, spec: GeneratorSpec, field: str) -> list[Source]:
+def sources_of(places: Sequence[LatentPoint], label: Label | None, spec: GeneratorSpec, field: str) -> list[Source]:
     """What each place names; `label` is for those without a class. ApiError 400 names `field` and the place."""
     sources = []
     for index, place in enumerate(places):

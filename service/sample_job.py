@@ -10,64 +10,64 @@ from typing import Any
 import orjson
 
 from latentd.models.hardware import core_count
-from latentd.service.answers import assemble, encoder, entry, head, whole_entry, whole_file
+from latentd.service.answers import assemble, combined_file, combined_json, encoder, entry, head
 from latentd.service.catalog import Catalog
-from latentd.service.chunks import PIECE, Finish, gathered, in_order
+from latentd.service.chunks import CHUNK_SIZE, Finish, collect, run_in_chunks
 from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, StageExecutor
 from latentd.service.errors import ApiError, invalid, too_busy
-from latentd.service.latent_batch import LatentBatch, lay_out
+from latentd.service.latent_batch import LatentBatch, build_latent_batch
 from latentd.service.observability.context import current_entry
-from latentd.service.plans.query import SampleQuery
+from latentd.service.queries.query import SampleQuery
 
 _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-film")
 """Films take seconds and memory: so many at a time, and nothing else waits behind them."""
 
 
 @dataclass
-class Job:
+class SampleJob:
     """A plan whose samples are placed, on a model that is ready."""
 
-    points: LatentBatch
+    batch: LatentBatch
     executor: StageExecutor
     engine: Engine
     samples_left: int
     """Those that `events` has not given yet."""
 
-    async def whole(self) -> bytes:
+    async def body(self) -> bytes:
         """The answer's body."""
-        points = self.points
-        if points.plan.gradual:
+        batch = self.batch
+        if batch.query.chunked:
             return await self._gathered()
-        with _plain_errors(points.plan):
+        with _api_errors(batch.query):
             body: bytes = await self.engine.submit(
-                self.executor, points.rows, encoder(points.plan), lambda results: assemble(points, results)
+                self.executor, batch.rows, encoder(batch.query), lambda results: assemble(batch, results)
             )
         return body
 
     async def _gathered(self) -> bytes:
         """The same, for more samples than should be queued at a time."""
-        plan = self.points.plan
-        with _plain_errors(plan):
-            results = await gathered(self.engine, self.executor, self.points.rows, encoder(plan))
-        if plan.shape.moving:
-            return await _film(assemble, self.points, results)
-        return await asyncio.to_thread(assemble, self.points, results)
+        query = self.batch.query
+        with _api_errors(query):
+            results = await collect(self.engine, self.executor, self.batch.rows, encoder(query))
+        if query.response_format.animated:
+            return await _film(assemble, self.batch, results)
+        return await asyncio.to_thread(assemble, self.batch, results)
 
     async def events(self) -> AsyncGenerator[bytes]:
         """The answer as server-sent events: `frame`s or, for an animation, its `progress`, and then `done`."""
-        plan = self.points.plan
-        yield _event("start", _facts(plan) | {"total": plan.num_samples})
-        pieces = self._sketched() if plan.shape.moving else self._entries()
+        query = self.batch.query
+        yield _event("start", _facts(query) | {"total": query.num_samples})
+        pieces = self._sketched() if query.response_format.animated else self._entries()
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
-        yield _event("done", {"total": plan.num_samples})
+        yield _event("done", {"total": query.num_samples})
 
     async def _entries(self) -> AsyncGenerator[bytes]:
-        points = self.points
+        batch = self.batch
 
         def encoded(first: int, results: list[Any]) -> list[bytes]:
-            return [_raw_event("frame", entry(points, first + index, file)) for index, file in enumerate(results)]
+            return [_raw_event("frame", entry(batch, first + index, file)) for index, file in enumerate(results)]
 
         async with aclosing(self._in_order(encoded)) as pieces:
             async for piece in pieces:
@@ -76,19 +76,19 @@ class Job:
                     yield frame
 
     async def _sketched(self) -> AsyncGenerator[bytes]:
-        total, frame_data = self.points.plan.num_samples, []
+        total, frame_data = self.batch.query.num_samples, []
         async with aclosing(self._in_order(lambda _, results: results)) as pieces:
             async for piece in pieces:
                 frame_data += piece
                 yield _event("progress", {"done": len(frame_data), "total": total})
-        film = await _film(_animation_event, self.points, frame_data)
+        film = await _film(_animation_event, self.batch, frame_data)
         self.samples_left = 0
         yield film
 
     async def _in_order(self, finish: Finish) -> AsyncGenerator[Any]:
-        plan = self.points.plan
-        pieces = in_order(self.engine, self.executor, self.points.rows, encoder(plan), finish)
-        with _plain_errors(plan):
+        query = self.batch.query
+        pieces = run_in_chunks(self.engine, self.executor, self.batch.rows, encoder(query), finish)
+        with _api_errors(query):
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
@@ -98,17 +98,17 @@ async def _film(task: Callable[..., bytes], *arguments: Any) -> bytes:
     return await asyncio.get_running_loop().run_in_executor(_FILM_THREADS, task, *arguments)
 
 
-async def begin(plan: SampleQuery, catalog: Catalog, engine: Engine) -> Job:
+async def prepare_job(query: SampleQuery, catalog: Catalog, engine: Engine) -> SampleJob:
     """Place the samples of `plan`. ApiError says what is in the way."""
-    with _plain_errors(plan):
-        engine.require_room(min(plan.num_samples, PIECE) if plan.gradual else plan.num_samples)
-        deployment = await catalog.ready(plan.model)
-        points = await lay_out(plan, deployment, engine)
-        return Job(points, deployment.synthesis, engine, plan.num_samples)
+    with _api_errors(query):
+        engine.require_room(min(query.num_samples, CHUNK_SIZE) if query.chunked else query.num_samples)
+        deployment = await catalog.ensure_deployed(query.model)
+        batch = await build_latent_batch(query, deployment, engine)
+        return SampleJob(batch, deployment.synthesis_executor, engine, query.num_samples)
 
 
 @contextmanager
-def _plain_errors(plan: SampleQuery) -> Iterator[None]:
+def _api_errors(query: SampleQuery) -> Iterator[None]:
     """What the engine raises, as an answer to the client."""
     try:
         yield
@@ -117,23 +117,24 @@ def _plain_errors(plan: SampleQuery) -> Iterator[None]:
     except EngineClosedError as problem:
         raise ApiError(503, "shutting_down", str(problem)) from problem
     except NotFiniteError as problem:
-        if plan.shift is not None:
+        if query.edit is not None:
             raise invalid("directions", "they lead to a sample that is not finite; go less far") from problem
-        if all(source.latent is None for source in plan.sources):
+        if all(source.latent is None for source in query.sources):
             raise
-        raise invalid(plan.at_fault, "they lead to a sample that is not finite; keep near what seeds give") from problem
+        message = "they lead to a sample that is not finite; keep near what seeds give"
+        raise invalid(query.error_field, message) from problem
 
 
-def _facts(plan: SampleQuery) -> dict[str, Any]:
-    return head(plan) | {"fingerprint": plan.model.fingerprint_id}
+def _facts(query: SampleQuery) -> dict[str, Any]:
+    return head(query) | {"fingerprint": query.model.fingerprint_id}
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
     return _raw_event(name, orjson.dumps(data))
 
 
-def _animation_event(points: LatentBatch, frame_data: list[Any]) -> bytes:
-    return _raw_event("animation", whole_entry(points, whole_file(points.plan, frame_data)))
+def _animation_event(batch: LatentBatch, frame_data: list[Any]) -> bytes:
+    return _raw_event("animation", combined_json(batch, combined_file(batch.query, frame_data)))
 
 
 def _raw_event(name: str, data: bytes) -> bytes:

@@ -8,18 +8,18 @@ from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
-from latentd.service.plans.direction_edit import shift_of
-from latentd.service.plans.query import Class, SampleQuery, Source, class_of, draw_seed, latent_of, require_few
+from latentd.service.queries.direction_edit import edit_of
+from latentd.service.queries.query import Class, SampleQuery, Source, class_of, draw_seed, latent_of, require_at_most
 from latentd.service.schemas import GenerateRequest
 from latentd.service.settings import Settings
 
 
-def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
+def generate_query(request: GenerateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
     model = catalog.find(request.model)
     spec = model.card.spec
     count, seeds = _seeds(request, settings.max_samples)
-    shape = negotiate(accept, spec.output, request.format, request.layout, count)
+    response_format = negotiate(accept, spec.output, request.format, request.layout, count)
     classes = _classes(request, spec, count)
     if seeds is None:
         rows = enumerate(request.latents or [])
@@ -29,15 +29,15 @@ def plan_generate(request: GenerateRequest, accept: str, catalog: Catalog, setti
         sources = [Source(seed, None, each) for seed, each in zip(seeds, classes, strict=True)]
     return SampleQuery(
         endpoint="/generate",
-        asked=request,
+        body=request,
         chosen={} if request.seeds or seeds is None else {"seed": seeds[0]},
         model=model,
-        shape=shape,
+        response_format=response_format,
         sources=sources,
         num_samples=count,
-        at_fault="latents",
+        error_field="latents",
         truncation=request.truncation or 1.0,
-        shift=shift_of(request, model),
+        edit=edit_of(request, model),
     )
 
 
@@ -50,7 +50,7 @@ def _seeds(request: GenerateRequest, max_samples: int) -> tuple[int, Sequence[in
     if explicit is not None and request.num_samples is not None:
         raise invalid("num_samples", f"{sources[0]} already says how many samples there are")
     count = len(explicit) if explicit is not None else request.num_samples or 1
-    require_few(count, max_samples, sources[0] if explicit else "num_samples")
+    require_at_most(count, max_samples, sources[0] if explicit else "num_samples")
     if request.latents is not None:
         return count, None
     if request.seeds is not None:
