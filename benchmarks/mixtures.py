@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from latentd.training.evaluation.evaluate import judge
+from latentd.training.evaluation.evaluate import evaluate_generator
 from latentd.training.recipe import load_recipe
 from latentd.training.run import Run, run
 
@@ -36,7 +36,7 @@ def train(task: tuple[str, int]) -> dict[str, Any]:
         checkpoint = run(what, lambda _: None, lambda *_: None)
         seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu
     assert checkpoint  # noqa: S101  # alone, a rank writes
-    figures = judge(checkpoint.build(), recipe.data.yardstick(None, lambda _: None), _ROUNDS)
+    figures = evaluate_generator(checkpoint.build(), recipe.data.evaluator(None, lambda _: None), _ROUNDS)
     return {
         "recipe": name,
         "seed": seed,

@@ -13,7 +13,7 @@ from rich.text import Text
 from latentd.models.files import printable
 from latentd.training.directory import has_facts
 from latentd.training.recipe import by_keys
-from latentd.training.report import NoRun, Record, finite
+from latentd.training.report import RunNotFound, RunRecord, json_safe
 from latentd.training.tables import print_table
 
 _DEFAULT = Path("runs")
@@ -32,7 +32,7 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
         by_age = sorted(records.items(), key=lambda entry: str(entry[1].facts.get("started", "")), reverse=True)
         records = dict(by_age)
     if as_json:
-        click.echo(json.dumps(finite([_as_json(folder, record) for folder, record in records.items()]), indent=2))
+        click.echo(json.dumps(json_safe([_as_json(folder, record) for folder, record in records.items()]), indent=2))
     elif not records:
         click.echo(f"there are no runs in {_DEFAULT}; `latentd train RECIPE` begins one")
     else:
@@ -51,15 +51,15 @@ def _within(parent: Path) -> list[Path]:
     return sorted(filter(has_facts, parent.glob("*")))
 
 
-def _read(folder: Path) -> Record:
+def _read(folder: Path) -> RunRecord:
     try:
-        return Record.read(folder)
-    except NoRun as problem:
+        return RunRecord.read(folder)
+    except RunNotFound as problem:
         click.echo(str(problem), err=True)
-        return Record({"status": "damaged"}, ())
+        return RunRecord({"status": "damaged"}, ())
 
 
-def _as_json(folder: Path, record: Record) -> dict[str, Any]:
+def _as_json(folder: Path, record: RunRecord) -> dict[str, Any]:
     name, value, floor = _chosen(record)
     return {
         **record.facts,
@@ -70,21 +70,21 @@ def _as_json(folder: Path, record: Record) -> dict[str, Any]:
         "chosen_by": name,
         "value": value,
         "floor": floor,
-        "figures": record.figures,
+        "figures": record.latest_metrics,
         "alarms": record.alarms,
     }
 
 
-def _chosen(record: Record) -> tuple[str | None, float | None, float | None]:
+def _chosen(record: RunRecord) -> tuple[str | None, float | None, float | None]:
     """The figure that the best generator is chosen by: its name, its value of the best, and its floor."""
     name = record.facts.get("chosen_by")
     if name is None:
         return None, None, None
     best = record.facts.get("best") or {}
-    return name, best.get("value", record.figures.get(name)), record.facts.get("floors", {}).get(name)
+    return name, best.get("value", record.latest_metrics.get(name)), record.facts.get("floors", {}).get(name)
 
 
-def _list(records: Mapping[Path, Record]) -> Table:
+def _list(records: Mapping[Path, RunRecord]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("run", "name", "status"):
         table.add_column(heading)
@@ -111,7 +111,7 @@ def _list(records: Mapping[Path, Record]) -> Table:
     return table
 
 
-def _comparison(records: Mapping[Path, Record]) -> Table:
+def _comparison(records: Mapping[Path, RunRecord]) -> Table:
     """A column a run."""
     table = Table(box=None, pad_edge=False, caption="In brackets: real samples, the floor.", caption_justify="left")
     table.add_column("")
@@ -123,7 +123,7 @@ def _comparison(records: Mapping[Path, Record]) -> Table:
     table.add_row("time", *map(_time, columns))
     table.add_row("alarms", *map(_alarms, columns))
     table.add_row()
-    for name in dict.fromkeys(name for record in columns for name in record.figures):
+    for name in dict.fromkeys(name for record in columns for name in record.latest_metrics):
         table.add_row(_text(name), *(_figure(record, name) for record in columns))
     table.add_row()
     settings = [_settings(record) for record in columns]
@@ -134,27 +134,27 @@ def _comparison(records: Mapping[Path, Record]) -> Table:
     return table
 
 
-def _settings(record: Record) -> dict[str, str]:
+def _settings(record: RunRecord) -> dict[str, str]:
     """What a run depends on: `--set`'s key → value, as JSON."""
     settings = {"seed": record.facts.get("seed"), **record.facts.get("settings", {})}
     return {key: json.dumps(value) for key, value in by_keys(settings).items() if key != "description"}
 
 
-def _figure(record: Record, name: str) -> Text:
-    value, floor = record.figures.get(name), record.facts.get("floors", {}).get(name)
+def _figure(record: RunRecord, name: str) -> Text:
+    value, floor = record.latest_metrics.get(name), record.facts.get("floors", {}).get(name)
     beside = "" if value is None or floor is None else f" ({floor:.4g})"
     return Text.assemble(_number(value), (beside, "dim"))
 
 
-def _steps(record: Record) -> str:
+def _steps(record: RunRecord) -> str:
     return f"{record.step:,} / {record.facts['steps']:,}" if "steps" in record.facts else f"{record.step:,}"
 
 
-def _time(record: Record) -> str:
+def _time(record: RunRecord) -> str:
     return _NONE if record.seconds is None else str(timedelta(seconds=round(record.seconds)))
 
 
-def _alarms(record: Record) -> Text:
+def _alarms(record: RunRecord) -> Text:
     return _text(", ".join(f"{alarm['kind']} ({alarm['step']:,})" for alarm in record.alarms) or _NONE)
 
 

@@ -14,7 +14,7 @@ import torch
 from latentd.models.checkpoint import SUFFIX, Checkpoint, CheckpointError
 from latentd.models.hardware import choose_device
 from latentd.models.latents import MAX_SEED
-from latentd.training.data.source import DataError, LoadProgress
+from latentd.training.data.source import DataError, TaskProgress
 from latentd.training.directory import OutputError
 from latentd.training.loop import Losses, TrainingDiverged
 from latentd.training.memory import OutOfMemory
@@ -89,7 +89,7 @@ def train(
 def _train(what: Run) -> Checkpoint | None:
     with Display(hidden=not what.world.writes) as display:
 
-        def on_progress(progress: LoadProgress) -> None:
+        def on_progress(progress: TaskProgress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
 
         def on_step(step: int, losses: Losses) -> None:

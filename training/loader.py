@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentd.models.spec import ClassCondition, Condition
-from latentd.training.data.pixels import in_range
+from latentd.training.data.pixels import normalize
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.world import World
 
@@ -28,11 +28,11 @@ def feed(
     world: World,
 ) -> Iterator[Batch]:
     """Endless batches from number `first` on: of each, the part that is this rank's, as `condition` wants it told."""
-    source.keep_on(device)
+    source.preload(device)
     drawn = (
         (_pinned(samples, device), labels) for samples, labels in source.draw(batch_size, seed, first, world.share)
     )
-    for samples, labels in drawn if source.is_at_hand else ahead(drawn):
+    for samples, labels in ahead(drawn) if source.prefetch else drawn:
         yield as_batch(samples, labels, condition, device)
 
 
@@ -41,7 +41,7 @@ def as_batch(samples: Tensor, labels: Tensor | None, condition: Condition, devic
     told = None
     if isinstance(condition, ClassCondition) and labels is not None:
         told = send(condition.one_hot(labels), device)
-    return Batch(_in_range(samples.to(device, non_blocking=True)), told)
+    return Batch(_normalize(samples.to(device, non_blocking=True)), told)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -53,9 +53,9 @@ def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
-def _in_range(samples: Tensor) -> Tensor:
+def _normalize(samples: Tensor) -> Tensor:
     """Bytes of pixels as numbers in [-1, 1]; other samples as they are."""
-    return in_range(samples) if samples.dtype == torch.uint8 else samples
+    return normalize(samples) if samples.dtype == torch.uint8 else samples
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -12,9 +12,9 @@ from latentd.models.decision_surface import DecisionSurface
 from latentd.training.build import draw_latents
 from latentd.training.collapse_detector import CollapseDetector
 from latentd.training.collapse_probe import CollapseProbe, ProbeReading
-from latentd.training.data.source import Batch, DataSource, LoadProgress, OnProgress
+from latentd.training.data.source import Batch, DataSource, OnProgress, TaskProgress
 from latentd.training.directory import RunDirectory
-from latentd.training.evaluation.evaluate import samples_of
+from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.loader import as_batch
 from latentd.training.loop import Algorithm, Losses
 from latentd.training.randomness import generator_for, seed_for
@@ -73,7 +73,7 @@ class Monitor:
         self._folder = folder
         self._on_judged = on_judged
         self._losses: list[Losses] = []
-        self._yardstick = source.yardstick()
+        self._evaluator = source.evaluator()
         self._examined = _Examined(game, source)
         self._alarm = CollapseDetector(steps)
         self._look_at = 0.0
@@ -109,27 +109,27 @@ class Monitor:
     def end(self, step: int, seconds: float, on_progress: OnProgress) -> None:
         """Of the last step: the generator is judged, and held against what it learnt from."""
         self.note_losses()
-        if self._yardstick is None:
+        if self._evaluator is None:
             return
-        on_progress(LoadProgress("judging what was learnt", 0, 1, "sets"))
+        on_progress(TaskProgress("judging what was learnt", 0, 1, "sets"))
         self._judge(step, seconds)
-        if picture := nearest_training(self._game.ema.generator, self._yardstick):
+        if picture := nearest_training(self._game.ema.generator, self._evaluator):
             self._folder.keep_nearest(*picture)
-        on_progress(LoadProgress("judging what was learnt", 1, 1, "sets"))
+        on_progress(TaskProgress("judging what was learnt", 1, 1, "sets"))
 
     def _judge(self, step: int, seconds: float) -> None:
-        """The generator as it is, if there is a yardstick and it was not judged at this step."""
-        if self._yardstick is None or self._judged_at == step:
+        """The generator as it is, if there is a evaluator and it was not judged at this step."""
+        if self._evaluator is None or self._judged_at == step:
             return
         self._judged_at = step
-        judged = samples_of(self._game.ema.generator, range(self._yardstick.count))
+        judged = generate_set(self._game.ema.generator, range(self._evaluator.num_samples))
         if not judged.samples.isfinite().all():
             return  # the run is about to end
-        figures = self._yardstick.glance(judged)
+        figures = self._evaluator.quick_metrics(judged)
         self._folder.note(step, seconds, "figures", figures)
-        self._floors = self._floors or self._yardstick.glance(self._yardstick.real(0))
-        measured = f"{self._yardstick.count} samples against held-out data, {self._yardstick.measured_on}"
-        self._on_judged(EvaluationResult(step, figures, self._floors, self._yardstick.chosen_by, measured))
+        self._floors = self._floors or self._evaluator.quick_metrics(self._evaluator.real_samples(0))
+        measured = f"{self._evaluator.num_samples} samples against held-out data, {self._evaluator.measured_on}"
+        self._on_judged(EvaluationResult(step, figures, self._floors, self._evaluator.selection_metric, measured))
 
     def _is_due(self, step: int, times: int, apart: int = 1) -> bool:
         """So many times in a run, but no oftener than every so many steps; and at the last."""

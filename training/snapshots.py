@@ -9,7 +9,7 @@ from latentd.models.decision_surface import DecisionSurface
 from latentd.models.family import Generator
 from latentd.models.outputs import ImageOutput
 from latentd.training.data.source import Batch
-from latentd.training.evaluation.evaluate import samples_of
+from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.loop import Algorithm
 
@@ -31,8 +31,8 @@ def snapshot_of(game: Algorithm, reach: float) -> tuple[bytes, str]:
     generator = game.ema.generator
     output = generator.spec.output
     if "png" in output.grid_formats:
-        return output.encode_grid(samples_of(generator, range(_PICTURED)).samples.numpy(), "png"), "png"
-    content: dict[str, object] = {"samples": _short(samples_of(generator, range(_PLOTTED)).samples)}
+        return output.encode_grid(generate_set(generator, range(_PICTURED)).samples.numpy(), "png"), "png"
+    content: dict[str, object] = {"samples": _short(generate_set(generator, range(_PLOTTED)).samples)}
     if (surface := surface_of(game, reach)) is not None:
         content |= {"surface": _short(surface.logits), "reach": reach}
     return orjson.dumps(content), "json"
@@ -53,20 +53,20 @@ def surface_of(game: Algorithm, reach: float) -> DecisionSurface | None:
     return DecisionSurface(logits.view(_MESH, _MESH), (-reach, reach, -reach, reach))
 
 
-def nearest_training(generator: Generator, yardstick: Evaluator) -> tuple[bytes, dict[str, JsonValue]] | None:
+def nearest_training(generator: Generator, evaluator: Evaluator) -> tuple[bytes, dict[str, JsonValue]] | None:
     """A picture of samples, each with the nearest of the training data to its right, and how far these are."""
     output = generator.spec.output
     if not isinstance(output, ImageOutput):
         return None
-    samples = samples_of(generator, range(_NEIGHBOURED)).samples
-    found = yardstick.nearest_training(samples)
+    samples = generate_set(generator, range(_NEIGHBOURED)).samples
+    found = evaluator.nearest_training(samples)
     if found is None:
         return None
     distances, nearest = found
     pair = output.model_copy(update={"width": 2 * output.width})
     picture = pair.encode_grid(torch.cat([samples, nearest], dim=3).numpy(), "png")
-    real = yardstick.real(0).samples[:_NEIGHBOURED]
-    of_real = yardstick.nearest_training(real)
+    real = evaluator.real_samples(0).samples[:_NEIGHBOURED]
+    of_real = evaluator.nearest_training(real)
     return picture, {
         "distances": [round(value, _DIGITS) for value in distances.tolist()],
         "of_real": of_real and round(float(of_real[0].median()), _DIGITS),

@@ -19,7 +19,7 @@ from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs.image import to_pixels
 from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
-from latentd.training.data.collection import DecodedImages, decode_collection
+from latentd.training.data.image_cache import DecodedImages, decode_collection
 from tests.cli.bulk_runs import Bulk, all_gone, members, rows, workers, write_untrained
 from tests.conftest import CLASSES, eventually, image_spec, points_spec
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from latentd.models.families import build_discriminator, build_generator
 from latentd.training.adversarial import AdversarialAlgorithm
 from latentd.training.build import draw_latents
-from latentd.training.data import Mixture
+from latentd.training.data import GaussianMixture
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.loader import feed
@@ -37,7 +37,7 @@ def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor
     def player(network: torch.nn.Module) -> Trainable[torch.nn.Module]:
         return Trainable(network, torch.optim.Adam(network.parameters()), world.averaging(network, CPU), 1e-2)
 
-    source = Mixture(name="ring").load(None, lambda _: None)
+    source = GaussianMixture(name="ring").load(None, lambda _: None)
     latents = partial(draw_latents, spec, 0, CPU, world)
     game = AdversarialAlgorithm(
         generator=player(generator),  # type: ignore[arg-type]  # a player of its own class

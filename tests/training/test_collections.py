@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from latentd.training.data import ImageFolder
-from latentd.training.data.collection import decode_collection
-from latentd.training.data.source import DataError, DataSource, LoadProgress
+from latentd.training.data.image_cache import decode_collection
+from latentd.training.data.source import DataError, DataSource, TaskProgress
 from tests.training.runs import run_of, train
 
 
@@ -85,7 +85,7 @@ def test_images_are_decoded_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     folder = tmp_path / "photos"
     fill_with_images(folder)
     settings = ImageFolder(name="image-folder", resolution=28)
-    heard: list[LoadProgress] = []
+    heard: list[TaskProgress] = []
     first = settings.load(folder, heard.append)
     assert (heard[-1].task, heard[-1].done, heard[-1].total) == ("decoding photos", 13, 13)
     heard.clear()
@@ -375,9 +375,9 @@ def test_a_twelfth_of_many_small_grey_images_is_held_out(tmp_path: Path) -> None
     learnt = learnt_from(source)
     assert len(learnt) == source.card.size == 2200
     assert learnt_from(settings.load(path, lambda _: None)) == learnt  # always the same
-    yardstick = source.yardstick()
-    assert yardstick is not None
-    assert yardstick.count == 200
+    evaluator = source.evaluator()
+    assert evaluator is not None
+    assert evaluator.num_samples == 200
     assert {image.numpy().tobytes() for image in decoded_bytes(path)} > learnt
 
 
@@ -393,7 +393,7 @@ def test_nothing_is_held_out_of_few_or_of_what_cannot_be_judged(
     settings = ImageFolder(name="image-folder", resolution=resolution, channels=channels)
     source = settings.load(path, lambda _: None)
     assert source.card.size == len(learnt_from(source)) == count
-    assert source.yardstick() is None
+    assert source.evaluator() is None
 
 
 def test_a_run_on_images_of_your_own_is_judged_on_those_held_out(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import Directions
 from latentd.models.family import Generator
 from latentd.models.outputs import ImageOutput
+from latentd.training.directions.dataset import Studied
 from latentd.training.directions.find import find_directions
 from latentd.training.directions.fit import fit, judging
 from latentd.training.directions.measures import MEASURES, Pictures
-from latentd.training.directions.studied import Studied
 from latentd.training.directions.unlabelled import closed_form, components
 from tests import two_stage
 from tests.conftest import image_spec, points_spec, spec_of

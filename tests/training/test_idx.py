@@ -15,7 +15,7 @@ import pytest
 
 from latentd.training.data import IdxImages
 from latentd.training.data.idx import IDX_SETS, read_idx
-from latentd.training.data.source import DataError, DataSource, LoadProgress
+from latentd.training.data.source import DataError, DataSource, TaskProgress
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -107,7 +107,7 @@ def test_downloads_are_checked_and_kept(file_server: str, tmp_path: Path, monkey
         for name in (IMAGES, LABELS)
     }
     monkeypatch.setitem(IDX_SETS, "mnist", dataclasses.replace(IDX_SETS["mnist"], url=file_server, sha256=sums))
-    heard: list[LoadProgress] = []
+    heard: list[TaskProgress] = []
     assert IdxImages(name="mnist").load(None, heard.append).card.size == 19
     assert heard[0].unit == "bytes"
     (tmp_path / "web" / f"{IMAGES}.gz").unlink()

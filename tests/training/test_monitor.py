@@ -23,7 +23,7 @@ from latentd.models.sampling import generate
 from latentd.training.build import assemble
 from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.idx import IDX_SETS
-from latentd.training.data.source import LoadProgress
+from latentd.training.data.source import TaskProgress
 from latentd.training.directory import RunDirectory, pictures, read_facts, read_moments
 from latentd.training.loop import Algorithm, Losses, TrainingDiverged
 from latentd.training.monitor import EvaluationResult, Monitor
@@ -267,7 +267,7 @@ def test_a_full_disk_costs_what_does_not_fit_and_not_the_run(
 def test_it_is_said_that_the_end_is_judged(tmp_path: Path) -> None:
     told: list[tuple[str, int, bool]] = []
 
-    def on_progress(progress: LoadProgress) -> None:
+    def on_progress(progress: TaskProgress) -> None:
         told.append((progress.task, progress.done, bool(moments(tmp_path, "figures"))))
 
     run(run_of("ring-gan", tmp_path, "steps=10"), on_progress, lambda *_: None)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from latentd.training.directory import read_moments
-from latentd.training.report import NoRun, write_report
+from latentd.training.report import RunNotFound, write_report
 from tests.training.run_directories import keep_pictures, keep_points, write_run
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -140,7 +140,7 @@ def test_neighbours_are_shown_where_they_were_looked_for(tmp_path: Path) -> None
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NoRun, match=r"no run\.json"):
+    with pytest.raises(RunNotFound, match=r"no run\.json"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
 

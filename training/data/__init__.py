@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from latentd.training.data.images import IdxImages, ImageFolder
-from latentd.training.data.points import Mixture
+from latentd.training.data.points import GaussianMixture
 
-DataConfig = Annotated[Mixture | IdxImages | ImageFolder, Field(discriminator="name")]
+DataConfig = Annotated[GaussianMixture | IdxImages | ImageFolder, Field(discriminator="name")]
 
-__all__ = ["DataConfig", "IdxImages", "ImageFolder", "Mixture"]
+__all__ = ["DataConfig", "GaussianMixture", "IdxImages", "ImageFolder"]

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from latentd.models.files import atomic_write
-from latentd.training.data.source import DataError, LoadProgress, OnProgress
+from latentd.training.data.source import DataError, OnProgress, TaskProgress
 
 _CHUNK = 256 * 1024
 _TIMEOUT_SECONDS = 30
@@ -37,4 +37,4 @@ def _fetch(url: str, path: Path, on_progress: OnProgress) -> None:
         while chunk := answer.read(_CHUNK):
             file.write(chunk)
             done += len(chunk)
-            on_progress(LoadProgress(f"fetching {url.rsplit('/', 1)[-1]}", done, total, "bytes"))
+            on_progress(TaskProgress(f"fetching {url.rsplit('/', 1)[-1]}", done, total, "bytes"))

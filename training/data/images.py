@@ -12,12 +12,12 @@ from torch import Tensor
 
 from latentd.models.checkpoint import DataCard
 from latentd.models.outputs import ImageOutput, Output
-from latentd.training.data.collection import DecodedImages, decode_collection
 from latentd.training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
-from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
-from latentd.training.evaluation.classifier import CLASSIFIED, SEEN, load_classifier
+from latentd.training.data.image_cache import DecodedImages, decode_collection
+from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
+from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, SEEN, load_classifier
 from latentd.training.evaluation.evaluator import Evaluator
-from latentd.training.evaluation.features import LoadNetwork
+from latentd.training.evaluation.features import LoadExtractor
 from latentd.training.evaluation.images import ImageEvaluator, RealImages
 from latentd.training.randomness import generator_for
 
@@ -44,16 +44,16 @@ class _Images(DataSettings, ABC):
         card = card.model_copy(update={"size": learnt})
         source = ImageSource(train.pixels.permute(0, 2, 3, 1), train.labels, classes, card, self.flip)
         if len(held_out) >= _FEWEST_JUDGED:
-            source.make_yardstick = lambda: self._yardstick(held_out, train, _JUDGED)
+            source.make_evaluator = lambda: self._evaluator(held_out, train, _JUDGED)
         return source
 
-    def _yardstick(
-        self, reference: RealImages, train: RealImages, count: int, network: LoadNetwork | None = None
+    def _evaluator(
+        self, reference: RealImages, train: RealImages, count: int, network: LoadExtractor | None = None
     ) -> Evaluator:
         """On the embedded features, or on those of another `network`."""
         classifier = load_classifier()
         shown = classifier if network is None else network()
-        known = classifier if self.name == CLASSIFIED else None
+        known = classifier if self.name == CLASSIFIER_DATASET else None
         return ImageEvaluator(shown, reference, train, count, known, self.class_names or ())
 
 
@@ -78,11 +78,11 @@ class IdxImages(_Images):
         card = DataCard(name=self.name, size=None, sha256=loaded.sha256, licence=IDX_SETS[self.name].licence)
         return self._parted(RealImages(*_tensors(loaded)), self.class_names, card)
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
+    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
         """The test split is the reference, and training images are the floor."""
         test = RealImages(*_tensors(load_idx_set(self.name, path, on_progress, "test")))
         train = RealImages(*_tensors(load_idx_set(self.name, path, on_progress)))
-        return self._yardstick(test, train, _PUBLISHED, network)
+        return self._evaluator(test, train, _PUBLISHED, network)
 
 
 def _tensors(loaded: LoadedIdx) -> tuple[Tensor, Tensor]:
@@ -119,10 +119,10 @@ class ImageFolder(_Images):
         else:
             source = ImageSource(images.pixels.permute(0, 2, 3, 1), images.labels, decoded.class_names, card, self.flip)
         source.why_no_classes = decoded.why_no_classes
-        source.is_at_hand = decoded.images.nbytes <= _SMALL
+        source.prefetch = decoded.images.nbytes > _SMALL
         return source
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
+    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
         """A random half is the reference, and the other half is the floor; of either as many as are judged."""
         if network is None:
             raise DataError("the embedded features are of grey garments; --features inception judges your own images")
@@ -152,7 +152,7 @@ class ImageFolder(_Images):
 class ImageSource(DataSource):
     """Bytes of images [N, H, W, C] in memory or mapped from a file, drawn in epochs that are shuffled as a whole."""
 
-    make_yardstick: Callable[[], Evaluator] | None = None
+    make_evaluator: Callable[[], Evaluator] | None = None
 
     def __init__(
         self, pixels: Tensor, labels: Tensor | None, class_names: tuple[str, ...], card: DataCard, flip: bool
@@ -163,15 +163,15 @@ class ImageSource(DataSource):
         self.class_names = class_names
         self.card = card
 
-    def yardstick(self) -> Evaluator | None:
-        return self.make_yardstick and self.make_yardstick()
+    def evaluator(self) -> Evaluator | None:
+        return self.make_evaluator and self.make_evaluator()
 
-    def keep_on(self, device: torch.device) -> None:
+    def preload(self, device: torch.device) -> None:
         if self._pixels.nbytes <= _SMALL:
             self._pixels = self._pixels.to(device)
 
     def draw(
-        self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows
+        self, batch_size: int, seed: int, first: int = 0, select: SelectRows = lambda rows: rows
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         count = len(self._pixels)
         if count < batch_size:
@@ -184,7 +184,7 @@ class ImageSource(DataSource):
             order = torch.randperm(count, generator=generator_for(seed, "epoch", epoch))
             mirrored = torch.rand(count, generator=generator_for(seed, "flip", epoch)) < 0.5 if self._flip else None
             for batch in range(first_of_epoch, count // batch_size):
-                chosen = share(order[batch * batch_size : (batch + 1) * batch_size])
+                chosen = select(order[batch * batch_size : (batch + 1) * batch_size])
                 pixels = self._pixels[chosen.to(self._pixels.device)]  # [N, H, W, C]
                 if mirrored is not None:
                     turned = mirrored[chosen].to(pixels.device)[:, None, None, None]

@@ -3,6 +3,6 @@
 from torch import Tensor
 
 
-def in_range(pixels: Tensor) -> Tensor:
+def normalize(pixels: Tensor) -> Tensor:
     """Bytes 0 … 255 → numbers in [-1, 1], as images leave a generator."""
     return pixels.float() / 127.5 - 1.0

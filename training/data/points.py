@@ -16,9 +16,9 @@ from torch import Tensor
 
 from latentd.models.checkpoint import DataCard
 from latentd.models.outputs import Output, PointsOutput
-from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, Share
+from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
 from latentd.training.evaluation.evaluator import Evaluator, MixtureEvaluator
-from latentd.training.evaluation.features import LoadNetwork
+from latentd.training.evaluation.features import LoadExtractor
 from latentd.training.randomness import generator_for
 
 
@@ -35,7 +35,7 @@ _MIXTURES = {
 }
 
 
-class Mixture(DataSettings):
+class GaussianMixture(DataSettings):
     """`gaussian`: one, at (2, -1), σ 0.5. `ring`: 8 on a circle of radius 1, σ 0.01. `grid`: 25 at -4 … 4, σ 0.05."""
 
     name: Literal["gaussian", "ring", "grid"]
@@ -49,10 +49,10 @@ class Mixture(DataSettings):
             raise DataError(f"{self.name} is drawn, not read: leave --data away")
         return MixtureSource(self.name)
 
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
+    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
         if network is not None:
             raise DataError(f"{self.name} is judged on its coordinates: leave --features away")
-        return self.load(path, on_progress).yardstick()
+        return self.load(path, on_progress).evaluator()
 
 
 class MixtureSource(DataSource):
@@ -64,14 +64,14 @@ class MixtureSource(DataSource):
         self.sigma = modes.sigma
         self.card = DataCard(name=name, size=None, sha256=None, licence="CC0-1.0")
 
-    def yardstick(self) -> Evaluator:
+    def evaluator(self) -> Evaluator:
         return MixtureEvaluator(self.centers, self.sigma)
 
     def draw(
-        self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows
+        self, batch_size: int, seed: int, first: int = 0, select: SelectRows = lambda rows: rows
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         for batch in count(first):
             generator = generator_for(seed, "batch", batch)
             chosen = torch.randint(len(self.centers), (batch_size,), generator=generator)
             noise = torch.randn(batch_size, 2, generator=generator)
-            yield share(self.centers[chosen] + self.sigma * noise), None
+            yield select(self.centers[chosen] + self.sigma * noise), None

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from latentd.training.data.entries import LARGEST, Collection, Entry, is_hidden, is_image
+from latentd.training.data.image_files import LARGEST, Collection, Entry, is_hidden, is_image
 from latentd.training.data.source import DataError
 
 _TAR_MAGIC = slice(257, 262)

@@ -13,7 +13,7 @@ from torch import Tensor
 from latentd.models.checkpoint import DataCard
 from latentd.models.outputs import Output
 from latentd.training.evaluation.evaluator import Evaluator
-from latentd.training.evaluation.features import LoadNetwork
+from latentd.training.evaluation.features import LoadExtractor
 
 
 class DataError(Exception):
@@ -37,7 +37,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class LoadProgress:
+class TaskProgress:
     """How far a long piece of work has come: `done` of `total` (None: unknown) `unit`s of `task`."""
 
     task: str
@@ -46,10 +46,10 @@ class LoadProgress:
     unit: str
 
 
-OnProgress = Callable[[LoadProgress], None]
+OnProgress = Callable[[TaskProgress], None]
 
 
-Share = Callable[[Tensor], Tensor]
+SelectRows = Callable[[Tensor], Tensor]
 """StageInput [N, ...] → some of them."""
 
 
@@ -61,24 +61,24 @@ class DataSource(ABC):
     class_names: tuple[str, ...] = ()
     """The classes that the samples are labelled with; () where they are not."""
     why_no_classes: str = "it has none"
-    is_at_hand: bool = True
-    """Whether a batch takes no waiting for a disk."""
+    prefetch: bool = False
+    """Whether batches should be read ahead on a thread, because they come from a disk."""
 
     @abstractmethod
     def draw(
-        self, batch_size: int, seed: int, first: int = 0, share: Share = lambda rows: rows
+        self, batch_size: int, seed: int, first: int = 0, select: SelectRows = lambda rows: rows
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Endless batches of samples [N, *shape] and class indices [N] where the data has classes.
 
         Samples are float32, or the bytes of pixels, 0 … 255 for [-1, 1]. Batches begin with number `first`; each
-        depends on `seed` and its number alone. `share` picks the wanted ones of a batch's samples.
+        depends on `seed` and its number alone. `select` picks the wanted ones of a batch's samples.
         """
 
-    def yardstick(self) -> Evaluator | None:
+    def evaluator(self) -> Evaluator | None:
         """What a generator's samples are held against while it learns: real ones that it is not shown."""
         return None
 
-    def keep_on(self, device: torch.device) -> None:  # noqa: B027  # most data has no such place
+    def preload(self, device: torch.device) -> None:  # noqa: B027  # most data has no such place
         """Move to `device` what is small enough to live there, so that batches need no transfer."""
 
 
@@ -106,7 +106,7 @@ class DataSettings(BaseModel, ABC):
         """Find and read the data, at `path` if that is given; DataError where that cannot be done."""
 
     @abstractmethod
-    def yardstick(self, path: Path | None, on_progress: OnProgress, network: LoadNetwork | None = None) -> Evaluator:
+    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
         """What generated samples of such data are held against; DataError where there is nothing.
 
         On the features of `network`, or on what comes with latentd.

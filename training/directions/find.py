@@ -13,12 +13,12 @@ from latentd.models.directions import DirectionCard, Directions, DirectionsCard,
 from latentd.models.interpolation import Vector
 from latentd.models.outputs import ImageOutput
 from latentd.training.data.idx import IDX_SETS
+from latentd.training.directions.dataset import Studied, Wide
 from latentd.training.directions.fit import fit, judging
 from latentd.training.directions.measures import MEASURES, Pictures
 from latentd.training.directions.preview import Strips
-from latentd.training.directions.studied import Studied, Wide
 from latentd.training.directions.unlabelled import closed_form, components
-from latentd.training.evaluation.classifier import CLASSIFIED, Classifier, load_classifier
+from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, Classifier, load_classifier
 
 _LEAST_R_SQUARED = 0.2
 _LEAST_REACHED = 0.5
@@ -88,11 +88,11 @@ def _measured(studied: Studied) -> Iterator[_Found]:
 
 def _classes(studied: Studied, read: Checkpoint) -> Iterator[_Found]:
     """The classes that the embedded classifier knows, of a generator that is not told one."""
-    if read.card.data.name != CLASSIFIED or studied.labels is not None:
+    if read.card.data.name != CLASSIFIER_DATASET or studied.labels is not None:
         return
     classifier = load_classifier()
     logits = _logits(classifier, studied)
-    for index, name in enumerate(IDX_SETS[CLASSIFIED].class_names):
+    for index, name in enumerate(IDX_SETS[CLASSIFIER_DATASET].class_names):
         others = torch.cat([logits[:, :index], logits[:, index + 1 :]], dim=1).logsumexp(dim=1)
         unit = fit(studied, (logits[:, index] - others).numpy()).unit
         far = judging(studied).moved(_vector(studied, unit), [_RANGE])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latentd.training.directions.studied import Studied, Wide
+from latentd.training.directions.dataset import Studied, Wide
 
 _ONE_JUDGES_OF = 4
 _TINY = 1e-300

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from latentd.models.outputs.base import Samples
-from latentd.training.directions.studied import Wide
+from latentd.training.directions.dataset import Wide
 
 _CORNER = 3
 _DARK = 0.1

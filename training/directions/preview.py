@@ -8,7 +8,7 @@ import torch
 from latentd.models.family import Generator
 from latentd.models.interpolation import Vector
 from latentd.models.outputs import ImageOutput
-from latentd.training.directions.studied import Studied
+from latentd.training.directions.dataset import Studied
 
 FRAMES = 7
 _MOST_ROWS, _MOST_PIXELS = 3, 2**15

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentd.models.sampling import StageInput, run_stage
-from latentd.training.directions.studied import Studied, Wide
+from latentd.training.directions.dataset import Studied, Wide
 
 _MOST_STUDIED = 1024
 """Latents whose activations are kept: so many by as many are compared."""

@@ -10,18 +10,18 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from latentd.training.evaluation.features import FeatureNetwork
+from latentd.training.evaluation.features import FeatureExtractor
 
-CLASSIFIED = "fashion-mnist"
+CLASSIFIER_DATASET = "fashion-mnist"
 """The data set whose classes it knows."""
 SEEN = (1, 28, 28)
 """The shape of what it is shown."""
-SHIPPED = f"{CLASSIFIED}.safetensors"
+SHIPPED = f"{CLASSIFIER_DATASET}.safetensors"
 _CLASSES = 10
 _ROWS = 500
 
 
-class Classifier(nn.Module, FeatureNetwork):
+class Classifier(nn.Module, FeatureExtractor):
     """Image [N, 1, 28, 28] in [-1, 1] → features [N, 128] → logits [N, 10]."""
 
     measured_on = "features of the embedded Fashion-MNIST classifier"
@@ -41,7 +41,7 @@ class Classifier(nn.Module, FeatureNetwork):
         return logits
 
     @torch.no_grad()
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, 1, 28, 28] → features [N, 128] and probabilities [N, 10], some rows at a time."""
         features = torch.cat([self.features(rows) for rows in torch.split(images, _ROWS)])
         return features, self.logits(features).softmax(dim=1)
@@ -50,6 +50,6 @@ class Classifier(nn.Module, FeatureNetwork):
 def load_classifier() -> Classifier:
     """The shipped one."""
     classifier = Classifier()
-    content = files("training.evaluation").joinpath(SHIPPED).read_bytes()
+    content = files("latentd.training.evaluation").joinpath(SHIPPED).read_bytes()
     classifier.load_state_dict({name: tensor.float() for name, tensor in load(content).items()})
     return classifier.to(memory_format=torch.channels_last).eval()  # type: ignore[no-any-return, call-overload]

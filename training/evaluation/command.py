@@ -10,9 +10,9 @@ from rich.table import Table
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.training.data import DataConfig
-from latentd.training.data.source import DataError, DataSettings, LoadProgress
+from latentd.training.data.source import DataError, DataSettings, TaskProgress
 from latentd.training.directory import OutputError
-from latentd.training.evaluation.evaluate import Figure, judge, noted, sets
+from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator, sets, with_metrics
 from latentd.training.evaluation.inception import load_inception
 from latentd.training.progress import Display
 from latentd.training.tables import print_table
@@ -40,28 +40,28 @@ def evaluate(checkpoint: Path, data: Path | None, features: str, rounds: int, as
     settings = _data_settings(read)
     with Display(hidden=False) as display:
 
-        def on_progress(progress: LoadProgress) -> None:
+        def on_progress(progress: TaskProgress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
 
         network = partial(load_inception, on_progress) if features == "inception" else None
-        yardstick = settings.yardstick(data, on_progress, network)
-        figures = judge(read.build(), yardstick, rounds, on_progress)
+        evaluator = settings.evaluator(data, on_progress, network)
+        figures = evaluate_generator(read.build(), evaluator, rounds, on_progress)
     if as_json:
         facts = {
             "checkpoint": read.name,
             "version": read.version,
             "data": settings.name,
-            "measured_on": yardstick.measured_on,
-            "samples": yardstick.count,
+            "measured_on": evaluator.measured_on,
+            "samples": evaluator.num_samples,
             "rounds": rounds,
         }
         click.echo(json.dumps(facts | _as_json(figures), indent=2))
     else:
         alone = "; of a single set there is no deviation" if rounds == 1 else ""
-        _print(f"{sets(rounds)} of {yardstick.count} samples, judged on {yardstick.measured_on}{alone}", figures)
+        _print(f"{sets(rounds)} of {evaluator.num_samples} samples, judged on {evaluator.measured_on}{alone}", figures)
     if keep:
         try:
-            write_checkpoint(checkpoint, noted(read.card, figures, yardstick, rounds), read.tensors)
+            write_checkpoint(checkpoint, with_metrics(read.card, figures, evaluator, rounds), read.tensors)
         except OSError as problem:
             raise OutputError(f"{checkpoint} could not be written ({problem}); --no-keep leaves it alone") from problem
 
@@ -74,7 +74,7 @@ def _data_settings(read: Checkpoint) -> DataSettings:
     return settings
 
 
-def _as_json(figures: dict[str, Figure]) -> dict[str, object]:
+def _as_json(figures: dict[str, MetricResult]) -> dict[str, object]:
     """Values by name; `floor` is that of the Fréchet distance, `floors` has all."""
     return {
         **{name: figure.value for name, figure in figures.items()},
@@ -85,7 +85,7 @@ def _as_json(figures: dict[str, Figure]) -> dict[str, object]:
     }
 
 
-def _print(caption: str, figures: dict[str, Figure]) -> None:
+def _print(caption: str, figures: dict[str, MetricResult]) -> None:
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for heading in ("figure", "generated", "±", "real", "±"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")

@@ -9,12 +9,12 @@ from latentd.models.checkpoint import Card
 from latentd.models.family import Generator
 from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate
-from latentd.training.data.source import LoadProgress, OnProgress
+from latentd.training.data.source import OnProgress, TaskProgress
 from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricResult:
     """One figure: its mean over several sets of samples, how far these differ, and the same of real samples."""
 
     value: float
@@ -25,19 +25,19 @@ class Figure:
     floor_deviation: float | None
 
 
-def judge(
-    generator: Generator, yardstick: Evaluator, rounds: int, on_progress: OnProgress = lambda _: None
-) -> dict[str, Figure]:
-    """Judge samples of seeds 0 … `rounds` · `yardstick.count` - 1, in as many sets, beside real ones."""
+def evaluate_generator(
+    generator: Generator, evaluator: Evaluator, rounds: int, on_progress: OnProgress = lambda _: None
+) -> dict[str, MetricResult]:
+    """Judge samples of seeds 0 … `rounds` · `evaluator.num_samples` - 1, in as many sets, beside real ones."""
     fakes, reals = [], []
     for number in range(rounds):
-        seeds = range(number * yardstick.count, (number + 1) * yardstick.count)
-        fakes.append(yardstick.figures(samples_of(generator, seeds)))
-        on_progress(LoadProgress("judging", 2 * number + 1, 2 * rounds, "sets"))
-        reals.append(yardstick.figures(yardstick.real(number)))
-        on_progress(LoadProgress("judging", 2 * number + 2, 2 * rounds, "sets"))
+        seeds = range(number * evaluator.num_samples, (number + 1) * evaluator.num_samples)
+        fakes.append(evaluator.metrics(generate_set(generator, seeds)))
+        on_progress(TaskProgress("judging", 2 * number + 1, 2 * rounds, "sets"))
+        reals.append(evaluator.metrics(evaluator.real_samples(number)))
+        on_progress(TaskProgress("judging", 2 * number + 2, 2 * rounds, "sets"))
     return {
-        name: Figure(
+        name: MetricResult(
             *_mean_and_deviation([each[name] for each in fakes]),
             *_mean_and_deviation([each[name] for each in reals]),
         )
@@ -45,11 +45,11 @@ def judge(
     }
 
 
-def noted(card: Card, figures: dict[str, Figure], yardstick: Evaluator, rounds: int) -> Card:
+def with_metrics(card: Card, figures: dict[str, MetricResult], evaluator: Evaluator, rounds: int) -> Card:
     """`card` with the figures and their floors in the place of those that it had."""
     metrics = {name: figure.value for name, figure in figures.items()}
     floors = {name: figure.floor for name, figure in figures.items()}
-    measured = f"{sets(rounds)} of {yardstick.count} samples, {yardstick.measured_on}"
+    measured = f"{sets(rounds)} of {evaluator.num_samples} samples, {evaluator.measured_on}"
     return card.model_copy(update={"metrics": metrics, "floors": floors, "measured": measured})
 
 
@@ -58,7 +58,7 @@ def sets(rounds: int) -> str:
     return "1 set" if rounds == 1 else f"{rounds} sets"
 
 
-def samples_of(generator: Generator, seeds: range) -> EvaluationSet:
+def generate_set(generator: Generator, seeds: range) -> EvaluationSet:
     """What the generator makes of `seeds`, as it would be served."""
     latents, labels = seeds_to_latents(generator.spec, seeds)
     samples = torch.from_numpy(generate(generator, latents, labels))

@@ -1,6 +1,6 @@
 """What a set of samples is held against: a figure for each thing one wants to know, and the same of real samples.
 
-One class a kind of data. A yardstick knows no generator: it is given samples.
+One class a kind of data. A evaluator knows no generator: it is given samples.
 """
 
 import math
@@ -30,18 +30,18 @@ class Evaluator(ABC):
 
     measured_on: str
     """Which features, in words."""
-    count: int
+    num_samples: int
     """How many samples it wants."""
-    chosen_by: str
+    selection_metric: str
     """The figure by which the best of several generators is chosen; less is better."""
 
     @abstractmethod
-    def figures(self, judged: EvaluationSet) -> dict[str, float]:
+    def metrics(self, judged: EvaluationSet) -> dict[str, float]:
         """Name → figure."""
 
-    def glance(self, judged: EvaluationSet) -> dict[str, float]:
+    def quick_metrics(self, judged: EvaluationSet) -> dict[str, float]:
         """Those that take little time, `chosen_by` among them: what is looked at while a generator learns."""
-        return self.figures(judged)
+        return self.metrics(judged)
 
     def nearest_training(self, samples: Tensor) -> tuple[Tensor, Tensor] | None:
         """Samples [N, *shape] → distances [N] to the nearest training samples that are not the same; these.
@@ -51,7 +51,7 @@ class Evaluator(ABC):
         return None
 
     @abstractmethod
-    def real(self, draw: int) -> EvaluationSet:
+    def real_samples(self, draw: int) -> EvaluationSet:
         """As many real samples that the figures' reference does not hold: their figures are the floor."""
 
 
@@ -67,8 +67,8 @@ class MixtureEvaluator(Evaluator):
     """
 
     measured_on = "coordinates"
-    count = 2500
-    chosen_by = "divergence"
+    num_samples = 2500
+    selection_metric = "divergence"
     _FOUND_AT: ClassVar[int] = 20
     _NEAR: ClassVar[int] = 3
     _CUT: ClassVar[float] = math.exp(-(_NEAR**2) / 2)  # the share of a normal distribution on the plane beyond 3σ
@@ -79,7 +79,7 @@ class MixtureEvaluator(Evaluator):
         self._sigma = sigma
         self._reference = self._draw(100_000, -1)
 
-    def figures(self, judged: EvaluationSet) -> dict[str, float]:
+    def metrics(self, judged: EvaluationSet) -> dict[str, float]:
         samples, modes = judged.samples.double(), len(self._centers)
         distance, mode = metrics.nearest(samples, self._centers)
         near = distance <= self._NEAR * self._sigma
@@ -109,8 +109,8 @@ class MixtureEvaluator(Evaluator):
         expected = [*of_a_mode * len(self._centers), beyond[-1]]
         return metrics.reverse_kl(metrics.shares(cell, len(expected)), expected)
 
-    def real(self, draw: int) -> EvaluationSet:
-        return EvaluationSet(self._draw(self.count, draw))
+    def real_samples(self, draw: int) -> EvaluationSet:
+        return EvaluationSet(self._draw(self.num_samples, draw))
 
     def _draw(self, count: int, draw: int) -> Tensor:
         random = torch.Generator().manual_seed(draw + 1)

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from torch import Tensor
 
 
-class FeatureNetwork(ABC):
+class FeatureExtractor(ABC):
     """Tells images by features, and by the classes that it knows."""
 
     measured_on: str
     """Which features, in words."""
 
     @abstractmethod
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, C, H, W] in [-1, 1] → features [N, values] and probabilities [N, classes]."""
 
-    def look_at_real(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def extract_real(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The same of real images, which a network that takes long may know from the last time."""
-        return self.look(images)
+        return self.extract(images)
 
 
-LoadNetwork = Callable[[], FeatureNetwork]
+LoadExtractor = Callable[[], FeatureExtractor]

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from latentd.training.data.pixels import in_range
+from latentd.training.data.pixels import normalize
 from latentd.training.evaluation import metrics
 from latentd.training.evaluation.classifier import Classifier
 from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
-from latentd.training.evaluation.features import FeatureNetwork
+from latentd.training.evaluation.features import FeatureExtractor
 
 _ROWS = 10_000
 """Training images that are numbers at a time."""
@@ -33,8 +33,8 @@ class RealImages:
         return RealImages(self.pixels[rows], None if self.labels is None else self.labels[rows])
 
     def judged(self) -> EvaluationSet:
-        """As a yardstick is shown them."""
-        return EvaluationSet(in_range(self.pixels), self.labels, is_real=True)
+        """As a evaluator is shown them."""
+        return EvaluationSet(normalize(self.pixels), self.labels, is_real=True)
 
 
 class ImageEvaluator(Evaluator):
@@ -47,13 +47,13 @@ class ImageEvaluator(Evaluator):
     class's share, `coverage of …` each class, and for samples of known classes `label_accuracy`.
     """
 
-    chosen_by = "frechet_distance"
+    selection_metric = "frechet_distance"
     _COMPARED: ClassVar[int] = 500
     """Samples whose nearest training images are looked for."""
 
     def __init__(
         self,
-        network: FeatureNetwork,
+        network: FeatureExtractor,
         reference: RealImages,
         train: RealImages,
         count: int,
@@ -61,33 +61,33 @@ class ImageEvaluator(Evaluator):
         classes: tuple[str, ...] = (),
     ) -> None:
         self.measured_on = network.measured_on
-        self.count = min(count, len(reference), len(train))
+        self.num_samples = min(count, len(reference), len(train))
         self._network = network
         self._classifier = classifier
         self._classes = classes
-        self._reference = network.look_at_real(in_range(reference.pixels))[0]
+        self._reference = network.extract_real(normalize(reference.pixels))[0]
         self._reference_labels = reference.labels
         self._train = train
 
-    def figures(self, judged: EvaluationSet) -> dict[str, float]:
+    def metrics(self, judged: EvaluationSet) -> dict[str, float]:
         features, probabilities = self._look(judged)
         nearest, _ = self.nearest_training(judged.samples[: self._COMPARED])
         return {
-            **self._glance(judged, features, probabilities),
+            **self._quick_metrics(judged, features, probabilities),
             "kernel_distance": metrics.kernel_distance(self._reference, features),
             "inception_score": metrics.inception_score(probabilities),
             "nearest_training": float(nearest.median()),
         }
 
-    def glance(self, judged: EvaluationSet) -> dict[str, float]:
-        return self._glance(judged, *self._look(judged))
+    def quick_metrics(self, judged: EvaluationSet) -> dict[str, float]:
+        return self._quick_metrics(judged, *self._look(judged))
 
     def nearest_training(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Distances are the root of the mean square a pixel, in [-1, 1]."""
         nearest = torch.full((len(samples),), math.inf, dtype=torch.float64)
         images = torch.zeros_like(samples)
         for rows in torch.split(self._train.pixels, _ROWS):
-            candidates = in_range(rows)
+            candidates = normalize(rows)
             distances = torch.cdist(samples.flatten(1).double(), candidates.flatten(1).double())  # [N, rows]
             distances[distances < _THE_SAME] = math.inf
             found = distances.min(dim=1)
@@ -96,17 +96,17 @@ class ImageEvaluator(Evaluator):
             images[nearer] = candidates[found.indices[nearer]]
         return nearest / math.sqrt(samples[0].numel()), images
 
-    def real(self, draw: int) -> EvaluationSet:
-        if len(self._train) == self.count:
+    def real_samples(self, draw: int) -> EvaluationSet:
+        if len(self._train) == self.num_samples:
             return self._train.judged()
         random = torch.Generator().manual_seed(draw)
-        return self._train[torch.randperm(len(self._train), generator=random)[: self.count]].judged()
+        return self._train[torch.randperm(len(self._train), generator=random)[: self.num_samples]].judged()
 
     def _look(self, judged: EvaluationSet) -> tuple[Tensor, Tensor]:
-        look = self._network.look_at_real if judged.is_real else self._network.look
-        return look(judged.samples)
+        extract = self._network.extract_real if judged.is_real else self._network.extract
+        return extract(judged.samples)
 
-    def _glance(self, judged: EvaluationSet, features: Tensor, probabilities: Tensor) -> dict[str, float]:
+    def _quick_metrics(self, judged: EvaluationSet, features: Tensor, probabilities: Tensor) -> dict[str, float]:
         precision, recall = metrics.precision_recall(self._reference, features)
         density, covered = metrics.density_coverage(self._reference, features)
         return {
@@ -123,7 +123,7 @@ class ImageEvaluator(Evaluator):
         if self._classifier is None or self._reference_labels is None:
             return {}
         if self._classifier is not self._network:
-            probabilities = self._classifier.look(judged.samples)[1]
+            probabilities = self._classifier.extract(judged.samples)[1]
         classes = probabilities.argmax(dim=1)
         of_each = metrics.shares(classes, len(self._classes))
         figures = {"least_class": min(of_each), "most_class": max(of_each)}

@@ -22,8 +22,8 @@ from latentd.models.files import atomic_write
 from latentd.models.hardware import choose_device
 from latentd.models.outputs.image import to_pixels
 from latentd.training.data.cache import cache_folder
-from latentd.training.data.source import DataError, LoadProgress, OnProgress
-from latentd.training.evaluation.features import FeatureNetwork
+from latentd.training.data.source import DataError, OnProgress, TaskProgress
+from latentd.training.evaluation.features import FeatureExtractor
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _ROWS = 64
 _TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
-class Inception(FeatureNetwork):
+class Inception(FeatureExtractor):
     """Shows torch-fidelity's extractor what is served: bytes, in RGB."""
 
     measured_on = "Inception-v3 features (torch-fidelity)"
@@ -46,7 +46,7 @@ class Inception(FeatureNetwork):
         self._on_progress = on_progress
         self._seen = 0
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, 1 or 3, H, W] → features [N, 2048] and probabilities [N, 1008]."""
         seen = [self._extract(rows) for rows in torch.split(images, _ROWS)]
         features, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
@@ -56,17 +56,17 @@ class Inception(FeatureNetwork):
     def _extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self._extractor(_in_colour(images).to(self._device))
         self._seen += len(images)
-        self._on_progress(LoadProgress("extracting features", self._seen, None, "images"))
+        self._on_progress(TaskProgress("extracting features", self._seen, None, "images"))
         return features.cpu(), logits.cpu()
 
-    def look_at_real(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def extract_real(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """From the cache, where these images' features are, by the hash of what is shown; else they are put there."""
         path = cache_folder() / "features" / f"{self._key(images)}.safetensors"
         try:
             known = load_file(path)
             return known["features"], known["probabilities"]
         except (OSError, SafetensorError, KeyError):  # none yet, or not whole: they are extracted again
-            features, probabilities = self.look(images)
+            features, probabilities = self.extract(images)
         try:
             with atomic_write(path) as temporary:
                 save_file({"features": features, "probabilities": probabilities}, temporary)

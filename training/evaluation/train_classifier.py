@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from latentd.models.files import atomic_write
 from latentd.training.augment import flip, translate
 from latentd.training.data.idx import load_idx_set
-from latentd.training.data.pixels import in_range
-from latentd.training.evaluation.classifier import CLASSIFIED, SHIPPED, Classifier
+from latentd.training.data.pixels import normalize
+from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, SHIPPED, Classifier
 from latentd.training.randomness import generator_for, seed_default, seed_for
 from latentd.training.schedule import schedule
 
@@ -44,7 +44,7 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int, seed: int, bat
 
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     """Share of images whose likeliest class is theirs."""
-    return float((classifier.look(images)[1].argmax(dim=1) == labels).double().mean())
+    return float((classifier.extract(images)[1].argmax(dim=1) == labels).double().mean())
 
 
 @click.command()
@@ -53,10 +53,10 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def main(out: Path, epochs: int, seed: int) -> None:
     """Train the embedded classifier on the training split, and say how well it does on both."""
-    loaded = {split: load_idx_set(CLASSIFIED, None, lambda _: None, split) for split in ("train", "test")}
+    loaded = {split: load_idx_set(CLASSIFIER_DATASET, None, lambda _: None, split) for split in ("train", "test")}
     sets = {}
     for split, each in loaded.items():
-        sets[split] = (in_range(torch.tensor(each.images)[:, None]), torch.tensor(each.labels, dtype=torch.int64))
+        sets[split] = (normalize(torch.tensor(each.images)[:, None]), torch.tensor(each.labels, dtype=torch.int64))
     classifier = train_classifier(*sets["train"], epochs, seed)
     facts = {
         "accuracy_test": accuracy(classifier, *sets["test"]),

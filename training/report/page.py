@@ -16,8 +16,8 @@ from PIL import Image
 
 from latentd.models.files import atomic_write, printable
 from latentd.training.directory import NEAREST, pictures, step_of
-from latentd.training.report.record import Record, finite
-from latentd.training.report.words import words_for
+from latentd.training.report.metric_info import metric_info
+from latentd.training.report.run_record import RunRecord, json_safe
 
 _REPORT = "report.html"
 _FILES = Path(__file__).parent
@@ -32,16 +32,16 @@ _MOST_DRAWN = 2000
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a run folder, of a run that goes on or has ended, and return its path.
 
-    Raises NoRun where the folder has no `run.json` that can be read, and OSError where the page cannot be written.
+    Raises RunNotFound if the folder has no readable `run.json`, and OSError if the page cannot be written.
     """
-    record = Record.read(folder)
+    record = RunRecord.read(folder)
     content = {
         "folder": printable(folder.name),
         "facts": record.facts,
         "reached": {"step": record.step, "seconds": record.seconds},
         "alarms": record.alarms,
         "nearest": _nearest(folder),
-        **_curves(record.moments),
+        **_curves(record.history),
         **_frames(folder),
     }
     title = printable(str(record.facts.get("name", folder.name)))
@@ -81,7 +81,7 @@ def _hash(source: str) -> str:
 
 def _embedded(content: dict[str, Any]) -> str:
     """JSON that a browser reads, and that cannot end the element it stands in."""
-    return json.dumps(finite(content), separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps(json_safe(content), separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _curves(moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _curves(moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = dict.fromkeys(name for points in curves.values() for point in points for name in point["values"])
     return {
         **{kind: _thinned(points) for kind, points in curves.items()},
-        "words": {name: asdict(words_for(name)) for name in names},
+        "words": {name: asdict(metric_info(name)) for name in names},
     }
 
 

@@ -22,9 +22,9 @@ from pydantic import BaseModel, ValidationError
 from latentd.models.files import atomic_write, printable
 from latentd.training.data.cache import cache_folder
 from latentd.training.data.decode import decode_square
-from latentd.training.data.entries import Collection, Entry, Folder, Zip, suffixes
+from latentd.training.data.image_files import Collection, Entry, Folder, Zip, suffixes
 from latentd.training.data.shards import Parquet, WebDataset
-from latentd.training.data.source import DataError, LoadProgress, OnProgress
+from latentd.training.data.source import DataError, OnProgress, TaskProgress
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _key(collection: Collection, side: int, channels: int, on_progress: OnProgre
     digest, count = hashlib.sha256(f"{side} {channels}".encode()), 0
     for count, stamp in enumerate(collection.stamps(), start=1):
         digest.update(f"\n{stamp}".encode("utf-8", "surrogateescape"))
-        on_progress(LoadProgress(f"indexing {collection.path.name}", count, None, "files"))
+        on_progress(TaskProgress(f"indexing {collection.path.name}", count, None, "files"))
     return digest.hexdigest()[:32], count
 
 
@@ -178,7 +178,7 @@ def _decode_into(
                 digest.update(decoded.data)
                 of_each.append(groups.setdefault(printable(entry.group), len(groups)))
             total = stamps if collection.stamps_are_images else None
-            on_progress(LoadProgress(f"decoding {collection.path.name}", done, total, "images"))
+            on_progress(TaskProgress(f"decoding {collection.path.name}", done, total, "images"))
         of_each.tofile(groups_file)
     digest.update(of_each.tobytes() + json.dumps(list(groups)).encode())
     return _Note(count=len(of_each), sha256=digest.hexdigest(), groups=list(groups), left_out=left_out, reasons=reasons)

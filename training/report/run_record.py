@@ -11,25 +11,25 @@ from latentd.training.directory import read_facts, read_moments
 from latentd.training.lock import is_held
 
 
-class NoRun(Exception):
+class RunNotFound(Exception):
     """A folder that is no run's; the message names it."""
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """`run.json`, of which any key may be missing, and the lines of `metrics.jsonl`."""
 
     facts: Mapping[str, Any]
-    moments: Sequence[Mapping[str, Any]]
+    history: Sequence[Mapping[str, Any]]
     is_held: bool = False
     """Whether a process is at work in the folder."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Of a run folder; NoRun where there is no `run.json` that can be read."""
+        """Of a run folder; RunNotFound where there is no `run.json` that can be read."""
         facts = read_facts(folder)
         if facts is None:
-            raise NoRun(f"{folder} has no run.json that can be read")
+            raise RunNotFound(f"{folder} has no run.json that can be read")
         return cls(facts, list(read_moments(folder)), is_held(folder))
 
     @property
@@ -58,23 +58,23 @@ class Record:
         return seconds
 
     @property
-    def figures(self) -> Mapping[str, float]:
+    def latest_metrics(self) -> Mapping[str, float]:
         """Of the last judgement; empty before there was one."""
         judged: Mapping[str, float] = next(
-            (each["figures"] for each in reversed(self.moments) if "figures" in each), {}
+            (each["figures"] for each in reversed(self.history) if "figures" in each), {}
         )
         return judged
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
         """All that were raised, each with its step."""
-        return [{**each["alarm"], "step": each["step"]} for each in self.moments if "alarm" in each]
+        return [{**each["alarm"], "step": each["step"]} for each in self.history if "alarm" in each]
 
     @property
     def _last(self) -> Mapping[str, Any]:
-        return self.moments[-1] if self.moments else {}
+        return self.history[-1] if self.history else {}
 
 
-def finite(content: Any) -> Any:
+def json_safe(content: Any) -> Any:
     """What JSON can say of `content`: null for a number that is none, which browsers could not read."""
     return json.loads(json.dumps(content), parse_constant=lambda _: None)
