@@ -6,13 +6,20 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 BIN := .venv/bin
 
-.PHONY: serve test fuzz lint lock bench container-test
+.PHONY: serve test test-slow fuzz lint lock bench container-test
 
 serve: .venv/installed
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
+# A file's tests run one after another, files side by side: a worker a core. Each has servers, ports and folders of its own.
+WORKERS ?= auto
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile
 test: .venv/installed lint
-	$(BIN)/pytest
+	$(PYTEST) -m "not slow"
+
+# What takes long and guards what seldom breaks.
+test-slow: .venv/installed
+	$(PYTEST) -m slow
 
 # What `make test` does with a few cases, with so many, and others each time; what fails is printed with how to repeat it.
 FUZZ_CASES ?= 20000

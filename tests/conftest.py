@@ -1,9 +1,14 @@
-"""What all tests share: small specs, and checkpoints written from untrained networks."""
+"""What all tests share: small specs, checkpoints of untrained networks, and folders and ports of their own."""
 
+import os
+import random
 import shutil
 import signal
+import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,13 @@ from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, Latent
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and so would all programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_OWN = tempfile.TemporaryDirectory(prefix="latentd-tests-")
+for _name in (
+    "BENTOML_HOME",
+    "XDG_CACHE_HOME",
+):  # nothing is read from, or left in, the home of the user or another worker
+    os.environ[_name] = str(Path(_OWN.name) / _name.lower())
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -99,6 +111,18 @@ def chromium() -> Iterator[Any]:
         browser = session.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on.
+
+    Linux gives outgoing connections ports from 32768 on: none of them takes this one before a server listens on it.
+    """
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)  # Ray's workers have those below
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(check: Callable[[], bool], otherwise: str = "", seconds: float = 60) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import eventually
+from tests.conftest import eventually, free_port
 from tests.deploy.expressions import RULES, Expression, of_autoscaler, of_panels, of_rules, of_variables, rules
 from tests.deploy.tools import installed
-from tests.e2e.conftest import ROOT, Server, free_port, serving
+from tests.e2e.conftest import ROOT, Server, serving
 
 ONLY_ON_A_GPU = "Copy from the GPU, 99th percentile"
 

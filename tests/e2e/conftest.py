@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import free_port
 from tests.e2e.explorer import READY, Open, settle
 
 ROOT = Path(__file__).parents[2]
@@ -60,12 +60,6 @@ class Server:
     def generate(self, accept: str = "*/*", **fields: Any) -> Answer:
         body = json.dumps(fields).encode()
         return self.call("/generate", body, content_type="application/json", accept=accept)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

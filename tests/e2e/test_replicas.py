@@ -23,8 +23,8 @@ import pytest
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.service.settings import Settings
-from tests.conftest import eventually
-from tests.e2e.conftest import ROOT, Answer, Server, free_port, serving
+from tests.conftest import eventually, free_port
+from tests.e2e.conftest import ROOT, Answer, Server, serving
 from tests.e2e.test_engine import version_of
 
 NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))

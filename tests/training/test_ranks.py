@@ -1,7 +1,6 @@
 """Two ranks on one machine, started by torchrun, that exchange over gloo."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.training.build import draw_latents
 from latentd.training.lock import held
 from latentd.training.world import World
-from tests.conftest import points_spec
+from tests.conftest import free_port, points_spec
 from tests.training.one_rank import BATCH, play
 from tests.training.test_idx import write_idx
 from tests.training.test_resume import ENCODED, EVERYTHING, IMAGES
@@ -26,15 +25,8 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
-def torchrun(free_port: int) -> list[str]:
-    return [*TORCHRUN, "--master-port", str(free_port), "-m"]
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+def torchrun() -> list[str]:
+    return [*TORCHRUN, "--master-port", str(free_port()), "-m"]
 
 
 def test_latents_do_not_depend_on_how_many_ranks_draw_them() -> None:
