@@ -18,14 +18,14 @@ from starlette.types import Message, Send
 from latentd.models.directions import direction_space
 from latentd.models.outputs.animation import MEDIA_TYPES
 from latentd.service.catalog import Catalog, ServedModel
+from latentd.service.context import current_client, current_context
 from latentd.service.endpoints import Endpoint
-from latentd.service.engine import Engine, Room, client
+from latentd.service.engine import Engine, Room
 from latentd.service.errors import ApiError, invalid, raise_invalid
 from latentd.service.guard.auth import charge
 from latentd.service.guard.body import RECEIVING, check_values, read_body
 from latentd.service.guard.turns import Turns
 from latentd.service.negotiate import EVENTS, JSON
-from latentd.service.observability.context import current_entry
 from latentd.service.observability.spans import Tracing
 from latentd.service.provenance import request_header
 from latentd.service.queries.query import SampleQuery
@@ -136,14 +136,14 @@ def answering(understand: RequestParser, raw: bool = False) -> Handler:
     async def answer(runtime: Runtime, request: Request) -> Response:
         settings = runtime.settings
         seconds = _seconds_allowed(request, settings.timeout)
-        entry = current_entry()
+        context = current_context()
         body: bytes | None = None
 
         async def work(body: bytes) -> tuple[SampleJob, bytes | None, Responder]:
-            async with runtime.turns.turn(client.get()):
+            async with runtime.turns.turn(current_client()):
                 query, put = understand(runtime, request, body)
                 request.state.model = query.model.name
-                entry.model, entry.samples = f"{query.model.name}@{query.model.version}", query.num_samples
+                context.model, context.samples = f"{query.model.name}@{query.model.version}", query.num_samples
                 charge(request.scope, query.num_samples, runtime.engine.seconds_for)
                 return *await _carry_out(query, runtime), put
 
@@ -157,12 +157,12 @@ def answering(understand: RequestParser, raw: bool = False) -> Handler:
             if body is None and patience <= seconds:  # and not a deadline that the request had set
                 message = f"the body did not come within {patience:g} seconds"
                 raise ApiError(408, "request_timeout", message) from problem
-            runtime.telemetry.expired_samples.add(amount=entry.samples or 0)
+            runtime.telemetry.expired_samples.add(amount=context.samples or 0)
             if seconds < runtime.settings.timeout:
                 runtime.telemetry.own_deadlines.add()
             raise _timed_out(seconds) from problem
         except ClientDisconnect:
-            runtime.telemetry.abandoned_samples.add(amount=entry.samples or 0)
+            runtime.telemetry.abandoned_samples.add(amount=context.samples or 0)
             raise
         if whole is None:
             events = _in_time(job, seconds, runtime.telemetry)

@@ -27,12 +27,11 @@ from latentd.service.api import (
     show_model,
     show_surface,
 )
+from latentd.service.context import CLIENT_LEFT, OTHER, current_client, current_context
 from latentd.service.endpoints import ENDPOINTS
-from latentd.service.engine import client
 from latentd.service.errors import ApiError, too_busy
 from latentd.service.explorer import give_part, show_page
 from latentd.service.guard.auth import OPEN, Access
-from latentd.service.observability.context import CLIENT_LEFT, METRICS, OTHER, current_entry
 from latentd.service.openapi import show_document
 from latentd.service.protocols import kserve, openai
 from latentd.service.protocols.errors import Rephrase, rephrasing
@@ -42,6 +41,7 @@ logger = logging.getLogger("latentd.http")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
+METRICS = "/metrics"
 _FULL = "too_many_requests"
 _NO_ROOM = "the service has all that it can carry, or all that it carries for one client; try again later"
 _SAMPLES: dict[str, Handler] = {
@@ -183,7 +183,7 @@ class _Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         status: int = CLIENT_LEFT
-        current_entry().endpoint = self._endpoint
+        current_context().route = self._endpoint
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
@@ -212,13 +212,13 @@ class _Limited:
         self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime, asking = self._runtime(), client.get()
+        runtime, asking = self._runtime(), current_client()
         places, bodies = runtime.places, runtime.bodies
         if (reason := _full(runtime)) is not None:
             await runtime.turns.refuse(asking)
             refusal = _refusal(reason, math.ceil(_until_room(runtime)))
             runtime.telemetry.rejections.add(reason)
-            current_entry().code = reason
+            current_context().code = reason
             await refusal(scope, receive, send)
             return
         read, held = False, 0
@@ -248,7 +248,7 @@ class _Limited:
 
 def _full(runtime: Runtime) -> str | None:
     """Why there is no room for another request of the current client; None where there is."""
-    if runtime.places.excess(client.get(), 1) > 0:
+    if runtime.places.excess(current_client(), 1) > 0:
         return _FULL
     return "queue_full" if runtime.engine.overfull else None
 

@@ -13,10 +13,10 @@ from latentd.models.hardware import core_count
 from latentd.service.answers import assemble, combined_file, combined_json, encoder, entry, head
 from latentd.service.catalog import Catalog
 from latentd.service.chunks import CHUNK_SIZE, Finish, collect, run_in_chunks
+from latentd.service.context import current_context
 from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, StageExecutor
 from latentd.service.errors import ApiError, invalid, too_busy
 from latentd.service.latent_batch import LatentBatch, build_latent_batch
-from latentd.service.observability.context import current_entry
 from latentd.service.queries.query import SampleQuery
 
 _FILM_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-film")
@@ -143,5 +143,5 @@ def _raw_event(name: str, data: bytes) -> bytes:
 
 def error_event(problem: ApiError) -> bytes:
     """Return the event that ends a stream early."""
-    current_entry().code = problem.code
+    current_context().code = problem.code
     return _event("error", problem.body())

@@ -3,8 +3,8 @@
 from latentd.service.engine.calibration import Calibration, calibrate, draw_probes
 from latentd.service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
 from latentd.service.engine.executor import Computed, NotFiniteError, OutOfMemoryError, Runner, StageExecutor
-from latentd.service.engine.observer import BatchReport, Observer, Observers, request_context
-from latentd.service.engine.room import Room, client
+from latentd.service.engine.observer import BatchReport, Observer, Observers
+from latentd.service.engine.room import Room
 
 __all__ = [
     "BatchFailedError",
@@ -22,7 +22,5 @@ __all__ = [
     "Runner",
     "StageExecutor",
     "calibrate",
-    "client",
     "draw_probes",
-    "request_context",
 ]

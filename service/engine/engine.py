@@ -21,11 +21,12 @@ import numpy as np
 
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
+from latentd.service.context import RequestContext, current_client, request_context
 from latentd.service.engine.executor import Computed, NotFiniteError, StageExecutor
 from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Slice, Submission
-from latentd.service.engine.observer import BatchReport, Observer, request_context
+from latentd.service.engine.observer import BatchReport, Observer
 from latentd.service.engine.rate import RateMeter
-from latentd.service.engine.room import Room, client
+from latentd.service.engine.room import Room
 
 logger = logging.getLogger("latentd.engine")
 
@@ -104,7 +105,6 @@ class Engine:
             assemble,
             asyncio.get_running_loop().create_future(),
             request_context.get(),
-            client.get(),
         )
         with self._changed:
             if self._closed:
@@ -118,12 +118,12 @@ class Engine:
     def require_room(self, samples: int) -> None:
         """QueueFullError where so many of the client's would not fit: worth asking before latents are drawn."""
         room = self._queue.room
-        excess = room.excess(client.get(), samples)
+        excess = room.excess(current_client(), samples)
         if excess > 0:
             self._refusing = True
             message = f"{room.taken} samples are waiting, of at most {room.size}"
             if room.taken + samples <= room.size:
-                message += f", {room.held(client.get())} of them yours; what is free is kept for others"
+                message += f", {room.held(current_client())} of them yours; what is free is kept for others"
             raise QueueFullError(f"{message}; try again later", self.seconds_for(excess))
 
     @property
@@ -137,7 +137,7 @@ class Engine:
 
         Asked before a request is read, it spares the service most of what a flood costs.
         """
-        room, asking = self._queue.room, client.get()
+        room, asking = self._queue.room, current_client()
         if self._refusing and room.taken <= room.size * _EMPTY_AGAIN:
             self._refusing = False
         return self._refusing and room.excess(asking, room.held(asking) // _ROOM_AGAIN) > 0
@@ -281,7 +281,7 @@ class Engine:
                     forward_seconds=computed.forward_seconds,
                     copy_seconds=computed.copy_seconds,
                     encode_seconds=encode_seconds,
-                    request_contexts=[part.submission.request_context for part in batch.slices],
+                    contexts=[part.submission.context for part in batch.slices],
                     forward_started=started,
                     encode_started=encoding,
                 )
@@ -347,9 +347,9 @@ def _assembled(submission: Submission) -> Any:
         return _failure(problem)
 
 
-def _about(submissions: Iterable[Submission]) -> dict[str, list[object]]:
+def _about(submissions: Iterable[Submission]) -> dict[str, list[RequestContext | None]]:
     """Whose failure it is, for the log's line."""
-    return {"request_contexts": [submission.request_context for submission in submissions]}
+    return {"request_contexts": [submission.context for submission in submissions]}
 
 
 def _failure(problem: Exception) -> BatchFailedError:

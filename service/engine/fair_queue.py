@@ -18,6 +18,7 @@ from typing import Any
 
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
+from latentd.service.context import RequestContext
 from latentd.service.engine.executor import StageExecutor
 from latentd.service.engine.room import Room
 
@@ -36,10 +37,8 @@ class Submission:
     encode: Encode
     assemble: Assemble
     future: asyncio.Future[Any]
-    request_context: object = None
-    """Whose rows they are."""
-    client: Hashable = None
-    """Who gets the share that they are of."""
+    context: RequestContext | None = None
+    """The request that the rows are of."""
     dispatched: int = 0
     """StageInput that are in a batch or done: the first so many."""
     results: list[Any] = field(default_factory=list)
@@ -49,6 +48,11 @@ class Submission:
     def __post_init__(self) -> None:
         self.unfinished = len(self.rows)
         self.results = [None] * len(self.rows)
+
+    @property
+    def client(self) -> str | None:
+        """The client whose share of the device the rows take; None: that of all requests without a token."""
+        return None if self.context is None else self.context.client
 
     @property
     def waiting(self) -> int:

@@ -1,15 +1,11 @@
 """What the engine tells of its work to one who wants to know."""
 
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from latentd.service.context import RequestContext
 from latentd.service.engine.executor import StageExecutor
-
-request_context: ContextVar[object] = ContextVar("request_context", default=None)
-"""For whom the code that runs here works: rows that it submits are told of as this one's. Whoever sets it knows what it
-is; its text is its name in the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +24,7 @@ class BatchReport:
     copy_seconds: float | None
     """None where device and host are the same."""
     encode_seconds: float
-    request_contexts: Sequence[object]
+    contexts: Sequence[RequestContext | None]
     """Whose rows are in it, in the order of `waited_seconds`."""
     forward_started: float
     """When its pass did, as time.monotonic has it."""

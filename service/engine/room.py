@@ -2,10 +2,6 @@
 
 from collections import Counter
 from collections.abc import Hashable
-from contextvars import ContextVar
-
-client: ContextVar[Hashable] = ContextVar("client", default=None)
-"""On whose account the code that runs here works. None: of all unnamed, who are not told from one another."""
 
 _GREED = 7
 """However many clients fill the room, some of it stays free for who has none: the dynamic thresholds of Choudhury and

@@ -6,11 +6,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from latentd.service.engine import client
+from latentd.service.context import current_context, request_context
 from latentd.service.errors import ApiError
 from latentd.service.guard.account import Account, RequestCharge
 from latentd.service.guard.tokens import Tokens, check_token, digest_of
-from latentd.service.observability.context import current_entry
 from latentd.service.responses import error_response
 from latentd.service.settings import Settings
 
@@ -113,7 +112,8 @@ class AuthMiddleware:
             await error_response(refusal)(scope, receive, send)
             return
         scope.setdefault("state", {})[_VISIT] = visit
-        current_entry().account = visit.account.name
+        context = current_context()
+        context.client = visit.account.name
         status: int = HTTPStatus.OK  # of a client that left before there was one, too: its samples were computed
 
         def send_noting_status(message: Message) -> Awaitable[None]:
@@ -122,11 +122,11 @@ class AuthMiddleware:
                 status = message["status"]
             return send(message)
 
-        working_for = client.set(visit.account)
+        working_for = request_context.set(context)
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            client.reset(working_for)
+            request_context.reset(working_for)
             visit.end(status)
 
     def _enter(self, scope: Scope) -> Account:

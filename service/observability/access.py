@@ -1,65 +1,66 @@
-"""The lines about requests."""
+"""The access log: a line for each request."""
 
 import asyncio
 
-from latentd.service.observability.context import RequestContext
+from latentd.service.context import RequestContext
 from latentd.service.observability.formatter import Fields, Formatter, clean, ids_of, write
 
-LONGEST_PATH = 200
+MAX_PATH = 200
+"""Characters of a path that are logged."""
 
 
 class AccessLog:
     """A line for each request that is over.
 
-    Requests of one batch end together, and so do their lines: each write gives Python's lock away, for which the
-    engine's threads wait, and costs more than the line.
+    Requests of one batch end together. Their lines are written together too: each write releases Python's lock, for
+    which the engine's threads wait, and that costs more than the line.
     """
 
     def __init__(self, form: Formatter) -> None:
         self._form = form
         self._ended: list[RequestContext] = []
 
-    def add(self, entry: RequestContext) -> None:
-        """From the event loop, in whose next turn it is written."""
+    def add(self, context: RequestContext) -> None:
+        """Write a line in the event loop's next turn. Call it from that loop."""
         if not self._ended:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._ended.append(entry)
+        self._ended.append(context)
 
     def flush(self) -> None:
-        """Write what has ended."""
+        """Write the lines of all requests that have ended."""
         ended, self._ended = self._ended, []
-        write(b"\n".join([self._form(_line(entry)) for entry in ended]))
+        write(b"\n".join([self._form(_line(context)) for context in ended]))
 
 
-def _line(entry: RequestContext) -> Fields:
-    """What is not there is left out."""
-    path = clean(entry.path[:LONGEST_PATH])
+def _line(context: RequestContext) -> Fields:
+    """Return the fields of a request's line. Fields without a value are left out."""
+    path = clean(context.path[:MAX_PATH])
     fields: Fields = {
-        "time": entry.ended,
+        "time": context.ended,
         "level": "info",
         "logger": "latentd.access",
-        "message": f"{clean(entry.method)} {path} {entry.status}",
-        **ids_of(entry),
-        "endpoint": entry.endpoint,
-        "status": entry.status,
+        "message": f"{clean(context.method)} {path} {context.status}",
+        **ids_of(context),
+        "endpoint": context.route,
+        "status": context.status,
     }
-    if entry.code is not None:
-        fields["code"] = entry.code
-    if entry.account is not None:
-        fields["account"] = entry.account
-    if entry.model is not None:
-        fields |= {"model": entry.model, "samples": entry.samples}
-    if entry.batches:
-        waits, computed = zip(*entry.batches, strict=True)
+    if context.code is not None:
+        fields["code"] = context.code
+    if context.client is not None:
+        fields["account"] = context.client
+    if context.model is not None:
+        fields |= {"model": context.model, "samples": context.samples}
+    if context.batches:
+        waits, computed = zip(*context.batches, strict=True)
         fields |= {
             "queue_seconds": round(max(waits), 6),
             "compute_seconds": round(sum(computed), 6),
             "batches": len(computed),
         }
-    fields["seconds"] = round(entry.seconds, 6)
-    fields["bytes"] = entry.sent_bytes
-    if not entry.whole:
+    fields["seconds"] = round(context.seconds, 6)
+    fields["bytes"] = context.sent_bytes
+    if not context.whole:
         fields["unfinished"] = True
-    if entry.client is not None:
-        fields["client"] = entry.client
+    if context.address is not None:
+        fields["client"] = context.address
     return fields

@@ -15,8 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from latentd.models.files import printable
-from latentd.service.engine import request_context
-from latentd.service.observability.context import RequestContext
+from latentd.service.context import RequestContext, request_context
 
 Fields = dict[str, Any]
 Formatter = Callable[[Fields], bytes]
@@ -98,15 +97,15 @@ def set_up(form: Formatter) -> None:
 
 
 def _current() -> Fields:
-    entry = request_context.get()
-    return ids_of(entry) if isinstance(entry, RequestContext) else {}
+    context = request_context.get()
+    return {} if context is None else ids_of(context)
 
 
-def ids_of(entry: RequestContext) -> Fields:
+def ids_of(context: RequestContext) -> Fields:
     """What a request is found by: its id, and its trace's where it has one."""
-    if entry.span is None:
-        return {"request_id": entry.id}
-    return {"request_id": entry.id, "trace_id": f"{entry.span.get_span_context().trace_id:032x}"}
+    if context.span is None:
+        return {"request_id": context.id}
+    return {"request_id": context.id, "trace_id": f"{context.span.get_span_context().trace_id:032x}"}
 
 
 def _told(problem: BaseException) -> str:

@@ -8,10 +8,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from latentd.service.engine import BatchReport, request_context
+from latentd.service.context import RequestContext, request_context
+from latentd.service.engine import BatchReport
 from latentd.service.errors import ApiError
-from latentd.service.observability.access import LONGEST_PATH, AccessLog
-from latentd.service.observability.context import METRICS, RequestContext
+from latentd.service.observability.access import MAX_PATH, AccessLog
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.ids import HEADER, request_id
 from latentd.service.observability.spans import Tracing
@@ -19,7 +19,7 @@ from latentd.service.responses import error_response
 
 logger = logging.getLogger("latentd.http")
 
-_PROBES = {"/livez", "/readyz", "/healthz", METRICS}
+_PROBES = {"/livez", "/readyz", "/healthz", "/metrics"}
 """Asked every few seconds: nobody needs to read, nor to trace, that all is well."""
 
 
@@ -36,51 +36,51 @@ class Journal:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        entry = RequestContext(request_id(scope["headers"]), scope["method"], scope["path"])
+        context = RequestContext(request_id(scope["headers"]), scope["method"], scope["path"])
         if peer := scope.get("client"):
-            entry.client = peer[0]
-        tracing = None if entry.path in _PROBES else self._tracing()
+            context.address = peer[0]
+        tracing = None if context.path in _PROBES else self._tracing()
         if tracing is not None:
-            tracing.begin(entry, scope["headers"])
-        working_for = request_context.set(entry)
+            tracing.begin(context, scope["headers"])
+        working_for = request_context.set(context)
         try:
-            await self._answer(entry, scope, receive, send)
+            await self._answer(context, scope, receive, send)
         finally:
             request_context.reset(working_for)
             if tracing is not None:
-                tracing.end(entry)
-            entry.ended, entry.seconds = datetime.now(UTC), time.perf_counter() - entry.started
-            if self._log is not None and (entry.path not in _PROBES or entry.status >= HTTPStatus.BAD_REQUEST):
-                self._log.add(entry)
+                tracing.end(context)
+            context.ended, context.seconds = datetime.now(UTC), time.perf_counter() - context.started
+            if self._log is not None and (context.path not in _PROBES or context.status >= HTTPStatus.BAD_REQUEST):
+                self._log.add(context)
 
-    async def _answer(self, entry: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
-        header = (HEADER, entry.id.encode())
+        header = (HEADER, context.id.encode())
 
         async def send_with_id(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
-                begun, entry.status = True, message["status"]
+                begun, context.status = True, message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), header]}
             elif message["type"] == "http.response.body":
-                entry.sent_bytes += 0 if entry.method == "HEAD" else len(message.get("body", b""))
-                entry.whole = not message.get("more_body", False)
+                context.sent_bytes += 0 if context.method == "HEAD" else len(message.get("body", b""))
+                context.whole = not message.get("more_body", False)
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            logger.exception("%s %s failed", entry.method, entry.path[:LONGEST_PATH])
+            logger.exception("%s %s failed", context.method, context.path[:MAX_PATH])
             if not begun:
                 problem = ApiError(500, "internal_server_error", "the service failed; its log says why")
                 await error_response(problem)(scope, receive, send_with_id)
 
 
 class EngineTimings:
-    """An observer of the engine that enters into each request's entry what was done for it."""
+    """An observer of the engine that notes in each request's context how long its batches took."""
 
     def batch_done(self, batch: BatchReport) -> None:
         seconds = batch.forward_seconds + (batch.copy_seconds or 0.0) + batch.encode_seconds
-        for entry, waited in zip(batch.request_contexts, batch.waited_seconds, strict=True):
-            if isinstance(entry, RequestContext):
-                entry.batches.append((waited, seconds))
+        for context, waited in zip(batch.contexts, batch.waited_seconds, strict=True):
+            if context is not None:
+                context.batches.append((waited, seconds))

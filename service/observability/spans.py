@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from latentd.service.context import RequestContext
 from latentd.service.engine import BatchReport
-from latentd.service.observability.context import RequestContext
 
 logger = logging.getLogger("latentd.tracing")
 
@@ -52,36 +52,36 @@ class Tracing:
         self._requests = requests.get_tracer(_NAME)
         self._batches = batches.get_tracer(_NAME)
 
-    def begin(self, entry: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def begin(self, context: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A request's span, below its `traceparent` if it brought one."""
         carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in _PARENT_HEADERS}
-        entry.span = self._requests.start_span("request", _PARENT.extract(carrier), SpanKind.SERVER)
+        context.span = self._requests.start_span("request", _PARENT.extract(carrier), SpanKind.SERVER)
 
-    def end(self, entry: RequestContext) -> None:
+    def end(self, context: RequestContext) -> None:
         """The request is over."""
-        span = entry.span
+        span = context.span
         if span is None:
             return
-        span.update_name(f"{entry.method} {entry.endpoint}")
+        span.update_name(f"{context.method} {context.route}")
         facts: dict[str, Any] = {
-            "http.request.method": entry.method,
-            "http.route": entry.endpoint,
-            "http.response.status_code": entry.status,
-            "latentd.request_id": entry.id,
-            "latentd.model": entry.model,
-            "latentd.samples": entry.samples,
-            "error.type": entry.code,
+            "http.request.method": context.method,
+            "http.route": context.route,
+            "http.response.status_code": context.status,
+            "latentd.request_id": context.id,
+            "latentd.model": context.model,
+            "latentd.samples": context.samples,
+            "error.type": context.code,
         }
         span.set_attributes({name: value for name, value in facts.items() if value is not None})
-        if entry.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if context.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             span.set_status(StatusCode.ERROR)
         span.end()
 
     def batch_done(self, batch: BatchReport) -> None:
         requests = [
-            (entry.span, waited)
-            for entry, waited in zip(batch.request_contexts, batch.waited_seconds, strict=True)
-            if isinstance(entry, RequestContext) and entry.span is not None and entry.span.is_recording()
+            (context.span, waited)
+            for context, waited in zip(batch.contexts, batch.waited_seconds, strict=True)
+            if context is not None and context.span is not None and context.span.is_recording()
         ]
         if not requests:
             return

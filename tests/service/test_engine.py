@@ -13,6 +13,7 @@ import torch
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput, generate
+from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import (
     BatchFailedError,
     Calibration,
@@ -23,7 +24,6 @@ from latentd.service.engine import (
     OutOfMemoryError,
     QueueFullError,
     StageExecutor,
-    client,
 )
 from latentd.service.engine.cpu import CpuRunner
 from tests.conftest import image_spec
@@ -164,14 +164,14 @@ async def test_one_client_cannot_fill_the_queue_for_another() -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
-        client.set("greedy")
+        request_context.set(RequestContext(client="greedy"))
         first = submit(engine, model, 99)
         await begun(held)
         waiting = [submit(engine, model, *range(1, 81))]
         with pytest.raises(QueueFullError, match="80 samples are waiting, of at most 100, 80 of them yours"):
             submit(engine, model, *range(1, 11))
         assert engine.overfull
-        client.set("other")
+        request_context.set(RequestContext(client="other"))
         assert not engine.overfull
         waiting.append(submit(engine, model, *range(1, 11)))
         with pytest.raises(QueueFullError):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from latentd.service.context import RequestContext
 from latentd.service.engine import Room, StageExecutor
 from latentd.service.engine.fair_queue import FairQueue, Submission
 from tests.service.fakes import HeldRunner, executor, rows
@@ -13,9 +14,9 @@ _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # futures want one; nobody waits for these
 
 
-def submission(model: StageExecutor, count: int, client: object = None) -> Submission:
+def submission(model: StageExecutor, count: int, client: str | None = None) -> Submission:
     future: asyncio.Future[Any] = asyncio.Future(loop=_LOOP)
-    return Submission(model, rows(*range(1, count + 1)), list, list, future, client=client)
+    return Submission(model, rows(*range(1, count + 1)), list, list, future, context=RequestContext(client=client))
 
 
 def dispatched(queue: FairQueue, parts: int = 1) -> list[tuple[Submission, int, int]]:

@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from latentd.service.api import Runtime
+from latentd.service.context import current_client
 from latentd.service.engine import Engine
-from latentd.service.engine import client as client_of_engine
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
 from latentd.service.guard import connections
@@ -307,13 +307,13 @@ def test_who_asks_has_a_share_of_their_own() -> None:
     shares: list[object] = []
 
     async def app(*_: Any) -> None:
-        shares.append(client_of_engine.get())
+        shares.append(current_client())
 
     door = Access(Tokens(lambda: f"ci {OLD}\nci {NEW}\nops {SCRAPER}")).to_api(app, lambda code: None)
     for token in (OLD, NEW, SCRAPER):
         asyncio.run(door({"headers": [(b"authorization", f"Bearer {token}".encode())]}, None, None))  # type: ignore[arg-type]
-    assert shares[0] is shares[1] is not shares[2]
-    assert client_of_engine.get() is None
+    assert shares == ["ci", "ci", "ops"]
+    assert current_client() is None
 
 
 def test_limits_over_http(client: Any) -> None:

@@ -19,11 +19,10 @@ from starlette.testclient import TestClient
 from latentd.models.sampling import StageInput
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, LoadFailure, ServedModel
+from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import Computed, Engine
-from latentd.service.engine import client as asker
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway, _Limited
-from latentd.service.guard.account import Account
 from latentd.service.guard.headers import SecurityHeaders
 from latentd.service.observability.middleware import Journal
 from latentd.service.responses import error_response
@@ -222,15 +221,15 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
 
 
 def test_one_token_cannot_take_all_places() -> None:
-    async def ask(limited: _Limited, account: Account) -> None:
+    async def ask(limited: _Limited, client: str) -> None:
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
-                answered.append((account.name, message["status"]))
+                answered.append((client, message["status"]))
 
         async def receive() -> Any:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        asker.set(account)
+        request_context.set(RequestContext(client=client))
         await limited({"type": "http"}, receive, send)
 
     async def crowd() -> None:
@@ -244,7 +243,7 @@ def test_one_token_cannot_take_all_places() -> None:
         engine = Engine(max_queue=8, parallel=1)
         runtime = Runtime(Settings(max_requests=16), FixedCatalog(served(None)), engine, Telemetry())
         limited = _Limited(slow, lambda: runtime)
-        greedy, other = Account("greedy"), Account("other")
+        greedy, other = "greedy", "other"
         asking = [asyncio.create_task(ask(limited, greedy)) for _ in range(20)]
         await asyncio.sleep(0)
         assert answered == [("greedy", 429)] * 6  # 14 of 16 are seven eighths

@@ -17,10 +17,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from latentd.service.api import Runtime
-from latentd.service.engine import Engine, Observers, request_context
+from latentd.service.context import RequestContext, request_context
+from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
 from latentd.service.observability import access, spans
-from latentd.service.observability.context import RequestContext
 from latentd.service.observability.formatter import LogFormatter, _without_secrets, as_json, as_text, form_for
 from latentd.service.observability.ids import request_id
 from latentd.service.observability.middleware import EngineTimings, Journal

@@ -1,0 +1,69 @@
+"""What the service knows of the request that it works for. One context variable leads to it from everywhere."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from opentelemetry.trace import Span
+
+CLIENT_LEFT = 499
+"""The status of a request whose client left before it was answered; nginx uses the same number."""
+OTHER = "other"
+"""The route of requests that match no route of ours."""
+
+
+@dataclass(slots=True, eq=False)
+class RequestContext:
+    """One request, from its headers to the end of its answer. Only `id`, `method` and `path` hold a client's text."""
+
+    id: str = ""
+    method: str = ""
+    path: str = ""
+    address: str | None = None
+    """The address that the connection comes from."""
+    route: str = OTHER
+    """The path of a route, with its parameters' names in braces."""
+    client: str | None = None
+    """Who asks: the name of the account whose token the request has. None for all requests without a token."""
+    model: str | None = None
+    """`name@version`."""
+    samples: int | None = None
+    status: int = CLIENT_LEFT
+    """The answer's status; `CLIENT_LEFT` until there is one."""
+    code: str | None = None
+    """The code of the error that was answered."""
+    sent_bytes: int = 0
+    whole: bool = False
+    """Whether the whole answer was sent."""
+    batches: list[tuple[float, float]] = field(default_factory=list)
+    """For each batch that had samples of the request: the seconds in the queue, and the seconds of the batch. Engine
+    threads append."""
+    span: Span | None = None
+    started: float = field(default_factory=time.perf_counter)
+    ended: datetime | None = None
+    seconds: float = 0.0
+    """From start to end."""
+
+    def __str__(self) -> str:
+        return self.id
+
+
+request_context: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
+"""None where the code works for no request."""
+
+
+def current_context() -> RequestContext:
+    """Return the context of the current request. Outside of a request, return a new one that nobody reads."""
+    return request_context.get() or RequestContext()
+
+
+def current_client() -> str | None:
+    """Return the client that the current request comes from."""
+    context = request_context.get()
+    return None if context is None else context.client
