@@ -1,9 +1,13 @@
 """What names a sample: from it, the sample can be made again, to the same bytes."""
 
+import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 Provenance = dict[str, Any]
 """`model`, `version` and `fingerprint`; `seed` or `latent`; `label` and `truncation` where they say something."""
@@ -24,6 +28,19 @@ def sample_provenance(
     if truncation != 1.0:
         name["truncation"] = truncation
     return name
+
+
+def describe_label(names: Sequence[str], weights: NDArray[np.float32]) -> str | dict[str, float]:
+    """Return the class of a row of class weights [classes]: its name, or the weight of each class that has one."""
+    used = np.flatnonzero(weights).tolist()
+    if len(used) == 1 and weights[used[0]] == 1.0:
+        return names[used[0]]
+    return {names[index]: float(str(weights[index])) for index in used}  # the fewest digits that round to the float32
+
+
+def encode_latent(latent: NDArray[np.float32]) -> str:
+    """Return a latent as base64 of its little-endian float32 numbers."""
+    return base64.b64encode(latent.astype("<f4").tobytes()).decode()
 
 
 def ascii_json(value: Any) -> str:

@@ -105,12 +105,17 @@ def run_stage(stage: nn.Module, rows: StageInput) -> NDArray[np.float32]:
 
 
 def generate(generator: Generator, latents: Latents, labels: Sequence[int | None], truncation: float = 1.0) -> Samples:
-    """Latents [N, dim] and classes, any N ≥ 1 → samples [N, *shape], the same bits that a served model gives.
+    """Return samples [N, *shape] of latents [N, dim] and a class index for each row, as `generate_rows` does."""
+    return generate_rows(generator, StageInput.from_labels(generator.spec, latents, labels), truncation)
 
-    `truncation`: ψ, of w where the generator has it, else of z.
+
+def generate_rows(generator: Generator, rows: StageInput, truncation: float = 1.0) -> Samples:
+    """Return samples [N, *shape] of the generator's first input, N ≥ 1: the same bits that a served model gives.
+
+    `truncation`: ψ, applied to w if the generator has it, else to z.
     """
     if not isinstance(generator, TwoStageGenerator):
-        return run_stage(generator, StageInput.from_labels(generator.spec, truncate(latents, truncation), labels))
+        return run_stage(generator, StageInput(truncate(rows.latents, truncation), rows.condition))
     mapping, synthesis = stages(generator)
-    w = run_stage(mapping, StageInput.from_labels(generator.spec, latents, labels))  # [N, layers, dim]
+    w = run_stage(mapping, rows)  # [N, layers, dim]
     return run_stage(synthesis, StageInput(truncate(w, truncation, generator.mean_w.cpu().numpy()), None))

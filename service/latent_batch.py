@@ -9,6 +9,7 @@ import numpy as np
 
 from latentd.models.interpolation import NoDirectionError, Vector
 from latentd.models.latents import Latents, seed_to_latent, truncate
+from latentd.models.provenance import describe_label
 from latentd.models.sampling import StageInput
 from latentd.service.catalog import Deployment
 from latentd.service.chunks import collect
@@ -131,7 +132,4 @@ def _shares(classes: Sequence[Class | None], count: int) -> Places:
 def _named(names: tuple[str, ...], label: Class | None) -> str | dict[str, float]:
     if not isinstance(label, np.ndarray):
         return names[label or 0]
-    used = np.flatnonzero(label)
-    if len(used) == 1 and label[used[0]] == 1.0:
-        return str(names[used[0]])
-    return {names[index]: float(str(label[index])) for index in used}  # as few digits as lead back to the float32
+    return describe_label(names, label)

@@ -1,10 +1,8 @@
 """What names a sample or an answer, as it stands in files and headers, so that it can be made again."""
 
-import base64
 import hashlib
 
-from latentd.models.interpolation import Vector
-from latentd.models.provenance import Provenance, ascii_json, producer
+from latentd.models.provenance import Provenance, ascii_json, encode_latent, producer
 from latentd.models.provenance import sample_provenance as name_of
 from latentd.service.latent_batch import LatentBatch
 from latentd.service.queries.query import SampleQuery
@@ -35,7 +33,7 @@ def sample_name(batch: LatentBatch, index: int) -> str:
         if len(text) > _LONGEST_SAMPLE_NAME:
             return ascii_json(name | {"sha256": hashlib.sha256(text.encode()).hexdigest()})
         return text[:-1] + "," + ascii_json(name)[1:]
-    place: Provenance = {"seed": seed} if latent is None else {"latent": _as_base64(latent)}
+    place: Provenance = {"seed": seed} if latent is None else {"latent": encode_latent(latent)}
     name = name_of(name, place, batch.label(index), query.truncation)
     if query.edit is not None:
         name |= query.edit.facts
@@ -46,7 +44,3 @@ def sample_name(batch: LatentBatch, index: int) -> str:
 
 def _maker(query: SampleQuery) -> Provenance:
     return producer(query.model.name, query.model.version, query.model.fingerprint_id)
-
-
-def _as_base64(latent: Vector) -> str:
-    return base64.b64encode(latent.astype("<f4").tobytes()).decode()
