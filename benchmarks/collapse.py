@@ -21,10 +21,10 @@ import torch
 
 from benchmarks import report
 from latentd.training.data.idx import load_idx_set
-from latentd.training.directory import read_moments
+from latentd.training.directory import read_metrics
 from latentd.training.loop import TrainingDiverged
 from latentd.training.recipe import load_recipe
-from latentd.training.run import Run, run
+from latentd.training.run import RunConfig, run
 
 _RESULT_SEEDS = 100
 _MIXTURE = ("steps=1500", "batch_size=128", "precision=float32")
@@ -93,13 +93,13 @@ def play(way: str, seed: int, leaking: Path) -> Outcome:
     name, recipe = load_recipe(how.recipe, how.settings)
     with tempfile.TemporaryDirectory(prefix="latentd-collapse-") as folder:
         path = Path(folder) / f"{name}.safetensors"
-        what = Run(name, recipe, seed, torch.device("cpu"), leaking if how.leaks else None, path)
+        config = RunConfig(name, recipe, seed, torch.device("cpu"), leaking if how.leaks else None, path)
         finite = True
         try:
-            run(what, lambda _: None, lambda *_: None)
+            run(config, lambda _: None, lambda *_: None)
         except TrainingDiverged:
             finite = False
-        moments = list(read_moments(path.parent))
+        moments = list(read_metrics(path.parent))
     figures = [moment["figures"] for moment in moments if "figures" in moment]
     reached = figures[-1].get("modes", figures[-1].get("coverage")) if finite and figures else None
     return Outcome(

@@ -17,7 +17,7 @@ import torch
 from benchmarks import report
 from latentd.training.evaluation.evaluate import evaluate_generator
 from latentd.training.recipe import load_recipe
-from latentd.training.run import Run, run
+from latentd.training.run import RunConfig, run
 
 _RECIPES = ("ring-gan", "grid-gan")
 _SHOWN = ("modes", "high_quality", "reverse_kl", "least_spread", "most_spread", "divergence")
@@ -32,8 +32,8 @@ def train(task: tuple[str, int]) -> dict[str, Any]:
     _, recipe = load_recipe(name)
     with tempfile.TemporaryDirectory(prefix="latentd-mixtures-") as folder:
         began, cpu = time.monotonic(), time.process_time()
-        what = Run(name, recipe, seed, torch.device("cpu"), None, Path(folder) / f"{name}.safetensors")
-        checkpoint = run(what, lambda _: None, lambda *_: None)
+        config = RunConfig(name, recipe, seed, torch.device("cpu"), None, Path(folder) / f"{name}.safetensors")
+        checkpoint = run(config, lambda _: None, lambda *_: None)
         seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu
     assert checkpoint  # noqa: S101  # alone, a rank writes
     figures = evaluate_generator(checkpoint.build(), recipe.data.evaluator(None, lambda _: None), _ROUNDS)

@@ -24,13 +24,13 @@ from benchmarks.data import zip_of_images
 from benchmarks.rivals.bare_loop import bare_loop
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import choose_device, core_count
-from latentd.training.build import assemble
+from latentd.training.build import BuildContext, build
 from latentd.training.data import ImageFolder
 from latentd.training.data.source import DataSource
 from latentd.training.loop import Algorithm, train
 from latentd.training.recipe import load_recipe
 from latentd.training.settings.adversarial import AdversarialRecipe
-from latentd.training.state import StateFolder
+from latentd.training.state import StateDirectory
 from latentd.training.world import World
 
 RECIPES = {"fashion-dcgan": 10, "grid-gan": 100, "ring-gan": 100}
@@ -48,21 +48,21 @@ def prepare(name: str) -> tuple[AdversarialRecipe, DataSource]:
 
 def ours(recipe: AdversarialRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
     """A function that plays so many steps as `latentd train` does, state and all."""
-    game = game_of(recipe, source)
-    states = StateFolder(folder / "state", {}, recipe.save_seconds)
+    algorithm = make_algorithm(recipe, source)
+    states = StateDirectory(folder / "state", {}, recipe.save_seconds)
     played = 0
 
     def play(steps: int) -> None:
         nonlocal played
-        train(game, played + steps, lambda step, _: states.offer(game, step, 0.0), done=played)
+        train(algorithm, played + steps, lambda step, _: states.offer(algorithm, step, 0.0), done=played)
         played += steps
 
     return play
 
 
-def game_of(recipe: AdversarialRecipe, source: DataSource) -> Algorithm:
-    """As `latentd train` assembles it."""
-    return assemble(recipe, source, recipe.spec(), 0, choose_device("auto"), World(), 0)
+def make_algorithm(recipe: AdversarialRecipe, source: DataSource) -> Algorithm:
+    """Return the algorithm as `latentd train` builds it."""
+    return build(recipe, BuildContext(source, recipe.spec(), 0, choose_device("auto"), World()))
 
 
 def by_hand(recipe: AdversarialRecipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
@@ -86,17 +86,17 @@ def _plain_batches(recipe: AdversarialRecipe, source: DataSource) -> Iterator[Te
 def compare(name: str, rounds: int, folder: Path) -> dict[str, Any]:
     """Images a second of three loops that take turns; ratios are medians over rounds."""
     recipe, source = prepare(name)
-    players = {
+    trainables = {
         "by hand": by_hand(recipe, source, tuned=False),
         "by hand, tuned": by_hand(recipe, source, tuned=True),
         "latentd": ours(recipe, source, folder),
     }
     steps = RECIPES[name]
-    for play in players.values():
+    for play in trainables.values():
         play(max(steps // 4, 3))
-    speeds: dict[str, list[float]] = {who: [] for who in players}
+    speeds: dict[str, list[float]] = {who: [] for who in trainables}
     for _ in range(rounds):
-        for who, play in players.items():
+        for who, play in trainables.items():
             started = time.perf_counter()
             play(steps)
             speeds[who].append(steps * recipe.batch_size / (time.perf_counter() - started))
@@ -125,9 +125,9 @@ def _drawn_per_second(source: DataSource, batch: int = 64, batches: int = 500) -
 def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
     """What one save takes, were the loop to wait for it."""
     recipe, source = prepare(name)
-    game = game_of(recipe, source)
-    states = StateFolder(folder / name, {}, 0.0)
-    train(game, 5, lambda *_: None)
+    algorithm = make_algorithm(recipe, source)
+    states = StateDirectory(folder / name, {}, 0.0)
+    train(algorithm, 5, lambda *_: None)
     played, stalls = 5, []
 
     def run_for(on_step: Callable[[int, Any], None]) -> float:
@@ -135,13 +135,13 @@ def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
         until, first = time.perf_counter() + seconds, played
         started = time.perf_counter()
         while time.perf_counter() < until:
-            played = train(game, played + 5, on_step, done=played)
+            played = train(algorithm, played + 5, on_step, done=played)
         return (played - first) / (time.perf_counter() - started)
 
     def save(step: int, _: Any) -> None:
         if step % 5 == 0:
             started = time.perf_counter()
-            states.save_now(game, step, 0.0)
+            states.save_now(algorithm, step, 0.0)
             stalls.append(time.perf_counter() - started)
 
     without = run_for(lambda *_: None)

@@ -1,8 +1,8 @@
 """The command line: which commands there are, and how an error reaches the person at the terminal."""
 
-from latentd.training.interrupt import ended_by_ctrl_c
+from latentd.training.interrupt import exit_on_ctrl_c
 
-with ended_by_ctrl_c():  # for some seconds
+with exit_on_ctrl_c():  # for some seconds
     import logging
 
     import click

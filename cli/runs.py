@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from latentd.models.files import printable
-from latentd.training.directory import has_facts
-from latentd.training.recipe import by_keys
+from latentd.training.directory import is_run_directory
+from latentd.training.recipe import flatten
 from latentd.training.report import RunNotFound, RunRecord, json_safe
 from latentd.training.tables import print_table
 
@@ -41,14 +41,14 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
 
 def _run_folders(folder: Path) -> list[Path]:
     """Itself, or those within it."""
-    found = [folder] if has_facts(folder) else _within(folder)
+    found = [folder] if is_run_directory(folder) else _within(folder)
     if not found:
         raise click.ClickException(f"{folder} is no run folder, and has none in it: there is no run.json")
     return found
 
 
 def _within(parent: Path) -> list[Path]:
-    return sorted(filter(has_facts, parent.glob("*")))
+    return sorted(filter(is_run_directory, parent.glob("*")))
 
 
 def _read(folder: Path) -> RunRecord:
@@ -137,7 +137,7 @@ def _comparison(records: Mapping[Path, RunRecord]) -> Table:
 def _settings(record: RunRecord) -> dict[str, str]:
     """What a run depends on: `--set`'s key → value, as JSON."""
     settings = {"seed": record.facts.get("seed"), **record.facts.get("settings", {})}
-    return {key: json.dumps(value) for key, value in by_keys(settings).items() if key != "description"}
+    return {key: json.dumps(value) for key, value in flatten(settings).items() if key != "description"}
 
 
 def _figure(record: RunRecord, name: str) -> Text:

@@ -1,8 +1,8 @@
 """`python -m latentd.training`: the part of the command `latentd` that torchrun starts, once a device."""
 
-from latentd.training.interrupt import ended_by_ctrl_c
+from latentd.training.interrupt import exit_on_ctrl_c
 
-with ended_by_ctrl_c():  # for some seconds
+with exit_on_ctrl_c():  # for some seconds
     import click
 
     from latentd.training.command import run_command, train

@@ -1,4 +1,4 @@
-"""The adversarial game: the algorithm box of the GAN papers, with the objective and all that restrains it as fields.
+"""Adversarial training, the algorithm box of the GAN papers.
 
 Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, algorithm 1.
 """
@@ -23,7 +23,7 @@ from latentd.training.schedule import Schedule
 
 @dataclass(kw_only=True)
 class AdversarialAlgorithm(Algorithm):
-    """The two players and the rules between them."""
+    """The two trainables and the rules between them."""
 
     generator: Trainable[Generator]
     discriminator: Trainable[Discriminator]
@@ -43,10 +43,10 @@ class AdversarialAlgorithm(Algorithm):
     precision: Precision = contextlib.nullcontext
     """What networks run in, but for penalties, whose second derivatives want full precision."""
 
-    remedy = "lower the learning rates, or choose a gentler objective such as hinge"
+    divergence_hint = "lower the learning rates, or choose a gentler objective such as hinge"
 
     @property
-    def players(self) -> dict[str, Trainable[Any]]:
+    def trainables(self) -> dict[str, Trainable[Any]]:
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     @property
@@ -68,8 +68,8 @@ class AdversarialAlgorithm(Algorithm):
         finally:
             network.train()
 
-    def play(self, step: int) -> dict[str, Tensor]:
-        """What each player lost, the discriminator in the last of its updates."""
+    def step(self, step: int) -> dict[str, Tensor]:
+        """What each trainable lost, the discriminator in the last of its updates."""
         for turn in range(self.discriminator_steps):
             batch = next(self.batches)
             discriminator_loss = self._discriminator_step(batch, step, turn)
@@ -80,7 +80,7 @@ class AdversarialAlgorithm(Algorithm):
         update = (step - 1) * self.discriminator_steps + turn
         penalties = [penalty for penalty in self.penalties if penalty.is_due(update)]
         adapts = self.augment is not None and self.augment.adapts
-        sureness: list[Tensor] = []
+        r_t: list[Tensor] = []
 
         def loss(part: Batch, latents: Tensor) -> Tensor:
             critic = self._critic(self.discriminator.learner, part.condition, step)
@@ -92,7 +92,7 @@ class AdversarialAlgorithm(Algorithm):
                 loss = self.objective.discriminator_loss(real_logits, fake_logits)
             if adapts:
                 margin = real_logits - fake_logits if self.objective.relative else real_logits
-                sureness.append(margin.detach().sign().mean())
+                r_t.append(margin.detach().sign().mean())
             for penalty in penalties:
                 loss = loss + penalty(critic, real, in_full(fake))
             return loss
@@ -104,8 +104,8 @@ class AdversarialAlgorithm(Algorithm):
                 for parameter in self.discriminator.parameters:
                     parameter.clamp_(-self.objective.clip, self.objective.clip)
         if self.augment is not None and adapts:
-            sure = self.world.mean(torch.stack(sureness).mean())
-            self.augment.hear(sure, len(batch.samples) * self.world.size)
+            sure = self.world.mean(torch.stack(r_t).mean())
+            self.augment.observe(sure, len(batch.samples) * self.world.size)
         return mean_loss
 
     def _generator_step(self, batch: Batch, step: int) -> Tensor:
@@ -125,7 +125,7 @@ class AdversarialAlgorithm(Algorithm):
             return self.generator.descend(in_parts(loss, batch, latents, self.microbatches))
 
     def _critic(self, discriminator: nn.Module, condition: Tensor | None, step: int) -> Critic:
-        """Packed samples → logits, by way of the views and the noise through which this game shows them."""
+        """Packed samples → logits, by way of the views and the noise through which this algorithm shows them."""
         deviation = self.noise(step) if self.noise else 0.0
 
         def critic(packed: Tensor) -> Tensor:
@@ -140,12 +140,12 @@ class AdversarialAlgorithm(Algorithm):
 
 
 @contextlib.contextmanager
-def _held_still(player: Trainable[Any]) -> Iterator[None]:
+def _held_still(trainable: Trainable[Any]) -> Iterator[None]:
     """Within the block, no gradients of its parameters are computed."""
-    for parameter in player.parameters:
+    for parameter in trainable.parameters:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in player.parameters:
+        for parameter in trainable.parameters:
             parameter.requires_grad_(True)

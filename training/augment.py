@@ -127,11 +127,11 @@ class Augment(nn.Module):
         return images
 
     @torch.no_grad()
-    def hear(self, sureness: Tensor, images: int) -> None:
+    def observe(self, r_t: Tensor, images: int) -> None:
         """Take note of E[sign(D(x))] over `images` real ones; p follows at every fourth time."""
         if self._target is None:
             return
-        self._sureness += sureness / _ADJUSTED_EVERY
+        self._sureness += r_t / _ADJUSTED_EVERY
         self._heard += 1
         adjusted = self._heard % _ADJUSTED_EVERY == 0  # stays on the device: nothing waits for it
         step = (self._sureness - self._target).sign() * (images * _ADJUSTED_EVERY / self._speed)

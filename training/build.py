@@ -1,4 +1,4 @@
-"""From a recipe to a game that is ready to be played: networks, optimizers and inputs, on their device."""
+"""From a recipe to an algorithm that is ready to be played: networks, optimizers and inputs, on their device."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ from latentd.training.augment import VIEWS, Augment
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.ema import Ema
 from latentd.training.gaussian import GaussianAlgorithm, Moments
-from latentd.training.loader import feed, send
+from latentd.training.loader import load_batches, send
 from latentd.training.loop import Algorithm, Precision, Trainable
 from latentd.training.randomness import generator_for, seed_default, seed_for
 from latentd.training.reconstruction import ReconstructionAlgorithm
@@ -36,35 +36,35 @@ Network = TypeVar("Network", bound=Module)
 
 @dataclass(frozen=True)
 class BuildContext:
-    """Where a game is played: all that does not stand in its recipe."""
+    """What an algorithm is built from, besides its recipe."""
 
     source: DataSource
     spec: GeneratorSpec
     seed: int
     device: torch.device
     world: World
-    done: int
-    """Steps that were played before."""
+    done: int = 0
+    """Steps that the run has done before."""
 
 
-def assemble(
-    recipe: Recipe, source: DataSource, spec: GeneratorSpec, seed: int, device: torch.device, world: World, done: int
-) -> Algorithm:
-    """The game of `recipe`, of which `done` steps were played before; `restore` puts it where it was then."""
-    _choose_kernels(recipe, device)
-    seed_default(seed_for(seed, "networks"))
-    return game_of(recipe, BuildContext(source, spec, seed, device, world, done))
+def build(recipe: Recipe, context: BuildContext) -> Algorithm:
+    """Return the algorithm of `recipe`, its networks freshly initialised from the run's seed.
+
+    `training.state.restore` then loads the state of a run that resumes.
+    """
+    _choose_kernels(recipe, context.device)
+    seed_default(seed_for(context.seed, "networks"))
+    return _build(recipe, context)
 
 
 @singledispatch
-def game_of(recipe: Recipe, setting: BuildContext) -> Algorithm:
-    """The game that a kind of recipe is of."""
-    raise NotImplementedError(f"no game is of {type(recipe).__name__}")
+def _build(recipe: Recipe, context: BuildContext) -> Algorithm:
+    raise NotImplementedError(f"no algorithm for {type(recipe).__name__}")
 
 
-@game_of.register
-def _adversarial(recipe: AdversarialRecipe, setting: BuildContext) -> Algorithm:
-    spec, device = setting.spec, setting.device
+@_build.register
+def _adversarial(recipe: AdversarialRecipe, context: BuildContext) -> Algorithm:
+    spec, device = context.spec, context.device
     generator = _place(build_generator(spec), device)
     discriminator = _place(recipe.build_discriminator(spec), device)
     ema = Ema(generator, recipe.ema_decay)
@@ -74,13 +74,13 @@ def _adversarial(recipe: AdversarialRecipe, setting: BuildContext) -> Algorithm:
         if not penalties:  # compiled networks have no second derivatives
             discriminator.compile()
     return AdversarialAlgorithm(
-        generator=_player(recipe, generator, recipe.generator_lr, setting),
-        discriminator=_player(recipe, discriminator, recipe.discriminator_lr, setting),
+        generator=_trainable(recipe, generator, recipe.generator_lr, context),
+        discriminator=_trainable(recipe, discriminator, recipe.discriminator_lr, context),
         objective=recipe.make_objective(),
         ema=ema,
-        batches=_batches(recipe, setting),
-        draw_latents=partial(draw_latents, spec, setting.seed, device, setting.world),
-        seed=setting.seed,
+        batches=_batches(recipe, context),
+        draw_latents=partial(draw_latents, spec, context.seed, device, context.world),
+        seed=context.seed,
         penalties=penalties,
         augment=_augment(recipe, device),
         noise=fading(recipe.steps, **recipe.noise.model_dump()) if recipe.noise else None,
@@ -89,13 +89,13 @@ def _adversarial(recipe: AdversarialRecipe, setting: BuildContext) -> Algorithm:
         microbatches=recipe.microbatches,
         packing=recipe.packing,
         precision=_precision(recipe, device),
-        world=setting.world,
+        world=context.world,
     )
 
 
-@game_of.register
-def _reconstruction(recipe: EncodedRecipe, setting: BuildContext) -> Algorithm:
-    spec, device = setting.spec, setting.device
+@_build.register
+def _reconstruction(recipe: EncodedRecipe, context: BuildContext) -> Algorithm:
+    spec, device = context.spec, context.device
     generator = _place(build_generator(spec), device)
     encoder = _place(recipe.build_encoder(spec), device)
     ema = Ema(generator, recipe.ema_decay)
@@ -104,28 +104,28 @@ def _reconstruction(recipe: EncodedRecipe, setting: BuildContext) -> Algorithm:
         encoder.compile()
     autoencoder = recipe.make_autoencoder(encoder, generator, _precision(recipe, device))
     return ReconstructionAlgorithm(
-        autoencoder=_player(recipe, autoencoder, recipe.lr, setting),
+        autoencoder=_trainable(recipe, autoencoder, recipe.lr, context),
         ema=ema,
-        batches=_batches(recipe, setting),
-        draw_latents=partial(draw_latents, spec, setting.seed, device, setting.world),
-        seed=setting.seed,
+        batches=_batches(recipe, context),
+        draw_latents=partial(draw_latents, spec, context.seed, device, context.world),
+        seed=context.seed,
         schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
         microbatches=recipe.microbatches,
-        world=setting.world,
+        world=context.world,
     )
 
 
-@game_of.register
-def _moments(recipe: GaussianRecipe, setting: BuildContext) -> Algorithm:
-    generator = recipe.build_generator(setting.spec).to(setting.device)
+@_build.register
+def _moments(recipe: GaussianRecipe, context: BuildContext) -> Algorithm:
+    generator = recipe.build_generator(context.spec).to(context.device)
     return GaussianAlgorithm(
         generator=generator,
-        moments=Moments(math.prod(setting.spec.output.shape)).to(setting.device),
+        moments=Moments(math.prod(context.spec.output.shape)).to(context.device),
         ema=Ema(generator, decay=0.0),
-        batches=_batches(recipe, setting),
-        seed=setting.seed,
+        batches=_batches(recipe, context),
+        seed=context.seed,
         microbatches=recipe.microbatches,
-        world=setting.world,
+        world=context.world,
     )
 
 
@@ -146,14 +146,14 @@ def _place(network: Network, device: torch.device) -> Network:
     return network
 
 
-def _batches(recipe: Recipe, setting: BuildContext) -> Iterator[Batch]:
-    first = setting.done * recipe.batches_a_step
-    condition, size = setting.spec.condition, recipe.batch_size
-    return feed(setting.source, condition, size, setting.seed, first, setting.device, setting.world)
+def _batches(recipe: Recipe, context: BuildContext) -> Iterator[Batch]:
+    first = context.done * recipe.batches_per_step
+    condition, size = context.spec.condition, recipe.batch_size
+    return load_batches(context.source, condition, size, context.seed, first, context.device, context.world)
 
 
-def _player(recipe: LearntRecipe, network: Network, lr: float, setting: BuildContext) -> Trainable[Network]:
-    return Trainable(network, _optimizer(recipe, network, lr), setting.world.averaging(network, setting.device), lr)
+def _trainable(recipe: LearntRecipe, network: Network, lr: float, context: BuildContext) -> Trainable[Network]:
+    return Trainable(network, _optimizer(recipe, network, lr), context.world.averaging(network, context.device), lr)
 
 
 def _optimizer(recipe: LearntRecipe, module: Module, lr: float) -> Optimizer:

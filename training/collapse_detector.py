@@ -46,7 +46,7 @@ class Finding:
 class CollapseDetector:
     """Hears the vitals of a run of `steps`, and speaks when a collapse begins or changes its kind.
 
-    Of a game without a discriminator it says nothing: what it says to try is for games that have one.
+    Of an algorithm without a discriminator it says nothing: what it says to try is for algorithms that have one.
     """
 
     def __init__(self, steps: int) -> None:
@@ -54,7 +54,7 @@ class CollapseDetector:
         self._last: deque[ProbeReading] = deque(maxlen=_LOOKS)
         self._said: Kind | None = None
 
-    def hear(self, step: int, vitals: ProbeReading) -> Finding | None:
+    def observe(self, step: int, vitals: ProbeReading) -> Finding | None:
         """A finding where there is a new one."""
         if vitals.certainty is None:
             return None

@@ -1,4 +1,4 @@
-"""How a game is doing, seen from its samples and from its discriminator: cheap enough to look at again and again."""
+"""Signs of mode collapse, measured on samples and on the discriminator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Critic = Callable[[Batch], Tensor | None]
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """One look at a game. Distances are of samples in the space of the data, flattened."""
+    """One look at an algorithm. Distances are of samples in the space of the data, flattened."""
 
     diversity: float
     """Share of the data's clusters that the samples reach, 0 … 1; real samples reach nearly all."""

@@ -20,10 +20,10 @@ from latentd.training.loop import Losses, TrainingDiverged
 from latentd.training.memory import OutOfMemory
 from latentd.training.progress import Display
 from latentd.training.recipe import RecipeError, load_recipe
-from latentd.training.run import Run, StoppedEarly, run
+from latentd.training.run import RunConfig, StoppedEarly, run
 from latentd.training.settings.base import Recipe
 from latentd.training.state import StateError
-from latentd.training.world import WorldError, is_one_of_several, joined
+from latentd.training.world import WorldError, is_distributed, join_world
 
 _INTERRUPTED = 130
 _MENDABLE = (
@@ -70,8 +70,8 @@ def train(
         click.echo(json.dumps(_plan(resolved, chosen_device, seed, path), indent=2))
         return
     try:
-        with joined(chosen_device) as (world, own_device):
-            checkpoint = _train(Run(name, resolved, seed, own_device, data, path, world))
+        with join_world(chosen_device) as (world, own_device):
+            checkpoint = _train(RunConfig(name, resolved, seed, own_device, data, path, world))
     except StoppedEarly as stop:
         kept = "nothing was learnt yet, nothing is kept"
         if stop.checkpoint:
@@ -86,22 +86,22 @@ def train(
         click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{figures}")
 
 
-def _train(what: Run) -> Checkpoint | None:
-    with Display(hidden=not what.world.writes) as display:
+def _train(config: RunConfig) -> Checkpoint | None:
+    with Display(hidden=not config.world.writes) as display:
 
         def on_progress(progress: TaskProgress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
 
         def on_step(step: int, losses: Losses) -> None:
             display.update(
-                f"training {what.name}",
+                f"training {config.name}",
                 step,
-                what.recipe.steps,
+                config.recipe.steps,
                 "steps",
                 note=lambda: " ".join(f"{name[0].upper()} {loss:.3f}" for name, loss in losses.items()),
             )
 
-        return run(what, on_progress, on_step)
+        return run(config, on_progress, on_step)
 
 
 def _plan(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:
@@ -129,7 +129,7 @@ def run_command(command: Callable[[], object]) -> None:
     try:
         command()
     except _MENDABLE as problem:
-        said_by_first = is_one_of_several() and os.environ.get("RANK", "0") != "0"
+        said_by_first = is_distributed() and os.environ.get("RANK", "0") != "0"
         if not said_by_first or isinstance(problem, (OutOfMemory, WorldError)):
             click.echo(f"error: {problem}", err=True)
         sys.exit(1)

@@ -35,14 +35,14 @@ class RunDirectory:
     def __init__(self, path: Path, at_step: int, facts: Mapping[str, JsonValue]) -> None:
         self._path = path
         self._facts = dict(facts)
-        kept = [moment for moment in read_moments(path) if moment["step"] <= at_step]
+        kept = [moment for moment in read_metrics(path) if moment["step"] <= at_step]
         with atomic_write(path / _MOMENTS) as temporary:
             temporary.write_text("".join(_line(moment) for moment in kept))
-        for picture in pictures(path):
+        for picture in sample_files(path):
             if step_of(picture) > at_step:
                 picture.unlink()
         if at_step:
-            before = read_facts(path) or {}
+            before = read_run_json(path) or {}
             self._facts |= {name: before[name] for name in _LASTING & before.keys()} | {"step": at_step}
         else:
             for left in (*path.glob(_EVENTS), *path.glob(f"{NEAREST}.*")):
@@ -125,12 +125,12 @@ class _Moment(BaseModel):
     alarm: _Alarm = _Alarm(kind="")
 
 
-def has_facts(path: Path) -> bool:
+def is_run_directory(path: Path) -> bool:
     """Whether there is a `run.json`, whatever it says."""
     return (path / _FACTS).is_file()
 
 
-def read_facts(path: Path) -> dict[str, Any] | None:
+def read_run_json(path: Path) -> dict[str, Any] | None:
     """What `run.json` says; None where there is none that can be read, or where it says what cannot be."""
     try:
         facts: dict[str, Any] = json.loads((path / _FACTS).read_text())
@@ -140,7 +140,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     return facts
 
 
-def read_moments(path: Path) -> Iterator[dict[str, Any]]:
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of `metrics.jsonl`, in order; what is torn, or no moment, is left out."""
     try:
         lines = (path / _MOMENTS).read_text(errors="replace").splitlines()
@@ -155,7 +155,7 @@ def read_moments(path: Path) -> Iterator[dict[str, Any]]:
         yield moment
 
 
-def pictures(path: Path) -> list[Path]:
+def sample_files(path: Path) -> list[Path]:
     """Files of samples, in the order of their steps."""
     return sorted(file for file in (path / _SAMPLES).glob("*.*") if _PICTURE.fullmatch(file.name))
 

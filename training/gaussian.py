@@ -40,17 +40,17 @@ class GaussianAlgorithm(Algorithm):
     generator: FittedGenerator
     moments: Moments
 
-    remedy = "look for values in the data that are not finite"
+    divergence_hint = "look for values in the data that are not finite"
 
     @property
-    def players(self) -> dict[str, Trainable[Any]]:
+    def trainables(self) -> dict[str, Trainable[Any]]:
         return {}
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         return super().modules | {"moments": self.moments}
 
-    def play(self, step: int) -> dict[str, Tensor]:
+    def step(self, step: int) -> dict[str, Tensor]:
         """How far the batch moved the mean: root mean square over values."""
         before = self.moments.mean.clone()
         parts = [_moments(part) for part in next(self.batches).split(self.microbatches)]

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ended_by_ctrl_c() -> Iterator[None]:
+def exit_on_ctrl_c() -> Iterator[None]:
     """Within the block Ctrl-C ends the process at once and without a word: nothing has begun, libraries load.
 
     Where it is ignored, or somebody else has taken it over, it stays so.
@@ -27,7 +27,7 @@ def ended_by_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
-def noted_interrupts() -> Iterator[Callable[[], bool]]:
+def catch_interrupts() -> Iterator[Callable[[], bool]]:
     """Within the block, both do no more than to turn the yielded function true, and to say so once.
 
     Outside the main thread, where Python lets nobody handle signals, it is never true.

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _AHEAD = 4
 
 
-def feed(
+def load_batches(
     source: DataSource,
     condition: Condition,
     batch_size: int,

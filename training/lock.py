@@ -20,7 +20,7 @@ _PATIENCE, _PAUSE = 1.0, 0.05
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Within the block the run folder, which is made if it is missing, is this process's alone.
 
     Raises OutputError where it is another's, or cannot be written to.
@@ -29,7 +29,7 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def is_held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a run is at work in the folder."""
     try:
         with (folder / _LOCK).open() as file:

@@ -1,6 +1,6 @@
-"""The training loop: rounds of a game, whatever the game is; a game says what is learnt, and from what.
+"""The training loop: rounds of an algorithm, whatever the algorithm is; a algorithm says what is learnt, and from what.
 
-The games: training/adversarial.py, training/reconstruction.py, training/moments.py.
+The algorithms: training/adversarial.py, training/reconstruction.py, training/moments.py.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from latentd.training.world import World
 Network = TypeVar("Network", bound=nn.Module)
 
 Losses = Mapping[str, float]
-"""What was lost in one step, over all ranks, by the names that the game gives."""
+"""What was lost in one step, over all ranks, by the names that the algorithm gives."""
 
 Precision = Callable[[], contextlib.AbstractContextManager[None]]
 """What networks run in while they learn: autocast, or nothing."""
@@ -86,34 +86,36 @@ class Algorithm(ABC):
     microbatches: int = 1
     world: World = field(default_factory=World)
 
-    remedy: ClassVar[str]
+    divergence_hint: ClassVar[str]
     """What helps where it diverges."""
 
     @abstractmethod
-    def play(self, step: int) -> dict[str, Tensor]:
+    def step(self, step: int) -> dict[str, Tensor]:
         """One round, counted from 1; what was lost in it over this rank's samples: name → scalar."""
 
     def logits(self, batch: Batch) -> Tensor | None:
-        """What the game's discriminator makes of samples, without learning from them; None where it has none."""
+        """What the algorithm's discriminator makes of samples, without learning from them; None where it has none."""
         return None
 
     @property
     @abstractmethod
-    def players(self) -> dict[str, Trainable[Any]]:
+    def trainables(self) -> dict[str, Trainable[Any]]:
         """All that an optimizer moves, by the names in state files."""
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """All that a step changes, but for the optimizers, by the names in state files."""
-        return {name: player.network for name, player in self.players.items()} | {"average": self.ema.generator}
+        return {name: trainable.network for name, trainable in self.trainables.items()} | {
+            "average": self.ema.generator
+        }
 
     def diverged(self, step: int, what: str) -> TrainingDiverged:
         """That `what` is not finite, and what helps."""
-        return TrainingDiverged(f"{what} is not finite at step {step}: {self.remedy}")
+        return TrainingDiverged(f"{what} is not finite at step {step}: {self.divergence_hint}")
 
 
 def train(
-    game: Algorithm,
+    algorithm: Algorithm,
     steps: int,
     on_step: Callable[[int, Losses], None],
     should_stop: Callable[[], bool] = lambda: False,
@@ -124,19 +126,19 @@ def train(
     Returns how many there are then. `on_step(step, losses)` hears of each, counted from 1. What is random in a step
     depends on the run's seed and the step alone. Raises TrainingDiverged where a loss stops being finite.
     """
-    players = game.players.values()
+    trainables = algorithm.trainables.values()
     for step in range(done + 1, steps + 1):
-        if game.world.any(should_stop()):
+        if algorithm.world.any(should_stop()):
             return step - 1
-        seed_default(seed_for(game.seed, "step", step, game.world.rank))
-        for player in players:
-            for group in player.optimizer.param_groups:
-                group["lr"] = player.lr * game.schedule(step)
-        lost = game.play(step)
-        losses = dict(zip(lost, game.world.mean(torch.stack(list(lost.values()))).tolist(), strict=True))
+        seed_default(seed_for(algorithm.seed, "step", step, algorithm.world.rank))
+        for trainable in trainables:
+            for group in trainable.optimizer.param_groups:
+                group["lr"] = trainable.lr * algorithm.schedule(step)
+        lost = algorithm.step(step)
+        losses = dict(zip(lost, algorithm.world.mean(torch.stack(list(lost.values()))).tolist(), strict=True))
         if not all(map(math.isfinite, losses.values())):
-            raise game.diverged(step, "a loss")
-        game.ema.update()
+            raise algorithm.diverged(step, "a loss")
+        algorithm.ema.update()
         on_step(step, losses)
     return steps
 

@@ -34,7 +34,7 @@ def _remedy(recipe: Recipe, world: World, what: str) -> str:
     said = f"{what} does not hold what a step needs for {computed} samples of batch_size={recipe.batch_size} at once; "
     remedies = []
     least = math.prod(recipe.divisors(world.size).values())
-    fewest = recipe.fewest_together * recipe.microbatches * world.size
+    fewest = recipe.min_batch * recipe.microbatches * world.size
     if recipe.batch_size % (2 * least) == 0 and recipe.batch_size >= 2 * fewest:
         remedies.append(f"microbatches={recipe.microbatches * 2} (the same batch, in smaller parts)")
     if (smaller := recipe.batch_size // 2 // least * least) >= fewest:

@@ -62,27 +62,27 @@ class Monitor:
 
     def __init__(
         self,
-        game: Algorithm,
+        algorithm: Algorithm,
         source: DataSource,
         steps: int,
         folder: RunDirectory,
         on_judged: Callable[[EvaluationResult], None],
     ) -> None:
-        self._game = game
+        self._algorithm = algorithm
         self._steps = steps
         self._folder = folder
         self._on_judged = on_judged
         self._losses: list[Losses] = []
         self._evaluator = source.evaluator()
-        self._examined = _Examined(game, source)
-        self._alarm = CollapseDetector(steps)
+        self._examined = _Examined(algorithm, source)
+        self._detector = CollapseDetector(steps)
         self._look_at = 0.0
         self._looked = False
         self._heard = (0, 0.0)
         self._judged_at = 0
         self._floors: dict[str, float] = {}
 
-    def hear(self, step: int, losses: Losses, seconds: float) -> None:
+    def on_step(self, step: int, losses: Losses, seconds: float) -> None:
         """Of a step that ended `seconds` after the run began."""
         self._heard = (step, seconds)
         self._losses.append(losses)
@@ -91,7 +91,7 @@ class Monitor:
         if time.monotonic() >= self._look_at:
             self._look(step, seconds)
         if self._is_due(step, _SNAPSHOTS):
-            self._folder.keep_samples(step, *snapshot_of(self._game, self._examined.reach))
+            self._folder.keep_samples(step, *snapshot_of(self._algorithm, self._examined.reach))
         if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS) and step < self._steps:
             self._judge(step, seconds)
 
@@ -103,7 +103,7 @@ class Monitor:
 
     def surface(self) -> DecisionSurface | None:
         """The discriminator's, as far as the data goes and a little more; None where there is none, or none finite."""
-        surface = surface_of(self._game, self._examined.reach)
+        surface = surface_of(self._algorithm, self._examined.reach)
         return surface if surface and surface.logits.isfinite().all() else None
 
     def end(self, step: int, seconds: float, on_progress: OnProgress) -> None:
@@ -113,7 +113,7 @@ class Monitor:
             return
         on_progress(TaskProgress("judging what was learnt", 0, 1, "sets"))
         self._judge(step, seconds)
-        if picture := nearest_training(self._game.ema.generator, self._evaluator):
+        if picture := nearest_training(self._algorithm.ema.generator, self._evaluator):
             self._folder.keep_nearest(*picture)
         on_progress(TaskProgress("judging what was learnt", 1, 1, "sets"))
 
@@ -122,7 +122,7 @@ class Monitor:
         if self._evaluator is None or self._judged_at == step:
             return
         self._judged_at = step
-        judged = generate_set(self._game.ema.generator, range(self._evaluator.num_samples))
+        judged = generate_set(self._algorithm.ema.generator, range(self._evaluator.num_samples))
         if not judged.samples.isfinite().all():
             return  # the run is about to end
         figures = self._evaluator.quick_metrics(judged)
@@ -140,7 +140,7 @@ class Monitor:
         if vitals := self._examined.look():
             known = {name: value for name, value in asdict(vitals).items() if value is not None}
             self._folder.note(step, seconds, "vitals", known)
-            if finding := self._alarm.hear(step, vitals):
+            if finding := self._detector.observe(step, vitals):
                 logger.warning("step %d: %s", step, finding.message)
                 self._folder.note(step, seconds, "alarm", asdict(finding))
         ended = time.monotonic()
@@ -150,35 +150,35 @@ class Monitor:
 
 
 class _Examined:
-    """The game as the nurse looks at it: always the same latents, beside always the same real samples."""
+    """The algorithm as the probe looks at it: always the same latents, beside always the same real samples."""
 
-    def __init__(self, game: Algorithm, source: DataSource) -> None:
-        self._game = game
-        spec = game.ema.generator.spec
-        device = next(game.ema.generator.parameters()).device
+    def __init__(self, algorithm: Algorithm, source: DataSource) -> None:
+        self._algorithm = algorithm
+        spec = algorithm.ema.generator.spec
+        device = next(algorithm.ema.generator.parameters()).device
         count = min(_REAL, source.card.size or _REAL)
-        seed = seed_for(game.seed, "vitals")
+        seed = seed_for(algorithm.seed, "vitals")
         real = as_batch(*next(source.draw(count, seed)), spec.condition, device)
         self.reach = _MARGIN * float(real.samples.abs().max())
         """How far the data goes from the origin, and a little more."""
-        self._nurse: CollapseProbe | None = None
+        self._probe: CollapseProbe | None = None
         if count < _FEWEST_REAL:
             return  # too few to tell anything by
         shown, known = real[: count // _ONE_SHOWN_OF], real[count // _ONE_SHOWN_OF :]
         rows = torch.arange(_LOOKED_AT, device=device) % len(shown.samples)
         self._condition = None if shown.condition is None else shown.condition[rows]
         self._latents = draw_latents(spec, seed, device, World(), _LOOKED_AT)
-        self._nurse = CollapseProbe(known.samples, shown, generator_for(seed, "clusters"))
+        self._probe = CollapseProbe(known.samples, shown, generator_for(seed, "clusters"))
 
     @torch.no_grad()
     def look(self) -> ProbeReading | None:
         """None where there is too little to look at, or where it is not finite."""
-        if self._nurse is None:
+        if self._probe is None:
             return None
-        samples = self._game.ema.generator(self._latents, self._condition)
+        samples = self._algorithm.ema.generator(self._latents, self._condition)
         if not samples.isfinite().all():
             return None
-        return self._nurse.look(Batch(samples, self._condition), self._game.logits)
+        return self._probe.look(Batch(samples, self._condition), self._algorithm.logits)
 
 
 def _means(losses: Sequence[Losses]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
 @dataclass(frozen=True)
 class Objective:
-    """One game: `discriminator_loss(real_logits, fake_logits)`, `generator_loss(fake_logits)`, and its constraints."""
+    """Losses: `discriminator_loss(real_logits, fake_logits)`, `generator_loss(fake_logits)`, and its constraints."""
 
     discriminator_loss: Callable[..., Tensor]
     generator_loss: Callable[[Tensor], Tensor]

@@ -100,18 +100,18 @@ def require_equal_shares(recipe: Recipe, ranks: int) -> None:
         named = " · ".join(f"{name}={divisor}" for name, divisor in divisors.items() if divisor > 1)
         raise RecipeError(f"batch_size={recipe.batch_size} (of all ranks together) is no multiple of {named}")
     together = recipe.batch_size // recipe.microbatches // ranks
-    if together < recipe.fewest_together:
+    if together < recipe.min_batch:
         raise RecipeError(
             f"batch_size={recipe.batch_size} is computed in parts of {together}, but objective={recipe.objective} with "
-            f"generator.latent.dim={recipe.generator.latent.dim} takes {recipe.fewest_together} at once"
+            f"generator.latent.dim={recipe.generator.latent.dim} takes {recipe.min_batch} at once"
         )
 
 
-def by_keys(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flatten(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """All values of nested tables, by the keys by which `settings` name them."""
     values: dict[str, Any] = {}
     for name, value in tables.items():
-        values |= by_keys(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+        values |= flatten(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
     return values
 
 

@@ -120,13 +120,13 @@ class ReconstructionAlgorithm(Algorithm):
     draw_latents: Callable[..., Tensor]
     """How many, and what they are for (step and update) → this rank's noise [N, dim], on the device."""
 
-    remedy = "lower the learning rate (lr)"
+    divergence_hint = "lower the learning rate (lr)"
 
     @property
-    def players(self) -> dict[str, Trainable[Any]]:
+    def trainables(self) -> dict[str, Trainable[Any]]:
         return {"autoencoder": self.autoencoder}
 
-    def play(self, step: int) -> dict[str, Tensor]:
+    def step(self, step: int) -> dict[str, Tensor]:
         batch = next(self.batches)
         lost: list[dict[str, Tensor]] = []
 

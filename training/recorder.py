@@ -16,7 +16,7 @@ from latentd.training.directory import RunDirectory
 from latentd.training.loop import Algorithm, Losses
 from latentd.training.monitor import EvaluationResult, Monitor
 from latentd.training.report.page import write_report
-from latentd.training.state import StateFolder
+from latentd.training.state import StateDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -31,26 +31,26 @@ class RunRecorder:
         self,
         path: Path,
         card: Card,
-        game: Algorithm,
+        algorithm: Algorithm,
         source: DataSource,
-        states: StateFolder,
-        keeper: CheckpointManager,
+        states: StateDirectory,
+        checkpoints: CheckpointManager,
         done: Progress,
     ) -> None:
         self._path = path.parent
-        self._game = game
+        self._algorithm = algorithm
         self._states = states
-        self._keeper = keeper
+        self._checkpoints = checkpoints
         self._began = time.monotonic() - done.seconds
         self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # of any recipe
         self._folder = RunDirectory(self._path, done.step, _facts(path, card))
         self._disk_was_full = False
-        self._watch = Monitor(game, source, self._steps, self._folder, self._on_judged)
+        self._monitor = Monitor(algorithm, source, self._steps, self._folder, self._on_judged)
 
-    def hear(self, step: int, losses: Losses) -> None:
+    def on_step(self, step: int, losses: Losses) -> None:
         """Of a step that was played."""
-        self._seeing(lambda: self._watch.hear(step, losses, self._seconds()))
-        self._states.offer(self._game, step, self._seconds())
+        self._seeing(lambda: self._monitor.on_step(step, losses, self._seconds()))
+        self._states.offer(self._algorithm, step, self._seconds())
 
     def finished(self, step: int, on_progress: OnProgress) -> Checkpoint | None:
         """Keep what was learnt in all the steps, or in those until the run was stopped (None: in not a single one)."""
@@ -58,33 +58,33 @@ class RunRecorder:
             self._close(status="stopped")
             return None
         now = Progress(step, self._seconds())
-        self._states.save_now(self._game, step, now.seconds)
-        self._seeing(lambda: self._watch.end(step, now.seconds, on_progress))
-        kept = self._keeper.last(self._game.ema.generator, now, self._steps, self._watch.surface())
+        self._states.save_now(self._algorithm, step, now.seconds)
+        self._seeing(lambda: self._monitor.end(step, now.seconds, on_progress))
+        kept = self._checkpoints.last(self._algorithm.ema.generator, now, self._steps, self._monitor.surface())
         self._close(
             status="finished" if step == self._steps else "stopped",
             step=step,
             wall_seconds=round(now.seconds, 1),
             version=kept.version,
-            best=self._keeper.best,
+            best=self._checkpoints.best,
         )
         return kept
 
     def failed(self, problem: BaseException) -> None:
         """Note why the run ended."""
-        self._seeing(self._watch.note_losses)
+        self._seeing(self._monitor.note_losses)
         self._close(status="failed", wall_seconds=round(self._seconds(), 1), error=str(problem) or repr(problem))
 
     def _on_judged(self, judgement: EvaluationResult) -> None:
         now = Progress(judgement.step, self._seconds())
-        self._keeper.judged(self._game.ema.generator, judgement, now, self._watch.surface())
+        self._checkpoints.judged(self._algorithm.ema.generator, judgement, now, self._monitor.surface())
         self._folder.state(
             step=now.step,
             wall_seconds=round(now.seconds, 1),
             chosen_by=judgement.chosen_by,
             floors=dict(judgement.floors),
             measured=judgement.measured,
-            best=self._keeper.best,
+            best=self._checkpoints.best,
         )
         write_report(self._path)
 

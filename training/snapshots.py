@@ -22,32 +22,32 @@ _DIGITS = 3
 _PLANE = (2,)
 
 
-def snapshot_of(game: Algorithm, reach: float) -> tuple[bytes, str]:
+def snapshot_of(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:
     """The file's content and its suffix: samples of seeds 0, 1, 2, … of the averaged generator.
 
     A `png` where samples can be laid out as one picture. Else a `json` with `samples` and, for points of the plane
     where there is a discriminator, its `surface`: logits on a mesh of [-reach, reach]², rows from below; the `reach`.
     """
-    generator = game.ema.generator
+    generator = algorithm.ema.generator
     output = generator.spec.output
     if "png" in output.grid_formats:
         return output.encode_grid(generate_set(generator, range(_PICTURED)).samples.numpy(), "png"), "png"
     content: dict[str, object] = {"samples": _short(generate_set(generator, range(_PLOTTED)).samples)}
-    if (surface := surface_of(game, reach)) is not None:
+    if (surface := surface_of(algorithm, reach)) is not None:
         content |= {"surface": _short(surface.logits), "reach": reach}
     return orjson.dumps(content), "json"
 
 
 @torch.no_grad()
-def surface_of(game: Algorithm, reach: float) -> DecisionSurface | None:
+def surface_of(algorithm: Algorithm, reach: float) -> DecisionSurface | None:
     """The discriminator's logits on [-reach, reach]²; None without one, or where samples are no points of the plane."""
-    generator = game.ema.generator
+    generator = algorithm.ema.generator
     if generator.spec.output.shape != _PLANE:
         return None
     device = next(generator.parameters()).device
     across = torch.linspace(-reach, reach, _MESH, device=device)
     mesh = torch.cartesian_prod(across, across).flip(1)  # [MESH², 2], x running first
-    logits = game.logits(Batch(mesh))
+    logits = algorithm.logits(Batch(mesh))
     if logits is None or len(logits) != len(mesh):
         return None
     return DecisionSurface(logits.view(_MESH, _MESH), (-reach, reach, -reach, reach))

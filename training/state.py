@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from latentd.models.files import atomic_write
 from latentd.training.loop import Algorithm
-from latentd.training.recipe import by_keys
+from latentd.training.recipe import flatten
 
 logger = logging.getLogger(__name__)
 
@@ -45,24 +45,24 @@ class Saved:
     tensors: Mapping[str, Tensor]
 
 
-def snapshot(game: Algorithm) -> dict[str, Tensor]:
+def snapshot(algorithm: Algorithm) -> dict[str, Tensor]:
     """Copies of all that a step changes, on the CPU."""
     tensors: dict[str, Tensor] = {}
-    for name, module in game.modules.items():
+    for name, module in algorithm.modules.items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
-    for name, optimizer in _optimizers(game).items():
+    for name, optimizer in _optimizers(algorithm).items():
         for index, parameter_state in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value for key, value in parameter_state.items()}
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def restore(game: Algorithm, saved: Saved) -> None:
-    """Put the players, the average and the optimizers where they were."""
-    for name, module in game.modules.items():
+def restore(algorithm: Algorithm, saved: Saved) -> None:
+    """Put the trainables, the average and the optimizers where they were."""
+    for name, module in algorithm.modules.items():
         module.load_state_dict(_below(name, saved.tensors))
-    for name, optimizer in _optimizers(game).items():
+    for name, optimizer in _optimizers(algorithm).items():
         _restore_optimizer(optimizer, _below(name, saved.tensors))
-    game.ema.updates = saved.step
+    algorithm.ema.updates = saved.step
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -76,8 +76,8 @@ def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> N
             optimizer.state[parameter] = state
 
 
-def _optimizers(game: Algorithm) -> dict[str, Optimizer]:
-    return {f"{name}_optimizer": player.optimizer for name, player in game.players.items()}
+def _optimizers(algorithm: Algorithm) -> dict[str, Optimizer]:
+    return {f"{name}_optimizer": trainable.optimizer for name, trainable in algorithm.trainables.items()}
 
 
 def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
 
 
-class StateFolder:
+class StateDirectory:
     """A run's folder of states. Writes on a thread of its own, one at a time."""
 
     def __init__(self, folder: Path, identity: dict[str, Any], save_seconds: float) -> None:
@@ -125,16 +125,16 @@ class StateFolder:
         self._require_same(found[newest].identity)
         return found[newest]
 
-    def offer(self, game: Algorithm, step: int, wall_seconds: float) -> None:
+    def offer(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
         """Save if it is time to, and the last one is written."""
         if time.monotonic() - self._saved_at < self._save_seconds or (self._writer and self._writer.is_alive()):
             return
-        self._start_writing(game, step, wall_seconds)
+        self._start_writing(algorithm, step, wall_seconds)
 
-    def save_now(self, game: Algorithm, step: int, wall_seconds: float) -> None:
+    def save_now(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
         """Save, and wait until it is on the disk."""
         self.wait()
-        self._start_writing(game, step, wall_seconds)
+        self._start_writing(algorithm, step, wall_seconds)
         self.wait()
 
     def wait(self) -> None:
@@ -142,9 +142,9 @@ class StateFolder:
         if self._writer:
             self._writer.join()
 
-    def _start_writing(self, game: Algorithm, step: int, wall_seconds: float) -> None:
+    def _start_writing(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
         self._saved_at = time.monotonic()
-        saved = Saved(step, wall_seconds, self._identity, snapshot(game))
+        saved = Saved(step, wall_seconds, self._identity, snapshot(algorithm))
         self._writer = threading.Thread(target=self._write, args=(saved,), name="latentd-state")
         self._writer.start()
 
@@ -167,7 +167,7 @@ class StateFolder:
         return "the one before it stands" if stands else "there is none to go on from"
 
     def _require_same(self, before: dict[str, Any]) -> None:
-        old, new = by_keys(before), by_keys(self._identity)
+        old, new = flatten(before), flatten(self._identity)
         for name in sorted(new.keys() | old.keys()):
             was, is_now = old.get(name), new.get(name)
             if was != is_now:

@@ -108,12 +108,12 @@ def _result(outcome: tuple[T | None, Exception | None]) -> T:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
+def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """The world that torchrun made, and this process's device in it; else one process alone, on `device`.
 
     Raises WorldError, also in the place of what PyTorch says when another process is gone.
     """
-    if not is_one_of_several():
+    if not is_distributed():
         yield World(), device
         return
     if missing := [name for name in _PLACE if name not in os.environ]:
@@ -139,7 +139,7 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
         raise _lost(world, problem) from problem
 
 
-def is_one_of_several() -> bool:
+def is_distributed() -> bool:
     """Whether this process was started as a rank among others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 

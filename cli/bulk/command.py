@@ -18,7 +18,7 @@ from latentd.cli.bulk.spec import BulkSpec, Form
 from latentd.cli.sample import class_index
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.latents import MAX_SEED
-from latentd.training.lock import held
+from latentd.training.lock import locked
 from latentd.training.progress import Display
 
 _INTERRUPTED = 130
@@ -71,7 +71,7 @@ def bulk(
         format=_format(read, format),
         shard_samples=shard_samples,
     )
-    with held(notes_of(out)):
+    with locked(notes_of(out)):
         folder = BulkFolder(out, order)
         if folder.samples < num:
             _fill(folder, checkpoint, order, address)

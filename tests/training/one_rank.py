@@ -1,4 +1,4 @@
-"""What one rank does in test_ranks: plays a game in float64 by hand and writes down what came of it.
+"""What one rank does in test_ranks: plays an algorithm in float64 by hand and writes down what came of it.
 
 `python -m tests.training.one_rank FOLDER STEPS DTYPE`, alone or under torchrun.
 """
@@ -16,11 +16,11 @@ from latentd.training.build import draw_latents
 from latentd.training.data import GaussianMixture
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
-from latentd.training.loader import feed
+from latentd.training.loader import load_batches
 from latentd.training.loop import Trainable, train
 from latentd.training.objectives import OBJECTIVES
 from latentd.training.penalties import PENALTIES, Penalty
-from latentd.training.world import World, joined
+from latentd.training.world import World, join_world
 from tests.conftest import points_spec
 
 CPU = torch.device("cpu")
@@ -34,26 +34,32 @@ def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor
     generator = build_generator(spec).to(dtype)
     discriminator = build_discriminator(spec, {"hidden": (16,)}).to(dtype)
 
-    def player(network: torch.nn.Module) -> Trainable[torch.nn.Module]:
+    def trainable(network: torch.nn.Module) -> Trainable[torch.nn.Module]:
         return Trainable(network, torch.optim.Adam(network.parameters()), world.averaging(network, CPU), 1e-2)
 
     source = GaussianMixture(name="ring").load(None, lambda _: None)
     latents = partial(draw_latents, spec, 0, CPU, world)
-    game = AdversarialAlgorithm(
-        generator=player(generator),  # type: ignore[arg-type]  # a player of its own class
-        discriminator=player(discriminator),  # type: ignore[arg-type]
+    algorithm = AdversarialAlgorithm(
+        generator=trainable(generator),  # type: ignore[arg-type]  # a trainable of its own class
+        discriminator=trainable(discriminator),  # type: ignore[arg-type]
         objective=OBJECTIVES["relativistic"],
         ema=Ema(generator, 0.9),
-        batches=(Batch(batch.samples.to(dtype)) for batch in feed(source, spec.condition, BATCH, 0, 0, CPU, world)),
+        batches=(
+            Batch(batch.samples.to(dtype)) for batch in load_batches(source, spec.condition, BATCH, 0, 0, CPU, world)
+        ),
         draw_latents=lambda *purpose: latents(*purpose).to(dtype),
         seed=0,
         penalties=[Penalty(PENALTIES["r1"], 0.1), Penalty(PENALTIES["r2"], 0.1, every=2)],
         microbatches=2,
         world=world,
     )
-    train(game, steps, lambda *_: None)
+    train(algorithm, steps, lambda *_: None)
     result = {}
-    for name, network in (("generator", generator), ("discriminator", discriminator), ("average", game.ema.generator)):
+    for name, network in (
+        ("generator", generator),
+        ("discriminator", discriminator),
+        ("average", algorithm.ema.generator),
+    ):
         result |= {f"{name}/{key}": value.detach().clone() for key, value in network.state_dict().items()}
         result |= {f"{name}/{key}.grad": p.grad for key, p in network.named_parameters() if p.grad is not None}
     return result
@@ -61,6 +67,6 @@ def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with joined(CPU) as (its_world, _):
+    with join_world(CPU) as (its_world, _):
         tensors = play(its_world, int(sys.argv[2]), getattr(torch, sys.argv[3]))
     save_file(tensors, Path(sys.argv[1]) / f"rank{its_world.rank}.safetensors")

@@ -6,15 +6,15 @@ import torch
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.recipe import load_recipe
-from latentd.training.run import Run, run
+from latentd.training.run import RunConfig, run
 
 
-def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> Run:
+def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> RunConfig:
     name, recipe = load_recipe(name, settings)
-    return Run(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
+    return RunConfig(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
 
 
-def train(what: Run) -> Checkpoint:
-    checkpoint = run(what, lambda _: None, lambda *_: None)
+def train(config: RunConfig) -> Checkpoint:
+    checkpoint = run(config, lambda _: None, lambda *_: None)
     assert checkpoint
     return checkpoint

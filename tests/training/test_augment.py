@@ -80,7 +80,7 @@ def test_without_a_target_every_image_is_changed() -> None:
     augment = Augment([lambda images: images + 1])
     assert torch.equal(augment(IMAGES), IMAGES + 1)
     for _ in range(8):
-        augment.hear(torch.tensor(1.0), 64)
+        augment.observe(torch.tensor(1.0), 64)
     assert augment.p.item() == 1.0
 
 
@@ -88,8 +88,8 @@ def test_p_rises_while_the_discriminator_is_sure_and_falls_after() -> None:
     augment = Augment([lambda images: images + 1], target=0.6, speed=1000)
     assert torch.equal(augment(IMAGES), IMAGES)  # p is 0 at first
     heard = []
-    for sureness in [1.0] * 8 + [0.5, 0.5, 0.5, 0.8] + [0.0] * 8:
-        augment.hear(torch.tensor(sureness), 64)
+    for r_t in [1.0] * 8 + [0.5, 0.5, 0.5, 0.8] + [0.0] * 8:
+        augment.observe(torch.tensor(r_t), 64)
         heard.append(augment.p.item())
     # each fourth time it moves by 4 · 64 / 1000; the mean of 0.5, 0.5, 0.5, 0.8 is below 0.6; it stops at 0
     expected = [0.0] * 3 + [0.256] * 4 + [0.512] * 4 + [0.256] * 4 + [0.0] * 5
@@ -105,8 +105,8 @@ def test_p_is_the_share_of_images_that_are_changed() -> None:
 
 def test_what_p_rests_on_is_saved() -> None:
     first, second = (Augment([flip], target=0.6, speed=1000) for _ in range(2))
-    first.hear(torch.tensor(1.0), 64)
+    first.observe(torch.tensor(1.0), 64)
     second.load_state_dict(first.state_dict())
     for _ in range(3):
-        second.hear(torch.tensor(1.0), 64)
+        second.observe(torch.tensor(1.0), 64)
     assert second.p.item() == pytest.approx(0.256)

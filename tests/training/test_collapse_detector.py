@@ -9,7 +9,7 @@ import pytest
 
 from latentd.training.collapse_detector import CollapseDetector, Finding
 from latentd.training.collapse_probe import ProbeReading
-from latentd.training.directory import read_moments
+from latentd.training.directory import read_metrics
 from latentd.training.recipe import load_recipe
 from tests.training.runs import run_of, train
 
@@ -27,7 +27,7 @@ def heard(looks: list[ProbeReading], steps: int = 1000) -> list[tuple[int, Findi
     """Looks at equal distances until the last step."""
     alarm = CollapseDetector(steps)
     at = [steps * (number + 1) // len(looks) for number in range(len(looks))]
-    found = [(step, alarm.hear(step, vitals)) for step, vitals in zip(at, looks, strict=True)]
+    found = [(step, alarm.observe(step, vitals)) for step, vitals in zip(at, looks, strict=True)]
     return [(step, finding) for step, finding in found if finding]
 
 
@@ -88,7 +88,7 @@ def test_a_broken_run_is_told_while_it_goes_on(tmp_path: Path, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         metrics = train(run_of("ring-gan", tmp_path, "steps=600", "batch_size=64", *broken)).card.metrics
     assert metrics["modes"] < 4
-    alarms = [(moment["step"], moment["alarm"]) for moment in read_moments(tmp_path) if "alarm" in moment]
+    alarms = [(moment["step"], moment["alarm"]) for moment in read_metrics(tmp_path) if "alarm" in moment]
     assert alarms
     assert alarms[0][0] < 600
     assert f"step {alarms[0][0]}: {alarms[0][1]['message']}" in caplog.text

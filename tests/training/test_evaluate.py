@@ -13,7 +13,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.training.data.source import DataError
 from latentd.training.evaluation.command import evaluate
 from latentd.training.recipe import load_recipe
-from latentd.training.run import Run, run
+from latentd.training.run import RunConfig, run
 from tests.conftest import points_spec
 
 
@@ -21,9 +21,9 @@ from tests.conftest import points_spec
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ring")
     name, recipe = load_recipe("ring-gan", ["steps=50"])
-    what = Run(name, recipe, 0, torch.device("cpu"), None, folder / "ring-gan.safetensors")
-    run(what, lambda _: None, lambda *_: None)
-    return what.checkpoint_path
+    config = RunConfig(name, recipe, 0, torch.device("cpu"), None, folder / "ring-gan.safetensors")
+    run(config, lambda _: None, lambda *_: None)
+    return config.checkpoint_path
 
 
 def test_figures_as_json_and_in_the_card(ring: Path, tmp_path: Path) -> None:

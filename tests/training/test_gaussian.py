@@ -39,7 +39,7 @@ def test_an_epoch_gives_the_very_moments_of_the_data(tmp_path: Path) -> None:
     _, spreads, directions = np.linalg.svd((values - values.mean(axis=0)) / np.sqrt(40))
     expected = (directions[:30].T * spreads[:30] ** 2) @ directions[:30]
     for folder, *settings in (("a",), ("b", "microbatches=5"), ("c", "batch_size=40", "steps=1")):
-        what = run_of("fashion-gaussian", tmp_path / folder, *SMALL, *settings, data=tmp_path / "data")
-        weights = train(what).tensors
+        config = run_of("fashion-gaussian", tmp_path / folder, *SMALL, *settings, data=tmp_path / "data")
+        weights = train(config).tensors
         assert weights["layer.bias"].numpy() == pytest.approx(values.mean(axis=0), abs=1e-6)
         assert (weights["layer.weight"] @ weights["layer.weight"].T).numpy() == pytest.approx(expected, abs=1e-5)

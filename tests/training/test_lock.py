@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from latentd.training.directory import OutputError
-from latentd.training.lock import held, is_held
+from latentd.training.lock import is_locked, locked
 from tests.training.runs import run_of, train
 
 LATENTD = Path(sys.executable).with_name("latentd")
@@ -68,25 +68,25 @@ def test_a_second_run_is_refused_in_one_line_and_a_killed_one_is_in_nobody_s_way
 
 
 def test_a_folder_is_free_again_after_a_run(tmp_path: Path) -> None:
-    what = run_of("gaussian-gan", tmp_path, "steps=2")
-    with held(tmp_path), pytest.raises(OutputError, match="another run is at work"):
-        train(what)
-    train(what)
-    assert not is_held(tmp_path)
+    config = run_of("gaussian-gan", tmp_path, "steps=2")
+    with locked(tmp_path), pytest.raises(OutputError, match="another run is at work"):
+        train(config)
+    train(config)
+    assert not is_locked(tmp_path)
 
 
 def test_who_only_looks_refuses_nobody(tmp_path: Path) -> None:
-    with held(tmp_path):
+    with locked(tmp_path):
         pass
     looking = (tmp_path / "lock").open()
     fcntl.flock(looking, fcntl.LOCK_SH)
     threading.Timer(0.2, looking.close).start()
-    with held(tmp_path):
-        assert is_held(tmp_path)
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
 
 
 def test_what_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = pytest.raises(OutputError, match=r"file/below cannot be written to .* --out")
-    with said, held(tmp_path / "file" / "below"):
+    with said, locked(tmp_path / "file" / "below"):
         pass

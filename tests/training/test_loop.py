@@ -45,15 +45,15 @@ class Slope(Discriminator):
         return (samples * self.slope).squeeze(1)
 
 
-def player(network: Any, lr: float) -> Trainable[Any]:
+def trainable(network: Any, lr: float) -> Trainable[Any]:
     return Trainable(network, torch.optim.SGD(network.parameters(), lr=lr), network, lr)
 
 
-def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> AdversarialAlgorithm:
+def make_algorithm(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> AdversarialAlgorithm:
     generator = Shift()
     return AdversarialAlgorithm(
-        generator=player(generator, lr),
-        discriminator=player(Slope(), lr),
+        generator=trainable(generator, lr),
+        discriminator=trainable(Slope(), lr),
         objective=objective,
         ema=Ema(generator, 0.5),
         batches=repeat(Batch(torch.full((4, 1), real))),
@@ -63,12 +63,12 @@ def game_of(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: A
     )
 
 
-def slope(game: AdversarialAlgorithm) -> float:
-    return float(game.discriminator.network.slope.item())
+def slope(algorithm: AdversarialAlgorithm) -> float:
+    return float(algorithm.discriminator.network.slope.item())
 
 
-def shift(game: AdversarialAlgorithm) -> float:
-    return float(game.generator.network.shift.item())
+def shift(algorithm: AdversarialAlgorithm) -> float:
+    return float(algorithm.generator.network.shift.item())
 
 
 WASSERSTEIN = replace(OBJECTIVES["wasserstein"], clip=None)
@@ -76,58 +76,60 @@ WASSERSTEIN = replace(OBJECTIVES["wasserstein"], clip=None)
 
 def test_one_round_by_hand() -> None:
     """D: slope += lr (real - fake) = 0.3; then G: shift += lr slope = 0.03, with D held still."""
-    game = game_of(WASSERSTEIN)
+    algorithm = make_algorithm(WASSERSTEIN)
     heard: list[tuple[int, Losses]] = []
-    train(game, 1, lambda step, losses: heard.append((step, losses)))
-    assert slope(game) == pytest.approx(0.3)
-    assert shift(game) == pytest.approx(0.03)
+    train(algorithm, 1, lambda step, losses: heard.append((step, losses)))
+    assert slope(algorithm) == pytest.approx(0.3)
+    assert shift(algorithm) == pytest.approx(0.03)
     assert heard == [(1, {"discriminator": 0.0, "generator": 0.0})]
 
 
 def test_discriminator_steps_come_before_each_generator_step() -> None:
-    game = game_of(WASSERSTEIN, discriminator_steps=5)
-    train(game, 1, lambda *_: None)
-    assert slope(game) == pytest.approx(1.5)
-    assert shift(game) == pytest.approx(0.15)
+    algorithm = make_algorithm(WASSERSTEIN, discriminator_steps=5)
+    train(algorithm, 1, lambda *_: None)
+    assert slope(algorithm) == pytest.approx(1.5)
+    assert shift(algorithm) == pytest.approx(0.15)
 
 
 def test_clipping_bounds_the_discriminator() -> None:
-    game = game_of(OBJECTIVES["wasserstein"])
-    train(game, 3, lambda *_: None)
-    assert slope(game) == pytest.approx(0.01)
+    algorithm = make_algorithm(OBJECTIVES["wasserstein"])
+    train(algorithm, 3, lambda *_: None)
+    assert slope(algorithm) == pytest.approx(0.01)
 
 
 def test_the_penalty_is_part_of_the_loss() -> None:
     """At slope 0 the gradient of 10 (|s| - 1)² is taken as 0 by torch, so one step goes to 0.3, the next feels it."""
-    game = game_of(WASSERSTEIN, lr=0.01, discriminator_steps=2, penalties=[Penalty(PENALTIES["gradient"], 10.0)])
-    train(game, 1, lambda *_: None)
+    algorithm = make_algorithm(
+        WASSERSTEIN, lr=0.01, discriminator_steps=2, penalties=[Penalty(PENALTIES["gradient"], 10.0)]
+    )
+    train(algorithm, 1, lambda *_: None)
     first = 0.01 * 3.0
-    assert slope(game) == pytest.approx(first + 0.01 * (3.0 - 20 * (first - 1)), rel=1e-5)
+    assert slope(algorithm) == pytest.approx(first + 0.01 * (3.0 - 20 * (first - 1)), rel=1e-5)
 
 
 def test_a_lazy_penalty_is_heavier_and_rarer() -> None:
     """R1 of a plane with slope s is γ s²/2: its gradient is γ s, here at steps 1 and 3 alone, and twice as heavy."""
-    game = game_of(WASSERSTEIN, lr=0.01, penalties=[Penalty(PENALTIES["r1"], 5.0, every=2)])
+    algorithm = make_algorithm(WASSERSTEIN, lr=0.01, penalties=[Penalty(PENALTIES["r1"], 5.0, every=2)])
     expected, moved = 0.0, 0.0
     for step in range(1, 5):
-        train(game, step, lambda *_: None, done=step - 1)
+        train(algorithm, step, lambda *_: None, done=step - 1)
         due = step % 2 == 1
         expected, moved = (
             expected + 0.01 * (3.0 - moved - (10.0 * expected if due else 0.0)),
             moved + 0.01 * (expected + 0.01 * (3.0 - moved - (10.0 * expected if due else 0.0))),
         )
-        assert slope(game) == pytest.approx(expected, rel=1e-5)
+        assert slope(algorithm) == pytest.approx(expected, rel=1e-5)
 
 
 def test_relativistic_losses_are_of_pairs() -> None:
     """At slope 0 both losses are log 2; D's gradient is -½ (real - fake), G's -½ slope."""
-    game = game_of(OBJECTIVES["relativistic"])
+    algorithm = make_algorithm(OBJECTIVES["relativistic"])
     heard: list[Losses] = []
-    train(game, 1, lambda _, losses: heard.append(losses))
-    assert slope(game) == pytest.approx(0.1 * 0.5 * 3.0)
+    train(algorithm, 1, lambda _, losses: heard.append(losses))
+    assert slope(algorithm) == pytest.approx(0.1 * 0.5 * 3.0)
     difference = 0.15 * (0.0 - 3.0)  # D(fake) - D(real)
     share = 1 / (1 + math.exp(difference))
-    assert shift(game) == pytest.approx(0.1 * share * 0.15)
+    assert shift(algorithm) == pytest.approx(0.1 * share * 0.15)
     assert heard[0]["generator"] == pytest.approx(math.log(1 + math.exp(-difference)))
 
 
@@ -136,11 +138,11 @@ def test_microbatches_give_the_whole_batch_s_gradient(name: str) -> None:
     batches = [Batch(torch.tensor([[1.0], [2.0], [-3.0], [4.0]]) * number) for number in (1, 2, 3)]
     results = []
     for parts in (1, 2, 4):
-        game = game_of(OBJECTIVES[name], microbatches=parts, penalties=[Penalty(PENALTIES["r2"], 1.0)])
-        game.batches = iter(batches)
-        game.draw_latents = lambda count, step, _: torch.arange(float(count))[:, None] * step
-        train(game, 3, lambda *_: None)
-        results.append((slope(game), shift(game)))
+        algorithm = make_algorithm(OBJECTIVES[name], microbatches=parts, penalties=[Penalty(PENALTIES["r2"], 1.0)])
+        algorithm.batches = iter(batches)
+        algorithm.draw_latents = lambda count, step, _: torch.arange(float(count))[:, None] * step
+        train(algorithm, 3, lambda *_: None)
+        results.append((slope(algorithm), shift(algorithm)))
     assert results[1] == pytest.approx(results[0], rel=1e-5)
     assert results[2] == pytest.approx(results[0], rel=1e-5)
 
@@ -154,19 +156,19 @@ class OneOfTwo(Slope):
 
 
 def test_packed_samples_are_judged_together() -> None:
-    game = game_of(WASSERSTEIN, packing=2)
-    game.discriminator = player(OneOfTwo(), 0.1)
-    game.batches = repeat(Batch(torch.tensor([[1.0], [9.0], [3.0], [9.0]])))
-    train(game, 1, lambda *_: None)
-    assert slope(game) == pytest.approx(0.1 * 2.0)  # the mean of 1 and 3
+    algorithm = make_algorithm(WASSERSTEIN, packing=2)
+    algorithm.discriminator = trainable(OneOfTwo(), 0.1)
+    algorithm.batches = repeat(Batch(torch.tensor([[1.0], [9.0], [3.0], [9.0]])))
+    train(algorithm, 1, lambda *_: None)
+    assert slope(algorithm) == pytest.approx(0.1 * 2.0)  # the mean of 1 and 3
 
 
 def test_learning_rates_follow_the_schedule() -> None:
-    game = game_of(WASSERSTEIN, schedule=lambda step: {1: 0.5, 2: 0.0}[step])
-    train(game, 1, lambda *_: None)
-    assert slope(game) == pytest.approx(0.15)
-    train(game, 2, lambda *_: None, done=1)
-    assert slope(game) == pytest.approx(0.15)
+    algorithm = make_algorithm(WASSERSTEIN, schedule=lambda step: {1: 0.5, 2: 0.0}[step])
+    train(algorithm, 1, lambda *_: None)
+    assert slope(algorithm) == pytest.approx(0.15)
+    train(algorithm, 2, lambda *_: None, done=1)
+    assert slope(algorithm) == pytest.approx(0.15)
 
 
 class Listening(Slope):
@@ -182,32 +184,32 @@ class Listening(Slope):
 
 
 def test_noise_blurs_all_that_the_discriminator_sees_and_fades() -> None:
-    game = game_of(OBJECTIVES["non-saturating"], real=0.0, lr=0.0, noise=fading(10, 2.0, 0.5))
-    game.batches = repeat(Batch(torch.zeros(20_000, 1)))
+    algorithm = make_algorithm(OBJECTIVES["non-saturating"], real=0.0, lr=0.0, noise=fading(10, 2.0, 0.5))
+    algorithm.batches = repeat(Batch(torch.zeros(20_000, 1)))
     critic = Listening()
-    game.discriminator = player(critic, 0.0)
+    algorithm.discriminator = trainable(critic, 0.0)
     deviations = {}
 
     def note(step: int, _: Losses) -> None:
         deviations[step] = [float(samples.std()) for samples in critic.shown]
         critic.shown.clear()
 
-    train(game, 6, note)
+    train(algorithm, 6, note)
     for step in (1, 2, 3, 4, 5):
         assert deviations[step] == pytest.approx([2.0 * (1 - (step - 1) / 5)] * 3, rel=0.03)  # real, fake, fake again
     assert deviations[6] == [0.0] * 3
 
 
 def test_it_stops_after_the_step_in_which_it_is_asked_to() -> None:
-    game = game_of(WASSERSTEIN)
-    assert train(game, 5, lambda *_: None, should_stop=lambda: game.ema.updates == 2) == 2
+    algorithm = make_algorithm(WASSERSTEIN)
+    assert train(algorithm, 5, lambda *_: None, should_stop=lambda: algorithm.ema.updates == 2) == 2
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_average_alone() -> None:
-    game = game_of(OBJECTIVES["least-squares"], real=1e30)
+    algorithm = make_algorithm(OBJECTIVES["least-squares"], real=1e30)
     with pytest.raises(TrainingDiverged, match=r"step 2: lower the learning rates"):
-        train(game, 10, lambda *_: None)
-    average = game.ema.generator
+        train(algorithm, 10, lambda *_: None)
+    average = algorithm.ema.generator
     assert isinstance(average, Shift)
     assert average.shift.isfinite()
 

@@ -20,11 +20,11 @@ from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate
-from latentd.training.build import assemble
+from latentd.training.build import build
 from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.idx import IDX_SETS
 from latentd.training.data.source import TaskProgress
-from latentd.training.directory import RunDirectory, pictures, read_facts, read_moments
+from latentd.training.directory import RunDirectory, read_metrics, read_run_json, sample_files
 from latentd.training.loop import Algorithm, Losses, TrainingDiverged
 from latentd.training.monitor import EvaluationResult, Monitor
 from latentd.training.run import StoppedEarly, run
@@ -33,7 +33,7 @@ from tests.training.test_idx import write_idx
 
 
 def moments(folder: Path, kind: str) -> dict[int, Any]:
-    return {moment["step"]: moment[kind] for moment in read_moments(folder) if kind in moment}
+    return {moment["step"]: moment[kind] for moment in read_metrics(folder) if kind in moment}
 
 
 def curves(folder: Path) -> dict[str, list[int]]:
@@ -58,7 +58,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_run_json_says_what_it_was_and_how_it_ended(ring: Path) -> None:
-    facts = read_facts(ring)
+    facts = read_run_json(ring)
     assert facts is not None
     checkpoint = Checkpoint.read(ring / "ring-gan.safetensors")
     assert (facts["status"], facts["step"], facts["steps"]) == ("finished", 100, 100)
@@ -75,13 +75,13 @@ def test_losses_figures_and_samples_through_time(ring: Path) -> None:
     figures = moments(ring, "figures")
     assert list(figures) == [100]
     assert figures[100] == Checkpoint.read(ring / "ring-gan.safetensors").card.metrics
-    assert [path.name for path in pictures(ring)][-1] == "00000100.json"
+    assert [path.name for path in sample_files(ring)][-1] == "00000100.json"
     assert curves(ring)["losses/generator"] == list(range(1, 101))
     assert curves(ring)["figures/divergence"] == list(figures)
 
 
 def test_points_lie_over_the_discriminator_s_surface(ring: Path) -> None:
-    shown = json.loads(pictures(ring)[-1].read_text())
+    shown = json.loads(sample_files(ring)[-1].read_text())
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     samples = generate(generator, *seeds_to_latents(generator.spec, range(512)))
     assert np.allclose(shown["samples"], samples, atol=6e-4)
@@ -107,7 +107,7 @@ def judgement(step: int, value: float) -> EvaluationResult:
 
 
 @pytest.fixture
-def keeper(ring: Path, tmp_path: Path) -> Callable[[int], CheckpointManager]:
+def checkpoints(ring: Path, tmp_path: Path) -> Callable[[int], CheckpointManager]:
     """Of a run that goes on from that step."""
     card = Checkpoint.read(ring / "ring-gan.safetensors").card
     fresh = card.model_copy(update={"metrics": {}, "floors": {}, "measured": ""})
@@ -115,16 +115,16 @@ def keeper(ring: Path, tmp_path: Path) -> Callable[[int], CheckpointManager]:
 
 
 def test_the_best_is_remembered_when_a_run_goes_on(
-    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
+    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     best = tmp_path / "ring-gan-best.safetensors"
-    first = keeper(0)
+    first = checkpoints(0)
     first.judged(generator, judgement(10, 0.5), Progress(10, 1.0))
     first.judged(generator, judgement(20, 0.7), Progress(20, 2.0))
     first.last(generator, Progress(20, 2.0), planned=20)
     assert first.best == {"name": best.stem, "step": 10, "value": 0.5, "version": Checkpoint.read(best).version}
-    again = keeper(20)
+    again = checkpoints(20)
     again.judged(generator, judgement(30, 0.6), Progress(30, 3.0))
     assert Checkpoint.read(best).card.steps == 10
     again.judged(generator, judgement(40, 0.4), Progress(40, 4.0))
@@ -134,7 +134,7 @@ def test_the_best_is_remembered_when_a_run_goes_on(
 
 
 def test_surfaces_stay_beside_the_generators_that_they_are_of(
-    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
+    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     last, best = tmp_path / "ring-gan.safetensors", tmp_path / "ring-gan-best.safetensors"
@@ -145,11 +145,11 @@ def test_surfaces_stay_beside_the_generators_that_they_are_of(
     def kept(path: Path) -> float:
         return float(DecisionSurface.read(path, Checkpoint.read(path).version).logits[0, 0])
 
-    first = keeper(0)
+    first = checkpoints(0)
     first.judged(generator, judgement(10, 0.2), Progress(10, 1.0), surface(1.0))
     first.last(generator, Progress(10, 1.0), 40, surface(1.0))
     assert sorted(path.name for path in tmp_path.iterdir()) == [last.name, "ring-gan.surface.safetensors"]
-    again = keeper(10)
+    again = checkpoints(10)
     again.judged(generator, judgement(40, 0.9), Progress(40, 4.0), surface(2.0))
     again.last(generator, Progress(40, 4.0), 40, surface(2.0))
     assert (kept(best), kept(last)) == (1.0, 2.0)
@@ -164,13 +164,13 @@ def test_a_run_keeps_its_discriminator_s_surface(ring: Path) -> None:
 
 
 def test_a_best_that_was_the_last_is_put_aside_when_the_run_goes_on(
-    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
+    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    first = keeper(0)
+    first = checkpoints(0)
     first.judged(generator, judgement(10, 0.2), Progress(10, 1.0))
     first.last(generator, Progress(10, 1.0), planned=40)
-    again = keeper(10)
+    again = checkpoints(10)
     again.judged(generator, judgement(40, 0.9), Progress(40, 4.0))
     again.last(generator, Progress(40, 4.0), planned=40)
     assert Checkpoint.read(tmp_path / "ring-gan.safetensors").card.metrics == {"divergence": 0.9}
@@ -178,49 +178,49 @@ def test_a_best_that_was_the_last_is_put_aside_when_the_run_goes_on(
 
 
 def test_figures_of_another_measure_choose_nothing(
-    ring: Path, tmp_path: Path, keeper: Callable[[int], CheckpointManager]
+    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    first = keeper(0)
+    first = checkpoints(0)
     first.judged(generator, judgement(10, 0.5), Progress(10, 1.0))
     first.last(generator, Progress(10, 1.0), planned=40)
     path = tmp_path / "ring-gan.safetensors"
     read = Checkpoint.read(path)
     judged = read.card.model_copy(update={"metrics": {"divergence": 0.01}, "measured": "on the test split"})
     write_checkpoint(path, judged, read.tensors)  # as `latentd evaluate` does
-    again = keeper(10)
+    again = checkpoints(10)
     again.judged(generator, judgement(30, 0.6), Progress(30, 3.0))
     assert again.best is not None
     assert again.best["step"] == 30
 
 
 def test_a_run_that_goes_on_tells_one_story(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=40")
+    config = run_of("ring-gan", tmp_path, "steps=40")
 
     def press(step: int, _: Losses) -> None:
         if step == 15:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly):
-        run(what, lambda _: None, press)
-    facts = read_facts(tmp_path)
+        run(config, lambda _: None, press)
+    facts = read_run_json(tmp_path)
     assert facts is not None
     assert (facts["status"], facts["step"]) == ("stopped", 15)
     state = tmp_path / "before"
     shutil.copytree(tmp_path / "state", state)
-    train(what)
+    train(config)
     shutil.rmtree(tmp_path / "state")
     shutil.copytree(state, tmp_path / "state")  # as if all after step 15 had been lost with the machine
-    train(what)
+    train(config)
     assert list(moments(tmp_path, "losses")) == list(range(1, 41))
-    assert [int(path.stem) for path in pictures(tmp_path)] == list(range(1, 41))
+    assert [int(path.stem) for path in sample_files(tmp_path)] == list(range(1, 41))
 
 
 def test_a_run_that_begins_anew_forgets_the_old_one(ring: Path, tmp_path: Path) -> None:
     shutil.copytree(ring, tmp_path, dirs_exist_ok=True)
     RunDirectory(tmp_path, 0, {"name": "new"}).close()
-    assert list(read_moments(tmp_path)) == []
-    assert pictures(tmp_path) == []
+    assert list(read_metrics(tmp_path)) == []
+    assert sample_files(tmp_path) == []
     assert set(curves(tmp_path)) == set()
 
 
@@ -231,18 +231,18 @@ def test_a_line_that_is_no_moment_is_left_out(line: str, tmp_path: Path) -> None
     good = '{"step": 1, "seconds": 0.5, "losses": {"generator": 1.0}}'
     content = f"{good}\n{line}\n{good}\n".encode(errors="surrogateescape")
     (tmp_path / "metrics.jsonl").write_bytes(content)
-    assert list(read_moments(tmp_path)) == [json.loads(good)] * 2
+    assert list(read_metrics(tmp_path)) == [json.loads(good)] * 2
 
 
 def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=10")
+    config = run_of("ring-gan", tmp_path, "steps=10")
 
     def fail(step: int, _: Losses) -> None:
         raise TrainingDiverged(f"a loss is not finite at step {step}")
 
     with pytest.raises(TrainingDiverged):
-        run(what, lambda _: None, fail)
-    facts = read_facts(tmp_path)
+        run(config, lambda _: None, fail)
+    facts = read_run_json(tmp_path)
     assert facts is not None
     assert (facts["status"], facts["error"]) == ("failed", "a loss is not finite at step 1")
 
@@ -259,7 +259,7 @@ def test_a_full_disk_costs_what_does_not_fit_and_not_the_run(
     assert checkpoint.card.steps == 40
     assert checkpoint.card.metrics == moments(tmp_path, "figures")[40]
     assert caplog.text.count("not all that is seen of this run can be kept: [Errno 28] No space left on device") == 1
-    facts = read_facts(tmp_path)
+    facts = read_run_json(tmp_path)
     assert facts is not None
     assert facts["status"] == "finished"
 
@@ -275,14 +275,14 @@ def test_it_is_said_that_the_end_is_judged(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_stopped_before_its_first_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def assemble_and_press(*parts: Any) -> Algorithm:
+    def build_and_press(*parts: Any) -> Algorithm:
         signal.raise_signal(signal.SIGINT)
-        return assemble(*parts)
+        return build(*parts)
 
-    monkeypatch.setattr("latentd.training.run.assemble", assemble_and_press)
+    monkeypatch.setattr("latentd.training.run.build", build_and_press)
     with pytest.raises(StoppedEarly):
         run(run_of("ring-gan", tmp_path, "steps=40"), lambda _: None, lambda *_: None)
-    facts = read_facts(tmp_path)
+    facts = read_run_json(tmp_path)
     assert facts is not None
     assert facts["status"] == "stopped"
 
@@ -291,7 +291,7 @@ def test_watching_leaves_a_run_as_it_was(tmp_path: Path, monkeypatch: pytest.Mon
     """Whether it is looked at or not, the same weights come of it."""
     settings = ("steps=30", "batch_size=16", "discriminator.config.norm=spectral", "discriminator.config.dropout=0.2")
     seen = train(run_of("ring-gan", tmp_path / "seen", *settings))
-    monkeypatch.setattr(Monitor, "hear", lambda *_: None)
+    monkeypatch.setattr(Monitor, "on_step", lambda *_: None)
     monkeypatch.setattr(Monitor, "end", lambda *_: None)
     assert train(run_of("ring-gan", tmp_path / "unseen", *settings)).version == seen.version
 
@@ -318,7 +318,7 @@ def test_images_are_shown_judged_and_held_against_what_was_learnt(tmp_path: Path
     assert checkpoint.card.data.size == 55_000
     assert checkpoint.card.measured.startswith("2000 samples against held-out data, features of the embedded")
     assert checkpoint.card.metrics["frechet_distance"] > 10 * checkpoint.card.floors["frechet_distance"]
-    with Image.open(pictures(tmp_path)[-1]) as grid:
+    with Image.open(sample_files(tmp_path)[-1]) as grid:
         assert grid.size == (8 * 28, 8 * 28)
     with Image.open(tmp_path / "nearest.png") as pairs:
         assert pairs.size == (4 * 56, 4 * 28)

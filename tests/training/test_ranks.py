@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.build import draw_latents
-from latentd.training.lock import held
+from latentd.training.lock import locked
 from latentd.training.world import World
 from tests.conftest import free_port, points_spec
 from tests.training.one_rank import BATCH, play
@@ -113,7 +113,7 @@ def test_every_kind_of_game_over_two_ranks_goes_on_to_the_same_bits(
 
 
 def test_ranks_are_refused_a_folder_where_a_run_is_at_work(tmp_path: Path, torchrun: list[str]) -> None:
-    with held(tmp_path):
+    with locked(tmp_path):
         refused = subprocess.run(
             train_command(torchrun, tmp_path),
             env=ENVIRONMENT,

@@ -48,7 +48,7 @@ class Linear(Encoder):
         return outputs
 
 
-def game_of(autoencoder: Any, samples: Tensor, lr: float = 0.01, **rules: Any) -> ReconstructionAlgorithm:
+def make_algorithm(autoencoder: Any, samples: Tensor, lr: float = 0.01, **rules: Any) -> ReconstructionAlgorithm:
     optimizer = torch.optim.SGD(autoencoder.parameters(), lr=lr)
     return ReconstructionAlgorithm(
         autoencoder=Trainable(autoencoder, optimizer, autoencoder, lr),
@@ -100,7 +100,7 @@ def test_a_variational_step_descends_the_bound() -> None:
         return -likelihood.item(), beta * kl_divergence(posterior, prior).sum(dim=1).mean().item()
 
     heard: list[Losses] = []
-    train(game_of(autoencoder, samples), 1, lambda _, losses: heard.append(losses))
+    train(make_algorithm(autoencoder, samples), 1, lambda _, losses: heard.append(losses))
     reconstruction, weighed = bound(0.5)
     assert heard[0] == pytest.approx({"reconstruction": reconstruction, "divergence": weighed}, rel=1e-5)
     slope = (bound(0.5 + 1e-5)[0] - bound(0.5 - 1e-5)[0]) / 2e-5
@@ -118,9 +118,9 @@ def test_whitened_codes_have_the_moments_of_normal_latents() -> None:
 
 
 def test_codes_that_cannot_be_whitened_end_the_run() -> None:
-    game = game_of(PlainAutoencoder(Linear(DIM), Scale(), nullcontext), torch.full((8, DIM), torch.inf))
+    algorithm = make_algorithm(PlainAutoencoder(Linear(DIM), Scale(), nullcontext), torch.full((8, DIM), torch.inf))
     with pytest.raises(TrainingDiverged, match=r"step 1: lower the learning rate \(lr\)"):
-        train(game, 1, lambda *_: None)
+        train(algorithm, 1, lambda *_: None)
 
 
 def test_a_plain_autoencoder_learns_the_identity_up_to_a_turn() -> None:
@@ -129,7 +129,7 @@ def test_a_plain_autoencoder_learns_the_identity_up_to_a_turn() -> None:
     samples = whitened(torch.randn(256, DIM))
     autoencoder = PlainAutoencoder(Linear(DIM), Turn(), nullcontext)
     heard: list[Losses] = []
-    train(game_of(autoencoder, samples, lr=0.1), 500, lambda _, losses: heard.append(losses))
+    train(make_algorithm(autoencoder, samples, lr=0.1), 500, lambda _, losses: heard.append(losses))
     assert heard[0]["reconstruction"] > 0.5
     assert heard[-1]["reconstruction"] < 1e-3
 
@@ -150,5 +150,5 @@ def test_losses_are_of_all_microbatches() -> None:
     samples = torch.randn(8, DIM, generator=torch.Generator().manual_seed(5))
     heard: list[Losses] = []
     for parts in (1, 2):
-        train(game_of(variational(), samples, microbatches=parts), 1, lambda _, losses: heard.append(losses))
+        train(make_algorithm(variational(), samples, microbatches=parts), 1, lambda _, losses: heard.append(losses))
     assert heard[1]["divergence"] == pytest.approx(heard[0]["divergence"], rel=1e-5)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from latentd.training.directory import read_moments
+from latentd.training.directory import read_metrics
 from latentd.training.report import RunNotFound, write_report
 from tests.training.run_directories import keep_pictures, keep_points, write_run
 
@@ -124,7 +124,7 @@ def test_long_runs_are_drawn_from_fewer_moments_and_their_last(tmp_path: Path) -
         tmp_path, ({"step": step, "seconds": 1.0, "losses": {"generator": 1.0}} for step in range(1, 9002))
     )
     losses = Page(write_report(folder)).content["losses"]
-    assert len(losses) <= 2000 < len(list(read_moments(folder)))
+    assert len(losses) <= 2000 < len(list(read_metrics(folder)))
     assert losses[-1]["step"] == 9001
 
 

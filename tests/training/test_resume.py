@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.loop import Losses, TrainingDiverged
-from latentd.training.run import Run, StoppedEarly, run
+from latentd.training.run import RunConfig, StoppedEarly, run
 from latentd.training.state import StateError
 from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
 
 
-def stop_at(what: Run, step: int) -> None:
+def stop_at(config: RunConfig, step: int) -> None:
     """Ctrl-C in this step."""
 
     def press(now: int, _: Losses) -> None:
@@ -30,7 +30,7 @@ def stop_at(what: Run, step: int) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly):
-        run(what, lambda _: None, press)
+        run(config, lambda _: None, press)
 
 
 EVERYTHING = (
@@ -92,11 +92,11 @@ def test_a_schedule_that_ends_elsewhere_is_another_run(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     """A loss can be finite and the update after it not; what is saved then must not take the place of what was good."""
-    what = run_of(
+    config = run_of(
         "ring-gan", tmp_path, "steps=300", "generator_lr=0.999", "discriminator_lr=0.999", "save_seconds=1e-6"
     )
     exploding = dataclasses.replace(
-        what, recipe=what.recipe.model_copy(update={"generator_lr": 1e30, "discriminator_lr": 1e30})
+        config, recipe=config.recipe.model_copy(update={"generator_lr": 1e30, "discriminator_lr": 1e30})
     )
     with pytest.raises(TrainingDiverged, match="not finite at step"):
         train(exploding)
@@ -105,15 +105,15 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_another_run_s_state_is_refused(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=5")
-    train(what)
+    config = run_of("ring-gan", tmp_path, "steps=5")
+    train(config)
     for changed, named in (
         (run_of("ring-gan", tmp_path, "steps=5", "batch_size=32"), "batch_size=256"),
-        (dataclasses.replace(what, seed=3), "seed=0"),
+        (dataclasses.replace(config, seed=3), "seed=0"),
     ):
         with pytest.raises(StateError, match=f"{named}.*choose another folder"):
             train(changed)
-    assert Checkpoint.read(what.checkpoint_path).card.steps == 5
+    assert Checkpoint.read(config.checkpoint_path).card.steps == 5
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_torn_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    what = run_of("ring-gan", tmp_path / "torn", "steps=20")
-    stop_at(what, 5)
-    stop_at(what, 9)
+    config = run_of("ring-gan", tmp_path / "torn", "steps=20")
+    stop_at(config, 5)
+    stop_at(config, 9)
     states = sorted((tmp_path / "torn" / "state").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert len(states) == 2
     whole = states[1].read_bytes()
@@ -143,38 +143,38 @@ def test_a_torn_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytes
         assert resumed.version == train(run_of("ring-gan", tmp_path / f"whole{len(torn)}", "steps=20")).version
     states[0].write_bytes(b"torn too")
     with pytest.raises(StateError, match="no whole state to go on from"):
-        train(what)
+        train(config)
 
 
 def test_a_full_disk_costs_no_state_and_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=20")
-    stop_at(what, 5)
+    config = run_of("ring-gan", tmp_path, "steps=20")
+    stop_at(config, 5)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("latentd.training.state.atomic_write", full)
-        stop_at(what, 9)
+        stop_at(config, 9)
     assert "the state of step 9 was not saved: [Errno 28] No space left on device" in caplog.text
     with caplog.at_level(logging.INFO):
-        train(what)
+        train(config)
     assert "resumed at step 5" in caplog.text
 
 
 def test_a_run_that_diverges_keeps_its_last_state(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=300", "save_seconds=0.0001")
+    config = run_of("ring-gan", tmp_path, "steps=300", "save_seconds=0.0001")
 
     def poison(step: int, _: Losses) -> None:
         if step == 100:
             raise TrainingDiverged("a loss is not finite at step 101")
 
     with pytest.raises(TrainingDiverged):
-        run(what, lambda _: None, poison)
+        run(config, lambda _: None, poison)
     whole = train(run_of("ring-gan", tmp_path / "whole", "steps=300"))
-    assert train(what).version == whole.version
+    assert train(config).version == whole.version
 
 
 def test_killed_at_random_it_ends_the_same(tmp_path: Path) -> None:

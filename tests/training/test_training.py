@@ -44,14 +44,14 @@ def test_gaussian_gan_learns_mean_and_spread(tmp_path: Path) -> None:
 )
 def test_image_recipes_run_and_the_card_tells_the_truth(name: str, tmp_path: Path) -> None:
     write_idx(tmp_path / "data", count=64)
-    what = run_of(name, tmp_path, "steps=2", "batch_size=8", "generator.config.width=8", data=tmp_path / "data")
-    card = train(what).card
+    config = run_of(name, tmp_path, "steps=2", "batch_size=8", "generator.config.width=8", data=tmp_path / "data")
+    card = train(config).card
     assert card.steps == 2
-    assert card.images_seen == 2 * 8 * what.recipe.discriminator_steps
+    assert card.images_seen == 2 * 8 * config.recipe.discriminator_steps
     assert card.data.size == 59  # a twelfth is held out
     assert card.recipe == name
-    assert card.settings == what.recipe.model_dump(mode="json")
-    assert Checkpoint.read(what.checkpoint_path).card == card
+    assert card.settings == config.recipe.model_dump(mode="json")
+    assert Checkpoint.read(config.checkpoint_path).card == card
 
 
 def test_image_folder_dcgan_learns_from_a_folder(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path) -> None:
     def full(_: int, __: Losses) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    for settings, remedy in (
+    for settings, divergence_hint in (
         (("batch_size=64",), r"set microbatches=2 \(.*\) or batch_size=32 \("),
         (("batch_size=64", "microbatches=4"), "for 16 samples of batch_size=64 at once; set microbatches=8"),
         (("batch_size=63", "packing=3"), r"set batch_size=30 \(another run"),
@@ -90,7 +90,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path) -> None:
         (("batch_size=80", "microbatches=16"), "set batch_size=32"),
         (("batch_size=1",), "make the networks narrower"),
     ):
-        with pytest.raises(OutOfMemory, match=remedy):
+        with pytest.raises(OutOfMemory, match=divergence_hint):
             run(run_of("ring-gan", tmp_path / str(settings), "steps=2", *settings), lambda _: None, full)
 
     def full_on_the_cpu(_: int, __: Losses) -> None:
@@ -107,18 +107,18 @@ def test_the_remedy_for_memory_goes_on_with_the_same_run(tmp_path: Path) -> None
 
 def test_weights_that_are_not_finite_are_no_result(tmp_path: Path) -> None:
     """The loss of the last step was finite; what the step made of the weights is not."""
-    what = run_of("ring-gan", tmp_path, "steps=1")
-    exploding = dataclasses.replace(what, recipe=what.recipe.model_copy(update={"generator_lr": 1e39}))
+    config = run_of("ring-gan", tmp_path, "steps=1")
+    exploding = dataclasses.replace(config, recipe=config.recipe.model_copy(update={"generator_lr": 1e39}))
     with pytest.raises(TrainingDiverged, match="a weight is not finite at step 1: lower the learning rates"):
         train(exploding)
-    assert not what.checkpoint_path.exists()
+    assert not config.checkpoint_path.exists()
 
 
 def test_sigterm_stops_after_the_step_as_ctrl_c_does(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=5")
+    config = run_of("ring-gan", tmp_path, "steps=5")
     with pytest.raises(StoppedEarly) as stopped:
-        run(what, lambda _: None, lambda *_: signal.raise_signal(signal.SIGTERM))
-    assert stopped.value.steps == Checkpoint.read(what.checkpoint_path).card.steps == 1
+        run(config, lambda _: None, lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert stopped.value.steps == Checkpoint.read(config.checkpoint_path).card.steps == 1
 
 
 def test_a_seed_names_the_run(tmp_path: Path) -> None:
@@ -129,51 +129,51 @@ def test_a_seed_names_the_run(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_the_result_is_written_loses_nothing(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=5")
+    config = run_of("ring-gan", tmp_path, "steps=5")
 
     def press_at_the_last_step(step: int, _: Losses) -> None:
         if step == 5:
             signal.raise_signal(signal.SIGINT)
 
-    checkpoint = run(what, lambda _: None, press_at_the_last_step)
+    checkpoint = run(config, lambda _: None, press_at_the_last_step)
     assert checkpoint
     assert checkpoint.card.steps == 5
 
 
 def test_ctrl_c_stops_after_the_step(tmp_path: Path) -> None:
-    what = run_of("gaussian-gan", tmp_path, "steps=5")
+    config = run_of("gaussian-gan", tmp_path, "steps=5")
 
     def press(step: int, _: Losses) -> None:
         if step == 2:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly) as stopped:
-        run(what, lambda _: None, press)
-    assert stopped.value.steps == Checkpoint.read(what.checkpoint_path).card.steps == 2
-    short = train(dataclasses.replace(what, recipe=what.recipe.model_copy(update={"steps": 2})))
-    assert Checkpoint.read(what.checkpoint_path).version == short.version
+        run(config, lambda _: None, press)
+    assert stopped.value.steps == Checkpoint.read(config.checkpoint_path).card.steps == 2
+    short = train(dataclasses.replace(config, recipe=config.recipe.model_copy(update={"steps": 2})))
+    assert Checkpoint.read(config.checkpoint_path).version == short.version
 
 
 def test_pressing_ctrl_c_again_and_again_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=5")
+    config = run_of("ring-gan", tmp_path, "steps=5")
 
     def press_twice(_: int, __: Losses) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly):
-        run(what, lambda _: None, press_twice)
-    assert Checkpoint.read(what.checkpoint_path).card.steps == 1
+        run(config, lambda _: None, press_twice)
+    assert Checkpoint.read(config.checkpoint_path).card.steps == 1
     assert caplog.text.count("stopping after this step") == 1
 
 
 def test_a_stopped_run_leaves_one_that_went_further(tmp_path: Path) -> None:
-    what = run_of("ring-gan", tmp_path, "steps=5")
-    whole = train(what)
+    config = run_of("ring-gan", tmp_path, "steps=5")
+    whole = train(config)
     shutil.rmtree(tmp_path / "state")  # else it would go on from there
     with pytest.raises(StoppedEarly) as stopped:
-        run(what, lambda _: None, lambda *_: signal.raise_signal(signal.SIGINT))
-    assert Checkpoint.read(what.checkpoint_path).version == whole.version
+        run(config, lambda _: None, lambda *_: signal.raise_signal(signal.SIGINT))
+    assert Checkpoint.read(config.checkpoint_path).version == whole.version
     assert stopped.value.checkpoint is not None
     beside = tmp_path / f"{stopped.value.checkpoint.name}.safetensors"
     assert beside.name == "ring-gan-step1.safetensors"

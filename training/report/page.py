@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from latentd.models.files import atomic_write, printable
-from latentd.training.directory import NEAREST, pictures, step_of
+from latentd.training.directory import NEAREST, sample_files, step_of
 from latentd.training.report.metric_info import metric_info
 from latentd.training.report.run_record import RunRecord, json_safe
 
@@ -106,7 +106,7 @@ def _thinned(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _frames(folder: Path) -> dict[str, Any]:
     """Samples through time, and the names of files that are none, or were torn."""
     frames, unreadable = [], []
-    for path in _as_many_as_fit(pictures(folder)):
+    for path in _as_many_as_fit(sample_files(folder)):
         try:
             frames.append({"step": step_of(path), **_frame(path)})
         except (OSError, ValueError, SyntaxError):  # the last is Pillow's word for a broken PNG

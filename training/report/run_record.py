@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from latentd.training.directory import read_facts, read_moments
-from latentd.training.lock import is_held
+from latentd.training.directory import read_metrics, read_run_json
+from latentd.training.lock import is_locked
 
 
 class RunNotFound(Exception):
@@ -27,10 +27,10 @@ class RunRecord:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Of a run folder; RunNotFound where there is no `run.json` that can be read."""
-        facts = read_facts(folder)
+        facts = read_run_json(folder)
         if facts is None:
             raise RunNotFound(f"{folder} has no run.json that can be read")
-        return cls(facts, list(read_moments(folder)), is_held(folder))
+        return cls(facts, list(read_metrics(folder)), is_locked(folder))
 
     @property
     def status(self) -> str:

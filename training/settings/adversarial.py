@@ -1,4 +1,4 @@
-"""Recipes of adversarial games: two networks, the objective between them, and all that restrains a discriminator."""
+"""Recipes of GANs: two networks, the objective between them, and what regularises the discriminator."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Self
@@ -97,7 +97,7 @@ class AdversarialRecipe(LearntRecipe):
         return [Penalty(PENALTIES[name], table.weight, table.every) for name, table in tables.items()]
 
     @property
-    def batches_a_step(self) -> int:
+    def batches_per_step(self) -> int:
         return self.discriminator_steps
 
     @property
@@ -108,9 +108,9 @@ class AdversarialRecipe(LearntRecipe):
         """The discriminator for as many samples of `spec` as this recipe shows it together."""
         return build_discriminator(spec, self.discriminator.config, self.packing)
 
-    def deciding(self) -> dict[str, Any]:
+    def resume_key(self) -> dict[str, Any]:
         ends = {"steps": self.steps} if self.noise else {}
-        return super().deciding() | ends
+        return super().resume_key() | ends
 
     def divisors(self, ranks: int) -> dict[str, int]:
         with torch.device("meta"):

@@ -55,7 +55,7 @@ class AutoencoderRecipe(EncodedRecipe):
         return self
 
     @property
-    def fewest_together(self) -> int:
+    def min_batch(self) -> int:
         return 2 * self.generator.latent.dim
 
     def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:

@@ -75,12 +75,12 @@ class Recipe(Table, ABC):
     generator: GeneratorTable
 
     @property
-    def fewest_together(self) -> int:
+    def min_batch(self) -> int:
         """Samples that must at least be computed at once, on a rank and in a microbatch."""
         return 1
 
     @property
-    def batches_a_step(self) -> int:
+    def batches_per_step(self) -> int:
         """How many batches of real samples a step takes."""
         return 1
 
@@ -128,7 +128,7 @@ class Recipe(Table, ABC):
         if self.generator.latent.distribution != "normal":
             raise ValueError(f"generator.latent.distribution: {self.objective} is for normal latents alone")
 
-    def deciding(self) -> dict[str, Any]:
+    def resume_key(self) -> dict[str, Any]:
         """The settings that decide what a step does: what must not change while a run goes on."""
         return self.model_dump(mode="json", exclude=_MAY_CHANGE)
 
@@ -152,9 +152,9 @@ class LearntRecipe(Recipe):
             raise ValueError(f"schedule.warmup: {self.schedule.warmup} is more than steps={self.steps}")
         return self
 
-    def deciding(self) -> dict[str, Any]:
+    def resume_key(self) -> dict[str, Any]:
         ends = {} if self.schedule.decay == "none" else {"steps": self.steps}
-        return super().deciding() | ends
+        return super().resume_key() | ends
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:
