@@ -22,8 +22,7 @@ from benchmarks.rivals.work import MODEL
 from latentd.models.hardware import keep_freed_memory, memory_bytes, reduce_gc_pauses
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
-from latentd.service.engine import Engine, Observers, StageExecutor
-from latentd.service.engine import engine as engine_module
+from latentd.service.engine import Engine, Observers, StageExecutor, delivery
 from latentd.service.gateway import Gateway
 from latentd.service.observability.middleware import EngineTimings
 from latentd.service.sample_job import prepare_job
@@ -115,8 +114,8 @@ def running(marks: Marks) -> Iterator[processes.Server]:
         mock.patch("latentd.service.api.prepare_job", marks.around(prepare_job, "planned", None)),
         mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
         mock.patch.object(StageExecutor, "compute", marks.around(StageExecutor.compute, "computing", "computed")),
-        mock.patch.object(Engine, "_finish", marks.around(Engine._finish, None, "encoded")),
-        mock.patch.object(engine_module, "_settle", marks.around(engine_module._settle, None, "delivered")),
+        mock.patch.object(Engine, "_encode", marks.around(Engine._encode, None, "encoded")),
+        mock.patch.object(delivery, "_settle", marks.around(delivery._settle, None, "delivered")),
     ):
         yield server
 

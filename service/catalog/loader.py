@@ -74,7 +74,7 @@ class Loader:
     def free_device_memory(self) -> None:
         """Give what models that are gone have left behind back to the device."""
         if self._cuda is not None:
-            self._cuda.free()
+            self._cuda.empty_cache()
 
     def _deploy(self, checkpoint: Checkpoint, known: list[Calibration]) -> Deployment:
         """`known`: the stages' calibrations, if this version was on the device before."""

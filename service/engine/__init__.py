@@ -1,8 +1,9 @@
 """The batching engine: keeps a device full of samples from many requests. Knows neither HTTP nor BentoML."""
 
 from latentd.service.engine.calibration import Calibration, calibrate, draw_probes
-from latentd.service.engine.engine import BatchFailedError, Engine, EngineClosedError, QueueFullError
-from latentd.service.engine.executor import Computed, NotFiniteError, OutOfMemoryError, Runner, StageExecutor
+from latentd.service.engine.delivery import BatchFailedError
+from latentd.service.engine.engine import Engine, EngineClosedError, QueueFullError
+from latentd.service.engine.executor import ForwardResult, NotFiniteError, OutOfMemoryError, Runner, StageExecutor
 from latentd.service.engine.observer import BatchReport, Observer, Observers
 from latentd.service.engine.room import Room
 
@@ -10,9 +11,9 @@ __all__ = [
     "BatchFailedError",
     "BatchReport",
     "Calibration",
-    "Computed",
     "Engine",
     "EngineClosedError",
+    "ForwardResult",
     "NotFiniteError",
     "Observer",
     "Observers",

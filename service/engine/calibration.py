@@ -1,8 +1,7 @@
-"""Which sizes of forward pass give the same bits, found by trying them.
+"""Find the sizes of forward pass that give the same bits, by trying them.
 
-A size is kept where each of its rows, at random positions and among other latents or zeros, equals bit for bit the row
-that a pass of REFERENCE_BATCH_SIZE gives. Kept sizes are timed, so that a batch can be given the size that serves it
-fastest.
+A size is kept if every row of it, at random positions and among other latents or padding, equals bit for bit the row
+that a pass of REFERENCE_BATCH_SIZE gives. Each size is timed, so that the engine can choose the fastest for a batch.
 """
 
 import logging
@@ -21,45 +20,46 @@ from latentd.models.spec import GeneratorSpec
 logger = logging.getLogger("latentd.engine")
 
 Mode = Literal["bitwise", "off"]
-Run = Callable[[StageInput, int], tuple[Samples, float]]
-"""Computes rows in passes of a given size; gives the samples and the seconds of the fastest pass."""
+"""`bitwise`: a sample's bits do not depend on its batch. `off`: no promise."""
+RunPasses = Callable[[StageInput, int], tuple[Samples, float]]
+"""(rows, size) → samples computed in passes of that size, and the seconds of the fastest pass."""
 
 _CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _PROBES = 2 * REFERENCE_BATCH_SIZE
-_TURNS = 2
-_WORTH = 0.85
-"""A larger size is worth its longer pass where a sample takes at most this share of the time."""
-_PATIENCE = 2
-"""Larger sizes are tried until so many in a row were not worth it."""
+_ROUNDS = 2
+_MAX_TIME_RATIO = 0.85
+"""A larger size is worth its longer pass if the time per sample falls below this part of the best one so far."""
+_MAX_TRIES_WITHOUT_SPEEDUP = 2
+"""Larger sizes are tried until this many in a row were not worth it."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The sizes that a generator runs in, in rising order, with the seconds that a pass of each takes."""
+    """The sizes that a stage runs in, in ascending order, with the seconds that a pass of each takes."""
 
     mode: Mode
     seconds: dict[int, float]
 
     def __post_init__(self) -> None:
-        _ = self._first_pass  # computed now, not when a request waits
+        _ = self._first_pass  # computed now, so that no request waits for it
 
     @property
     def sizes(self) -> list[int]:
-        """In rising order."""
+        """All sizes, in ascending order."""
         return list(self.seconds)
 
     @property
     def largest(self) -> int:
-        """The most samples of one pass."""
+        """The most samples that one pass computes."""
         return max(self.seconds)
 
-    def choose(self, waiting: int) -> int:
-        """The size of the next pass, where `waiting` rows (≥ 1) are to be done soonest by it and those that follow."""
+    def choose_size(self, waiting: int) -> int:
+        """Return the size of the next pass such that `waiting` rows (≥ 1) are done soonest."""
         return self._first_pass[min(waiting, 2 * self.largest)]
 
     @cached_property
     def _first_pass(self) -> list[int]:
-        """For each number of rows, the first of the passes that do them in the least time together."""
+        """For each number of rows: the first of the passes that compute them in the least total time."""
         first, least = [0], [0.0]
         for waiting in range(1, 2 * self.largest + 1):
             cost, size = min((self.seconds[size] + least[max(0, waiting - size)], -size) for size in self.seconds)
@@ -67,46 +67,48 @@ class Calibration:
             least.append(cost)
         return first
 
-    def up_to(self, size: int) -> Self | None:
-        """The same without the sizes above `size`; None where nothing is left."""
+    def limited_to(self, size: int) -> Self | None:
+        """Return this calibration without the sizes above `size`; None if no size remains."""
         seconds = {each: cost for each, cost in self.seconds.items() if each <= size}
         return type(self)(self.mode, seconds) if seconds else None
 
 
-def calibrate(probes: StageInput, run: Run, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
-    """Try sizes by `run` with `probes` (of `draw_probes`); `out_of_memory` is how it fails for memory.
+def calibrate(probes: StageInput, run: RunPasses, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
+    """Try sizes by running `probes` (see `draw_probes`). `run` raises `out_of_memory` for a size that does not fit.
 
-    Without `deterministic` every size is kept and no promise made. Raises what `run` raises at REFERENCE_BATCH_SIZE.
+    If not `deterministic`, every size is kept and the mode is `off`. The mode is also `off` if passes of
+    REFERENCE_BATCH_SIZE do not repeat to the bit. Raises whatever `run` raises at REFERENCE_BATCH_SIZE.
     """
     reference = np.concatenate([run(part, REFERENCE_BATCH_SIZE)[0] for part in _chunks(probes, REFERENCE_BATCH_SIZE)])
-    shuffle = np.random.RandomState(0)
+    random = np.random.RandomState(0)
     seconds: dict[int, float] = {}
-    best, disappointments = float("inf"), 0
+    best, tries_without_speedup = float("inf"), 0
     for size in _CANDIDATES:
         try:
-            same, cost = _try_size(run, probes, reference, size, shuffle)
+            equal, cost = _try_size(run, probes, reference, size, random)
         except out_of_memory:
             logger.info("a forward pass of %d samples does not fit the device's memory", size)
             break
-        if not same and deterministic:
+        if not equal and deterministic:
             continue
-        worth = cost / size < best * _WORTH
-        disappointments = 0 if worth else disappointments + 1
+        faster = cost / size < best * _MAX_TIME_RATIO
+        tries_without_speedup = 0 if faster else tries_without_speedup + 1
         best = min(best, cost / size)
-        if size <= REFERENCE_BATCH_SIZE or worth:
+        if size <= REFERENCE_BATCH_SIZE or faster:
             seconds[size] = cost
-        if size >= REFERENCE_BATCH_SIZE and disappointments >= _PATIENCE:
+        if size >= REFERENCE_BATCH_SIZE and tries_without_speedup >= _MAX_TRIES_WITHOUT_SPEEDUP:
             break
     if deterministic and REFERENCE_BATCH_SIZE not in seconds:
         logger.warning(
-            "forward passes of %d samples do not repeat to the bit; no promise is made", REFERENCE_BATCH_SIZE
+            "forward passes of %d samples do not repeat to the bit; samples are not promised to be reproducible",
+            REFERENCE_BATCH_SIZE,
         )
         return calibrate(probes, run, deterministic=False, out_of_memory=out_of_memory)
-    return Calibration("bitwise" if deterministic else "off", _never_falling(seconds))
+    return Calibration("bitwise" if deterministic else "off", _monotone(seconds))
 
 
 def draw_probes(spec: GeneratorSpec) -> StageInput:
-    """Latents to calibrate a generator's first stage with; what it makes of them is for the next one."""
+    """Return latents and classes to calibrate a generator's first stage with. Its output is for the next stage."""
     latents, labels = seeds_to_latents(spec, range(_PROBES))
     return StageInput.from_labels(spec, latents, labels)
 
@@ -116,23 +118,23 @@ def _chunks(rows: StageInput, size: int) -> Iterator[StageInput]:
 
 
 def _try_size(
-    run: Run, probes: StageInput, reference: Samples, size: int, shuffle: np.random.RandomState
+    run: RunPasses, probes: StageInput, reference: Samples, size: int, random: np.random.RandomState
 ) -> tuple[bool, float]:
-    """Whether `size` gives the reference's bits for every probe, and the seconds of its fastest pass."""
-    same, fastest = True, float("inf")
-    for turn in range(_TURNS):
-        order = shuffle.permutation(np.resize(np.arange(_PROBES), max(size, _PROBES)))
-        count = max(size, REFERENCE_BATCH_SIZE) - turn % 2  # every other turn, the last pass ends in padding
+    """Return whether passes of `size` give the reference's bits for every probe, and the seconds of the fastest."""
+    equal, fastest = True, float("inf")
+    for round_ in range(_ROUNDS):
+        order = random.permutation(np.resize(np.arange(_PROBES), max(size, _PROBES)))
+        count = max(size, REFERENCE_BATCH_SIZE) - round_ % 2  # in every other round, the last pass ends in padding
         for start in range(0, len(order), count):
             picked = order[start : start + count]
             samples, seconds = run(probes[picked], size)
             fastest = min(fastest, seconds)
-            same = same and samples.tobytes() == reference[picked].tobytes()
-    return same, fastest
+            equal = equal and samples.tobytes() == reference[picked].tobytes()
+    return equal, fastest
 
 
-def _never_falling(seconds: dict[int, float]) -> dict[int, float]:
-    """A smaller pass cannot take longer than a larger one: where it seems to, something came between."""
+def _monotone(seconds: dict[int, float]) -> dict[int, float]:
+    """Lower the time of a pass to that of any larger one: a smaller pass seems slower only if it was interrupted."""
     smoothed: dict[int, float] = {}
     least = float("inf")
     for size in sorted(seconds, reverse=True):

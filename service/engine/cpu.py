@@ -1,6 +1,6 @@
-"""Forward passes on the CPU: each size is traced once, and from then on runs without Python.
+"""Forward passes on the CPU. Each size is traced once, and then runs without Python.
 
-A pass that Python leads gives Python's lock up and takes it back at every layer, and each time waits for others.
+A pass that Python runs releases the GIL and takes it again at every layer, and each time waits for other threads.
 """
 
 import copy
@@ -16,60 +16,61 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
 from latentd.models.sampling import StageInput, forward_pass
-from latentd.service.engine.executor import Computed, OutOfMemoryError
+from latentd.service.engine.executor import ForwardResult, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")
 
-_Function = Callable[..., Tensor]
-_functions: dict[tuple[str, int], _Function | None] = {}
-"""Traces by architecture and size; None where there is none. Torch never forgets one, so that versions of a model share
-theirs: weights are among a trace's arguments."""
-_tracing = threading.Lock()
+_StageFunction = Callable[..., Tensor]
+"""(a stage's inputs, then its parameters and buffers) → its output."""
+_traces: dict[tuple[str, int], _StageFunction | None] = {}
+"""By architecture and size; None if the stage cannot be traced. Torch never frees a trace. Versions of a model share
+theirs, because the weights are arguments of a trace."""
+_trace_lock = threading.Lock()
 
 
 class CpuRunner:
-    """Runs where the caller runs: as many at a time as there are callers."""
+    """Runs passes on the calling thread: as many at a time as there are callers."""
 
     def __init__(self, stage: nn.Module, architecture: str) -> None:
-        """`architecture`: the same for stages that differ in nothing but their weights."""
+        """`architecture`: equal for stages that differ only in their weights."""
         self._stage = stage
         self._architecture = architecture
         self._passes: dict[int, nn.Module] = {}
 
-    def run(self, rows: StageInput, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> ForwardResult:
         try:
-            with optimized_execution(False):  # it might round differently from the second call on
+            with optimized_execution(False):  # the optimizer may round differently from the second call on
                 if size not in self._passes:
                     self._passes[size] = self._prepare(rows, size)
                 started = time.perf_counter()
                 samples = forward_pass(self._passes[size], rows, size)
-                return Computed(samples, size, time.perf_counter() - started)
+                return ForwardResult(samples, size, time.perf_counter() - started)
         except RuntimeError as problem:
             if "DefaultCPUAllocator" in str(problem):  # torch has no type of its own for this
                 raise OutOfMemoryError(str(problem)) from problem
             raise
 
     def _prepare(self, rows: StageInput, size: int) -> nn.Module:
-        """The stage for passes of `size` alone; as it is where its trace gives other values for `rows`."""
+        """Return the stage as traced for `size`, or untraced if its trace gives other values for `rows`."""
         expected = forward_pass(self._stage, rows, size)
         key = (self._architecture, size)
-        with _tracing:
-            if key not in _functions:
-                _functions[key] = _trace(self._stage, rows, size)
-        function = _functions[key]
+        with _trace_lock:
+            if key not in _traces:
+                _traces[key] = _trace(self._stage, rows, size)
+        function = _traces[key]
         if function is None:
             return self._stage
-        traced = _Traced(self._stage, function)
+        traced = _TracedStage(self._stage, function)
         if forward_pass(traced, rows, size).tobytes() == expected.tobytes():
             return traced
-        logger.info("%s gives other values when traced, and is not", type(self._stage).__name__)
+        logger.info("%s gives other values when traced, so it runs untraced", type(self._stage).__name__)
         return self._stage
 
 
-class _Traced(nn.Module):
-    """A stage's weights with what was traced of its architecture."""
+class _TracedStage(nn.Module):
+    """A stage's weights with the trace of its architecture."""
 
-    def __init__(self, stage: nn.Module, function: _Function) -> None:
+    def __init__(self, stage: nn.Module, function: _StageFunction) -> None:
         super().__init__()
         self.stage = stage
         self._tensors = list(_tensors(stage).values())
@@ -79,32 +80,32 @@ class _Traced(nn.Module):
         return self._function(*inputs, *self._tensors)
 
 
-def _trace(stage: nn.Module, rows: StageInput, size: int) -> _Function | None:
-    """A function of `stage`'s inputs and weights, for passes of `size` alone."""
+def _trace(stage: nn.Module, rows: StageInput, size: int) -> _StageFunction | None:
+    """Trace `stage` for passes of `size`; None if that fails."""
     inputs = tuple(torch.from_numpy(each) for each in rows[:0].padded_to(size))
     names, tensors = zip(*_tensors(stage).items(), strict=True)
     empty = copy.deepcopy(stage).to("meta")
 
-    def call(*values: Tensor) -> Tensor:  # as torch.func.functional_call does it, which refuses to be traced
+    def call(*values: Tensor) -> Tensor:  # like torch.func.functional_call, which cannot be traced
         for name, value in zip(names, values[len(inputs) :], strict=True):
-            _place(empty, name, value)
+            _set_tensor(empty, name, value)
         output: Tensor = empty(*values[: len(inputs)])
         for name in names:
-            _place(empty, name, None)  # torch keeps this function; it should not keep weights
+            _set_tensor(empty, name, None)  # torch keeps this function, which must not keep the weights
         return output
 
     try:
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", TracerWarning)  # of what is fixed by the size, as it should be
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile wants a compiler where this is served
-            function: _Function = trace(call, (*inputs, *tensors), check_trace=False)  # type: ignore[no-untyped-call]  # in torch
-    except Exception as problem:  # noqa: BLE001  # whatever a model does that cannot be traced
+            warnings.simplefilter("ignore", TracerWarning)  # about values that depend on the size, which is fixed
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile needs a C++ compiler on the server
+            traced: _StageFunction = trace(call, (*inputs, *tensors), check_trace=False)  # type: ignore[no-untyped-call]  # in torch
+    except Exception as problem:  # noqa: BLE001  # a model may do anything that cannot be traced
         logger.info("%s cannot be traced: %s", type(stage).__name__, problem)
         return None
-    return function
+    return traced
 
 
-def _place(stage: nn.Module, name: str, tensor: Tensor | None) -> None:
+def _set_tensor(stage: nn.Module, name: str, tensor: Tensor | None) -> None:
     path, _, leaf = name.rpartition(".")
     owner = stage.get_submodule(path)
     kind: Any = owner._parameters if leaf in owner._parameters else owner._buffers

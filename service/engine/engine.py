@@ -1,8 +1,8 @@
-"""The engine: threads that carry batches from the queue through the device to those who wait for them.
+"""The engine: threads that take batches from the queue, run them on the device and deliver the results.
 
-A batch is formed when a device slot falls free, from what came while the slot was busy; a lone request finds one free
-and is computed at once. The slot is given on as soon as the forward pass is done, so the next batch computes while this
-one is encoded and delivered. Memory is bounded: so many batches as there are threads are under way.
+A batch is formed when a device slot becomes free, from the rows that arrived while the slot was busy. A lone request
+finds a free slot and is computed at once. The slot is released as soon as the forward pass is done, so the next batch
+computes while this one is encoded and delivered. The number of threads bounds the batches in progress, and so memory.
 """
 
 import asyncio
@@ -11,19 +11,23 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
-from itertools import accumulate, groupby
 from typing import Any
 
-import numpy as np
-
-from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
-from latentd.service.context import RequestContext, current_client, request_context
-from latentd.service.engine.executor import Computed, NotFiniteError, StageExecutor
-from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Slice, Submission
+from latentd.service.context import current_client, request_context
+from latentd.service.engine.delivery import (
+    Outcome,
+    assemble,
+    deliver,
+    encode_slices,
+    failure,
+    log_contexts,
+    split_finite,
+)
+from latentd.service.engine.executor import ForwardResult, StageExecutor
+from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Submission
 from latentd.service.engine.observer import BatchReport, Observer
 from latentd.service.engine.rate import RateMeter
 from latentd.service.engine.room import Room
@@ -31,17 +35,11 @@ from latentd.service.engine.room import Room
 logger = logging.getLogger("latentd.engine")
 
 _SWITCH_SECONDS = 0.0002
-"""A forward pass takes Python's lock back after every layer; it should not wait 5 ms, the default, for each."""
-
-
+"""A forward pass takes the GIL again after every layer. It should not wait Python's default of 5 ms each time."""
 _EMPTY_AGAIN = 3 / 4
 """Share of the queue's limit at which one that refused work has forgotten it."""
 _ROOM_AGAIN = 7
 """A client whose samples were refused is read again once there is room for a seventh of what it has waiting."""
-
-_Samples = tuple[Slice, Samples]
-_Outcome = tuple[Submission, Any]
-"""A request and its answer, or the exception that takes its place."""
 
 
 class QueueFullError(Exception):
@@ -55,20 +53,22 @@ class QueueFullError(Exception):
 class EngineClosedError(Exception):
     """The engine is shutting down and takes no more work."""
 
-
-class BatchFailedError(Exception):
-    """The generator or an encoder raised; its cause says what."""
+    def __init__(self) -> None:
+        super().__init__("the service is shutting down")
 
 
 class Engine:
-    """Takes rows from event loops and computes them on threads of its own."""
+    """Takes rows from event loops and computes them on its own threads."""
 
     def __init__(
         self, max_queue: int, parallel: int, ahead: int = 0, encoders: int = 1, observer: Observer | None = None
     ) -> None:
-        """`parallel`: forward passes that the device computes side by side; `ahead`: passes that it may be given beyond
-        these, to begin without a pause; `encoders`: batches that may be encoded while all of these compute; `observer`
-        is told of each batch."""
+        """Create an engine whose queue holds at most `max_queue` samples.
+
+        `parallel`: forward passes that the device computes side by side. `ahead`: additional passes that are launched
+        early, so that the device starts the next one without a pause. `encoders`: batches that may be encoded while
+        all of these passes run. `observer` receives a report of each batch.
+        """
         self._observer = observer
         self._ahead = ahead
         self._free_slots = parallel + ahead
@@ -80,11 +80,11 @@ class Engine:
         self._changed = threading.Condition()
         count = parallel + ahead + encoders
         self._threads = [
-            threading.Thread(target=self._work, name=f"latentd-engine-{index}", daemon=True) for index in range(count)
+            threading.Thread(target=self._run, name=f"latentd-engine-{index}", daemon=True) for index in range(count)
         ]
 
     def start(self) -> None:
-        """Begin to compute."""
+        """Start the threads."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         for thread in self._threads:
             thread.start()
@@ -92,28 +92,23 @@ class Engine:
     def submit(
         self, executor: StageExecutor, rows: StageInput, encode: Encode, assemble: Assemble
     ) -> "asyncio.Future[Any]":
-        """Queue `rows` for `executor`, from an event loop. The future gives what `assemble` makes of all results.
+        """Queue `rows` for `executor`; call it from an event loop. The future's result is what `assemble` returns.
 
-        `encode` makes samples [n, *shape] into n results, on a thread, for several requests of one `encode` at once;
-        `assemble` gets a request's results in order, on a thread. A future that is cancelled drops the rows not yet
-        computed. The future raises NotFiniteError and BatchFailedError; submit QueueFullError and EngineClosedError.
+        `encode` turns samples [n, *shape] into n results. It runs on a thread, once for several submissions that have
+        the same `encode`. `assemble` gets all results of this submission, in order, on a thread. Cancelling the future
+        drops the rows that are not computed yet. The future raises NotFiniteError or BatchFailedError; submit itself
+        raises QueueFullError or EngineClosedError.
         """
-        submission = Submission(
-            executor,
-            rows,
-            encode,
-            assemble,
-            asyncio.get_running_loop().create_future(),
-            request_context.get(),
-        )
+        future = asyncio.get_running_loop().create_future()
+        submission = Submission(executor, rows, encode, assemble, future, request_context.get())
         with self._changed:
             if self._closed:
-                raise EngineClosedError("the service is shutting down")
+                raise EngineClosedError
             self.require_room(len(rows))
             self._queue.put(submission)
             self._changed.notify()
-        submission.future.add_done_callback(lambda future: self._drop(submission) if future.cancelled() else None)
-        return submission.future
+        future.add_done_callback(lambda future: self._drop(submission) if future.cancelled() else None)
+        return future
 
     def require_room(self, samples: int) -> None:
         """QueueFullError where so many of the client's would not fit: worth asking before latents are drawn."""
@@ -143,40 +138,43 @@ class Engine:
         return self._refusing and room.excess(asking, room.held(asking) // _ROOM_AGAIN) > 0
 
     def seconds_for(self, samples: int) -> float:
-        """How long so many samples take at the rate of the recent batches; 0 before there were any."""
+        """Return the seconds that `samples` take at the rate of recent batches; 0 before the first batch."""
         return self._rate.seconds_for(samples)
 
     def run_in_slot(self, task: Callable[[], Any]) -> "Future[Any]":
-        """Run `task` in the next free device slot, ahead of what is queued; it should take no longer than a batch."""
+        """Run `task` in the next free device slot, before queued batches. It should not take longer than a batch."""
         future: Future[Any] = Future()
 
         def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
             try:
-                future.set_result(task())
-            except BaseException as problem:  # noqa: BLE001  # raised where the future's result is asked for
-                future.set_exception(problem)
+                if not future.set_running_or_notify_cancel():
+                    return
+                try:
+                    future.set_result(task())
+                except BaseException as problem:  # noqa: BLE001  # the future's result raises it
+                    future.set_exception(problem)
+            finally:
+                self._release_slot()
 
         with self._changed:
             if self._closed:
-                raise EngineClosedError("the service is shutting down")
+                raise EngineClosedError
             self._calls.append(run)
             self._changed.notify()
         return future
 
     @property
     def queued(self) -> int:
-        """Samples that wait."""
+        """Samples that wait in the queue."""
         return self._queue.waiting
 
     @property
     def alive(self) -> bool:
-        """Whether rows that are submitted will be computed."""
+        """Whether submitted rows will be computed."""
         return not self._closed and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
-        """Take no more work, finish what is queued, and wait for that."""
+        """Refuse new work, and wait until the queued work is done."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -184,98 +182,88 @@ class Engine:
             thread.join()
 
     def abort(self) -> None:
-        """Take no more work, and fail with EngineClosedError what is in no batch yet."""
+        """Refuse new work, and fail the rows that are in no batch yet with EngineClosedError."""
         with self._changed:
             self._closed = True
-            submissions = self._queue.drop_all()
+            dropped = self._queue.drop_all()
             self._changed.notify_all()
-        _deliver([(submission, EngineClosedError("the service is shutting down")) for submission in submissions])
+        deliver([(submission, EngineClosedError()) for submission in dropped])
 
     def _drop(self, submission: Submission) -> None:
         with self._changed:
             self._queue.drop(submission)
             if self._closed:
-                self._changed.notify_all()  # there may be nothing left to wait for
+                self._changed.notify_all()  # the queue may be empty now, which ends the threads
 
-    def _work(self) -> None:
-        while (task := self._next()) is not None:
+    def _run(self) -> None:
+        while (task := self._next_task()) is not None:
             try:
                 task()
             except Exception:
                 logger.exception("the engine failed; it goes on with the next batch")
 
-    def _next(self) -> Callable[[], None] | None:
-        """What to do with the next free slot, which is taken; None where nothing will come any more."""
+    def _next_task(self) -> Callable[[], None] | None:
+        """Wait for a free slot and work for it; take the slot. None after closing, when no work is left."""
         with self._changed:
             while True:
                 if self._free_slots:
                     if self._calls:
                         self._free_slots -= 1
-                        return self._with_slot(self._calls.popleft())
-                    batch = self._queue.take(parts=max(1, self._free_slots - self._ahead))
+                        return self._calls.popleft()
+                    batch = self._queue.take(passes=max(1, self._free_slots - self._ahead))
                     if batch is not None:
                         self._free_slots -= 1
                         if self._queue.waiting and self._free_slots:
                             self._changed.notify()
-                        return lambda: self._carry(batch)
+                        return lambda: self._process(batch)
                 if self._closed and not self._queue.waiting and not self._calls:
                     self._changed.notify_all()
                     return None
                 self._changed.wait()
 
-    def _with_slot(self, task: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            try:
-                task()
-            finally:
-                self._free_slot()
-
-        return run
-
-    def _free_slot(self) -> None:
+    def _release_slot(self) -> None:
         with self._changed:
             self._free_slots += 1
             self._changed.notify()
 
-    def _carry(self, batch: Batch) -> None:
-        """From rows to answers; whatever goes wrong fails this batch, not the engine."""
+    def _process(self, batch: Batch) -> None:
+        """Compute, encode and deliver a batch. An exception fails the batch's submissions, not the engine."""
         started = time.monotonic()
         try:
             computed = batch.executor.compute(batch.rows)
         except Exception as problem:  # noqa: BLE001  # whatever a model raises
-            self._fail(batch, problem)  # before the slot is free: what these requests still wait for is not computed
+            self._fail(batch, problem)  # before the slot is released, so that their other rows are not computed
             return
         finally:
-            self._free_slot()
+            self._release_slot()
         try:
-            self._conclude(self._finish(batch, computed, started))
-        except Exception as problem:  # noqa: BLE001  # fails those who wait for it, and is logged
+            self._deliver(self._encode(batch, computed, started))
+        except Exception as problem:  # noqa: BLE001  # delivered to the submissions, and logged
             self._fail(batch, problem)
 
     def _fail(self, batch: Batch, problem: Exception) -> None:
         submissions = [part.submission for part in batch.slices]
-        logger.error("a batch of %s failed", batch.executor.name, exc_info=problem, extra=_about(submissions))
-        self._conclude([(submission, _failure(problem)) for submission in submissions])
+        logger.error("a batch of %s failed", batch.executor.name, exc_info=problem, extra=log_contexts(submissions))
+        self._deliver([(submission, failure(problem)) for submission in submissions])
 
-    def _conclude(self, done: list[_Outcome]) -> None:
-        """Deliver outcomes; a request that failed needs the rest of its rows no more."""
-        for submission, outcome in done:
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        for submission, outcome in outcomes:
             if isinstance(outcome, Exception):
-                self._drop(submission)
-        _deliver(done)
+                self._drop(submission)  # the rest of its rows would be computed in vain
+        deliver(outcomes)
 
-    def _finish(self, batch: Batch, computed: Computed, started: float) -> list[_Outcome]:
-        """Encode each job's samples; gives the jobs that are done, with their outcomes."""
-        good, failed = _split_finite(batch.slices, computed.samples)
-        encoding = time.monotonic()
-        results, not_encoded = _encode(good)
-        encode_seconds = time.monotonic() - encoding
+    def _encode(self, batch: Batch, computed: ForwardResult, started: float) -> list[Outcome]:
+        """Encode a batch's samples; return the outcome of each submission that is complete or failed now."""
+        finite, failed = split_finite(batch.slices, computed.samples)
+        encode_started = time.monotonic()
+        encoded, not_encoded = encode_slices(finite)
+        encode_seconds = time.monotonic() - encode_started
         if self._observer is not None:
             self._observer.batch_done(
                 BatchReport(
                     executor=batch.executor,
                     samples=len(computed.samples),
-                    encoded=sum(len(part) for part, _ in results),
+                    encoded=sum(len(part) for part, _ in encoded),
                     capacity=computed.capacity,
                     waited_seconds=[started - part.submission.submitted for part in batch.slices],
                     forward_seconds=computed.forward_seconds,
@@ -283,94 +271,12 @@ class Engine:
                     encode_seconds=encode_seconds,
                     contexts=[part.submission.context for part in batch.slices],
                     forward_started=started,
-                    encode_started=encoding,
+                    encode_started=encode_started,
                 )
             )
         with self._changed:
             self._rate.add(len(computed.samples), started)
-            for part, encoded in results:
-                part.submission.results[part.start : part.stop] = encoded
-                part.submission.unfinished -= len(part)
-            complete = [part.submission for part, _ in results if not part.submission.unfinished]
-        return [(submission, _assembled(submission)) for submission in complete] + failed + not_encoded
-
-
-def _split_finite(slices: list[Slice], samples: Samples) -> tuple[list[_Samples], list[_Outcome]]:
-    """The slices with their samples, and the jobs that have one that is not finite."""
-    ends = accumulate(map(len, slices))
-    parts = [(part, samples[end - len(part) : end]) for part, end in zip(slices, ends, strict=True)]
-    if np.isfinite(samples).all():
-        return parts, []
-    good: list[_Samples] = []
-    bad: list[_Outcome] = []
-    for part, values in parts:
-        if np.isfinite(values).all():
-            good.append((part, values))
-        else:
-            bad.append((part.submission, NotFiniteError("a sample is not finite")))
-    return good, bad
-
-
-def _encode(parts: list[_Samples]) -> tuple[list[tuple[Slice, list[Any]]], list[_Outcome]]:
-    """Each slice's results, and the jobs that cannot be encoded; neighbours that are encoded alike go together."""
-    results: list[tuple[Slice, list[Any]]] = []
-    failed: list[_Outcome] = []
-    for encode, group in groupby(parts, key=lambda each: each[0].submission.encode):
-        alike = [(part, values) for part, values in group if not part.submission.future.cancelled()]
-        try:
-            results += _encode_together(encode, alike)
-        except Exception:
-            logger.exception(
-                "samples could not be encoded together", extra=_about(part.submission for part, _ in alike)
-            )
-            for each in alike:
-                try:
-                    results += _encode_together(encode, [each])
-                except Exception as problem:  # noqa: BLE001  # logged above
-                    failed.append((each[0].submission, _failure(problem)))
-    return results, failed
-
-
-def _encode_together(encode: Encode, parts: list[_Samples]) -> list[tuple[Slice, list[Any]]]:
-    if not parts:
-        return []
-    encoded = encode(np.concatenate([values for _, values in parts]))
-    ends = accumulate(len(part) for part, _ in parts)
-    return [(part, encoded[end - len(part) : end]) for (part, _), end in zip(parts, ends, strict=True)]
-
-
-def _assembled(submission: Submission) -> Any:
-    try:
-        return submission.assemble(submission.results)
-    except Exception as problem:
-        logger.exception("an answer could not be assembled", extra=_about([submission]))
-        return _failure(problem)
-
-
-def _about(submissions: Iterable[Submission]) -> dict[str, list[RequestContext | None]]:
-    """Whose failure it is, for the log's line."""
-    return {"request_contexts": [submission.context for submission in submissions]}
-
-
-def _failure(problem: Exception) -> BatchFailedError:
-    """An exception of its own for each request that `problem` fails."""
-    failure = BatchFailedError(str(problem))
-    failure.__cause__ = problem
-    return failure
-
-
-def _deliver(done: list[_Outcome]) -> None:
-    """Settle the futures of jobs that are done, in one call a loop."""
-    for loop, group in groupby(done, key=lambda each: each[0].future.get_loop()):
-        with suppress(RuntimeError):  # a loop that is closed has nobody who waits
-            loop.call_soon_threadsafe(_settle, list(group))
-
-
-def _settle(done: list[_Outcome]) -> None:
-    for submission, outcome in done:
-        if submission.future.done():  # cancelled meanwhile
-            continue
-        if isinstance(outcome, Exception):
-            submission.future.set_exception(outcome)
-        else:
-            submission.future.set_result(outcome)
+            for part, results in encoded:
+                part.submission.store(part, results)
+            complete = [part.submission for part, _ in encoded if part.submission.complete]
+        return [assemble(submission) for submission in complete] + failed + not_encoded

@@ -1,4 +1,4 @@
-"""A generator on its device, and the sizes of forward pass that it may run in."""
+"""A stage of a generator on its device, and the sizes of forward pass that it may run in."""
 
 import logging
 from collections.abc import Sequence
@@ -12,33 +12,32 @@ from latentd.service.engine.calibration import Calibration
 
 logger = logging.getLogger("latentd.engine")
 
-
-Stage = Literal["mapping", "synthesis"]
-"""What is computed: w, or samples."""
+StageName = Literal["mapping", "synthesis"]
+"""`mapping` computes w from z, `synthesis` computes samples from w, or from z if there is no mapping."""
 
 
 class NotFiniteError(ArithmeticError):
-    """A sample holds an infinity or no number at all."""
+    """A sample contains an infinity or a NaN."""
 
 
 class OutOfMemoryError(Exception):
-    """The device has not the memory for a forward pass of this size."""
+    """The device does not have the memory for a forward pass of this size."""
 
 
-class Computed(NamedTuple):
-    """What forward passes gave, and what they took."""
+class ForwardResult(NamedTuple):
+    """The output of forward passes, and the time they took."""
 
     samples: Samples
     """[N, *shape]."""
     capacity: int
-    """StageInput that the passes could have had: ≥ N."""
+    """Rows that the passes had, padding included: at least N."""
     forward_seconds: float
     copy_seconds: float | None = None
-    """From the device to the host; None where they are the same."""
+    """Time of the copy from the device to the host; None on a CPU."""
 
     @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
-        """All samples in order; the rest is added up."""
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join the samples in order, and add up the rest."""
         if len(parts) == 1:
             return parts[0]
         copies = [part.copy_seconds for part in parts if part.copy_seconds is not None]
@@ -51,41 +50,41 @@ class Computed(NamedTuple):
 
 
 class Runner(Protocol):
-    """Runs forward passes on a device, from any thread and without holding Python's lock while it waits."""
+    """Runs forward passes on a device. Any thread may call it; it does not hold the GIL while it waits."""
 
-    def run(self, rows: StageInput, size: int) -> Computed:
-        """One forward pass of `size` rows, of which `rows` are wanted. Raises OutOfMemoryError."""
+    def run(self, rows: StageInput, size: int) -> ForwardResult:
+        """Run one forward pass of `size` rows: `rows`, at most `size` of them, and padding. Raises OutOfMemoryError."""
         ...
 
 
 class StageExecutor:
-    """What the engine queues for: a model that is ready to run."""
+    """One stage of a model, ready to run. The engine queues rows for it."""
 
     def __init__(
-        self, model: str, runner: Runner, calibration: Calibration, version: str = "", stage: Stage = "synthesis"
+        self, model: str, runner: Runner, calibration: Calibration, version: str = "", stage: StageName = "synthesis"
     ) -> None:
-        """A stage of `version` of a model."""
+        """`model` and `version`: the model that the stage belongs to, for reports and the log."""
         self.model = model
         self.stage = stage
         self.name = f"{model}@{version}" if version else model
         self.calibration = calibration
         self._runner = runner
 
-    def compute(self, rows: StageInput) -> Computed:
-        """Samples of N rows, in as many passes as they take.
+    def compute(self, rows: StageInput) -> ForwardResult:
+        """Compute the samples of N rows, in as many passes as necessary.
 
-        Where the device has not the memory for the largest size, sizes above its half are given up for good.
-        Raises OutOfMemoryError where the smallest size does not fit either, and whatever the generator raises.
+        If the device has too little memory for a pass, sizes above half of it are given up for good. Raises
+        OutOfMemoryError if the smallest size does not fit either, and whatever the generator raises.
         """
-        parts: list[Computed] = []
+        parts: list[ForwardResult] = []
         done = 0
         while done < len(rows):
-            size = self.calibration.choose(len(rows) - done)
+            size = self.calibration.choose_size(len(rows) - done)
             part = rows[done : done + size]
             try:
                 parts.append(self._runner.run(part, size))
             except OutOfMemoryError:
-                smaller = self.calibration.up_to(size // 2)
+                smaller = self.calibration.limited_to(size // 2)
                 if smaller is None:
                     raise
                 self.calibration = smaller
@@ -94,4 +93,4 @@ class StageExecutor:
                 )
             else:
                 done += len(part)
-        return Computed.join(parts)
+        return ForwardResult.concatenate(parts)

@@ -1,10 +1,10 @@
-"""StageInput that wait for a device, and whose turn it is.
+"""Rows that wait for a device, and the order in which they are batched.
 
-Models take turns, a batch each. Clients share a model's batches: none gets more rows of one than another that has as
-many waiting (max-min fairness), and where there are more clients than rows in it, they take turns too. Among a client's
-own, a request's place is its size plus a part of the rows that were served before it came. So a small request overtakes
-large ones, requests of one size are served in the order they came, and a large one of n rows waits for at most
-_PATIENCE · n rows of smaller ones that come after it.
+Models alternate, one batch each. Clients share a model's batches by max-min fairness: no client gets more rows of a
+batch than another one that has as many rows waiting. Clients that do not fit into a batch come first in the next.
+Within a client, the request with the lowest key comes first: its size plus 1/_OVERTAKE_FACTOR of the rows served before
+it arrived. So a small request overtakes large ones, requests of one size keep their order, and a request of n rows
+waits for at most _OVERTAKE_FACTOR · n rows of smaller requests that arrive after it.
 """
 
 import asyncio
@@ -23,14 +23,16 @@ from latentd.service.engine.executor import StageExecutor
 from latentd.service.engine.room import Room
 
 Encode = Callable[[Samples], list[Any]]
+"""Samples [n, *shape] → n results."""
 Assemble = Callable[[list[Any]], Any]
+"""All results of a submission, in order → its answer."""
 
-_PATIENCE = 64
+_OVERTAKE_FACTOR = 64
 
 
 @dataclass(eq=False)
 class Submission:
-    """One request's rows, and what becomes of its samples."""
+    """The rows of one call of `Engine.submit`, with the future that awaits their answer."""
 
     executor: StageExecutor
     rows: StageInput
@@ -38,31 +40,41 @@ class Submission:
     assemble: Assemble
     future: asyncio.Future[Any]
     context: RequestContext | None = None
-    """The request that the rows are of."""
+    """The request that the rows belong to."""
     dispatched: int = 0
-    """StageInput that are in a batch or done: the first so many."""
-    results: list[Any] = field(default_factory=list)
-    unfinished: int = 0
+    """The first `dispatched` rows are in a batch or done."""
+    results: list[Any] = field(init=False)
+    """One per row; None until the row is encoded."""
     submitted: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.unfinished = len(self.rows)
         self.results = [None] * len(self.rows)
+        self._unfinished = len(self.rows)
 
     @property
     def client(self) -> str | None:
-        """The client whose share of the device the rows take; None: that of all requests without a token."""
+        """The client whose share of the batches the rows use; None: the share of all clients without a name."""
         return None if self.context is None else self.context.client
 
     @property
     def waiting(self) -> int:
-        """StageInput that are in no batch yet."""
+        """Rows that are in no batch yet."""
         return len(self.rows) - self.dispatched
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has its result."""
+        return not self._unfinished
+
+    def store(self, part: "Slice", results: list[Any]) -> None:
+        """Keep the results of one slice of the rows."""
+        self.results[part.start : part.stop] = results
+        self._unfinished -= len(part)
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The rows of one job that are in a batch."""
+    """The rows of one submission that are in a batch."""
 
     submission: Submission
     start: int
@@ -74,54 +86,56 @@ class Slice:
 
 @dataclass(frozen=True)
 class Batch:
-    """StageInput of one model that are computed together."""
+    """Rows of one executor that are computed together."""
 
     executor: StageExecutor
     slices: list[Slice]
 
     @property
     def rows(self) -> StageInput:
-        """All of them, in the order of the slices."""
+        """All rows, in the order of the slices."""
         return StageInput.concatenate([part.submission.rows[part.start : part.stop] for part in self.slices])
 
 
 @dataclass
 class _Lane:
-    """What waits for one model on one account."""
+    """What one client has waiting for one executor."""
 
     heap: list[tuple[float, int, Submission]] = field(default_factory=list)
-    """Place, order of arrival, request."""
+    """Key, order of arrival, submission."""
     served: int = 0
+    """Rows that have left this lane in batches."""
     waiting: int = 0
+    """Rows that are in no batch yet."""
     dropped: int = 0
-    """Requests in the heap that need nothing any more."""
+    """Submissions in the heap that were dropped."""
 
 
 class FairQueue:
-    """Not safe for threads: its owner holds a lock."""
+    """The queue in front of the device. Not thread-safe: its owner holds a lock."""
 
     def __init__(self, room: Room) -> None:
         """`room`: of which rows that are in no batch yet take some; whoever puts them in looks whether there is any."""
         self.room = room
         self._lanes: OrderedDict[StageExecutor, OrderedDict[Hashable, _Lane]] = OrderedDict()
-        """By model and client, those whose turn it is first; none is empty."""
+        """By executor and client; the next to be served is first. No lane is empty."""
         self._arrivals = count()
 
     @property
     def waiting(self) -> int:
-        """StageInput in no batch yet."""
+        """Rows that are in no batch yet."""
         return self.room.taken
 
     def put(self, submission: Submission) -> None:
-        """Queue all rows of a new job."""
+        """Queue all rows of a new submission."""
         lane = self._lanes.setdefault(submission.executor, OrderedDict()).setdefault(submission.client, _Lane())
-        place = len(submission.rows) + lane.served / _PATIENCE
-        heapq.heappush(lane.heap, (place, next(self._arrivals), submission))
+        key = len(submission.rows) + lane.served / _OVERTAKE_FACTOR
+        heapq.heappush(lane.heap, (key, next(self._arrivals), submission))
         lane.waiting += submission.waiting
         self.room.take(submission.client, submission.waiting)
 
     def drop(self, submission: Submission) -> None:
-        """Forget the rows of a job that are in no batch yet."""
+        """Remove the rows of a submission that are in no batch yet."""
         if not submission.waiting:
             return
         lanes = self._lanes[submission.executor]
@@ -135,55 +149,58 @@ class FairQueue:
             if not lanes:
                 del self._lanes[submission.executor]
         elif lane.dropped > len(lane.heap) // 2:
-            lane.heap = [entry for entry in lane.heap if entry[2].waiting]
+            lane.heap = [item for item in lane.heap if item[2].waiting]
             heapq.heapify(lane.heap)
             lane.dropped = 0
 
     def drop_all(self) -> list[Submission]:
-        """Forget all rows; gives the jobs that they were of."""
+        """Remove all rows; return the submissions that they belong to."""
         lanes = [lane for lanes in self._lanes.values() for lane in lanes.values()]
         submissions = [submission for lane in lanes for _, _, submission in lane.heap if submission.waiting]
         for submission in submissions:
             self.drop(submission)
         return submissions
 
-    def take(self, parts: int = 1) -> Batch | None:
-        """The next batch of the model whose turn it is; None where nothing waits.
+    def take(self, passes: int = 1) -> Batch | None:
+        """Remove and return the next batch of the executor that is first; None if nothing waits.
 
-        `parts`: among how many passes, this one included, what waits may be divided, since they run side by side.
+        `passes`: the free passes that run side by side, this one included. The waiting rows are divided among them.
         """
         if not self._lanes:
             return None
         executor, lanes = self._lanes.popitem(last=False)
         waiting = sum(lane.waiting for lane in lanes.values())
-        slices = self._share_out(lanes, executor.calibration.choose(-(-waiting // parts)))
+        slices = self._share(lanes, executor.calibration.choose_size(-(-waiting // passes)))
         if lanes:
-            self._lanes[executor] = lanes  # to the end: the other models come first
+            self._lanes[executor] = lanes  # at the end: the other executors come first
         return Batch(executor, slices)
 
-    def _share_out(self, lanes: OrderedDict[Hashable, _Lane], room: int) -> list[Slice]:
+    def _share(self, lanes: OrderedDict[Hashable, _Lane], size: int) -> list[Slice]:
+        """Divide a batch of `size` rows among the clients."""
         slices: list[Slice] = []
-        clients = sorted(islice(lanes, room), key=lambda client: lanes[client].waiting)
-        for served, client in enumerate(clients):  # what those with little leave goes to those with much
+        clients = sorted(islice(lanes, size), key=lambda client: lanes[client].waiting)
+        for served, client in enumerate(clients):  # in this order, rows that one client does not need go to the next
             lane = lanes.pop(client)
-            part = self._fill(lane, room // (len(clients) - served))
-            room -= sum(map(len, part))
+            part = self._fill(lane, size // (len(clients) - served))
+            size -= sum(map(len, part))
             slices += part
             if lane.waiting:
-                lanes[client] = lane  # to the end: the other clients come first
+                lanes[client] = lane  # at the end: the other clients come first
         return slices
 
-    def _fill(self, lane: _Lane, room: int) -> list[Slice]:
+    def _fill(self, lane: _Lane, size: int) -> list[Slice]:
+        """Take up to `size` rows from one client's submissions."""
         slices: list[Slice] = []
-        while room and lane.waiting:
+        while size and lane.waiting:
             _, _, submission = lane.heap[0]
             if not submission.waiting:
                 heapq.heappop(lane.heap)
                 continue
-            part = Slice(submission, submission.dispatched, min(submission.dispatched + room, len(submission.rows)))
+            start = submission.dispatched
+            part = Slice(submission, start, min(start + size, len(submission.rows)))
             slices.append(part)
             submission.dispatched = part.stop
-            room -= len(part)
+            size -= len(part)
             lane.served += len(part)
             lane.waiting -= len(part)
             self.room.leave(submission.client, len(part))

@@ -1,4 +1,4 @@
-"""What the engine tells of its work to one who wants to know."""
+"""Reports of the engine's work to observers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,32 +15,33 @@ class BatchReport:
     executor: StageExecutor
     samples: int
     encoded: int
-    """Those that are finite and still waited for."""
+    """Samples that are finite and whose submission was not cancelled."""
     capacity: int
-    """Samples that its forward passes could have had."""
+    """Rows that the forward passes had, padding included."""
     waited_seconds: Sequence[float]
-    """Of each request that has rows in it, from its arrival to the start of the pass."""
+    """For each submission with rows in the batch: the time from its arrival to the start of the pass."""
     forward_seconds: float
     copy_seconds: float | None
-    """None where device and host are the same."""
+    """None on a CPU."""
     encode_seconds: float
     contexts: Sequence[RequestContext | None]
-    """Whose rows are in it, in the order of `waited_seconds`."""
+    """The request of each submission, in the order of `waited_seconds`."""
     forward_started: float
-    """When its pass did, as time.monotonic has it."""
+    """time.monotonic() at the start of the forward pass."""
     encode_started: float
+    """time.monotonic() at the start of the encoding."""
 
 
 class Observer(Protocol):
-    """Called on the engine's threads; to raise is a defect."""
+    """Receives reports on the engine's threads. An exception here fails the batch."""
 
     def batch_done(self, batch: BatchReport) -> None:
-        """Before those who wait for it are told."""
+        """Record a batch. Called before its results are delivered."""
         ...
 
 
 class Observers:
-    """Several, told in their order."""
+    """Passes each report to several observers, in order."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers

@@ -1,14 +1,14 @@
-"""How many samples a second the device gives, measured while it works."""
+"""The device's throughput in samples per second, measured while it works."""
 
 import time
 from collections.abc import Callable
 
-_MEMORY = 0.95
-"""Share of what is remembered that is kept with each batch: about the last twenty count."""
+_DECAY = 0.95
+"""Factor on the past at each batch: about the last twenty batches count."""
 
 
 class RateMeter:
-    """Samples a second over the recent batches, idle time left out. Not safe for threads."""
+    """Samples per second over recent batches, without idle time. Not thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -17,12 +17,12 @@ class RateMeter:
         self._last = float("-inf")
 
     def add(self, samples: int, started: float) -> None:
-        """A batch that was begun at `started` is done now; time shared with the batch before it counts once."""
+        """Record a batch that started at `started` and ends now. Time that overlaps the batch before counts once."""
         now = self._clock()
-        self._samples = self._samples * _MEMORY + samples
-        self._seconds = self._seconds * _MEMORY + now - max(started, self._last)
+        self._samples = self._samples * _DECAY + samples
+        self._seconds = self._seconds * _DECAY + now - max(started, self._last)
         self._last = now
 
     def seconds_for(self, samples: int) -> float:
-        """How long so many samples take; 0 before anything was measured."""
+        """Return the seconds that `samples` take; 0 before the first batch."""
         return samples * self._seconds / self._samples if self._samples else 0.0

@@ -9,7 +9,7 @@ from latentd.models.checkpoint import Card
 from latentd.models.sampling import StageInput
 from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Deployment, ServedModel
-from latentd.service.engine import Calibration, Computed, StageExecutor
+from latentd.service.engine import Calibration, ForwardResult, StageExecutor
 from tests.conftest import card_of, points_spec
 
 SIZE = 16
@@ -24,14 +24,14 @@ class HeldRunner:
         self.gate = threading.Semaphore(0)
         self.problem: Exception | None = None
 
-    def run(self, rows: StageInput, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> ForwardResult:
         assert len(rows) <= size
         self.passes.append(rows.latents[:, 0].tolist())
         self.begun.release()
         assert self.gate.acquire(timeout=10)
         if self.problem is not None:
             raise self.problem
-        return Computed(rows.latents[:, :2].copy(), size, 0.25)
+        return ForwardResult(rows.latents[:, :2].copy(), size, 0.25)
 
     def release(self, count: int = 1000) -> None:
         self.gate.release(count)

@@ -42,13 +42,13 @@ def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
 def test_where_no_other_size_agrees_all_is_padded_to_one() -> None:
     found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
     assert (found.mode, found.sizes) == ("bitwise", [REFERENCE_BATCH_SIZE])
-    assert found.choose(1) == found.choose(100) == REFERENCE_BATCH_SIZE
+    assert found.choose_size(1) == found.choose_size(100) == REFERENCE_BATCH_SIZE
 
 
 def test_a_device_that_does_not_repeat_is_not_promised_for(caplog: pytest.LogCaptureFixture) -> None:
     found = calibrate(draw_probes(points_spec()), Device(position_counts=True), True, OutOfMemoryError)
     assert found.mode == "off"
-    assert "no promise is made" in caplog.text
+    assert "not promised to be reproducible" in caplog.text
 
 
 def test_without_the_promise_every_size_is_kept() -> None:
@@ -87,10 +87,10 @@ def test_a_conditional_model_is_tried_with_its_classes() -> None:
 
 def test_the_size_for_a_number_of_rows_is_the_quickest() -> None:
     found = Calibration("bitwise", {4: 1.6, 8: 2.5, 12: 3.4, 16: 4.6})
-    assert [found.choose(rows) for rows in (1, 4, 5, 8, 16, 17)] == [4, 4, 8, 8, 16, 12]
-    assert found.choose(1000) in found.sizes
-    assert found.up_to(8) == Calibration("bitwise", {4: 1.6, 8: 2.5})
-    assert found.up_to(3) is None
+    assert [found.choose_size(rows) for rows in (1, 4, 5, 8, 16, 17)] == [4, 4, 8, 8, 16, 12]
+    assert found.choose_size(1000) in found.sizes
+    assert found.limited_to(8) == Calibration("bitwise", {4: 1.6, 8: 2.5})
+    assert found.limited_to(3) is None
 
 
 def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:

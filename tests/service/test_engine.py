@@ -17,9 +17,9 @@ from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import (
     BatchFailedError,
     Calibration,
-    Computed,
     Engine,
     EngineClosedError,
+    ForwardResult,
     NotFiniteError,
     OutOfMemoryError,
     QueueFullError,
@@ -259,7 +259,7 @@ async def test_a_sample_that_is_not_finite_fails_its_request_alone() -> None:
 @in_loop
 async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     class Small(HeldRunner):
-        def run(self, rows: StageInput, size: int) -> Computed:
+        def run(self, rows: StageInput, size: int) -> ForwardResult:
             if size > 8:
                 raise OutOfMemoryError("full")
             return super().run(rows, size)

@@ -19,8 +19,8 @@ def submission(model: StageExecutor, count: int, client: str | None = None) -> S
     return Submission(model, rows(*range(1, count + 1)), list, list, future, context=RequestContext(client=client))
 
 
-def dispatched(queue: FairQueue, parts: int = 1) -> list[tuple[Submission, int, int]]:
-    batch = queue.take(parts)
+def dispatched(queue: FairQueue, passes: int = 1) -> list[tuple[Submission, int, int]]:
+    batch = queue.take(passes)
     assert batch is not None
     return [(part.submission, part.start, part.stop) for part in batch.slices]
 
@@ -170,5 +170,5 @@ def test_what_waits_is_divided_among_passes_that_run_side_by_side() -> None:
     queue, one = FairQueue(Room(10_000)), model(2, 4, 8)
     large = submission(one, 8)
     queue.put(large)
-    assert dispatched(queue, parts=2) == [(large, 0, 4)]
-    assert dispatched(queue, parts=1) == [(large, 4, 8)]
+    assert dispatched(queue, passes=2) == [(large, 0, 4)]
+    assert dispatched(queue, passes=1) == [(large, 4, 8)]

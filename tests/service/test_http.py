@@ -20,7 +20,7 @@ from latentd.models.sampling import StageInput
 from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, LoadFailure, ServedModel
 from latentd.service.context import RequestContext, request_context
-from latentd.service.engine import Computed, Engine
+from latentd.service.engine import Engine, ForwardResult
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway, _Limited
 from latentd.service.guard.headers import SecurityHeaders
@@ -35,7 +35,7 @@ from tests.service.test_telemetry import numbers
 class Breakable(HeldRunner):
     """Breaks where a row begins with 13."""
 
-    def run(self, rows: StageInput, size: int) -> Computed:
+    def run(self, rows: StageInput, size: int) -> ForwardResult:
         if 13 in rows.latents[:, 0]:
             raise RuntimeError("the model broke")
         return super().run(rows, size)
