@@ -1,4 +1,4 @@
-"""Many rows through the engine a few at a time: in order, without filling its queue, for as long as somebody reads."""
+"""Send many rows through the engine in chunks: in order, without filling its queue, and only while somebody reads."""
 
 import asyncio
 from collections import deque
@@ -11,45 +11,46 @@ from latentd.service.engine import Engine, StageExecutor
 from latentd.service.engine.fair_queue import Encode
 
 CHUNK_SIZE = 16
-"""StageInput that are queued together; the engine joins pieces to larger batches."""
-_PIECES_AHEAD = 8
-"""Enough to keep a device busy; so many are in memory at a time."""
-_WAIT_SECONDS = 0.02
+"""Rows that are queued together. The engine joins chunks to larger batches."""
+_MAX_CHUNKS = 8
+"""Chunks in progress per request: enough to keep a device busy, and they bound the memory."""
+_POLL_SECONDS = 0.02
 
 Finish = Callable[[int, list[Any]], Any]
+"""(index of a chunk's first row, its results) → what the chunk becomes. Runs on a thread."""
 
 
 async def run_in_chunks(
     engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode, finish: Finish
 ) -> AsyncGenerator[Any, None]:
-    """What `finish` makes, on a thread, of each piece's first index and results.
+    """Yield what `finish` makes of each chunk, in order.
 
-    Raises as Engine.submit and its future do. Beyond the first, pieces wait while the queue is crowded: what comes in
-    pieces leaves room for what cannot.
+    While the queue is crowded, all chunks but the first wait, so that requests which need the queue at once find room.
+    Raises what Engine.submit and its future raise.
     """
     starts = deque(range(0, len(rows), CHUNK_SIZE))
-    under_way: deque[asyncio.Future[Any]] = deque()
+    in_progress: deque[asyncio.Future[Any]] = deque()
 
     def submit(start: int) -> "asyncio.Future[Any]":
         return engine.submit(executor, rows[start : start + CHUNK_SIZE], encode, lambda results: finish(start, results))
 
     try:
-        while starts or under_way:
-            while starts and len(under_way) < _PIECES_AHEAD and (starts[0] == 0 or not engine.crowded):
-                under_way.append(submit(starts.popleft()))
-            if under_way:
-                yield await under_way.popleft()
+        while starts or in_progress:
+            while starts and len(in_progress) < _MAX_CHUNKS and (starts[0] == 0 or not engine.crowded):
+                in_progress.append(submit(starts.popleft()))
+            if in_progress:
+                yield await in_progress.popleft()
             else:
-                await asyncio.sleep(_WAIT_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
     finally:
-        for future in under_way:
+        for future in in_progress:
             future.cancel()
 
 
 async def collect(engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode) -> list[Any]:
-    """All results, in order."""
+    """Return the results of all rows, in order."""
     results: list[Any] = []
-    async with aclosing(run_in_chunks(engine, executor, rows, encode, lambda _, piece: piece)) as pieces:
-        async for piece in pieces:
-            results += piece
+    async with aclosing(run_in_chunks(engine, executor, rows, encode, lambda _, chunk: chunk)) as chunks:
+        async for chunk in chunks:
+            results += chunk
     return results

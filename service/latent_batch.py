@@ -1,4 +1,4 @@
-"""The samples of a plan as points of latent space: what the engine computes, and what each is called."""
+"""The latents of a query's samples: the input of the last stage, and what each sample is called."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,121 +15,112 @@ from latentd.service.catalog import Deployment
 from latentd.service.chunks import collect
 from latentd.service.engine import Engine
 from latentd.service.errors import invalid
-from latentd.service.queries.query import Class, Places, SampleQuery
+from latentd.service.queries.query import ClassWeights, SampleQuery
+from latentd.service.queries.sources import ResolvedLabel, Source
 
-_DRAWN_AT_ONCE = 2**13
-"""Numbers that are drawn on the event loop, which takes less than a millisecond; more are drawn beside it."""
+_MAX_NUMBERS_ON_LOOP = 2**13
+"""Numbers that are drawn on the event loop, in less than a millisecond. More are drawn on a thread."""
 
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """A plan's samples, laid out in latent space."""
+    """A query's samples as latents."""
 
     query: SampleQuery
-    classes: Sequence[Class | None]
-    """Each source's."""
     rows: StageInput
-    """For the synthesis."""
+    """The input of the synthesis, one row per sample."""
     latents: Latents | None
-    """[N, dim], before truncation; None where samples were placed in w."""
-    shares: Places | None
-    """[N, classes]; None for an unconditional model, and where samples were placed in w."""
+    """[N, dim], before truncation; None if the transform works in w."""
+    class_weights: ClassWeights | None
+    """[N, classes]; None for an unconditional model, and if the transform works in w."""
+    source_class_weights: ClassWeights | None
+    """[K, classes]; None for an unconditional model."""
 
     def seed(self, sample: int) -> int | None:
-        """The seed whose sample this is."""
-        source = self.query.transform.source(sample)
+        """Return the seed whose sample this is."""
+        source = self.query.transform.source_of(sample)
         return None if source is None else self.query.sources[source].seed
 
     def latent(self, sample: int) -> Vector | None:
-        """The latent of a sample that is no seed's; None where it is one's, or lies in w alone."""
-        source = self.query.transform.source(sample)
+        """Return the latent of a sample that no seed names; None if it has a seed, or was made in w."""
+        source = self.query.transform.source_of(sample)
         if source is not None:
             return self.query.sources[source].latent
         return None if self.latents is None else self.latents[sample]
 
     def label(self, sample: int) -> str | dict[str, float] | None:
-        """The class's name, or the shares of several; None where the model has none, or the sample lies in w."""
-        names = self.query.class_names
-        source = self.query.transform.source(sample)
-        if not names:
-            return None
-        if source is not None:
-            return _named(names, self.classes[source])
-        return None if self.shares is None else _named(names, self.shares[sample])
+        """Return the class's name, or weights by name; None if the model has no classes, or the sample is made in w."""
+        source = self.query.transform.source_of(sample)
+        weights, row = (self.class_weights, sample) if source is None else (self.source_class_weights, source)
+        return None if weights is None else describe_label(self.query.class_names, weights[row])
 
     @cached_property
     def seeds(self) -> list[int] | None:
-        """All samples' seeds, where every one has one."""
+        """All samples' seeds; None if a sample has none."""
         seeds = [seed for index in range(self.query.num_samples) if (seed := self.seed(index)) is not None]
         return seeds if len(seeds) == self.query.num_samples else None
 
 
 async def build_latent_batch(query: SampleQuery, deployment: Deployment, engine: Engine) -> LatentBatch:
-    """Draw the plan's sources and place its samples; w is computed where the model has it.
+    """Draw the query's sources, transform and truncate them; w is computed by the engine if the model has it.
 
-    ApiError 400 where there is no such place; otherwise raises as Engine.submit does.
+    Raises ApiError 400 if the transform or the edit fails, and whatever Engine.submit raises.
     """
-    if max(len(query.sources), query.num_samples) * query.spec.input.dim <= _DRAWN_AT_ONCE:
-        latents, classes, shares = _draw(query)
+    if max(len(query.sources), query.num_samples) * query.spec.input.dim <= _MAX_NUMBERS_ON_LOOP:
+        latents, class_weights, of_sources = _first_stage_input(query)
     else:
-        latents, classes, shares = await asyncio.to_thread(_draw, query)
+        latents, class_weights, of_sources = await asyncio.to_thread(_first_stage_input, query)
     if deployment.mapping_executor is None:
-        return LatentBatch(
-            query, classes, StageInput(_shifted(query, truncate(latents, query.truncation)), shares), latents, shares
-        )
-    w = np.stack(
-        await collect(engine, deployment.mapping_executor, StageInput(latents, shares), list)
-    )  # [N, layers, dim]
-    w = truncate(w, query.truncation, deployment.mean_w)
+        rows = StageInput(_edited(query, truncate(latents, query.truncation)), class_weights)
+        return LatentBatch(query, rows, latents, class_weights, of_sources)
+    w = np.stack(await collect(engine, deployment.mapping_executor, StageInput(latents, class_weights), list))
+    w = truncate(w, query.truncation, deployment.mean_w)  # [N, layers, dim]
     if query.space == "z":
-        return LatentBatch(query, classes, StageInput(_shifted(query, w), None), latents, shares)
-    return LatentBatch(query, classes, StageInput(_shifted(query, _placed(query, w)), None), None, None)
+        return LatentBatch(query, StageInput(_edited(query, w), None), latents, class_weights, of_sources)
+    w = _transformed(query, w)
+    return LatentBatch(query, StageInput(_edited(query, w), None), None, None, of_sources)
 
 
-def _draw(query: SampleQuery) -> tuple[Latents, list[Class | None], Places | None]:
-    """What the first stage gets: latents [N, dim] and class shares [N, classes]; and the class of each source.
+def _first_stage_input(query: SampleQuery) -> tuple[Latents, ClassWeights | None, ClassWeights | None]:
+    """Return latents [N, dim] and class weights [N, classes] for the first stage, and the sources' class weights.
 
-    Where samples are placed in w, these are still the sources'.
+    If the transform works in w, the first stage gets the sources, and otherwise the samples.
     """
-    latents, classes = [], []
-    for source in query.sources:
-        label = source.label
-        latent = source.latent
-        if source.seed is not None:
-            drawn = seed_to_latent(query.spec, source.seed)
-            latent = drawn.latent
-            label = drawn.label if label is None else label
-        latents.append(latent)
-        classes.append(label)
-    places = np.stack(latents)  # type: ignore[arg-type]  # a source has a seed or a latent
-    shares = _shares(classes, len(query.class_names)) if query.class_names else None
+    drawn = [_draw(query, source) for source in query.sources]
+    latents = np.stack([latent for latent, _ in drawn])
+    of_sources = _class_weights([label for _, label in drawn], len(query.class_names)) if query.class_names else None
     if query.space == "w":
-        return places, classes, shares
-    return _placed(query, places), classes, None if shares is None else query.transform.shares(shares)
+        return latents, of_sources, of_sources
+    class_weights = None if of_sources is None else query.transform.class_weights(of_sources)
+    return _transformed(query, latents), class_weights, of_sources
 
 
-def _placed(query: SampleQuery, sources: Places) -> Places:
+def _draw(query: SampleQuery, source: Source) -> tuple[Latents, ResolvedLabel | None]:
+    """Return a source's latent [dim] and class."""
+    if isinstance(source.origin, np.ndarray):
+        return source.origin, source.label
+    drawn = seed_to_latent(query.spec, source.origin)
+    return drawn.latent, drawn.label if source.label is None else source.label
+
+
+def _transformed(query: SampleQuery, latents: Latents) -> Latents:
     try:
-        return query.transform.places(sources)
+        return query.transform.latents(latents)
     except NoDirectionError as problem:
         raise invalid(query.error_field, str(problem)) from problem
 
 
-def _shifted(query: SampleQuery, places: Places) -> Places:
-    return places if query.edit is None else query.edit.applied(places)
+def _edited(query: SampleQuery, latents: Latents) -> Latents:
+    return latents if query.edit is None else query.edit.apply(latents)
 
 
-def _shares(classes: Sequence[Class | None], count: int) -> Places:
-    shares = np.zeros((len(classes), count), dtype=np.float32)
-    for row, label in zip(shares, classes, strict=True):
+def _class_weights(labels: Sequence[ResolvedLabel | None], classes: int) -> ClassWeights:
+    weights = np.zeros((len(labels), classes), dtype=np.float32)
+    for row, label in zip(weights, labels, strict=True):
+        if label is None:
+            raise ValueError("a sample of a conditional model needs a class")
         if isinstance(label, np.ndarray):
             row[:] = label
         else:
-            row[label or 0] = 1.0
-    return shares
-
-
-def _named(names: tuple[str, ...], label: Class | None) -> str | dict[str, float]:
-    if not isinstance(label, np.ndarray):
-        return names[label or 0]
-    return describe_label(names, label)
+            row[label] = 1.0
+    return weights

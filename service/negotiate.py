@@ -1,4 +1,4 @@
-"""Content negotiation: from `Accept`, `format` and `layout` to the shape of an answer (RFC 9110, section 12.5.1)."""
+"""Content negotiation: from `Accept`, `format` and `layout` to the form of an answer (RFC 9110, section 12.5.1)."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -8,50 +8,49 @@ from latentd.models.outputs.base import OutputKind
 from latentd.service.errors import ApiError, invalid
 
 JSON = "application/json"
-
 EVENTS = "text/event-stream"
 
-_DEFAULT_FILM = "gif"
-"""What a page or a document shows everywhere as a picture."""
+_DEFAULT_ANIMATION = "gif"
+"""Web pages and documents show a GIF wherever they show an image."""
 
 Envelope = Literal["json", "json-grid", "single", "grid", "rows", "json-animation", "animation"]
 
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """How samples are answered: in which encoding and in what.
+    """The encoding of the samples, and the envelope that carries them.
 
-    In JSON: `json` has an entry a sample, `json-grid` one for a picture of all. Raw: `single` is one sample's bytes,
-    `grid` one picture of all, `rows` one array of all. An `animation` is one file of all, too.
+    In a JSON body, `json` has an element per sample, `json-grid` and `json-animation` one for all samples. A raw body
+    is the bytes of a `single` sample, a `grid` image, an array with `rows`, or an `animation`.
     """
 
     format: str
     envelope: Envelope
     media_type: str
     streamed: bool = False
-    """What JSON would hold is sent piece by piece, as events."""
+    """Whether the elements of the JSON body are sent one by one, as server-sent events."""
 
     @property
     def animated(self) -> bool:
-        """Whether the samples are the frames of a film."""
+        """Whether the samples are the frames of an animation."""
         return self.envelope in ("animation", "json-animation")
 
     @property
     def layout(self) -> str | None:
-        """What a request says to get this; None where that is the rule."""
+        """The `layout` of a request for this; None if it is the default."""
         if self.animated:
             return "animation"
         return "grid" if self.envelope in ("grid", "json-grid") else None
 
 
-class _Range(NamedTuple):
+class _MediaRange(NamedTuple):
     kind: str
     subtype: str
     quality: float
     position: int
 
     def specificity(self, media_type: str) -> int | None:
-        """2: names the type, 1: the kind, 0: anything; None: does not match."""
+        """Return 2 for the exact type, 1 for `kind/*`, 0 for `*/*`, None if the range does not match."""
         kind, _, subtype = media_type.partition("/")
         if (self.kind, self.subtype) == (kind, subtype):
             return 2
@@ -63,16 +62,16 @@ class _Range(NamedTuple):
 def negotiate(
     accept: str, output: OutputKind, format: str | None, layout: str | None, num_samples: int
 ) -> ResponseFormat:
-    """The answer's shape. ApiError 400 where `format` or `layout` is impossible for `output`, 406 where `accept` is."""
+    """Choose the form of the answer.
+
+    Raises ApiError 400 if `output` does not have the `format` or `layout`, 406 if no range of `accept` matches.
+    """
     if format is not None and format not in output.media_types:
         possible = ", ".join(output.media_types)
         raise invalid("format", f"{output.kind} samples cannot be {format!r}; they can be {possible}")
     candidates = output.media_types if format is None else {format: output.media_types[format]}
     raw = {media_type: name for name, media_type in candidates.items() if media_type != JSON}
-    media_type = _best(accept, [JSON, *raw])
-    if media_type is None:
-        offered = ", ".join([JSON, *raw])
-        raise ApiError(406, "not_acceptable", f"Accept names nothing that this request can give: {offered}")
+    media_type = _acceptable(accept, [JSON, *raw])
     chosen = raw.get(media_type) or format or output.default_format
     if layout == "grid" and chosen not in output.grid_formats:
         raise invalid("layout", f"{output.kind} samples in format {chosen} cannot be laid out as a grid")
@@ -81,7 +80,7 @@ def negotiate(
     if chosen == "npy":
         return ResponseFormat(chosen, "rows", media_type)
     if num_samples > 1 and layout == "separate":
-        raise invalid("layout", f"several samples are not one {media_type}; ask for a grid, or accept {JSON}")
+        raise invalid("layout", f"one {media_type} cannot hold several samples; ask for a grid, or accept {JSON}")
     if num_samples > 1 or layout == "grid":
         return ResponseFormat(chosen, "grid", media_type)
     return ResponseFormat(chosen, "single", media_type)
@@ -90,45 +89,53 @@ def negotiate(
 def negotiate_frames(
     accept: str, output: OutputKind, format: str | None, layout: str | None, frames: int
 ) -> ResponseFormat:
-    """The same for samples that follow each other: they can also be an animation, and be streamed as events."""
-    films = animation.MEDIA_TYPES if output.frame_size else {}
-    only_films = {name: media_type for name, media_type in films.items() if name not in output.media_types}
-    wanted = _best(accept, [JSON, *output.media_types.values(), *only_films.values(), EVENTS])
+    """Choose the form of an answer whose samples are frames: also an animation, or a stream of events.
+
+    Raises ApiError as `negotiate` does.
+    """
+    animations = animation.MEDIA_TYPES if output.frame_size else {}
+    only_animations = {name: media_type for name, media_type in animations.items() if name not in output.media_types}
+    wanted = _best(accept, [JSON, *output.media_types.values(), *only_animations.values(), EVENTS])
     streamed = wanted == EVENTS
     if streamed:
         accept = JSON
-    if layout == "animation" or format in only_films or (format is None and wanted in only_films.values()):
-        response_format = _film(accept, output, films, format, layout)
+    if layout == "animation" or format in only_animations or (format is None and wanted in only_animations.values()):
+        response_format = _negotiate_animation(accept, output, animations, format, layout)
     else:
         response_format = negotiate(accept, output, format, layout, frames)
     if streamed and response_format.envelope == "json-grid":
-        raise invalid("layout", "a grid is one picture, and not streamed; ask for separate frames or an animation")
+        raise invalid("layout", "a grid is one image and cannot be streamed; ask for separate frames or an animation")
     return replace(response_format, media_type=EVENTS, streamed=True) if streamed else response_format
 
 
-def _film(
-    accept: str, output: OutputKind, films: dict[str, str], format: str | None, layout: str | None
+def _negotiate_animation(
+    accept: str, output: OutputKind, animations: dict[str, str], format: str | None, layout: str | None
 ) -> ResponseFormat:
-    if not films:
+    if not animations:
         raise invalid("layout", f"these {output.kind} samples cannot be animated")
     if layout in ("separate", "grid"):
-        raise invalid("layout", f"{format or 'what Accept names'} is an animation; its layout is that")
-    if format is not None and format not in films:
-        raise invalid("format", f"an animation cannot be {format!r}; it can be {', '.join(films)}")
-    candidates = films if format is None else {format: films[format]}
-    media_type = _best(accept, [JSON, *candidates.values()])
-    if media_type is None:
-        offered = ", ".join([JSON, *candidates.values()])
-        raise ApiError(406, "not_acceptable", f"Accept names nothing that this request can give: {offered}")
+        raise invalid("layout", f"{format or 'what Accept names'} is an animation; its layout is `animation`")
+    if format is not None and format not in animations:
+        raise invalid("format", f"an animation cannot be {format!r}; it can be {', '.join(animations)}")
+    candidates = animations if format is None else {format: animations[format]}
+    media_type = _acceptable(accept, [JSON, *candidates.values()])
     if media_type == JSON:
-        return ResponseFormat(format or _DEFAULT_FILM, "json-animation", JSON)
-    return ResponseFormat(
-        next(name for name, each in candidates.items() if each == media_type), "animation", media_type
-    )
+        return ResponseFormat(format or _DEFAULT_ANIMATION, "json-animation", JSON)
+    chosen = next(name for name, each in candidates.items() if each == media_type)
+    return ResponseFormat(chosen, "animation", media_type)
+
+
+def _acceptable(accept: str, offers: list[str]) -> str:
+    """Return the best offer. Raises ApiError 406 if there is none."""
+    media_type = _best(accept, offers)
+    if media_type is None:
+        message = f"Accept names nothing that this request can give: {', '.join(offers)}"
+        raise ApiError(406, "not_acceptable", message)
+    return media_type
 
 
 def _best(accept: str, offers: list[str]) -> str | None:
-    """The offer that `accept` likes best; on a tie the more exactly named, then the one named first."""
+    """Return the offer with the highest quality. On a tie: the one named most exactly, then the one named first."""
     if not accept.strip():
         return offers[0]
     ranges = [_parse_range(part, position) for position, part in enumerate(accept.split(","))]
@@ -142,7 +149,7 @@ def _best(accept: str, offers: list[str]) -> str | None:
     return max(rated)[-1] if rated else None
 
 
-def _parse_range(text: str, position: int) -> _Range:
+def _parse_range(text: str, position: int) -> _MediaRange:
     media_range, *parameters = (part.strip().lower() for part in text.split(";"))
     kind, _, subtype = media_range.partition("/")
     quality = 1.0
@@ -152,5 +159,5 @@ def _parse_range(text: str, position: int) -> _Range:
             try:
                 quality = min(max(float(value), 0.0), 1.0)
             except ValueError:
-                quality = 0.0  # not a quality: as if not named
-    return _Range(kind, subtype, quality, position)
+                quality = 0.0  # an invalid quality: as if the range were not named
+    return _MediaRange(kind, subtype, quality, position)

@@ -1,6 +1,6 @@
-"""The bodies of requests, as pydantic models: what they may hold, before a model is looked up.
+"""The bodies of requests, as pydantic models. These checks need no generator.
 
-A body may hold a million mistakes; every check stops at the first, so that refusing costs no more than reading.
+A body may contain a million mistakes. Every check stops at the first one, so that refusing costs no more than reading.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,9 +13,9 @@ from latentd.models.latents import MAX_SEED
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 ClassName = int | str
-Blend = dict[str, float]
-"""Classes by name, with their shares, which add up to 1."""
-Label = ClassName | Blend
+ClassMixture = dict[str, float]
+"""Class weights by name, which add up to 1."""
+Label = ClassName | ClassMixture
 Latent = Annotated[list[float], Field(min_length=1, fail_fast=True)]
 Space = Literal["z", "w"]
 
@@ -34,28 +34,28 @@ def _is_label(value: object) -> bool:
 def _check_labels(value: object) -> object:
     if isinstance(value, list):
         if not all(map(_is_label, value)):
-            raise PydanticCustomError("label", "A list of labels has a class index or name for each sample")
+            raise PydanticCustomError("label", "A list of labels needs a class index or name for each sample")
         return value
     return _check_label(value)
 
 
 def _check_label(value: object) -> object:
     if isinstance(value, dict):
-        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in value.values()):
-            raise PydanticCustomError("label", "A label of several classes gives each a share from 0 to 1, by its name")
+        if not all(isinstance(weight, int | float) and 0 <= weight <= 1 for weight in value.values()):
+            raise PydanticCustomError("label", "A label of several classes needs a weight from 0 to 1 for each name")
     elif value is not None and not _is_label(value):
-        raise PydanticCustomError("label", "A label is a class index or name, or shares of classes by their names")
+        raise PydanticCustomError("label", "A label is a class index, a class name, or weights by class name")
     return value
 
 
-def _check_amounts(value: object) -> object:
+def _check_directions(value: object) -> object:
     if isinstance(value, dict) and len(value) > MAX_DIRECTIONS:
         raise PydanticCustomError("directions", f"A request may name at most {MAX_DIRECTIONS} directions")
     return value
 
 
-Amounts = Annotated[dict[str, float], BeforeValidator(_check_amounts)]
-"""How far to go along directions, by name."""
+DirectionAmounts = Annotated[dict[str, float], BeforeValidator(_check_directions)]
+"""How far to move along each direction, by name."""
 OneLabel = Annotated[Label | None, BeforeValidator(_check_label)]
 
 
@@ -75,26 +75,31 @@ class _Body(BaseModel):
 
 
 class SamplesRequest(_Body):
-    """What every request for samples may say."""
+    """The fields that every request for samples has."""
 
     model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
     truncation: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="ψ: toward the mean latent; default 1"
+        None, description="ψ: scales latents toward their mean; default 1, which leaves them unchanged"
     )
-    directions: Amounts | None = Field(
-        None, description="how far to go along the model's directions, by name; 1 is a standard deviation of latents"
+    directions: DirectionAmounts | None = Field(
+        None,
+        description="how far to move along the model's directions, by name; 1 is one standard deviation of latents",
     )
     directions_version: DirectionsVersion | None = Field(
-        None, description="which directions are meant; refused where others are served"
+        None, description="the version of the directions; refused if another one is served"
     )
-    format: str | None = Field(None, description="png, webp, jpeg, npy, json: what the model's output kind can be")
+    format: str | None = Field(
+        None, description="png, webp, jpeg, npy or json, as far as the model's output kind has it"
+    )
 
 
 class GenerateRequest(SamplesRequest):
     """`POST /generate`."""
 
     num_samples: int | None = Field(None, ge=1, description="how many samples; default 1")
-    seed: Seed | None = Field(None, description="seed of the first sample; the next ones count up; default: drawn")
+    seed: Seed | None = Field(
+        None, description="seed of the first sample; the next samples count up from it; default: drawn by the server"
+    )
     seeds: Annotated[list[Seed], Field(min_length=1, fail_fast=True)] | None = Field(
         None, description="explicit seeds instead of seed and num_samples"
     )
@@ -103,44 +108,48 @@ class GenerateRequest(SamplesRequest):
     ) = Field(None, description="explicit latents instead of seeds")
     label: Annotated[Label | list[ClassName] | None, BeforeValidator(_check_labels)] = Field(
         None,
-        description="class by index or name, or a list with one a sample, or shares of classes by name; "
-        "default: from the seed",
+        description="class index or name, a list with one per sample, or weights by class name; default: from the seed",
     )
-    layout: Literal["separate", "grid"] | None = Field(None, description="one file a sample, or one picture of all")
+    layout: Literal["separate", "grid"] | None = Field(None, description="one file per sample, or one image of all")
 
 
 class LatentPoint(_Body):
-    """A place in latent space: a seed or a latent, and a class."""
+    """A latent, given by a seed or by its numbers, with a class."""
 
-    seed: Seed | None = Field(None, description="names a latent, and a class where no label is given")
-    latent: Latent | None = Field(None, description="a latent itself")
-    label: OneLabel = Field(None, description="class by index or name, or shares of classes by name")
+    seed: Seed | None = Field(None, description="stands for a latent, and for a class if no label is given")
+    latent: Latent | None = Field(None, description="the latent's numbers")
+    label: OneLabel = Field(None, description="class index or name, or weights by class name")
 
 
 class InterpolateRequest(SamplesRequest):
     """`POST /interpolate`."""
 
     keyframes: Annotated[list[LatentPoint], Field(min_length=2, max_length=MAX_KEYFRAMES, fail_fast=True)] = Field(
-        description="two or more places to go by"
+        description="the latents that the path passes"
     )
-    steps: int = Field(16, ge=2, le=MAX_STEPS, description="frames a segment, its two keyframes among them")
+    steps: int = Field(16, ge=2, le=MAX_STEPS, description="frames per segment, including its two keyframes")
     loop: bool = Field(False, description="back to the first keyframe, which is not repeated")
     method: Literal["slerp", "lerp"] | None = Field(
-        None, description="along the sphere or straight; default slerp for normal z, lerp for uniform z and for w"
+        None,
+        description="on the sphere or in a straight line; default: slerp for normal z, lerp for uniform z and for w",
     )
-    space: Space = Field("z", description="where the way goes; w only for models that have it")
-    easing: Literal["linear", "smooth"] = Field("linear", description="smooth: at rest at every keyframe")
-    label: OneLabel = Field(None, description="the class of keyframes that name none")
+    space: Space = Field("z", description="the space of the path; w only for models that have it")
+    easing: Literal["linear", "smooth"] = Field(
+        "linear", description="smooth: the motion slows to rest at every keyframe"
+    )
+    label: OneLabel = Field(None, description="the class of keyframes without a label")
     layout: Literal["separate", "grid", "animation"] | None = Field(
-        None, description="one file a frame, one picture of all, or a film"
+        None, description="one file per frame, one image of all, or an animation"
     )
-    fps: int | None = Field(None, ge=1, le=60, description="frames a second of an animation; default 24")
-    scale: int | None = Field(None, ge=1, le=MAX_SCALE, description="whole factor that enlarges an animation")
-    filter: Literal["nearest", "lanczos"] | None = Field(None, description="how it is enlarged; default nearest")
+    fps: int | None = Field(None, ge=1, le=60, description="frames per second of an animation; default 24")
+    scale: int | None = Field(None, ge=1, le=MAX_SCALE, description="integer factor that enlarges an animation")
+    filter: Literal["nearest", "lanczos"] | None = Field(
+        None, description="how an animation is enlarged; default nearest"
+    )
 
 
 class MixSource(LatentPoint):
-    """One of the places that are mixed."""
+    """One of the latents that are mixed."""
 
     weight: float = Field(1.0, description="any finite number; not all may be zero")
 
@@ -158,23 +167,24 @@ class MixRequest(SamplesRequest):
         list[MixSource],
         Field(min_length=1, max_length=MAX_SOURCES, fail_fast=True),
         AfterValidator(_check_weights),
-    ] = Field(description="what is mixed")
-    space: Space = Field("z", description="where it is mixed; w only for models that have it")
+    ] = Field(description="the latents to mix")
+    space: Space = Field("z", description="the space of the mixture; w only for models that have it")
     layers: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, description="for each layer's style, which source it is from; for models with w, instead of weights"
+        None, description="for each layer, the source of its style; instead of weights, for models with w"
     )
-    label: OneLabel = Field(None, description="the class of sources that name none")
+    label: OneLabel = Field(None, description="the class of sources without a label")
 
 
 class NeighborsRequest(SamplesRequest):
     """`POST /neighbors`."""
 
-    seed: Seed | None = Field(None, description="the seed whose neighbours are wanted; default: drawn")
-    latent: Latent | None = Field(None, description="the latent whose neighbours are wanted")
-    label: OneLabel = Field(None, description="class; default: that of the seed")
-    num_samples: int = Field(8, ge=1, description="how many neighbours")
-    angle: float = Field(20.0, ge=0, le=180, description="degrees between a neighbour's latent and the centre's")
+    seed: Seed | None = Field(None, description="the seed of the center; default: drawn by the server")
+    latent: Latent | None = Field(None, description="the latent of the center")
+    label: OneLabel = Field(None, description="class index or name, or weights by class name; default: from the seed")
+    num_samples: int = Field(8, ge=1, description="how many neighbors")
+    angle: float = Field(20.0, ge=0, le=180, description="degrees between a neighbor's latent and the center's")
     neighbor_seed: Seed | None = Field(
-        None, description="names the first neighbour's side; the next ones count up; default: drawn"
+        None,
+        description="seed of the first neighbor's direction; the next ones count up; default: drawn by the server",
     )
-    layout: Literal["separate", "grid"] | None = Field(None, description="one file a sample, or one picture of all")
+    layout: Literal["separate", "grid"] | None = Field(None, description="one file per sample, or one image of all")

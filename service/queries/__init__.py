@@ -1,1 +1,1 @@
-"""From requests to plans: one file an endpoint."""
+"""From a request's body to a SampleQuery: one file per endpoint."""

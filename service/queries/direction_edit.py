@@ -1,4 +1,4 @@
-"""Interpolation the model's directions: how far every sample of a request is moved, after truncation."""
+"""Move every sample of a request along the model's directions, after truncation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,54 +7,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentd.models.directions import add_offset
+from latentd.models.latents import Latents
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 from latentd.service.schemas import SamplesRequest
 
 EDIT_FIELDS = _AMOUNTS, _VERSION = "directions", "directions_version"
-"""Of requests, and of what names a sample."""
+"""The fields of requests and of embedded metadata."""
 
 
 @dataclass(frozen=True)
 class DirectionEdit:
-    """Directions that a request goes along, of one version."""
+    """An offset along directions of one version."""
 
     amounts: Mapping[str, float]
-    """None of them 0."""
+    """By direction, without zeros; in standard deviations of the latents."""
     version: str
-    vector: NDArray[np.float64]
+    offset: NDArray[np.float64]
     """[dim] of z or of w."""
 
     @property
-    def facts(self) -> dict[str, object]:
-        """What names it, as requests and files have it."""
+    def fields(self) -> dict[str, object]:
+        """The edit as fields of a request or of embedded metadata."""
         return {_AMOUNTS: dict(self.amounts), _VERSION: self.version}
 
-    def applied(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Places [N, dim] or w [N, layers, dim], moved; ApiError 400 where that is too far."""
-        found = add_offset(places, self.vector)
-        if not np.isfinite(found).all():
-            raise invalid(_AMOUNTS, "these amounts lead too far for float32")
-        return found
+    def apply(self, latents: Latents) -> Latents:
+        """Add the offset to latents [N, dim], or to w [N, layers, dim]. Raises ApiError 400 if the sum overflows."""
+        edited = add_offset(latents, self.offset)
+        if not np.isfinite(edited).all():
+            raise invalid(_AMOUNTS, "the latents moved by these amounts are too large for float32")
+        return edited
 
 
-def edit_of(request: SamplesRequest, model: ServedModel) -> DirectionEdit | None:
-    """What `request` asks for; None where it asks for nothing, which amounts of 0 are.
+def direction_edit(request: SamplesRequest, model: ServedModel) -> DirectionEdit | None:
+    """Return the edit that `request` asks for; None if all amounts are 0 or absent.
 
-    ApiError 400 where `model` has no such directions, 404 where those that are pinned are not served.
+    Raises ApiError 400 if `model` does not have these directions, 404 if their pinned version is not served.
     """
-    found = model.directions
+    directions = model.directions
     pinned = request.directions_version
     if pinned is not None and pinned != model.directions_version:
-        served = f"has the directions {found.version}" if found else "has no directions"
-        message = f"{model.name} {served} now, not {pinned!r}"
-        raise ApiError(404, "version_not_served", message, _VERSION)
+        served = f"has the directions {directions.version}" if directions else "has no directions"
+        raise ApiError(404, "version_not_served", f"{model.name} {served} now, not {pinned!r}", _VERSION)
     if not request.directions:
         return None
-    if found is None:
-        raise invalid(_AMOUNTS, f"{model.name} has no directions; latentd directions finds some")
+    if directions is None:
+        raise invalid(_AMOUNTS, f"{model.name} has no directions; `latentd directions` finds some")
     for name in request.directions:
-        if name not in found.vectors:
-            raise invalid(_AMOUNTS, f"{model.name} has no direction {name!r}; known are {', '.join(found.names)}")
+        if name not in directions.vectors:
+            known = ", ".join(directions.names)
+            raise invalid(_AMOUNTS, f"{model.name} has no direction {name!r}; it has {known}")
     amounts = {name: amount for name, amount in request.directions.items() if amount != 0.0}
-    return DirectionEdit(amounts, found.version, found.offset(amounts)) if amounts else None
+    return DirectionEdit(amounts, directions.version, directions.offset(amounts)) if amounts else None

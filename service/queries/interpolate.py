@@ -1,90 +1,83 @@
-"""`POST /interpolate`: a way through latent space, frame by frame."""
+"""`POST /interpolate`: frames of a path through latent space."""
 
 from dataclasses import dataclass
 
 from latentd.models.interpolation import KeyframePath, Method
+from latentd.models.latents import Latents
 from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, AnimationOptions
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import ResponseFormat, negotiate_frames
-from latentd.service.queries.direction_edit import edit_of
-from latentd.service.queries.query import (
-    Places,
-    PointwiseTransform,
-    SampleQuery,
-    require_at_most,
-    require_space,
-    sources_of,
-)
+from latentd.service.queries.direction_edit import direction_edit
+from latentd.service.queries.query import ClassWeights, LatentTransform, SampleQuery, require_at_most, require_space
+from latentd.service.queries.sources import resolve_sources
 from latentd.service.schemas import InterpolateRequest
 from latentd.service.settings import Settings
 
 _FPS = 24
-_PROJECTION_FIELDS = ("fps", "scale", "filter")
+_ANIMATION_FIELDS = ("fps", "scale", "filter")
 
 
 @dataclass(frozen=True)
-class Interpolation(PointwiseTransform):
-    """Samples are the frames of a path by the sources; classes change evenly with the easing's time."""
+class Interpolation(LatentTransform):
+    """The samples are the frames of a path past the sources. Class weights change linearly in the eased time."""
 
     path: KeyframePath
     method: Method
 
-    def places(self, sources: Places) -> Places:
+    def latents(self, sources: Latents) -> Latents:
         return self.path.interpolate(sources, self.method)
 
-    def shares(self, sources: Places) -> Places:
+    def class_weights(self, sources: ClassWeights) -> ClassWeights:
         return self.path.interpolate(sources, "lerp")
 
-    def source(self, sample: int) -> int | None:
+    def source_of(self, sample: int) -> int | None:
         return self.path.keyframe_at(sample)
 
 
 def interpolate_query(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
-    """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
+    """Check `request` against the model that it names. Raises ApiError 400, 404 or 406, which names the wrong field."""
     model = catalog.find(request.model)
     spec = model.card.spec
     require_space(request.space, spec)
     path = KeyframePath(len(request.keyframes), request.steps, request.loop, request.easing)
     require_at_most(len(path), settings.max_frames, "steps", "frames")
-    round_space = request.space == "z" and spec.input.distribution == "normal"
+    default_method: Method = "slerp" if request.space == "z" and spec.input.distribution == "normal" else "lerp"
     response_format = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
     return SampleQuery(
         endpoint="/interpolate",
         body=request,
         model=model,
         response_format=response_format,
-        sources=sources_of(request.keyframes, request.label, spec, "keyframes"),
+        sources=resolve_sources(request.keyframes, request.label, spec, "keyframes"),
         num_samples=len(path),
         error_field="keyframes",
-        transform=Interpolation(path, request.method or ("slerp" if round_space else "lerp")),
+        transform=Interpolation(path, request.method or default_method),
         space=request.space,
         truncation=request.truncation or 1.0,
-        edit=edit_of(request, model),
+        edit=direction_edit(request, model),
         chunked=True,
-        projection=_projection(request, response_format, spec.output.frame_size, len(path)),
+        animation=_animation_options(request, response_format, spec.output.frame_size, len(path)),
     )
 
 
-def _projection(
+def _animation_options(
     request: InterpolateRequest, response_format: ResponseFormat, frame_size: tuple[int, int] | None, frames: int
 ) -> AnimationOptions | None:
     if not response_format.animated or frame_size is None:
-        for field in _PROJECTION_FIELDS:
+        for field in _ANIMATION_FIELDS:
             if getattr(request, field) is not None:
-                raise invalid(field, 'this is for animations; ask for layout "animation"')
+                raise invalid(field, f'{field} is for animations; ask for layout "animation"')
         return None
     if response_format.format == "gif" and (request.fps or _FPS) > MAX_GIF_FPS:
         raise invalid("fps", f"a GIF has at most {MAX_GIF_FPS} frames a second; players slow down faster ones")
     if frames > MAX_SECONDS * (request.fps or _FPS):
         raise invalid("fps", f"the animation would last longer than {MAX_SECONDS} seconds")
-    projection = AnimationOptions(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
-    height, width = (side * projection.scale for side in frame_size)
+    options = AnimationOptions(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
+    height, width = (side * options.scale for side in frame_size)
     if max(height, width) > MAX_SIDE:
         raise invalid("scale", f"the animation would be {width} × {height} pixels; at most {MAX_SIDE} a side")
     if frames * height * width > MAX_PIXELS:
         most = MAX_PIXELS // (height * width)
-        raise invalid(
-            "scale", f"{frames} frames of {width} × {height} pixels; so large, an animation has at most {most}"
-        )
-    return projection
+        raise invalid("scale", f"{frames} frames of {width} × {height} pixels; at this size at most {most} frames")
+    return options

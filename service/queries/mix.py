@@ -1,8 +1,7 @@
-"""`POST /mix`: one sample of several places."""
+"""`POST /mix`: one sample of several latents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -13,55 +12,58 @@ from latentd.models.interpolation import (
     spherical_mean,
     weighted_mean,
 )
+from latentd.models.latents import Latents
 from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
-from latentd.service.queries.direction_edit import edit_of
-from latentd.service.queries.query import Places, PointwiseTransform, SampleQuery, require_space, sources_of
+from latentd.service.queries.direction_edit import direction_edit
+from latentd.service.queries.query import ClassWeights, LatentTransform, SampleQuery, require_space
+from latentd.service.queries.sources import resolve_sources
 from latentd.service.schemas import MixRequest
 from latentd.service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Mixture(PointwiseTransform):
-    """The one sample lies among the sources, nearer to those with more weight."""
+class Mixture(LatentTransform):
+    """The one sample has the weighted mean of the sources' latents."""
 
     weights: Sequence[float]
-    on: Literal["sphere", "plane"]
+    spherical: bool
 
-    def places(self, sources: Places) -> Places:
-        mean = spherical_mean if self.on == "sphere" else weighted_mean
+    def latents(self, sources: Latents) -> Latents:
+        mean = spherical_mean if self.spherical else weighted_mean
         return mean(sources, self.weights)[None]
 
-    def shares(self, sources: Places) -> Places:
-        return (normalized_magnitudes(self.weights) @ sources).clip(max=1.0)[None]  # thirds may add up to a little more
+    def class_weights(self, sources: ClassWeights) -> ClassWeights:
+        mixed = normalized_magnitudes(self.weights) @ sources
+        return mixed.clip(max=1.0)[None]  # by rounding, a sum may be a little more than 1
 
-    def source(self, sample: int) -> int | None:
+    def source_of(self, sample: int) -> int | None:
         del sample
         used = [index for index, weight in enumerate(self.weights) if weight != 0.0]
         return used[0] if len(used) == 1 and self.weights[used[0]] > 0 else None
 
 
 @dataclass(frozen=True)
-class StyleMixing(PointwiseTransform):
-    """The one sample has each layer's style from one of the sources."""
+class StyleMixing(LatentTransform):
+    """Each layer of the one sample has the style of one of the sources (Karras et al. 2019, section 3.1)."""
 
     layers: Sequence[int]
 
-    def places(self, sources: Places) -> Places:
+    def latents(self, sources: Latents) -> Latents:
         return np.stack([sources[source, layer] for layer, source in enumerate(self.layers)])[None]  # [1, layers, dim]
 
-    def shares(self, sources: Places) -> Places:
-        return sources[:1]  # w holds the class already
+    def class_weights(self, sources: ClassWeights) -> ClassWeights:
+        return sources[:1]  # unused: w contains the class already
 
-    def source(self, sample: int) -> int | None:
+    def source_of(self, sample: int) -> int | None:
         del sample
         return self.layers[0] if len(set(self.layers)) == 1 else None
 
 
 def mix_query(request: MixRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
-    """Check `request` against the model that it names; ApiError 400, 404 or 406 names the field at fault."""
+    """Check `request` against the model that it names. Raises ApiError 400, 404 or 406, which names the wrong field."""
     del settings
     model = catalog.find(request.model)
     spec = model.card.spec
@@ -72,34 +74,34 @@ def mix_query(request: MixRequest, accept: str, catalog: Catalog, settings: Sett
         body=request,
         model=model,
         response_format=response_format,
-        sources=sources_of(request.sources, request.label, spec, "sources"),
+        sources=resolve_sources(request.sources, request.label, spec, "sources"),
         num_samples=1,
         error_field="sources",
-        transform=_blended(request, spec) if request.layers is None else _layered(request, request.layers, spec),
+        transform=_mixture(request, spec) if request.layers is None else _style_mixing(request, request.layers, spec),
         space=request.space if request.layers is None else "w",
         truncation=request.truncation or 1.0,
-        edit=edit_of(request, model),
+        edit=direction_edit(request, model),
     )
 
 
-def _blended(request: MixRequest, spec: GeneratorSpec) -> Mixture:
+def _mixture(request: MixRequest, spec: GeneratorSpec) -> Mixture:
     weights = [source.weight for source in request.sources]
-    on_sphere = request.space == "z" and spec.input.distribution == "normal"
-    if not on_sphere:
+    spherical = request.space == "z" and spec.input.distribution == "normal"
+    if not spherical:
         try:
             normalized_weights(weights)
         except NoDirectionError as problem:
             raise invalid("sources", str(problem)) from problem
-    return Mixture(weights, "sphere" if on_sphere else "plane")
+    return Mixture(weights, spherical)
 
 
-def _layered(request: MixRequest, layers: Sequence[int], spec: GeneratorSpec) -> StyleMixing:
+def _style_mixing(request: MixRequest, layers: Sequence[int], spec: GeneratorSpec) -> StyleMixing:
     if spec.input.w is None:
-        raise invalid("layers", "this model has no styles a layer")
+        raise invalid("layers", "this model has no per-layer styles")
     if len(layers) != spec.input.w.layers:
         raise invalid("layers", f"{len(layers)} layers; this model has {spec.input.w.layers}")
     if max(layers) >= len(request.sources):
-        raise invalid("layers", f"source {max(layers)} of {len(request.sources)}; they are counted from 0")
+        raise invalid("layers", f"there is no source {max(layers)}; the {len(request.sources)} sources count from 0")
     if any("weight" in source.model_fields_set for source in request.sources):
         raise invalid("layers", "layers and weights cannot be combined")
     return StyleMixing(layers)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from latentd.models.outputs.base import decode_npy, encode_npy
 from latentd.models.outputs.image import ImageOutput
-from latentd.service.answers import _files
+from latentd.service.answers import _file_encoder
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
 from latentd.service.protocols.openai import _class_in, _scale
@@ -96,7 +96,7 @@ def test_colours_stay_where_they_are_when_enlarged() -> None:
     image = np.random.RandomState(1).uniform(-1, 1, (3, 4, 6)).astype(np.float32)
     output = ImageOutput(channels=3, height=4, width=6)
     small, large = (
-        np.asarray(Image.open(io.BytesIO(_files(output, "png", scale)(image[None])[0]))) for scale in (1, 3)
+        np.asarray(Image.open(io.BytesIO(_file_encoder(output, "png", scale)(image[None])[0]))) for scale in (1, 3)
     )
     assert large.shape == (12, 18, 3)
     assert np.array_equal(small.repeat(3, 0).repeat(3, 1), large)
