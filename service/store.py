@@ -1,4 +1,4 @@
-"""BentoML's model store as a place of the catalog: `bento:NAME:VERSION`, or `bento:NAME:latest`, which is followed."""
+"""BentoML's model store as a part of the catalog: `bento:NAME:VERSION`, or `bento:NAME:latest`, which is followed."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,27 +8,29 @@ from bentoml.exceptions import BentoMLException
 
 PREFIX = "bento:"
 
-_found: dict[str, tuple[tuple[int, int] | None, Path]] = {}
-"""What each tag was when it was last looked up, and what its `latest` file was then: BentoML takes ten milliseconds."""
+_Stamp = tuple[int, int]
+"""Modification time and size of the store's `latest` file of a model."""
+_cache: dict[str, tuple[_Stamp | None, Path]] = {}
+"""By tag: the folder that it was found in, and the stamp at that time. A lookup by BentoML takes ten milliseconds."""
 
 
-def model_folder(place: str) -> Path:
-    """Where the model lies that `place` names; a path where nothing is, if there is none."""
-    tag = place.removeprefix(PREFIX)
-    seen, folder = _found.get(tag, (None, None))
-    if folder is not None and (not tag.endswith(":latest") or _stamp(folder) == seen):
+def model_folder(reference: str) -> Path:
+    """Return the folder of a model in the store. If there is none, return a path that does not exist."""
+    tag = reference.removeprefix(PREFIX)
+    cached_stamp, folder = _cache.get(tag, (None, None))
+    if folder is not None and (not tag.endswith(":latest") or _stamp(folder) == cached_stamp):
         return folder
-    with suppress(BentoMLException, OSError, ValueError):  # gone, or just being written
+    with suppress(BentoMLException, OSError, ValueError):  # the model is gone, or is just being written
         stamp = None if folder is None else _stamp(folder)
         folder = Path(bentoml.models.get(tag).path)
-        _found[tag] = (stamp or _stamp(folder), folder)
+        _cache[tag] = (stamp or _stamp(folder), folder)
         return folder
-    _found.pop(tag, None)
-    return Path(place) if folder is None or not folder.exists() else folder
+    _cache.pop(tag, None)
+    return Path(reference) if folder is None or not folder.exists() else folder
 
 
-def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Of the file that says which version of a model is the latest."""
+def _stamp(folder: Path) -> _Stamp | None:
+    """Return the stamp of the file that names the latest version of a model."""
     try:
         status = (folder.parent / "latest").stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The catalog: which models are served, from which files, and which files could not be."""
+"""The catalog: which models are served from which files, and which files failed."""
 
 from latentd.service.catalog.catalog import Catalog
 from latentd.service.catalog.loader import Loader

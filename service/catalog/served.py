@@ -1,4 +1,4 @@
-"""One version of a model as requests see it, and a file that could not become one."""
+"""A version of a model as requests see it, and a file that is not served."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,59 +23,56 @@ class LoadFailure:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model on its device: a executor for each of its stages."""
+    """A model on its device: an executor for each of its stages."""
 
     synthesis_executor: StageExecutor
-    """Gives samples: of latents, or of w where there is a stage before."""
+    """Computes samples of latents, or of w if there is a mapping."""
     mapping_executor: StageExecutor | None = None
-    """Gives w of latents."""
+    """Computes w of latents."""
     mean_w: Vector | None = None
-    """[w.dim]: what truncation moves w toward."""
+    """[w.dim]: truncation moves w toward it."""
 
     @property
     def executors(self) -> list[StageExecutor]:
-        """In the order of the stages."""
-        return (
-            [self.synthesis_executor]
-            if self.mapping_executor is None
-            else [self.mapping_executor, self.synthesis_executor]
-        )
+        """All executors, in the order of the stages."""
+        return [each for each in (self.mapping_executor, self.synthesis_executor) if each is not None]
 
 
 @dataclass(eq=False)
 class ServedModel:
-    """One version of a model. Its weights may be on the device or, where memory is short, only in the file."""
+    """A version of a model. Its weights are on the device or, if memory is short, only in the file."""
 
     name: str
     version: str
     card: Card
     file: Path
     open_file: OpenFile
-    """The file as it was when this was loaded: what this is loaded from again."""
+    """The file that the model was loaded from. The model is loaded from it again after an eviction."""
     weight_bytes: int
     calibrations: list[Calibration]
-    """Each stage's, as far as it was known when this was loaded or left the device."""
+    """One per stage, as of loading or of the last eviction."""
     fingerprint: Fingerprint
     deployment: Deployment | None
-    """None: not on the device; it comes back on demand."""
+    """None while the model is evicted."""
     directions: Directions | None = None
     decision_surface: DecisionSurface | None = None
     unusable_sidecars: dict[Path, str] = field(default_factory=dict)
     """Sidecars of the file that are not served, and why."""
     last_used: float = field(default=0.0)
+    """time.monotonic() of the last request."""
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Samples in a forward pass, as it may be run."""
+        """The sizes of forward pass that the last stage runs in."""
         last = self.deployment.synthesis_executor.calibration if self.deployment else self.calibrations[-1]
         return last.sizes
 
     @property
     def directions_version(self) -> str | None:
-        """None where there are no directions."""
+        """The version of the directions; None if there are none."""
         return self.directions.version if self.directions else None
 
     @cached_property
     def fingerprint_id(self) -> str:
-        """12 hex digits that stand for the fingerprint."""
+        """12 hex digits, a hash of the fingerprint."""
         return fingerprint_id(self.fingerprint)

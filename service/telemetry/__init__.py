@@ -1,4 +1,4 @@
-"""What the service counts of itself, in Prometheus's terms. docs/operations.md tells what each metric means."""
+"""The service's Prometheus metrics. docs/operations.md explains each of them."""
 
 from latentd.service.telemetry.telemetry import Telemetry
 

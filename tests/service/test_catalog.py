@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.service.catalog import Catalog, Loader
-from latentd.service.catalog.files import Changes
+from latentd.service.catalog.files import ChangeDetector
 from latentd.service.engine import Engine
 from latentd.service.errors import ApiError
 from latentd.service.settings import SHIPPED, Settings
@@ -144,15 +144,15 @@ def test_a_file_turned_bad_changes_nothing_but_the_failures(
 
 
 def test_a_file_is_read_once_it_lies_still(tmp_path: Path) -> None:
-    changes = Changes(lambda: [tmp_path])
+    changes = ChangeDetector(lambda: [tmp_path])
     file = tmp_path / "model.safetensors"
     for size in (10, 20, 30):  # while it is being copied
         file.write_bytes(b"x" * size)
-        assert changes.look()[1] == []
-    assert changes.look()[1] == [file]
-    assert changes.look()[1] == []
+        assert changes.scan()[1] == []
+    assert changes.scan()[1] == [file]
+    assert changes.scan()[1] == []
     file.write_bytes(b"x" * 40)
-    assert changes.look(wait_until_still=False)[1] == [file]
+    assert changes.scan(wait_until_stable=False)[1] == [file]
 
 
 def test_a_file_that_goes_while_one_looks_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,23 +167,23 @@ def test_a_file_that_goes_while_one_looks_hides_no_other(tmp_path: Path, monkeyp
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", vanishing)
-    seen, _ = Changes(lambda: [tmp_path]).look()
-    assert (list(seen.stamps), seen.missing) == (files[1:], {})
+    scan, _ = ChangeDetector(lambda: [tmp_path]).scan()
+    assert (list(scan.stamps), scan.unreadable) == (files[1:], {})
 
 
 def test_a_place_that_cannot_be_read_just_now_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"x")
-    changes = Changes(lambda: [tmp_path])
-    changes.look()
+    changes = ChangeDetector(lambda: [tmp_path])
+    changes.scan()
 
     def refuse(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    seen, _ = changes.look()
-    assert list(seen.stamps) == [file]
-    assert seen.missing == {tmp_path: "Permission denied"}
+    scan, _ = changes.scan()
+    assert list(scan.stamps) == [file]
+    assert scan.unreadable == {tmp_path: "Permission denied"}
 
 
 def test_a_file_that_breaks_the_loader_leaves_the_others(
@@ -247,7 +247,7 @@ def test_a_file_that_is_changed_in_place_says_so_when_its_model_is_to_come_back(
         write(image_spec(), name=name, seed=index)
     with catalog_of(tmp_path, memory=1) as catalog:
         (tmp_path / "a.safetensors").write_bytes(b"torn")
-        with pytest.raises(ApiError, match="left the device to make room, and cannot be loaded again") as caught:
+        with pytest.raises(ApiError, match="was evicted from the device, and cannot be loaded again") as caught:
             asyncio.run(catalog.ensure_deployed(catalog.find("a")))
         assert caught.value.status == 503
 
