@@ -8,7 +8,8 @@ import bentoml
 import click
 from bentoml.exceptions import BentoMLException
 
-from latentd.models.checkpoint import SIDECAR_ENDINGS, Checkpoint
+from latentd.models.card import SIDECAR_ENDINGS
+from latentd.models.checkpoint import Checkpoint
 from latentd.models.sidecars import sidecar_path
 
 

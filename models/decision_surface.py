@@ -1,4 +1,4 @@
-"""What a discriminator thinks of every place of the plane, in a file beside the checkpoint that it was trained with."""
+"""The decision surface: a discriminator's logits over a part of the plane, in a file beside the checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,52 +8,55 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from latentd.models.checkpoint import Shapes
 from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, sidecar_path, write_sidecar
+from latentd.models.tensor_files import Shapes
 
 SURFACE_ENDING = ".surface"
-_MOST = 128
+_MAX_SIDE = 128
 _LOGITS = "logits"
+
+Extent = tuple[float, float, float, float]
+"""x of the first and of the last column, y of the first and of the last row."""
 
 
 class DecisionSurfaceCard(SidecarCard):
-    """The extent and the mesh: `rows` × `columns` places, evenly from edge to edge, the edges among them."""
+    """The grid of points: `rows` × `columns`, evenly spaced over `extent`, with points on its edges."""
 
-    extent: tuple[float, float, float, float]
-    """x of the first and of the last column, y of the first and of the last row."""
-    rows: int = Field(ge=2, le=_MOST)
-    columns: int = Field(ge=2, le=_MOST)
+    extent: Extent
+    rows: int = Field(ge=2, le=_MAX_SIDE)
+    columns: int = Field(ge=2, le=_MAX_SIDE)
 
     @model_validator(mode="after")
-    def _extent_is_one(self) -> Self:
+    def _extent_is_ordered(self) -> Self:
         left, right, bottom, top = self.extent
         if not (left < right and bottom < top):
-            raise ValueError("the extent goes from left to right and from bottom to top")
+            raise ValueError("the extent must go from left to right and from bottom to top")
         return self
-
-
-Extent = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class DecisionSurface:
-    """A discriminator's logits [rows, columns], the row of the lowest y first; larger means more real."""
+    """A discriminator's logits on a grid of points. Larger means more real."""
 
     logits: Tensor
+    """[rows, columns], float32; the first row has the lowest y."""
     extent: Extent
 
     @classmethod
     def read(cls, checkpoint: Path, version: str) -> Self:
-        """What lies beside `checkpoint` of `version`; CheckpointError where it cannot be used, or is of another one."""
+        """Read the decision surface beside `checkpoint`, which is of `version`.
+
+        Raises CheckpointError if there is none, if it cannot be used, or if it was made for another version.
+        """
         path = sidecar_path(checkpoint, SURFACE_ENDING)
         card, tensors, _ = read_sidecar(path, DecisionSurfaceCard, _shapes)
-        require_version(path, card, version, "train again, or remove it")
+        require_version(path, card, version, "train again, or remove the file")
         return cls(tensors[_LOGITS], card.extent)
 
     def write(self, checkpoint: Path, version: str) -> Path:
-        """Write it beside `checkpoint` of `version`, atomically, and return where.
+        """Write the decision surface beside `checkpoint`, which is of `version`, and return the path.
 
-        CheckpointError where it is not finite.
+        Raises CheckpointError if a logit is not finite, ValidationError if the extent or the size is not allowed.
         """
         path = sidecar_path(checkpoint, SURFACE_ENDING)
         rows, columns = self.logits.shape

@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all, and their names."""
+"""Atomic writes, and printable names of files."""
 
 import glob
 import os
@@ -12,12 +12,12 @@ _HOST = platform.node().replace(".", "-") or "host"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` to write to; it takes `path`'s place when the block ends without an error.
+    """Yield a temporary path to write to. When the block ends without an error, that file replaces `path`.
 
-    What was written is on the disk before it takes that place. Makes the folder if it is missing.
+    Its content is on the disk before it replaces `path`. Missing folders are made. After an error, `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_what_the_dead_left(path)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -28,27 +28,27 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_what_the_dead_left(path: Path) -> None:
-    """Temporary files of processes of this machine that were killed while they wrote to `path`."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}.*.tmp"):
-        pid = left.name.rsplit(".", 2)[1]
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of processes on this machine that were killed while they wrote `path`."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}.*.tmp"):
+        pid = leftover.name.rsplit(".", 2)[1]
         if pid.isdecimal() and not process_exists(int(pid)):
-            left.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
 
 
 def process_exists(pid: int) -> bool:
-    """Whether this machine has such a process."""
+    """Return whether a process of this machine has the id `pid`."""
     try:
-        os.kill(pid, 0)  # asks, and sends nothing
+        os.kill(pid, 0)  # signal 0 checks and sends nothing
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # another user's process
         return True
     return True
 
 
 def printable(name: str) -> str:
-    """`name` as one line of text that can be logged and sent: a file's name is bytes that need not be text."""
+    """Return a file's name as one line of valid text, for logs and answers. On disk a name may be any bytes."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 

@@ -1,11 +1,9 @@
-"""The fingerprint: everything that a sample's bytes depend on, besides what names the sample."""
+"""The fingerprint: everything that a sample's bytes depend on, besides the sample's provenance."""
 
 import hashlib
 import json
+from importlib.metadata import version as installed
 
-import av
-import imagecodecs
-import PIL
 import torch
 
 from latentd.models.hardware import describe_device, driver_version
@@ -14,9 +12,9 @@ Fingerprint = dict[str, str | int]
 
 
 def fingerprint_of(version: str, device: torch.device, determinism: str) -> Fingerprint:
-    """That of a checkpoint's `version` on `device`, as torch is set up in this process.
+    """Return the fingerprint of a checkpoint's `version` on `device`, with torch as it is configured in this process.
 
-    `determinism`: `bitwise` where samples are the same to the bit in any batch, else `off`.
+    `determinism`: `bitwise` if samples have the same bits in every batch, else `off`.
     """
     return {
         "weights": version,
@@ -27,13 +25,14 @@ def fingerprint_of(version: str, device: torch.device, determinism: str) -> Fing
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "determinism": determinism,
-        "imagecodecs": imagecodecs.__version__,
-        "pillow": PIL.__version__,
-        "av": av.__version__,
+        # of the encoders, which are imported on use
+        "imagecodecs": installed("imagecodecs"),
+        "pillow": installed("pillow"),
+        "av": installed("av"),
     }
 
 
 def fingerprint_id(fingerprint: Fingerprint) -> str:
-    """12 hex digits that stand for it."""
+    """Return 12 hex digits that identify a fingerprint."""
     text = json.dumps(fingerprint, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,6 +1,6 @@
-"""Ways through the latent space: between latents, among several, and around one. Pure functions, without randomness.
+"""Interpolation between latents, means of several, and neighbors of one. Pure functions.
 
-All work in float64 and give float32. A point that lies on a given latent is that latent, bit for bit.
+All compute in float64 and return float32. Where the result is a given latent, it is that latent bit for bit.
 """
 
 import math
@@ -12,186 +12,191 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from latentd.models.errors import LatentdError
 from latentd.models.latents import Latents, random_state
 
 Vector = NDArray[np.float32]
 Method = Literal["slerp", "lerp"]
 Easing = Literal["linear", "smooth"]
 
-_Wide = NDArray[np.float64]
-_NO_LENGTH = 1e-12
-"""Below this share of what could be, a sum of vectors has no direction."""
+_Float64 = NDArray[np.float64]
+_MIN_NORM = 1e-12
+"""A sum of vectors with total length 1 has no direction if it is shorter than this."""
 
-_NO_SUM = 1e-6
-"""Weights that cancel each other up to this share of their magnitudes would throw the mean a million times as far."""
+_MIN_TOTAL = 1e-6
+"""Weights with total magnitude 1 cancel if their sum is smaller. Their mean would lie a million times as far away."""
 
 
-class NoDirectionError(ValueError):
-    """A vector that should point somewhere has length zero, or weighted vectors cancel."""
+class NoDirectionError(LatentdError, ValueError):
+    """A vector without length needs a direction, or weights cancel each other."""
 
 
 Curve = Callable[[float], Vector]
-"""From t (0 … 1) to a point."""
+"""From t (0 to 1) to a point."""
 
 
 def lerp(start: Vector, end: Vector) -> Curve:
-    """The straight line between two arrays of one shape."""
+    """Return the straight line between two arrays of the same shape."""
     a, b = start.astype(np.float64), end.astype(np.float64)
-    return _exact_at_its_ends(start, end, lambda t: (1.0 - t) * a + t * b)
+    return _with_exact_ends(start, end, lambda t: (1.0 - t) * a + t * b)
 
 
 def slerp(start: Vector, end: Vector) -> Curve:
-    """Slerp: the arc between two vectors [dim]; a point's length goes evenly from one to the other's.
+    """Return the arc between two vectors [dim], at a constant angular speed. The length changes linearly.
 
     Shoemake 1985, "Animating rotation with quaternion curves"; for latents White 2016, https://arxiv.org/abs/1609.04468:
-    on a straight line between two normal latents the middle is shorter than what the generator was trained on.
-    Opposite vectors have no one arc between them: it then goes by the axis of the smallest component. Where a vector is
-    zero, or there is only one dimension, the straight line is taken.
+    the middle of a straight line between normal latents is shorter than the latents seen in training.
+    Between opposite vectors, which have many arcs, the arc passes through the axis of the smallest component. If a
+    vector is zero, or has one dimension only, the result is `lerp`.
     """
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     if length_a == 0.0 or length_b == 0.0 or a.size == 1:
         return lerp(start, end)
     a, b = a / length_a, b / length_b
-    along = float(a @ b)
-    across = b - along * a
-    angle = math.atan2(float(np.linalg.norm(across)), along)  # exact for small and for large angles, unlike arccos
+    cosine = float(a @ b)
+    across = b - cosine * a
+    angle = math.atan2(float(np.linalg.norm(across)), cosine)  # exact for small and large angles, unlike arccos
     side = _perpendicular(a, across)
 
-    def point(t: float) -> _Wide:
+    def point(t: float) -> _Float64:
         length = (1.0 - t) * length_a + t * length_b
         return length * (math.cos(t * angle) * a + math.sin(t * angle) * side)
 
-    return _exact_at_its_ends(start, end, point)
+    return _with_exact_ends(start, end, point)
 
 
-def _exact_at_its_ends(start: Vector, end: Vector, between: Callable[[float], _Wide]) -> Curve:
+def _with_exact_ends(start: Vector, end: Vector, between: Callable[[float], _Float64]) -> Curve:
     def point(t: float) -> Vector:
         if t in (0.0, 1.0):
             return end if t else start
-        return _narrow(between(t))
+        return _to_float32(between(t))
 
     return point
 
 
 def ease(t: float, easing: Easing) -> float:
-    """Where a movement is at the time `t`, both 0 … 1. `smooth` starts and ends at rest: 3t² - 2t³."""
+    """Return the position (0 to 1) at time t (0 to 1). `smooth` starts and ends at rest: 3t² - 2t³."""
     return t * t * (3.0 - 2.0 * t) if easing == "smooth" else t
 
 
 @dataclass(frozen=True)
 class KeyframePath:
-    """A way past `keyframes` places (≥ 2), by `steps` frames (≥ 2) a segment, of which neighbours share their ends.
-
-    `loop` adds a segment from the last keyframe to the first, whose last frame is left out.
-    """
+    """Frames from keyframe to keyframe. A segment has `steps` frames (2 or more), and shares its ends with the next."""
 
     keyframes: int
+    """Number of keyframes, 2 or more."""
     steps: int
     loop: bool = False
+    """Add a segment from the last keyframe to the first, without its last frame."""
     easing: Easing = "linear"
 
     def __len__(self) -> int:
-        """(K-1)·(steps-1)+1 frames, or K·(steps-1) of a loop."""
+        """The number of frames: (K-1)·(steps-1)+1, or K·(steps-1) of a loop."""
         between = self.steps - 1
         return self.keyframes * between if self.loop else (self.keyframes - 1) * between + 1
 
     def keyframe_at(self, frame: int) -> int | None:
-        """The keyframe that `frame` shows; None between two."""
+        """Return the keyframe that `frame` shows; None if it lies between two."""
         keyframe, step = divmod(frame, self.steps - 1)
         return None if step else keyframe
 
-    def interpolate(self, places: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
-        """Keyframes' places [K, *shape] → every frame's [frames, *shape]."""
-        way = slerp if method == "slerp" else lerp
+    def interpolate(self, points: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
+        """Interpolate the keyframes' points [K, *shape] → frames [frames, *shape]. Slerp needs vectors, [K, dim]."""
+        curve = slerp if method == "slerp" else lerp
         times = [ease(step / (self.steps - 1), self.easing) for step in range(self.steps - 1)]
-        stops = [*places, places[0]] if self.loop else list(places)
-        frames = [point(t) for point in (way(start, end) for start, end in pairwise(stops)) for t in times]
+        stops = [*points, points[0]] if self.loop else list(points)
+        frames = [point(t) for point in (curve(start, end) for start, end in pairwise(stops)) for t in times]
         return np.stack(frames if self.loop else [*frames, stops[-1]])
 
 
 def spherical_mean(latents: Latents, weights: Sequence[float]) -> Vector:
-    """Latents [K, dim] and K finite weights → one latent [dim], as long as they are on (weighted) average.
+    """Return a latent [dim] in the direction of the weighted sum of the directions of latents [K, dim].
 
-    It points where the weighted sum of their directions does. NoDirectionError where that sum is zero.
+    Its length is the mean of theirs, weighted by the weights' magnitudes. `weights`: K finite numbers. Raises
+    NoDirectionError if the sum is zero.
     """
-    if (only := _only(weights)) is not None and weights[only] > 0:
+    if (only := _only_nonzero(weights)) is not None and weights[only] > 0:
         return np.asarray(latents[only])
-    shares = _shares(weights)
+    unit = _unit_weights(weights)
     wide = latents.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1)  # [K]
     directions = wide / np.where(lengths == 0.0, 1.0, lengths)[:, None]
-    total = shares @ directions
+    total = unit @ directions
     norm = float(np.linalg.norm(total))
-    if norm < _NO_LENGTH:
+    if norm < _MIN_NORM:
         raise NoDirectionError("the weighted latents cancel each other")
-    return _narrow(float(np.abs(shares) @ lengths) * total / norm)
+    return _to_float32(float(np.abs(unit) @ lengths) * total / norm)
 
 
-def weighted_mean(places: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
-    """Places [K, *shape] and K finite weights → their weighted mean [*shape]. NoDirectionError where these add to 0."""
-    if (only := _only(weights)) is not None:
-        return np.asarray(places[only])
-    return _narrow(np.tensordot(normalized_weights(weights), places.astype(np.float64), axes=1))
+def weighted_mean(points: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Return the weighted mean [*shape] of points [K, *shape].
+
+    `weights`: K finite numbers. Raises NoDirectionError if they add up to zero.
+    """
+    if (only := _only_nonzero(weights)) is not None:
+        return np.asarray(points[only])
+    return _to_float32(np.tensordot(normalized_weights(weights), points.astype(np.float64), axes=1))
 
 
 def normalized_weights(weights: Sequence[float]) -> NDArray[np.float64]:
-    """Weights [K] → the same in proportion, which add up to 1. NoDirectionError where they add up to 0."""
-    shares = _shares(weights)
-    total = float(shares.sum())
-    if abs(total) < _NO_SUM:
+    """Scale weights [K] so that they add up to 1. Raises NoDirectionError if they add up to zero."""
+    unit = _unit_weights(weights)
+    total = float(unit.sum())
+    if abs(total) < _MIN_TOTAL:
         raise NoDirectionError("the weights add up to zero")
-    parts: NDArray[np.float64] = shares / total
-    return parts
+    normalized: NDArray[np.float64] = unit / total
+    return normalized
 
 
 def normalized_magnitudes(weights: Sequence[float]) -> NDArray[np.float32]:
-    """Weights [K], not all zero → each one's share of their magnitudes, which add up to 1."""
-    return _narrow(np.abs(_shares(weights)))
+    """Return the magnitudes of weights [K], which are not all zero, scaled so that they add up to 1."""
+    return _to_float32(np.abs(_unit_weights(weights)))
 
 
 def neighbor(center: Vector, degrees: float, seed: int) -> Vector:
-    """The latent [dim] that is turned away from `center` by `degrees` (0 … 180), to the side that `seed` names.
+    """Turn the latent `center` [dim] by an angle (0 to 180 degrees), to the side that `seed` names. Keep its length.
 
-    It is as long as `center`. The side is a normal vector drawn as a latent is, made perpendicular to `center`.
-    NoDirectionError where `center` is zero or has only one dimension.
+    The side is a normal vector, drawn as a latent is and made perpendicular to `center`. Raises NoDirectionError if
+    `center` is zero or has one dimension only.
     """
     if degrees == 0.0:
         return center
     wide = center.astype(np.float64)
     length = float(np.linalg.norm(wide))
     if length == 0.0 or wide.size == 1:
-        raise NoDirectionError("there is no direction to turn from")
+        raise NoDirectionError("a latent without a direction has no neighbors at an angle")
     direction = wide / length
     drawn = random_state(seed).standard_normal(wide.size)
     across = drawn - (drawn @ direction) * direction
     angle = np.radians(degrees)
-    return _narrow(length * (np.cos(angle) * direction + np.sin(angle) * _perpendicular(direction, across)))
+    return _to_float32(length * (np.cos(angle) * direction + np.sin(angle) * _perpendicular(direction, across)))
 
 
-def _perpendicular(unit: _Wide, across: _Wide) -> _Wide:
-    """A unit vector at a right angle to `unit`: along `across`, which is nearly that, if it has a direction."""
-    if np.linalg.norm(across) < _NO_LENGTH:
+def _perpendicular(unit: _Float64, across: _Float64) -> _Float64:
+    """Return a unit vector perpendicular to `unit`: near `across`, or near an axis if `across` is zero."""
+    if np.linalg.norm(across) < _MIN_NORM:
         across = np.zeros_like(unit)
         across[np.argmin(np.abs(unit))] = 1.0
     across = across / np.linalg.norm(across)
     across = across - (across @ unit) * unit
-    turned: _Wide = across / np.linalg.norm(across)
-    return turned
+    perpendicular: _Float64 = across / np.linalg.norm(across)
+    return perpendicular
 
 
-def _only(weights: Sequence[float]) -> int | None:
-    """The one weight that is not zero."""
-    others = [index for index, weight in enumerate(weights) if weight != 0.0]
-    return others[0] if len(others) == 1 else None
+def _only_nonzero(weights: Sequence[float]) -> int | None:
+    """Return the index of the single weight that is not zero; None if there are several."""
+    nonzero = [index for index, weight in enumerate(weights) if weight != 0.0]
+    return nonzero[0] if len(nonzero) == 1 else None
 
 
-def _shares(weights: Sequence[float]) -> _Wide:
-    scaled = np.asarray(weights, dtype=np.float64) / max(map(abs, weights))  # the sum of large ones may be infinite
-    shares: _Wide = scaled / np.abs(scaled).sum()
-    return shares
+def _unit_weights(weights: Sequence[float]) -> _Float64:
+    """Scale weights so that their magnitudes add up to 1."""
+    scaled = np.asarray(weights, dtype=np.float64) / max(map(abs, weights))  # the sum of large weights may overflow
+    unit: _Float64 = scaled / np.abs(scaled).sum()
+    return unit
 
 
-def _narrow(values: _Wide) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what is too large is found by whoever asks for finite samples
+def _to_float32(values: _Float64) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # callers check that samples are finite
         return values.astype(np.float32)

@@ -1,7 +1,7 @@
-"""The latent space: from an integer seed to a latent (and, where a request leaves it open, a class).
+"""The latent space: from an integer seed to a latent, and to a class if the request leaves it open.
 
-The streams are NumPy's legacy `RandomState`, which NumPy has frozen (NEP 19) and StyleGAN's tools use too, so a seed
-means the same latent in every version of latentd.
+The random streams are NumPy's legacy `RandomState`, which NumPy has frozen (NEP 19) and StyleGAN's tools use too, so a
+seed names the same latent in every version of latentd.
 """
 
 import threading
@@ -20,16 +20,18 @@ Latents = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SeededLatent:
-    """What a seed stands for: a latent [dim], float32, and a class index where the generator has classes."""
+    """A latent and a class index drawn from one seed."""
 
     latent: Latents
+    """[dim], float32."""
     label: int | None
+    """None for a generator without classes."""
 
 
 def seed_to_latent(spec: GeneratorSpec, seed: int) -> SeededLatent:
-    """The latent of `seed` (0 … 2**32-1), and the class that it names when nobody names another.
+    """Return the latent of `seed` (0 to 2**32 - 1), and the class that it names if a request names none.
 
-    The class is drawn after the latent, from the same stream. ValueError outside the range of seeds.
+    The class is drawn after the latent, from the same stream. Raises ValueError if the seed is out of range.
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")
@@ -46,7 +48,10 @@ _streams = threading.local()
 
 
 def random_state(seed: int) -> np.random.RandomState:
-    """`RandomState(seed)`, thirty times as fast: one a thread, seeded anew, which forgets all that it drew."""
+    """Return `RandomState(seed)`, in a thirtieth of the time: each thread has one, which is seeded again.
+
+    Use it before the next call in the same thread.
+    """
     if not hasattr(_streams, "stream"):
         _streams.stream = np.random.RandomState()
     stream: np.random.RandomState = _streams.stream
@@ -55,15 +60,15 @@ def random_state(seed: int) -> np.random.RandomState:
 
 
 def seeds_to_latents(spec: GeneratorSpec, seeds: Sequence[int]) -> tuple[Latents, list[int | None]]:
-    """Latents [N, dim] and classes, a row a seed: each row is what its seed gives alone."""
+    """Return latents [N, dim] and N classes. Each row is what `seed_to_latent` gives for its seed."""
     draws = [seed_to_latent(spec, seed) for seed in seeds]
-    return np.stack([each.latent for each in draws]), [each.label for each in draws]
+    return np.stack([draw.latent for draw in draws]), [draw.label for draw in draws]
 
 
 def truncate(latents: Latents, psi: float, mean: Latents | None = None) -> Latents:
-    """Move latents toward the `mean` (by default the origin, which is that of z): ψ = 1 leaves them as they are.
+    """Scale latents' distance from `mean` (default: the origin, which is the mean of z) by ψ; 1 changes nothing.
 
-    Smaller ψ trades variety for typicality (Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B).
+    A smaller ψ trades variety for fidelity (Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B).
     """
     if psi == 1.0:
         return latents

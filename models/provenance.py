@@ -1,4 +1,4 @@
-"""What names a sample: from it, the sample can be made again, to the same bytes."""
+"""The provenance of a sample: with it, the sample can be made again, with the same bytes."""
 
 import base64
 import json
@@ -10,24 +10,28 @@ import orjson
 from numpy.typing import NDArray
 
 Provenance = dict[str, Any]
-"""`model`, `version` and `fingerprint`; `seed` or `latent`; `label` and `truncation` where they say something."""
+"""`model`, `version`, `fingerprint`, and `seed` or `latent`; `label` and `truncation` if they apply."""
 
 
 def producer(model: str, version: str, fingerprint: str) -> Provenance:
-    """Who made it; `fingerprint` by its id."""
+    """Return the part that all samples of one model on one machine share. `fingerprint`: its id."""
     return {"model": model, "version": version, "fingerprint": fingerprint}
 
 
 def sample_provenance(
-    maker: Provenance, place: Provenance, label: str | dict[str, float] | None, truncation: float
+    base: Provenance, origin: Provenance, label: str | dict[str, float] | None, truncation: float
 ) -> Provenance:
-    """`place` is a `seed` or a `latent`; `label` a class, or shares of several; truncation 1 goes without saying."""
-    name = maker | place
+    """Return the provenance of one sample.
+
+    `base`: from `producer`. `origin`: the sample's `seed` or `latent`. `label`: a class, or the weights of several by
+    name. A truncation of 1 is left out.
+    """
+    provenance = base | origin
     if label is not None:
-        name["label"] = label
+        provenance["label"] = label
     if truncation != 1.0:
-        name["truncation"] = truncation
-    return name
+        provenance["truncation"] = truncation
+    return provenance
 
 
 def describe_label(names: Sequence[str], weights: NDArray[np.float32]) -> str | dict[str, float]:
@@ -44,6 +48,6 @@ def encode_latent(latent: NDArray[np.float32]) -> str:
 
 
 def ascii_json(value: Any) -> str:
-    """JSON of which every character may stand in a header and in a file's comment."""
+    """Return `value` as JSON in ASCII, which fits into an HTTP header and into a file's comment."""
     text = orjson.dumps(value).decode()
     return text if text.isascii() else json.dumps(value, separators=(",", ":"))

@@ -1,8 +1,8 @@
-"""From latents to samples in forward passes of fixed sizes, so that a sample's bits never depend on its batch.
+"""Samples from latents, in forward passes of fixed sizes, so that a sample's bits never depend on its batch.
 
-Libraries choose a kernel by the shape of the problem and so may round differently from one batch size to another;
-within one shape a row does not depend on its neighbours. REFERENCE_BATCH_SIZE defines a sample's bits; another
-size may be used where it was shown to give the same ones.
+Libraries choose a kernel by the shape of the problem, so results may differ in rounding between batch sizes. Within one
+shape, a row does not depend on its neighbours. A pass of REFERENCE_BATCH_SIZE defines a sample's bits; other sizes may
+be used if a test on the device has shown that they give the same bits.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,39 +24,53 @@ REFERENCE_BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class StageInput:
-    """What a stage is called with, a row a sample, all float32."""
+    """The arguments of a stage: float32 arrays with one row for each sample."""
 
     latents: NDArray[np.float32]
-    """Latents [N, dim], or w [N, layers, dim]."""
+    """z [N, dim], or w [N, layers, dim]."""
     condition: NDArray[np.float32] | None
-    """Class weights [N, classes]; None for an unconditional generator, and beside w."""
+    """Class weights [N, classes]; None for unconditional generators, and with w."""
 
     def __len__(self) -> int:
         return len(self.latents)
 
-    def __getitem__(self, part: slice | NDArray[np.int64]) -> Self:
-        condition = None if self.condition is None else self.condition[part]
-        return type(self)(self.latents[part], condition)
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Self:
+        condition = None if self.condition is None else self.condition[rows]
+        return type(self)(self.latents[rows], condition)
 
     @classmethod
     def from_labels(cls, spec: GeneratorSpec, latents: Latents, labels: Sequence[int | None]) -> Self:
-        """Latents [N, dim] and a class a row (None where `spec` has no classes)."""
+        """Build the input of a generator's first stage from latents [N, dim] and N class indices.
+
+        Labels are ignored if `spec` has no classes. Otherwise, raises ValueError if a label is missing or out of range.
+        """
         if not isinstance(spec.condition, ClassCondition):
             return cls(latents, None)
-        classes = [label or 0 for label in labels]
-        return cls(latents, np.eye(len(spec.condition.names), dtype=np.float32)[classes])
+        return cls(latents, one_hot(labels, len(spec.condition.names)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """All rows of `parts`, in order."""
+        """Return the rows of all `parts`, in order."""
         if len(parts) == 1:
             return parts[0]
         conditions = [part.condition for part in parts if part.condition is not None]
         return cls(np.concatenate([part.latents for part in parts]), np.concatenate(conditions) if conditions else None)
 
     def padded_to(self, size: int) -> list[NDArray[np.float32]]:
-        """Latents, and class weights where there are any, with zeros appended up to `size` rows."""
-        return [_pad(each, size) for each in (self.latents, self.condition) if each is not None]
+        """Return latents, and class weights if there are any, padded with zeros to `size` rows."""
+        return [_pad(array, size) for array in (self.latents, self.condition) if array is not None]
+
+
+def one_hot(labels: Sequence[int | None], classes: int) -> NDArray[np.float32]:
+    """Return class weights [N, classes] of N class indices. Raises ValueError if one is missing or out of range."""
+    weights = np.zeros((len(labels), classes), dtype=np.float32)
+    for row, label in zip(weights, labels, strict=True):
+        if label is None:
+            raise ValueError("a conditional generator needs a label for each sample")
+        if not 0 <= label < classes:
+            raise ValueError(f"there is no class {label}; labels go from 0 to {classes - 1}")
+        row[label] = 1.0
+    return weights
 
 
 def _pad(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -68,7 +82,7 @@ def _pad(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 class Stage(nn.Module):
-    """One of a generator's functions as a module: what is computed in one forward pass."""
+    """One of a generator's functions as a module of its own, with the generator's parameters."""
 
     def __init__(self, generator: Generator, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -80,28 +94,26 @@ class Stage(nn.Module):
 
 
 def stages(generator: Generator) -> list[nn.Module]:
-    """The generator itself, or `map` and `synthesize` where it has two stages: each is run in passes of its own."""
+    """Return the modules that are batched separately: `map` and `synthesize` of a two-stage generator, else itself."""
     if isinstance(generator, TwoStageGenerator):
         return [Stage(generator, generator.map), Stage(generator, generator.synthesize)]
     return [generator]
 
 
 @torch.inference_mode()
-def forward_pass(stage: nn.Module, rows: StageInput, size: int) -> NDArray[np.float32]:
-    """One forward pass of `size` rows, of which `rows` (at most `size`) are wanted → what `stage` gives [n, …]."""
-    torch.get_num_threads()  # a new thread has the number that was set, and rounds as others do, once it has asked
+def forward_pass(stage: nn.Module, inputs: StageInput, size: int) -> NDArray[np.float32]:
+    """Run `stage` once on `inputs` (at most `size` rows), padded to `size` rows. Return its output [N, ...]."""
+    torch.get_num_threads()  # makes a new thread use the configured number of threads, on which rounding depends
     device = next(stage.parameters()).device
-    output: Tensor = stage(*(torch.from_numpy(each).to(device) for each in rows.padded_to(size)))  # [size, …]
-    values: NDArray[np.float32] = output[: len(rows)].float().cpu().numpy()
+    output: Tensor = stage(*(torch.from_numpy(array).to(device) for array in inputs.padded_to(size)))  # [size, ...]
+    values: NDArray[np.float32] = output[: len(inputs)].float().cpu().numpy()
     return values
 
 
-def run_stage(stage: nn.Module, rows: StageInput) -> NDArray[np.float32]:
-    """Any number of `rows` ≥ 1 in passes of REFERENCE_BATCH_SIZE."""
-    starts = range(0, len(rows), REFERENCE_BATCH_SIZE)
-    return np.concatenate(
-        [forward_pass(stage, rows[i : i + REFERENCE_BATCH_SIZE], REFERENCE_BATCH_SIZE) for i in starts]
-    )
+def run_stage(stage: nn.Module, inputs: StageInput) -> NDArray[np.float32]:
+    """Run `stage` on any number of rows (1 or more), in passes of REFERENCE_BATCH_SIZE. Return its output [N, ...]."""
+    size = REFERENCE_BATCH_SIZE
+    return np.concatenate([forward_pass(stage, inputs[i : i + size], size) for i in range(0, len(inputs), size)])
 
 
 def generate(generator: Generator, latents: Latents, labels: Sequence[int | None], truncation: float = 1.0) -> Samples:
@@ -109,13 +121,13 @@ def generate(generator: Generator, latents: Latents, labels: Sequence[int | None
     return generate_rows(generator, StageInput.from_labels(generator.spec, latents, labels), truncation)
 
 
-def generate_rows(generator: Generator, rows: StageInput, truncation: float = 1.0) -> Samples:
+def generate_rows(generator: Generator, inputs: StageInput, truncation: float = 1.0) -> Samples:
     """Return samples [N, *shape] of the generator's first input, N ≥ 1: the same bits that a served model gives.
 
     `truncation`: ψ, applied to w if the generator has it, else to z.
     """
     if not isinstance(generator, TwoStageGenerator):
-        return run_stage(generator, StageInput(truncate(rows.latents, truncation), rows.condition))
+        return run_stage(generator, StageInput(truncate(inputs.latents, truncation), inputs.condition))
     mapping, synthesis = stages(generator)
-    w = run_stage(mapping, rows)  # [N, layers, dim]
+    w = run_stage(mapping, inputs)  # [N, layers, dim]
     return run_stage(synthesis, StageInput(truncate(w, truncation, generator.mean_w.cpu().numpy()), None))

@@ -1,8 +1,7 @@
-"""`GeneratorSpec`: all that a caller must know of a generator, as data that survives a round trip through JSON."""
+"""`GeneratorSpec`: what a caller must know of a generator, as data that survives a round trip through JSON."""
 
 from typing import Annotated, Any, Literal, Self
 
-import torch
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -11,23 +10,22 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from torch import Tensor
 
 from latentd.models.outputs import Output
 
 
-class _Part(BaseModel):
+class _SpecModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StyleSpace(_Part):
-    """w: what a two-stage generator maps a latent to, a style [dim] for each layer."""
+class StyleSpace(_SpecModel):
+    """w, the output of a two-stage generator's mapping network: a style [dim] for each layer."""
 
     layers: int = Field(ge=1, le=256)
     dim: int = Field(ge=1, le=65536)
 
 
-class LatentInput(_Part):
+class LatentInput(_SpecModel):
     """A latent vector drawn from a seed."""
 
     kind: Literal["latent"] = "latent"
@@ -35,22 +33,22 @@ class LatentInput(_Part):
     distribution: Literal["normal", "uniform"] = "normal"
     """`normal`: independent N(0, 1). `uniform`: independent U(-1, 1)."""
     w: StyleSpace | None = None
-    """The second stage of generators that have one."""
+    """Only of two-stage generators."""
 
     @model_serializer(mode="wrap")
-    def _leave_out_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A spec of one stage reads as before there were two: versions are made from its text."""
+    def _leave_out_absent_w(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Serialize one-stage specs as before `w` existed, because versions are made from this text."""
         return {name: value for name, value in handler(self).items() if name != "w" or value is not None}
 
 
-class NoCondition(_Part):
-    """The generator takes a latent alone."""
+class NoCondition(_SpecModel):
+    """The generator takes nothing but a latent."""
 
     kind: Literal["none"] = "none"
 
 
-class ClassCondition(_Part):
-    """The generator is told which of these classes to draw."""
+class ClassCondition(_SpecModel):
+    """The generator takes the class of the sample as well."""
 
     kind: Literal["classes"] = "classes"
     names: tuple[str, ...] = Field(min_length=1, max_length=65536, fail_fast=True)
@@ -62,23 +60,19 @@ class ClassCondition(_Part):
         return self
 
     def index(self, label: int | str) -> int:
-        """The class of this index or name; ValueError where there is none."""
+        """Return the index of a class given by index or name. Raises ValueError if there is no such class."""
         if isinstance(label, str) and label in self.names:
             return self.names.index(label)
         if isinstance(label, int) and 0 <= label < len(self.names):
             return label
         raise ValueError(f"unknown label {label!r}; known are 0 to {len(self.names) - 1} or {', '.join(self.names)}")
 
-    def one_hot(self, indices: Tensor) -> Tensor:
-        """Class indices [N] → condition rows [N, classes] as `Generator.forward` takes them."""
-        return torch.nn.functional.one_hot(indices.long(), len(self.names)).float()
-
 
 Condition = Annotated[NoCondition | ClassCondition, Field(discriminator="kind")]
 
 
-class GeneratorSpec(_Part):
-    """Which class a generator is, built with which arguments, and what goes in and comes out of it."""
+class GeneratorSpec(_SpecModel):
+    """The class of a generator, its arguments, its input and its output."""
 
     family: str = Field(min_length=1, max_length=64)
     config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in words for the person who has to mend it."""
+"""Pydantic's errors, in words for a person."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,10 @@ from pydantic import ValidationError
 
 
 class Problem(NamedTuple):
-    """The field (dotted, None where it is the whole input) and what is wrong with it."""
+    """A wrong field and what is wrong with it."""
 
     field: str | None
+    """Its path, joined by dots; None for the whole input."""
     message: str
 
     def __str__(self) -> str:
@@ -16,7 +17,7 @@ class Problem(NamedTuple):
 
 
 def first_problem(error: ValidationError) -> Problem:
-    """The first of the problems; unknown fields are called so."""
+    """Return the first of the problems."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(map(str, first["loc"])) or None
     message = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")

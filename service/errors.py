@@ -6,13 +6,14 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from latentd.models.errors import LatentdError
 from latentd.models.validation import first_problem
 
 _MAX_MESSAGE = 2000
 _MAX_FIELD = 100
 
 
-class ApiError(Exception):
+class ApiError(LatentdError):
     """An answer other than success: a status, a code for programs, a message for people, and the field at fault."""
 
     def __init__(

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from latentd.models.checkpoint import Card, Checkpoint, DataCard, write_checkpoint
+from latentd.models.card import Card, DataCard
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.families import build_generator, families
 from latentd.models.outputs import ImageOutput, Output, PointsOutput
 from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from latentd.models.checkpoint import Card, Checkpoint, CheckpointError, write_checkpoint
+from latentd.models.card import Card
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import SURFACE_ENDING, DecisionSurface
+from latentd.models.errors import CheckpointError
 from latentd.models.family import Generator
 from latentd.models.sidecars import sidecar_path
 from latentd.training.directory import OutputError

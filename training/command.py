@@ -11,31 +11,21 @@ from pathlib import Path
 import click
 import torch
 
-from latentd.models.checkpoint import SUFFIX, Checkpoint, CheckpointError
+from latentd.models.card import SUFFIX
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.errors import LatentdError
 from latentd.models.hardware import choose_device
 from latentd.models.latents import MAX_SEED
-from latentd.training.data.source import DataError, TaskProgress
-from latentd.training.directory import OutputError
-from latentd.training.loop import Losses, TrainingDiverged
+from latentd.training.data.source import TaskProgress
+from latentd.training.loop import Losses
 from latentd.training.memory import OutOfMemory
 from latentd.training.progress import Display
-from latentd.training.recipe import RecipeError, load_recipe
+from latentd.training.recipe import load_recipe
 from latentd.training.run import RunConfig, StoppedEarly, run
 from latentd.training.settings.base import Recipe
-from latentd.training.state import StateError
 from latentd.training.world import WorldError, is_distributed, join_world
 
 _INTERRUPTED = 130
-_MENDABLE = (
-    CheckpointError,
-    DataError,
-    OutOfMemory,
-    OutputError,
-    WorldError,
-    RecipeError,
-    StateError,
-    TrainingDiverged,
-)
 
 
 @click.command()
@@ -128,7 +118,7 @@ def run_command(command: Callable[[], object]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command()
-    except _MENDABLE as problem:
+    except LatentdError as problem:
         said_by_first = is_distributed() and os.environ.get("RANK", "0") != "0"
         if not said_by_first or isinstance(problem, (OutOfMemory, WorldError)):
             click.echo(f"error: {problem}", err=True)

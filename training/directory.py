@@ -15,6 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from latentd.models.errors import LatentdError
 from latentd.models.files import atomic_write
 
 _FACTS, _MOMENTS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
@@ -25,7 +26,7 @@ _LASTING = {"started", "best", "chosen_by", "floors", "measured"}
 """What `run.json` goes on saying when a run goes on."""
 
 
-class OutputError(Exception):
+class OutputError(LatentdError):
     """The run folder cannot be written to, or is another run's."""
 
 

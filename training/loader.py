@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from latentd.models.spec import ClassCondition, Condition
 from latentd.training.data.pixels import normalize
@@ -40,7 +41,7 @@ def as_batch(samples: Tensor, labels: Tensor | None, condition: Condition, devic
     """What a source drew, on the device, as numbers and as `condition` wants its classes told."""
     told = None
     if isinstance(condition, ClassCondition) and labels is not None:
-        told = send(condition.one_hot(labels), device)
+        told = send(functional.one_hot(labels.long(), len(condition.names)).float(), device)
     return Batch(_normalize(samples.to(device, non_blocking=True)), told)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from latentd.models.errors import LatentdError
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.randomness import seed_default, seed_for
@@ -31,7 +32,7 @@ Precision = Callable[[], contextlib.AbstractContextManager[None]]
 """What networks run in while they learn: autocast, or nothing."""
 
 
-class TrainingDiverged(Exception):
+class TrainingDiverged(LatentdError):
     """A loss was not finite; the message names the step."""
 
 

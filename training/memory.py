@@ -6,11 +6,12 @@ from contextlib import contextmanager
 
 import torch
 
+from latentd.models.errors import LatentdError
 from latentd.training.settings.base import Recipe
 from latentd.training.world import World
 
 
-class OutOfMemory(Exception):
+class OutOfMemory(LatentdError):
     """A step did not fit; the message says which setting to lower and by how much."""
 
 

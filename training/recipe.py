@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from latentd.models.checkpoint import CheckpointError, check_model_name
+from latentd.models.card import check_model_name
+from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.validation import first_problem
 from latentd.training.objectives import OBJECTIVES
 from latentd.training.settings.adversarial import AdversarialRecipe
@@ -29,7 +30,7 @@ KINDS: dict[str, type[Recipe]] = {
 FOLDER = Path(__file__).parent / "recipes"
 
 
-class RecipeError(Exception):
+class RecipeError(LatentdError):
     """A recipe that cannot be read; the message names the file and the field."""
 
 

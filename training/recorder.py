@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from latentd.models.checkpoint import Card, Checkpoint
+from latentd.models.card import Card
+from latentd.models.checkpoint import Checkpoint
 from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import DataSource, OnProgress
 from latentd.training.directory import RunDirectory

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from latentd.models.checkpoint import Card, Checkpoint
+from latentd.models.card import Card
+from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import describe_device
 from latentd.models.spec import GeneratorSpec
 from latentd.training.build import BuildContext, build

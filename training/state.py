@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from latentd.models.files import atomic_write
+from latentd.models.errors import CheckpointError, LatentdError
+from latentd.models.tensor_files import write_tensors
 from latentd.training.loop import Algorithm
 from latentd.training.recipe import flatten
 
@@ -30,7 +30,7 @@ _SLOTS = ("a.safetensors", "b.safetensors")
 _FACTS, _DIGEST = "latentd.state", "latentd.sha256"
 
 
-class StateError(Exception):
+class StateError(LatentdError):
     """A run folder's state that cannot be gone on from; the message says why and what to do."""
 
 
@@ -149,15 +149,11 @@ class StateDirectory:
         self._writer.start()
 
     def _write(self, saved: Saved) -> None:
-        if not all(tensor.isfinite().all() for tensor in saved.tensors.values()):
-            logger.warning("the state of step %d is not finite: not saved; %s", saved.step, self._what_stands())
-            return
         facts = {"step": saved.step, "wall_seconds": saved.wall_seconds, "identity": saved.identity}
         metadata = {_FACTS: json.dumps(facts), _DIGEST: _digest(saved.tensors)}
         try:
-            with atomic_write(self._folder / _SLOTS[self._next_slot]) as temporary:
-                temporary.write_bytes(save(dict(saved.tensors), metadata=metadata))
-        except OSError as problem:
+            write_tensors(self._folder / _SLOTS[self._next_slot], saved.tensors, metadata)
+        except (OSError, CheckpointError) as problem:
             logger.warning("the state of step %d was not saved: %s; %s", saved.step, problem, self._what_stands())
         else:
             self._next_slot = 1 - self._next_slot

@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from latentd.models.errors import LatentdError
+
 T = TypeVar("T")
 
 _DECODING = timedelta(hours=12)
@@ -24,7 +26,7 @@ _DECODING = timedelta(hours=12)
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
-class WorldError(Exception):
+class WorldError(LatentdError):
     """The processes of this run cannot work together, or one of them ended."""
 
 

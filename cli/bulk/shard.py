@@ -9,6 +9,7 @@ import torch
 from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.cli.bulk.writers import Samples, packed
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.errors import LatentdError
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import configure_device
 from latentd.models.latents import seeds_to_latents
@@ -21,7 +22,7 @@ _AT_ONCE = 16 * REFERENCE_BATCH_SIZE
 """Samples that are held as numbers, before they are encoded."""
 
 
-class BulkError(Exception):
+class BulkError(LatentdError):
     """Samples that cannot be made, or cannot be made here; the message says why and what to do."""
 
 

@@ -1,4 +1,4 @@
-"""Output kinds: what a generator's samples are and how they become bytes, one file a modality."""
+"""Output kinds: the shape of a generator's samples and how they become bytes, one file for each modality."""
 
 from typing import Annotated
 

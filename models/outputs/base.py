@@ -1,4 +1,4 @@
-"""What every output kind offers to those who train, serve and draw samples."""
+"""What every output kind offers to the code that trains, serves and draws samples."""
 
 import io
 from abc import ABC, abstractmethod
@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from latentd.models.outputs.animation import Frame
-
 Samples = NDArray[np.float32]
+"""[N, *shape]."""
+Frame = NDArray[np.uint8]
+"""[H, W, C] with C = 1 (grey) or 3 (RGB)."""
 FrameData = NDArray[Any]
+"""What an output kind needs of one sample to draw its frame."""
 
 
 class OutputKind(BaseModel, ABC):
-    """The shape of one sample and the formats it can be encoded in.
+    """The shape of one sample, and the formats that it can be encoded in.
 
-    An encoded sample depends on the sample's values and the format alone, so the same sample is the same bytes in
-    any answer.
+    The bytes of an encoded sample depend on its values and the format alone. Subclasses import their encoders on use,
+    so that a spec can be read without them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,10 +29,10 @@ class OutputKind(BaseModel, ABC):
     kind: str
 
     media_types: ClassVar[dict[str, str]]
-    """Format name → media type of its bytes, in order of preference."""
+    """Format name → media type, in order of preference."""
     default_format: ClassVar[str]
     grid_formats: ClassVar[frozenset[str]] = frozenset()
-    """Formats in which several samples can be laid out as one picture."""
+    """Formats that can show several samples as one grid."""
     bounded: ClassVar[bool]
     """Whether a generator's values lie in [-1, 1]."""
 
@@ -41,39 +43,42 @@ class OutputKind(BaseModel, ABC):
 
     @abstractmethod
     def stacked(self, count: int) -> Self:
-        """The shape of `count` samples beside one another along the first dimension, as networks may see them."""
+        """Return the kind of `count` samples concatenated along dimension 0, as a discriminator may see them."""
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
-        """Height and width of a film whose frames are samples; None where they cannot be that."""
+        """Height and width of a frame in an animation of samples; None if samples have no frames."""
         return None
 
     @abstractmethod
     def encode(self, samples: Samples, format: str) -> list[bytes]:
-        """Encode samples [N, *shape] in one of `media_types`, each by itself."""
+        """Encode each of the samples [N, *shape] in `format`, one of `media_types`."""
 
     def encode_grid(self, samples: Samples, format: str) -> bytes:
-        """Encode samples [N, *shape] as one picture in one of `grid_formats`."""
-        raise ValueError(f"a {format} grid of these samples does not exist")
+        """Encode samples [N, *shape] as one grid in `format`. Raises ValueError unless it is in `grid_formats`."""
+        raise ValueError(f"{self.kind} samples have no {format} grid")
 
     def frame_data(self, samples: Samples) -> list[FrameData]:
-        """Samples [N, *shape] → what `draw` needs of each, which may be kept in the place of the sample."""
+        """Return what `frames` needs of each of the samples [N, *shape]. It may take less memory than the sample.
+
+        Raises ValueError if samples have no frames.
+        """
         raise ValueError(f"{self.kind} samples have no frames")
 
     def frames(self, frame_data: Sequence[FrameData]) -> Iterator[Frame]:
-        """The frames of a film whose samples were sketched, all of a size."""
+        """Yield a frame of `frame_size` for each item of `frame_data`. Raises ValueError if samples have no frames."""
         raise ValueError(f"{self.kind} samples have no frames")
 
 
 def encode_npy(values: Samples) -> bytes:
-    """NumPy's .npy format, version 1.0, little-endian float32 in C order."""
+    """Encode as NumPy's .npy, version 1.0: little-endian float32 in C order."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(values, dtype="<f4"), allow_pickle=False)
     return buffer.getvalue()
 
 
 def decode_npy(file: bytes) -> Samples:
-    """What `encode_npy` encoded, without a copy."""
+    """Return the array that `encode_npy` encoded, without a copy."""
     buffer = io.BytesIO(file)
     np.lib.format.read_magic(buffer)
     shape, _, _ = np.lib.format.read_array_header_1_0(buffer)

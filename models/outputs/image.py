@@ -1,29 +1,18 @@
-"""Images: [channels, height, width] floats in [-1, 1], and the picture files they become."""
+"""Images: [channels, height, width] floats in [-1, 1]."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal, Self
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from latentd.models.outputs.animation import Frame
-from latentd.models.outputs.base import FrameData, OutputKind, Samples, encode_npy
-
-# One fixed set of encoder options a format: a sample's bytes must not depend on the request. These encoders let other
-# threads run meanwhile, which Pillow's do not for small images.
-_ENCODERS: dict[str, Callable[[NDArray[np.uint8]], bytes | bytearray]] = {
-    "png": partial(imagecodecs.png_encode, level=3),
-    "jpeg": partial(imagecodecs.jpeg8_encode, level=95, subsampling="444"),
-    "webp": lambda pixels: imagecodecs.webp_encode(_as_rgb(pixels), lossless=True, level=80, method=4),
-}
+from latentd.models.outputs.base import Frame, FrameData, OutputKind, Samples, encode_npy
 
 
 class ImageOutput(OutputKind):
-    """Grey (1) or RGB (3) images; -1 is black and 1 is full brightness."""
+    """Grey (1 channel) or RGB (3 channels) images; -1 is black, 1 is full brightness."""
 
     kind: Literal["image"] = "image"
     channels: Literal[1, 3]
@@ -37,7 +26,7 @@ class ImageOutput(OutputKind):
         "npy": "application/x-npy",
     }
     default_format: ClassVar[str] = "png"
-    grid_formats: ClassVar[frozenset[str]] = frozenset(_ENCODERS)
+    grid_formats: ClassVar[frozenset[str]] = frozenset({"png", "webp", "jpeg"})
     bounded: ClassVar[bool] = True
 
     @property
@@ -54,10 +43,14 @@ class ImageOutput(OutputKind):
     def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":
             return [encode_npy(sample) for sample in samples]
-        return [_encode_pixels(pixels, format) for pixels in to_pixels(samples)]
+        from latentd.models.outputs.image_encoders import encode_pixels
+
+        return [encode_pixels(pixels, format) for pixels in to_pixels(samples)]
 
     def encode_grid(self, samples: Samples, format: str) -> bytes:
-        return _encode_pixels(make_grid(to_pixels(samples)), format)
+        from latentd.models.outputs.image_encoders import encode_pixels
+
+        return encode_pixels(make_grid(to_pixels(samples)), format)
 
     def frame_data(self, samples: Samples) -> list[FrameData]:
         return list(to_pixels(samples))
@@ -67,13 +60,13 @@ class ImageOutput(OutputKind):
 
 
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:
-    """[N, C, H, W] floats in [-1, 1] → [N, H, W, C] bytes, rounded to the nearest; values outside are clipped."""
+    """Convert [N, C, H, W] floats in [-1, 1] to [N, H, W, C] bytes: round to nearest, clip what is outside."""
     scaled = (samples.clip(-1.0, 1.0) + 1.0) * 127.5  # [N, C, H, W] in [0, 255]
     return np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1)  # [N, H, W, C]
 
 
 def make_grid(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[N, H, W, C] → one picture of ceil(√N) columns, filled row by row, without gaps; empty places are black."""
+    """Arrange [N, H, W, C] in a grid of ceil(√N) columns, row by row and without gaps; unused cells are black."""
     count, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -81,13 +74,3 @@ def make_grid(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     cells[:count] = pixels
     cells = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)  # [rows, H, columns, W, C]
     return cells.reshape(rows * height, columns * width, channels)
-
-
-def _encode_pixels(pixels: NDArray[np.uint8], format: str) -> bytes:
-    """[H, W, C] bytes → a picture file."""
-    grey = pixels.shape[-1] == 1
-    return bytes(_ENCODERS[format](np.ascontiguousarray(pixels[..., 0] if grey else pixels)))
-
-
-def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)

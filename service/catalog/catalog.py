@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from latentd.models.checkpoint import CheckpointError
+from latentd.models.errors import CheckpointError
 from latentd.models.files import printable
 from latentd.service.catalog.files import ChangeDetector, Scan, sidecars_of
 from latentd.service.catalog.loader import Loader

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from latentd.models.checkpoint import SIDECAR_ENDINGS, SUFFIX
+from latentd.models.card import SIDECAR_ENDINGS, SUFFIX
 from latentd.models.sidecars import is_sidecar, sidecar_path
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from latentd.models.checkpoint import Checkpoint, CheckpointError
+from latentd.models.checkpoint import Checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
+from latentd.models.errors import CheckpointError
 from latentd.models.family import TwoStageGenerator
 from latentd.models.fingerprint import fingerprint_of
 from latentd.models.outputs.base import Samples

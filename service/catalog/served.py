@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from latentd.models.checkpoint import Card
+from latentd.models.card import Card
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.fingerprint import Fingerprint, fingerprint_id

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from latentd.models.checkpoint import CARD_KEY, VERSION_KEY
+from latentd.models.card import CARD_KEY, VERSION_KEY
 
 _LENGTH = 8
 _NUMBERS = st.sampled_from(

@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentd.models.checkpoint import Checkpoint, CheckpointError
+from latentd.models.checkpoint import Checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
+from latentd.models.errors import CheckpointError
 from tests.e2e.conftest import Server
 from tests.e2e.test_bad_input import resident_bytes
 from tests.fuzz.cases import NOTES, TRIED, cases

@@ -11,7 +11,8 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from latentd.models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.errors import CheckpointError
 from latentd.models.families import build_generator
 from latentd.models.families.mlp import MlpConfig
 from latentd.models.latents import seeds_to_latents
@@ -125,7 +126,7 @@ def test_what_does_not_fit_its_spec_is_refused(tmp_path: Path) -> None:
 
     name = next(iter(good))
     assert "missing" in message({key: value for key, value in good.items() if key != name})
-    assert "foreign" in message(good | {"extra": torch.zeros(1)})
+    assert "unexpected" in message(good | {"extra": torch.zeros(1)})
     assert "shape" in message(good | {name: torch.zeros(3, 3)})
     assert "F16, its card wants F32" in message(good | {name: good[name].half()})
     assert "finite" in message(good | {name: torch.full_like(good[name], float("nan"))})
@@ -182,7 +183,7 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "loop.safetensors").symlink_to(tmp_path / "loop.safetensors")
     for name in ("pipe", "folder", "loop"):
-        with pytest.raises(CheckpointError, match="something else than a file"):
+        with pytest.raises(CheckpointError, match="not a regular file"):
             Checkpoint.read(tmp_path / f"{name}.safetensors")
 
 
@@ -202,5 +203,5 @@ def test_weights_that_were_only_half_copied_are_refused(write: Callable[..., Che
     file = tmp_path / "model.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[: -len(whole) // 8] + bytes(len(whole) - len(whole[: -len(whole) // 8])))
-    with pytest.raises(CheckpointError, match="not those that it was written with"):
+    with pytest.raises(CheckpointError, match="not the ones it was written with"):
         Checkpoint.read(file)

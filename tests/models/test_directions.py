@@ -10,9 +10,10 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from latentd.models.checkpoint import Checkpoint, CheckpointError, write_checkpoint
+from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import DirectionCard, Directions, add_offset
+from latentd.models.errors import CheckpointError
 from latentd.models.families import build_generator
 from latentd.models.sidecars import is_sidecar
 from tests.conftest import card_of, image_spec, points_spec
@@ -74,7 +75,7 @@ def test_what_does_not_fit_is_refused_and_named(write: Write, tmp_path: Path) ->
     assert "shape" in message(tensors | {"sleeves": torch.zeros(9)})
     assert "F64" in message(tensors | {"sleeves": tensors["sleeves"].double()})
     assert "finite" in message(tensors | {"sleeves": torch.full((8,), torch.inf)})
-    assert "not those that it was written with" in message(tensors | {"sleeves": torch.zeros(8)})
+    assert "not the ones it was written with" in message(tensors | {"sleeves": torch.zeros(8)})
     assert "not in the latent space" in message({name: torch.zeros(9) for name in NAMES}, dim=9)
     assert "not in the latent space" in message(space="w")
     assert "unknown field" in message(extra=1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from latentd.models.checkpoint import Card
+from latentd.models.card import Card
 from latentd.models.sampling import StageInput
 from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import Deployment, ServedModel

@@ -156,7 +156,7 @@ def test_a_full_disk_costs_no_state_and_is_said(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("latentd.training.state.atomic_write", full)
+        patched.setattr("latentd.training.state.write_tensors", full)
         stop_at(config, 9)
     assert "the state of step 9 was not saved: [Errno 28] No space left on device" in caplog.text
     with caplog.at_level(logging.INFO):

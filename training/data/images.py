@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from latentd.models.checkpoint import DataCard
+from latentd.models.card import DataCard
 from latentd.models.outputs import ImageOutput, Output
 from latentd.training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
 from latentd.training.data.image_cache import DecodedImages, decode_collection

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentd.models.checkpoint import DataCard
+from latentd.models.card import DataCard
 from latentd.models.outputs import Output, PointsOutput
 from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
 from latentd.training.evaluation.evaluator import Evaluator, MixtureEvaluator

@@ -10,13 +10,14 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from latentd.models.checkpoint import DataCard
+from latentd.models.card import DataCard
+from latentd.models.errors import LatentdError
 from latentd.models.outputs import Output
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadExtractor
 
 
-class DataError(Exception):
+class DataError(LatentdError):
     """Data that cannot be had or read; the message says what, where and what to do."""
 
 

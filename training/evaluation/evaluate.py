@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from latentd.models.checkpoint import Card
+from latentd.models.card import Card
 from latentd.models.family import Generator
 from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate

@@ -15,12 +15,12 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentd.models.files import atomic_write
 from latentd.models.hardware import choose_device
 from latentd.models.outputs.image import to_pixels
+from latentd.models.tensor_files import write_tensors
 from latentd.training.data.cache import cache_folder
 from latentd.training.data.source import DataError, OnProgress, TaskProgress
 from latentd.training.evaluation.features import FeatureExtractor
@@ -68,9 +68,8 @@ class Inception(FeatureExtractor):
         except (OSError, SafetensorError, KeyError):  # none yet, or not whole: they are extracted again
             features, probabilities = self.extract(images)
         try:
-            with atomic_write(path) as temporary:
-                save_file({"features": features, "probabilities": probabilities}, temporary)
-        except (OSError, SafetensorError) as problem:
+            write_tensors(path, {"features": features, "probabilities": probabilities}, finite=False)
+        except OSError as problem:
             logger.warning("features of real images cannot be kept in %s: %s", path.parent, problem)
         return features, probabilities
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import click
 import torch
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from latentd.models.files import atomic_write
+from latentd.models.tensor_files import write_tensors
 from latentd.training.augment import flip, translate
 from latentd.training.data.idx import load_idx_set
 from latentd.training.data.pixels import normalize
@@ -65,9 +64,7 @@ def main(out: Path, epochs: int, seed: int) -> None:
         "seed": seed,
         "data_sha256": loaded["train"].sha256,
     }
-    tensors = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
-    with atomic_write(out) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"latentd.classifier": json.dumps(facts)}))
+    write_tensors(out, classifier.state_dict(), {"latentd.classifier": json.dumps(facts)})
     click.echo(json.dumps(facts, indent=2))
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from latentd.models.errors import LatentdError
 from latentd.training.directory import read_metrics, read_run_json
 from latentd.training.lock import is_locked
 
 
-class RunNotFound(Exception):
+class RunNotFound(LatentdError):
     """A folder that is no run's; the message names it."""
 
 

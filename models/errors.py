@@ -1,0 +1,9 @@
+"""The errors that latentd raises on purpose. This module imports nothing."""
+
+
+class LatentdError(Exception):
+    """Base class: something a user can put right. The message says what is wrong and what to do about it."""
+
+
+class CheckpointError(LatentdError):
+    """A checkpoint or a sidecar file cannot be used. The message names the file and the reason."""
