@@ -46,7 +46,7 @@ class StageInput:
         """
         if not isinstance(spec.condition, ClassCondition):
             return cls(latents, None)
-        return cls(latents, one_hot(labels, len(spec.condition.names)))
+        return cls(latents, labels_to_weights(labels, len(spec.condition.names)))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -61,15 +61,21 @@ class StageInput:
         return [_pad(array, size) for array in (self.latents, self.condition) if array is not None]
 
 
-def one_hot(labels: Sequence[int | None], classes: int) -> NDArray[np.float32]:
-    """Return class weights [N, classes] of N class indices. Raises ValueError if one is missing or out of range."""
+def labels_to_weights(labels: Sequence[int | NDArray[np.float32] | None], classes: int) -> NDArray[np.float32]:
+    """Return class weights [N, classes] of N labels: a class index, or the weights of all classes [classes].
+
+    Raises ValueError if a label is missing, or if an index is out of range.
+    """
     weights = np.zeros((len(labels), classes), dtype=np.float32)
     for row, label in zip(weights, labels, strict=True):
         if label is None:
             raise ValueError("a conditional generator needs a label for each sample")
-        if not 0 <= label < classes:
+        if isinstance(label, np.ndarray):
+            row[:] = label
+        elif 0 <= label < classes:
+            row[label] = 1.0
+        else:
             raise ValueError(f"there is no class {label}; labels go from 0 to {classes - 1}")
-        row[label] = 1.0
     return weights
 
 

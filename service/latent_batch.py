@@ -1,7 +1,6 @@
 """The latents of a query's samples: the input of the last stage, and what each sample is called."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +9,7 @@ import numpy as np
 from latentd.models.interpolation import NoDirectionError, Vector
 from latentd.models.latents import Latents, seed_to_latent, truncate
 from latentd.models.provenance import describe_label
-from latentd.models.sampling import StageInput
+from latentd.models.sampling import StageInput, labels_to_weights
 from latentd.service.catalog import Deployment
 from latentd.service.chunks import collect
 from latentd.service.engine import Engine
@@ -88,7 +87,7 @@ def _first_stage_input(query: SampleQuery) -> tuple[Latents, ClassWeights | None
     """
     drawn = [_draw(query, source) for source in query.sources]
     latents = np.stack([latent for latent, _ in drawn])
-    of_sources = _class_weights([label for _, label in drawn], len(query.class_names)) if query.class_names else None
+    of_sources = labels_to_weights([label for _, label in drawn], len(query.class_names)) if query.class_names else None
     if query.space == "w":
         return latents, of_sources, of_sources
     class_weights = None if of_sources is None else query.transform.class_weights(of_sources)
@@ -112,15 +111,3 @@ def _transformed(query: SampleQuery, latents: Latents) -> Latents:
 
 def _edited(query: SampleQuery, latents: Latents) -> Latents:
     return latents if query.edit is None else query.edit.apply(latents)
-
-
-def _class_weights(labels: Sequence[ResolvedLabel | None], classes: int) -> ClassWeights:
-    weights = np.zeros((len(labels), classes), dtype=np.float32)
-    for row, label in zip(weights, labels, strict=True):
-        if label is None:
-            raise ValueError("a sample of a conditional model needs a class")
-        if isinstance(label, np.ndarray):
-            row[:] = label
-        else:
-            row[label] = 1.0
-    return weights
