@@ -20,11 +20,12 @@ from starlette.applications import Starlette
 from benchmarks import processes, report
 from benchmarks.rivals.work import MODEL
 from latentd.models.hardware import keep_freed_memory, memory_bytes, reduce_gc_pauses
-from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine, Observers, StageExecutor, delivery
 from latentd.service.gateway import Gateway
+from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.middleware import EngineTimings
+from latentd.service.runtime import Runtime
 from latentd.service.sample_job import prepare_job
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
@@ -74,7 +75,9 @@ class Marks:
 
 
 @contextmanager
-def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.Server, Runtime]]:
+def serving_here(
+    around: Callable[[Gateway], Any], formatter: Formatter | None = None
+) -> Iterator[tuple[processes.Server, Runtime]]:
     """The service's parts in this process, as service/app.py puts them together for a CPU; its app is `around` ours."""
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -93,7 +96,7 @@ def serving_here(around: Callable[[Gateway], Any]) -> Iterator[tuple[processes.S
     reduce_gc_pauses()
     runtime = Runtime(settings, catalog, engine, telemetry)
     port = processes.free_port()
-    app = around(Gateway(Starlette(), lambda: runtime))
+    app = around(Gateway(Starlette(), lambda: runtime, formatter=formatter))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -111,7 +114,7 @@ def running(marks: Marks) -> Iterator[processes.Server]:
     """The same, marked."""
     with (
         serving_here(marks.around_request) as (server, _),
-        mock.patch("latentd.service.api.prepare_job", marks.around(prepare_job, "planned", None)),
+        mock.patch("latentd.service.sample_handler.prepare_job", marks.around(prepare_job, "planned", None)),
         mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
         mock.patch.object(StageExecutor, "compute", marks.around(StageExecutor.compute, "computing", "computed")),
         mock.patch.object(Engine, "_encode", marks.around(Engine._encode, None, "encoded")),

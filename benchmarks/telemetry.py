@@ -16,12 +16,11 @@ from unittest import mock
 
 from benchmarks import processes, report
 from benchmarks.breakdown import serving_here
-from latentd.service import gateway
-from latentd.service.api import Runtime
 from latentd.service.gateway import Gateway
 from latentd.service.observability import access
 from latentd.service.observability.formatter import as_json
-from latentd.service.observability.middleware import Journal
+from latentd.service.observability.middleware import RequestMiddleware
+from latentd.service.runtime import Runtime
 
 CELLS = [(16, 1), (64, 1), (16, 16)]
 """Clients, samples a request."""
@@ -29,17 +28,16 @@ _SLICE_SECONDS = 0.5
 
 
 class Answered:
-    """How many requests were, by an app of our own around the Gateway, counted or not."""
+    """Counts requests by an app of its own around the Gateway, whether the service counts them or not."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def around(self, app: Gateway) -> Any:
-        """`app` in its journal, its answers numbered."""
-        told = Journal(app, as_json, lambda: None)
+        """Return `app` with its answers counted."""
 
         async def numbered(scope: Any, receive: Any, send: Any) -> None:
-            await told(scope, receive, send)
+            await app(scope, receive, send)
             self.count += 1
 
         return numbered
@@ -47,14 +45,9 @@ class Answered:
 
 @contextmanager
 def nothing_counted(runtime: Runtime) -> Iterator[None]:
-    """The service without its telemetry and without its log."""
-
-    async def pass_on(self: Any, scope: Any, receive: Any, send: Any) -> None:
-        await self._app(scope, receive, send)
-
+    """Serve without telemetry and without an access log."""
     with (
-        mock.patch.object(gateway._Counted, "__call__", pass_on),
-        mock.patch.object(Journal, "__call__", pass_on),
+        mock.patch.object(RequestMiddleware, "_report"),
         mock.patch.object(runtime.engine, "_observer", None),
     ):
         yield
@@ -104,7 +97,7 @@ def main() -> None:
     cells: dict[str, list[dict[str, dict[str, float]]]] = {}
     answered = Answered()
     with (
-        serving_here(answered.around) as (server, runtime),
+        serving_here(answered.around, as_json) as (server, runtime),
         tempfile.TemporaryFile(buffering=0) as log,
         mock.patch.object(access, "write", lambda line: log.write(line + b"\n")),
     ):

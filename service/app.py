@@ -12,19 +12,19 @@ from starlette.types import ASGIApp
 
 from latentd.models.hardware import choose_device, configure_device, core_count, memory_bytes, reduce_gc_pauses
 from latentd.models.validation import first_problem
-from latentd.service.api import Runtime, answer_in_process
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.drain import drain_on_signal
-from latentd.service.endpoints import ENDPOINTS
 from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
 from latentd.service.guard.auth import configured
 from latentd.service.guard.connections import ConnectionLimits, guard_connections
-from latentd.service.guard.headers import SecurityHeaders
 from latentd.service.observability.formatter import form_for, set_up
-from latentd.service.observability.middleware import EngineTimings, Journal
+from latentd.service.observability.middleware import EngineTimings
 from latentd.service.observability.spans import tracing_from_environment
-from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
+from latentd.service.route import Route
+from latentd.service.routes import ROUTES
+from latentd.service.runtime import Runtime
+from latentd.service.sample_handler import answer_in_process
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from latentd.service.telemetry.exposition import exposition
@@ -42,38 +42,32 @@ try:
 except ValueError as problem:
     sys.exit(f"latentd cannot start: {problem}")
 _started: list[Runtime] = []
-"""The running service's parts; the last one counts, where a process starts several."""
+"""The runtimes that have started. The last one counts if a process starts several."""
+_NATIVE = [route for route in ROUTES if route.to_query]
+"""The routes that BentoML declares."""
 
-# BentoML would leave out what is less than a warning.
-logging.getLogger("latentd").setLevel(logging.INFO)
-form = form_for(settings.log)
-set_up(form)
+logging.getLogger("latentd").setLevel(logging.INFO)  # BentoML's default is to log warnings only
+formatter = form_for(settings.log)
+set_up(formatter)
 logger = logging.getLogger("latentd.service")
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
-    """Puts the Gateway before BentoML, the Journal before both, and guards the connections to them."""
+    """Puts the Gateway before BentoML's app, and guards the connections to it."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        patience = ConnectionLimits(settings.receive_timeout, settings.send_timeout, settings.max_body)
-        guard_connections(patience, lambda code: _started[-1].telemetry.rejections.add(code))
-        gateway = Gateway(super().to_asgi(is_main), lambda: _started[-1], access)
-        written = form if settings.access_log == "on" else None
-        return SecurityHeaders(Journal(gateway, written, lambda: _started[-1].tracing))
+        limits = ConnectionLimits(settings.receive_timeout, settings.send_timeout, settings.max_body)
+        guard_connections(limits, lambda code: _started[-1].telemetry.rejections.add(code))
+        access_log = formatter if settings.access_log == "on" else None
+        return Gateway(super().to_asgi(is_main), lambda: _started[-1], access, access_log)
 
 
-@bentoml.service(
-    name="latentd",
-    workers=1,
-    service_class=GatewayService,
-    logging={"access": {"enabled": False}},  # the Journal's lines tell of all routes
-)
-class Latentd:
+class Server:
     """Batched latent-to-sample inference. A sample is named by model version, seed and parameters."""
 
     def __init__(self) -> None:
         _prepare(device)
-        telemetry = Telemetry([endpoint.path for endpoint in ENDPOINTS])
+        telemetry = Telemetry([route.path for route in _NATIVE])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineTimings(), *([tracing] if tracing else []))
         engine = Engine(settings.max_queue, **_passes(device), observer=observer)
@@ -86,33 +80,6 @@ class Latentd:
         _started.append(self.runtime)
         drain_on_signal(engine, settings.drain)
         reduce_gc_pauses()
-
-    # Over HTTP the Gateway answers these routes, raw formats and errors included; here they are declared to BentoML's
-    # clients and pages, and answer calls from within the process.
-
-    @bentoml.api(route="/generate", input_spec=GenerateRequest)  # type: ignore[untyped-decorator]  # in bentoml
-    async def generate(self, **fields: Any) -> dict[str, Any]:
-        """Samples of seeds or latents."""
-        return await self._answer("/generate", fields)
-
-    @bentoml.api(route="/interpolate", input_spec=InterpolateRequest)  # type: ignore[untyped-decorator]  # in bentoml
-    async def interpolate(self, **fields: Any) -> dict[str, Any]:
-        """A way through latent space, frame by frame or as an animation."""
-        return await self._answer("/interpolate", fields)
-
-    @bentoml.api(route="/mix", input_spec=MixRequest)  # type: ignore[untyped-decorator]  # in bentoml
-    async def mix(self, **fields: Any) -> dict[str, Any]:
-        """One sample of several places in latent space."""
-        return await self._answer("/mix", fields)
-
-    @bentoml.api(route="/neighbors", input_spec=NeighborsRequest)  # type: ignore[untyped-decorator]  # in bentoml
-    async def neighbors(self, **fields: Any) -> dict[str, Any]:
-        """Samples at an angle around a place in latent space."""
-        return await self._answer("/neighbors", fields)
-
-    async def _answer(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
-        (endpoint,) = (each for each in ENDPOINTS if each.path == path)
-        return await answer_in_process(self.runtime, endpoint, fields)
 
     def __is_ready__(self) -> bool:
         return self.runtime.ready
@@ -131,6 +98,30 @@ class Latentd:
         if self.runtime.tracing is not None:
             self.runtime.tracing.close()
         _started.remove(self.runtime)
+
+
+def _declared(route: Route) -> Any:
+    """Return a method that declares `route` to BentoML's clients and pages, and answers calls within the process.
+
+    Over HTTP the Gateway answers the route, with raw formats and errors.
+    """
+
+    async def answer(self: Server, **fields: Any) -> dict[str, Any]:
+        return await answer_in_process(self.runtime, route, fields)
+
+    answer.__name__, answer.__doc__ = route.operation, route.summary
+    return bentoml.api(route=route.path, input_spec=route.body)(answer)
+
+
+for _route in _NATIVE:
+    setattr(Server, _route.operation, _declared(_route))
+
+Latentd = bentoml.service(
+    name="latentd",
+    workers=1,
+    service_class=GatewayService,
+    logging={"access": {"enabled": False}},  # our access log has all requests
+)(Server)
 
 
 def _prepare(device: torch.device) -> None:

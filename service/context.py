@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from latentd.service.errors import ErrorAnswer, ErrorBody
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 CLIENT_LEFT = 499
 """The status of a request whose client left before it was answered; nginx uses the same number."""
 OTHER = "other"
-"""The route of requests that match no route of ours."""
+"""The route of requests that match no route of ours: clients cannot make up new ones."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,13 +30,18 @@ class RequestContext:
     path: str = ""
     address: str | None = None
     """The address that the connection comes from."""
-    route: str = OTHER
-    """The path of a route, with its parameters' names in braces."""
+    route: str | None = None
+    """The path of a route of ours, with its parameters' names in braces, or `OTHER`. None: BentoML answers, and counts
+    the request itself."""
+    error_body: type[ErrorBody] = ErrorAnswer
+    """The shape of the route's errors."""
     client: str | None = None
     """Who asks: the name of the account whose token the request has. None for all requests without a token."""
     model: str | None = None
     """`name@version`."""
     samples: int | None = None
+    timeout: float = math.inf
+    """Seconds that the request may take until it has its answer."""
     status: int = CLIENT_LEFT
     """The answer's status; `CLIENT_LEFT` until there is one."""
     code: str | None = None
@@ -45,10 +53,20 @@ class RequestContext:
     """For each batch that had samples of the request: the seconds in the queue, and the seconds of the batch. Engine
     threads append."""
     span: Span | None = None
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.monotonic)
     ended: datetime | None = None
     seconds: float = 0.0
     """From start to end."""
+
+    @property
+    def deadline(self) -> float:
+        """The end of `timeout`, on the event loop's clock."""
+        return self.started + self.timeout
+
+    @property
+    def label(self) -> str:
+        """The route as logs and traces name it."""
+        return self.route or OTHER
 
     def __str__(self) -> str:
         return self.id

@@ -1,10 +1,11 @@
 """The errors that a client sees: plain values. `service/responses.py` makes HTTP answers of them."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from latentd.models.errors import LatentdError
 from latentd.models.validation import first_problem
@@ -14,7 +15,10 @@ _MAX_FIELD = 100
 
 
 class ApiError(LatentdError):
-    """An answer other than success: a status, a code for programs, a message for people, and the field at fault."""
+    """An answer other than success: a status, a code for programs, a message for people, and the field at fault.
+
+    Message and field may quote the request; what is too long is cut.
+    """
 
     def __init__(
         self,
@@ -27,14 +31,40 @@ class ApiError(LatentdError):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
-        self.field = field
+        self.message = message[:_MAX_MESSAGE]
+        self.field = field and field[:_MAX_FIELD]
         self.headers = headers
 
-    def body(self) -> dict[str, Any]:
-        """Return `{"error": {"code", "message", "field"}}`. Cut what is too long: it quotes the request."""
-        field = self.field and self.field[:_MAX_FIELD]
-        return {"error": {"code": self.code, "message": self.message[:_MAX_MESSAGE], "field": field}}
+
+class ErrorBody(BaseModel, ABC):
+    """The JSON body of an error. Other servers' protocols have shapes of their own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    @abstractmethod
+    def of(cls, problem: ApiError) -> Self:
+        """Return the body that tells of `problem`."""
+
+
+class ErrorFields(BaseModel):
+    """An error: `code` is for programs, `message` for people, `field` names what to change in the request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str
+    message: str
+    field: str | None
+
+
+class ErrorAnswer(ErrorBody):
+    """The body of all errors but those of other servers' protocols."""
+
+    error: ErrorFields
+
+    @classmethod
+    def of(cls, problem: ApiError) -> Self:
+        return cls(error=ErrorFields(code=problem.code, message=problem.message, field=problem.field))
 
 
 def invalid(field: str | None, message: str) -> ApiError:

@@ -1,204 +1,147 @@
-"""The outermost ASGI app: which requests are ours, how many at a time, and one body for every error."""
+"""The outermost ASGI app: finds the route of a request, checks who asks, and calls the route's handler."""
 
-import logging
 import math
 import re
-import time
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any
 
+from pydantic import BaseModel
+from starlette import routing
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from latentd.service.api import (
-    Handler,
-    Runtime,
-    answering,
-    in_our_words,
-    list_directions,
-    list_models,
-    show_model,
-    show_surface,
-)
-from latentd.service.context import CLIENT_LEFT, OTHER, current_client, current_context
-from latentd.service.endpoints import ENDPOINTS
-from latentd.service.errors import ApiError, too_busy
-from latentd.service.explorer import give_part, show_page
-from latentd.service.guard.auth import OPEN, Access
-from latentd.service.openapi import show_document
-from latentd.service.protocols import kserve, openai
-from latentd.service.protocols.errors import Rephrase, rephrasing
-from latentd.service.responses import error_response
-
-logger = logging.getLogger("latentd.http")
+from latentd.service.context import OTHER, current_client, current_context
+from latentd.service.errors import ApiError, ErrorAnswer, too_busy
+from latentd.service.guard.account import RequestCharge
+from latentd.service.guard.auth import OPEN, VISIT, Access
+from latentd.service.observability.formatter import Formatter
+from latentd.service.observability.middleware import RequestMiddleware
+from latentd.service.responses import error_response, json_response, status_error
+from latentd.service.route import Route
+from latentd.service.routes import ROUTES
+from latentd.service.runtime import Runtime
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""No path of ours has one, and a pattern of Starlette's takes a path that ends in a newline for the one without it."""
-METRICS = "/metrics"
-_FULL = "too_many_requests"
+"""No path of ours has one. Starlette's patterns ignore a newline at the end of a path."""
 _NO_ROOM = "the service has all that it can carry, or all that it carries for one client; try again later"
-_SAMPLES: dict[str, Handler] = {
-    **{endpoint.path: answering(in_our_words(endpoint)) for endpoint in ENDPOINTS},
-    **kserve.SAMPLES,
-    **openai.SAMPLES,
-}
-_SHOWN: dict[str, Handler] = {
-    "/models": list_models,
-    "/models/{name}": show_model,
-    "/models/{name}/directions": list_directions,
-    "/models/{name}/surface": show_surface,
-    **kserve.SHOWN,
-    **openai.SHOWN,
-}
-_OPEN: dict[str, Handler] = {  # a page asks for a token itself
-    "/docs.json": show_document,
-    "/explore": show_page,
-    "/explore/{build}/{name}": give_part,
-    **kserve.OPEN,
-}
-_REPHRASED: dict[str, Rephrase] = {"v1": openai.rephrase, "v2": kserve.rephrase}
-"""Whose error bodies are not ours, by the beginning of the path."""
+_KEPT_HEADERS = {b"allow", b"retry-after"}
 
 
 class Gateway:
-    """Answers our routes itself and passes on those of BentoML, whose errors it gives our body.
+    """Answers the routes of the table, and passes on to BentoML what is its own.
 
-    It stands in front of BentoML's own middleware, which costs a request more time than the engine does, and which
-    would keep metrics of every path that anybody made up.
+    It stands in front of BentoML's middleware, which costs a request more time than the engine does, and which would
+    keep metrics of every path that anybody makes up.
     """
 
-    def __init__(self, rest: Starlette, runtime: Callable[[], Runtime], access: Access = OPEN) -> None:
-        """`runtime` is asked at every request; it begins with the service, after this."""
+    def __init__(
+        self,
+        rest: Starlette,
+        runtime: Callable[[], Runtime],
+        access: Access = OPEN,
+        formatter: Formatter | None = None,
+    ) -> None:
+        """`rest`: BentoML's app. `runtime` is asked at every request: it begins with the service, after this.
 
-        def refused(code: str) -> None:
-            runtime().telemetry.rejections.add(code)
-
-        async def bentomls(scope: Scope, receive: Receive, send: Send) -> None:
-            await rest(scope, receive, _with_our_error_body(scope, receive, send))
-
-        def closed(app: ASGIApp) -> ASGIApp:
-            return access.to_api(app, refused)
-
+        `formatter`: of the access log's lines; None: there is no such log.
+        """
         self._rest = rest
-        endpoint = partial(_Endpoint, runtime=runtime)
-        counted = partial(_Counted, runtime=runtime)
-        limited = partial(_Limited, runtime=runtime)
-        self._samples = {path: counted(path, closed(limited(endpoint(handler)))) for path, handler in _SAMPLES.items()}
-        self._router = Router(
-            routes=[
-                *(Route(path, app, methods=["POST"]) for path, app in self._samples.items()),
-                *(
-                    Route(path, counted(path, closed(endpoint(handler))), methods=["GET"])
-                    for path, handler in _SHOWN.items()
-                ),
-                *(Route(path, counted(path, endpoint(handler)), methods=["GET"]) for path, handler in _OPEN.items()),
-            ]
-        )
-        self._other_methods = counted(OTHER, self._router)
-        self._bentomls_files = counted(OTHER, ExceptionMiddleware(rest.router))
-        self._metrics = access.to_metrics(bentomls, refused)
-        self._nothing = counted(OTHER, Response(status_code=HTTPStatus.NOT_FOUND))
+        self._runtime = runtime
+        apps = [(route, _RouteApp(route, rest, runtime, access)) for route in ROUTES]
+        self._by_path: dict[tuple[str, str], ASGIApp] = {(route.method, route.path): app for route, app in apps}
+        """A short way to the apps of paths without parameters."""
+        self._patterns = [
+            routing.Route(route.path, app, methods=[route.method]) for route, app in apps if route.handler is not None
+        ]
+        self._bentomls = {route.path: app for route, app in apps if route.handler is None}
+        self._bentomls_files = ExceptionMiddleware(rest.router)
+        self._error_bodies = {
+            _first_segment(route.path): route.error for route in ROUTES if route.error is not ErrorAnswer
+        }
+        self._app = RequestMiddleware(self._answer, runtime, formatter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._rest(scope, receive, send)
         else:
-            if (rephrase := _REPHRASED.get(scope["path"][1:].partition("/")[0])) is not None:
-                send = rephrasing(send, rephrase)
-            await self._answer(scope, receive, send)
+            await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "POST" and (app := self._samples.get(scope["path"])):
-            await app(scope, receive, send)  # as the router would, but sooner
-        else:
-            await self._route(scope, receive, send)
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == METRICS:
-            await self._metrics(scope, receive, send)
-            return
-        matches = self._matches(scope)
-        if Match.FULL in matches:
-            await self._router(scope, receive, send)
-        else:
-            app = self._other_methods if Match.PARTIAL in matches else self._not_ours(scope)
-            await app(scope, receive, _with_our_error_body(scope, receive, send))
-
-    def _matches(self, scope: Scope) -> set[Match]:
-        if _CONTROL.search(scope["path"]):
-            return set()
-        return {route.matches(scope)[0] for route in self._router.routes}
-
-    def _not_ours(self, scope: Scope) -> ASGIApp:
-        """What answers a path that is not ours: BentoML where it is one of its own to the letter."""
-        for route in self._rest.routes:
-            if isinstance(route, Mount):
-                # a folder matches any name in it: past BentoML's counters, then
-                if route.matches(scope)[0] is not Match.NONE:
-                    return self._bentomls_files
-            elif isinstance(route, Route) and route.path == scope["path"]:
-                return self._rest
-        return self._nothing
-
-
-class _Endpoint:
-    """A handler as an ASGI app: whatever it raises becomes an answer."""
-
-    def __init__(self, handler: Handler, runtime: Callable[[], Runtime]) -> None:
-        self._handler = handler
-        self._runtime = runtime
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = current_context()
+        context.route = OTHER
+        context.error_body = self._error_bodies.get(_first_segment(context.path), ErrorAnswer)
         try:
-            response = await self._handler(self._runtime(), Request(scope, receive))
-        except ApiError as problem:
-            if problem.status != HTTPStatus.GATEWAY_TIMEOUT:
-                self._runtime().telemetry.rejections.add(problem.code)
-            response = error_response(problem)
-        except HTTPException as problem:
-            response = error_response(_from_status(problem.status_code, problem.headers))
+            app = self._by_path.get((context.method, context.path)) or self._find(scope)
+            await app(scope, receive, send)
         except ClientDisconnect:
-            return  # nobody is there to be answered
-        except Exception:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
-            response = error_response(_from_status(500))
-        await response(scope, receive, send)
+            pass  # nobody is there to be answered
+        except ApiError as problem:
+            if context.route != OTHER and problem.status != HTTPStatus.GATEWAY_TIMEOUT:
+                self._runtime().telemetry.rejections.add(problem.code)
+            await error_response(problem)(scope, receive, send)
+
+    def _find(self, scope: Scope) -> ASGIApp:
+        """Return the app of the request's path. Raises ApiError 404 or 405."""
+        path, allowed = scope["path"], set[str]()
+        if not _CONTROL.search(path):
+            for pattern in self._patterns:
+                match, found = pattern.matches(scope)
+                if match is routing.Match.FULL:
+                    scope.update(found)
+                    return pattern.app
+                if match is routing.Match.PARTIAL:
+                    allowed |= pattern.methods or set()
+        if allowed:
+            raise status_error(405, {"Allow": ", ".join(sorted(allowed))})
+        if path in self._bentomls:
+            return self._bentomls[path]
+        if any(route.matches(scope)[0] is not routing.Match.NONE for route in self._mounts()):
+            return _with_our_errors(self._bentomls_files)  # around BentoML's counters: any name matches a folder
+        raise status_error(404)
+
+    def _mounts(self) -> Iterable[routing.Mount]:
+        return (route for route in self._rest.routes if isinstance(route, routing.Mount))
 
 
-class _Counted:
-    """Counts and times the requests of one route."""
+def _first_segment(path: str) -> str:
+    return path[1:].partition("/")[0]
 
-    def __init__(self, endpoint: str, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
-        self._endpoint = endpoint
-        self._app = app
+
+class _RouteApp:
+    """A route as an ASGI app: it checks who asks, and sends what the handler returns. Raises ApiError."""
+
+    def __init__(self, route: Route, rest: Starlette, runtime: Callable[[], Runtime], access: Access) -> None:
+        self._route = route
         self._runtime = runtime
+        self._access = access
+        self._app = _with_our_errors(rest) if route.handler is None else self._handle
+        if route.body is not None:
+            self._app = _Limited(self._app, runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        status: int = CLIENT_LEFT
-        current_context().route = self._endpoint
-
-        async def send_noting_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        context = current_context()
+        context.route = None if self._route.handler is None else self._route.path
+        account = self._access.account(self._route.access, scope["headers"])
+        if account is None:
+            await self._app(scope, receive, send)
+            return
+        context.client = account.name
+        scope.setdefault("state", {})[VISIT] = visit = RequestCharge(account)
         try:
-            await self._app(scope, receive, send_noting_status)
-        except Exception:
-            status = HTTPStatus.INTERNAL_SERVER_ERROR  # as the Journal answers it, or as good as that
+            await self._app(scope, receive, send)
+        except Exception as problem:
+            context.status = getattr(problem, "status", 500)
             raise
         finally:
-            model = scope.get("state", {}).get("model", "")  # once the handler knows it
-            self._runtime().telemetry.count_request(self._endpoint, model, status, time.perf_counter() - started)
+            visit.end(context.status)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._route.handler is not None  # noqa: S101  # for mypy
+        answer = await self._route.handler(self._runtime(), Request(scope, receive))
+        response = json_response(answer) if isinstance(answer, BaseModel) else answer
+        await response(scope, receive, send)
 
 
 class _Limited:
@@ -216,11 +159,7 @@ class _Limited:
         places, bodies = runtime.places, runtime.bodies
         if (reason := _full(runtime)) is not None:
             await runtime.turns.refuse(asking)
-            refusal = _refusal(reason, math.ceil(_until_room(runtime)))
-            runtime.telemetry.rejections.add(reason)
-            current_context().code = reason
-            await refusal(scope, receive, send)
-            return
+            raise too_busy(_NO_ROOM, math.ceil(_until_room(runtime)), reason)
         read, held = False, 0
 
         async def receive_noting_end() -> Message:
@@ -232,7 +171,7 @@ class _Limited:
             if read:
                 return message
             if places.excess(asking, 1) > 0 or bodies.excess(asking, 0) > 0:  # others were faster
-                raise too_busy(_NO_ROOM, _until_room(runtime), _FULL)
+                raise too_busy(_NO_ROOM, _until_room(runtime), "too_many_requests")
             if not message.get("more_body"):  # what is still being sent takes no place from others
                 read = True
                 places.take(asking, 1)
@@ -249,7 +188,7 @@ class _Limited:
 def _full(runtime: Runtime) -> str | None:
     """Why there is no room for another request of the current client; None where there is."""
     if runtime.places.excess(current_client(), 1) > 0:
-        return _FULL
+        return "too_many_requests"
     return "queue_full" if runtime.engine.overfull else None
 
 
@@ -258,29 +197,21 @@ def _until_room(runtime: Runtime) -> float:
     return runtime.engine.seconds_for(runtime.engine.queued)
 
 
-@cache
-def _refusal(reason: str, retry_after: int) -> Response:
-    """Made once: under a flood it is what the service says most."""
-    return error_response(too_busy(_NO_ROOM, retry_after, reason))
+def _with_our_errors(app: ASGIApp) -> ASGIApp:
+    """Return `app` of BentoML with our error body in the place of its own."""
 
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        replaced = False
 
-def _from_status(status: int, headers: Any = None) -> ApiError:
-    phrase = HTTPStatus(status)
-    return ApiError(status, phrase.name.lower(), phrase.description or phrase.phrase, headers=headers)
+        async def send_unified(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+                replaced = True
+                kept = {name.decode(): value.decode() for name, value in message["headers"] if name in _KEPT_HEADERS}
+                await error_response(status_error(message["status"], kept))(scope, receive, send)
+            elif not replaced:
+                await send(message)
 
+        await app(scope, receive, send_unified)
 
-def _with_our_error_body(scope: Scope, receive: Receive, send: Send) -> Send:
-    """A `send` for BentoML's own routes that puts our error body in the place of what they say of an error."""
-    replaced = False
-
-    async def send_unified(message: Message) -> None:
-        nonlocal replaced
-        if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
-            replaced = True
-            kept = {b"allow", b"retry-after"}
-            headers = {name.decode(): value.decode() for name, value in message["headers"] if name in kept}
-            await error_response(_from_status(message["status"], headers))(scope, receive, send)
-        elif not replaced:
-            await send(message)
-
-    return send_unified
+    return answer

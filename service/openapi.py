@@ -1,75 +1,72 @@
-"""What the API is, as an OpenAPI document: made from the schemas that check requests, and from what is answered.
+"""The API as an OpenAPI document, made from the table of routes.
 
-BentoML makes one of its own, from the declarations for its clients, which knows neither our errors nor raw answers.
+BentoML makes one of its own, from the declarations for its clients. It knows neither our errors nor raw answers.
 """
 
 import re
 from collections.abc import Iterable
-from functools import cache
 from importlib.metadata import version
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from pydantic import TypeAdapter
 
-from latentd.models.outputs import Output, animation
-from latentd.service.endpoints import ENDPOINTS, Endpoint
-from latentd.service.negotiate import EVENTS, JSON
-from latentd.service.protocols import kserve, openai
+from latentd.service.errors import ErrorAnswer
+from latentd.service.negotiate import JSON
+from latentd.service.route import Route
 
 _Schema = dict[str, Any]
+_Schemas = dict[tuple[Any, str], _Schema]
+"""Schemas by type and mode."""
 
 _ERRORS = {
-    400: "a field is not what it should be; `field` names it",
-    401: "a token is wanted, or the one that was sent is not known",
+    400: "the request is wrong; `field` names what to change",
+    401: "a token is needed, or the one that was sent is not known",
     403: "this token may not do that",
-    404: "there is no such model, or not in that version",
+    404: "there is no such thing, or not in that version",
     406: "`Accept` names nothing that this request can give",
-    408: "the body did not come in time",
+    408: "the headers or the body did not come in time",
     413: "the body is larger than the service takes",
     414: "the URL is too long",
-    415: "the body is called something else than JSON",
-    429: "there is no room just now; `Retry-After` says when there may be",
+    415: "the body has another type than JSON",
+    429: "the service has all the work that it can take; `Retry-After` says when to try again",
     431: "the headers are too many, or too large",
-    500: "our fault; the log has it",
-    503: "the service is about to stop, or this model cannot be loaded again",
+    500: "the service failed; its log says why",
+    503: "the service is about to stop, or has no model that it can load",
     504: "not done within the time that the service or `X-Request-Timeout` allows",
 }
-_OF_HTTP = {400: "this is not HTTP", 408: "the headers did not come in time", 414: _ERRORS[414], 431: _ERRORS[431]}
-"""What any request can come to, before it is known which one it is."""
-_OF_ALL_MODELS = (401, 403, 500)
-_OF_A_MODEL = (401, 403, 404, 500)
+_OF_CONNECTION = (400, 408, 414, 431)
+"""Statuses of any request, sent before its route is known."""
+_OF_TOKENS = (401, 403)
+_OF_SAMPLES = (404, 406, 413, 415, 429, 503, 504)
+_ERROR_HEADERS = {401: ("WWW-Authenticate",), 403: ("WWW-Authenticate",), 429: ("Retry-After",)}
 
-_TEMPLATE = "#/components/schemas/{model}"
 _TEXT: _Schema = {"type": "string"}
-_WHOLE: _Schema = {"type": "integer", "minimum": 0}
-_SEED: _Schema = {"type": ["integer", "null"], "description": "null for a sample that is no seed's"}
-_LABEL: _Schema = {"type": ["string", "object"], "description": "the class's name, or the shares of several"}
-_DATA: _Schema = {"type": ["string", "array"], "description": "base64, or in format json the numbers themselves"}
-_BYTES: _Schema = {"type": "string", "format": "binary"}
 _REQUEST_ID: _Schema = {
     "name": "X-Request-Id",
     "in": "header",
     "description": "what the log calls the request, if it is 1 to 128 of A-Z, a-z, 0-9, `.`, `_` and `-`",
     "schema": _TEXT,
 }
-_OPEN: _Schema = {"security": []}
-"""Needs no token."""
+_TIMEOUT: _Schema = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "description": "seconds after which the request is given up, if less than the service's own",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 
 
-async def show_document(_: object, request: Request) -> Response:
-    """`GET /docs.json`."""
-    del request
-    return JSONResponse(document())
-
-
-@cache
-def document() -> _Schema:
-    """OpenAPI 3.1."""
-    bodies = [(endpoint.body, "validation") for endpoint in ENDPOINTS]
-    _, schemas = models_json_schema(bodies, ref_template=_TEMPLATE)  # type: ignore[arg-type]  # a literal
+def document(routes: Iterable[Route]) -> _Schema:
+    """Return the OpenAPI 3.1 document of `routes`."""
+    routes = tuple(routes)
+    bodies = {route.body for route in routes if route.body}
+    answers = {kind for route in routes for kind in (*route.answers.values(), route.error)} | {ErrorAnswer}
+    inputs: Any = [(kind, "validation", TypeAdapter(kind)) for kind in bodies]
+    inputs += [(kind, "serialization", TypeAdapter(kind)) for kind in answers]
+    schemas: Any
+    schemas, definitions = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
+    paths: dict[str, _Schema] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -81,259 +78,56 @@ def document() -> _Schema:
         },
         "servers": [{"url": "."}],
         "security": [{}, {"token": []}],
-        "paths": {endpoint.path: {"post": _samples(endpoint)} for endpoint in ENDPOINTS}
-        | _of_models()
-        | _of_kserve()
-        | _of_openai()
-        | _of_service(),
+        "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {name: _null_is_absent(schema) for name, schema in schemas["$defs"].items()}
-            | _of_protocols()
-            | _answers(),
+            "schemas": definitions["$defs"],
         },
     }
 
 
-def _samples(endpoint: Endpoint) -> _Schema:
-    return {
-        "operationId": endpoint.path.strip("/"),
-        "summary": endpoint.summary,
-        "tags": ["samples"],
+def _operation(route: Route, schemas: _Schemas) -> _Schema:
+    names = re.findall(r"\{(\w+)\}", route.path)
+    answers = {kind: {"schema": schemas[answer, "serialization"]} for kind, answer in route.answers.items()}
+    operation: _Schema = {
+        "operationId": route.operation,
+        "summary": route.summary,
+        "tags": [route.tag],
         "parameters": [
+            *({"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names),
             _REQUEST_ID,
-            {
-                "name": "X-Request-Timeout",
-                "in": "header",
-                "description": "seconds after which the request is given up, if less than the service's own",
-                "schema": {"type": "number", "exclusiveMinimum": 0},
-            },
         ],
-        "requestBody": {"required": True, "content": {JSON: {"schema": _reference(endpoint.body)}}},
-        "responses": {
-            "200": _response(
-                "in the envelope that `Accept` chose",
-                _envelopes(endpoint),
-                *(
-                    f"X-Latentd-{name}"
-                    for name in ("Model", "Version", "Fingerprint", "Seeds", "Directions", "Request")
-                ),
-            ),
-            **_errors(_ERRORS),
-        },
+        "responses": {"200": _response(route.summary, answers, route.headers), **_errors(route, schemas)},
     }
+    if route.body is not None:
+        operation["parameters"].append(_TIMEOUT)
+        body = {JSON: {"schema": schemas[route.body, "validation"]}}
+        operation["requestBody"] = {"required": True, "content": body}
+    if route.access == "open":
+        operation["security"] = []
+    return operation
 
 
-def _envelopes(endpoint: Endpoint) -> _Schema:
-    media_types = {each for kind in get_args(get_args(Output)[0]) for each in kind.media_types.values()}
-    content: _Schema = {JSON: {"schema": {"$ref": "#/components/schemas/Samples"}}}
-    if endpoint.animations:
-        media_types |= set(animation.MEDIA_TYPES.values())
-        content[EVENTS] = {"schema": _TEXT}
-    return content | {each: {"schema": _BYTES} for each in sorted(media_types - {JSON})}
-
-
-def _of_models() -> _Schema:
-    def facts(path: str, name: str, summary: str, errors: Iterable[int]) -> _Schema:
-        content = {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-        return {path: {"get": _get(path, name.lower(), "models", summary, content, errors)}}
-
-    return {
-        **facts("/models", "Models", "what is served, and which files are not", _OF_ALL_MODELS),
-        **facts("/models/{name}", "Model", "a model's card, limits and determinism", _OF_A_MODEL),
-        **facts(
-            "/models/{name}/directions", "Directions", "the directions that a model can be moved along", _OF_A_MODEL
-        ),
-        **facts(
-            "/models/{name}/surface",
-            "DecisionSurface",
-            "what the discriminator of a model of 2-D points thought",
-            _OF_A_MODEL,
-        ),
+def _errors(route: Route, schemas: _Schemas) -> _Schema:
+    """Return the responses other than success. Errors of the connection always have our own shape."""
+    statuses = {
+        *_OF_CONNECTION,
+        500,
+        *(() if route.access == "open" else _OF_TOKENS),
+        *(() if route.body is None else _OF_SAMPLES),
+        *route.errors,
     }
-
-
-def _of_protocols() -> _Schema:
-    """What other servers' clients send, and the shapes of their errors."""
-    bodies: Any = [(body, "validation") for body in (kserve.InferRequest, openai.ImagesRequest)]
-    _, schemas = models_json_schema(bodies, ref_template=_TEMPLATE)
-    or_null = {"type": ["string", "null"]}
-    return {
-        **schemas["$defs"],
-        "InferError": _object({"error": _TEXT}),
-        "ImagesError": _object({"error": _object({"message": _TEXT, "type": _TEXT, "param": or_null, "code": _TEXT})}),
+    own, ours = ({"schema": schemas[kind, "serialization"]} for kind in (route.error, ErrorAnswer))
+    either = own if route.error is ErrorAnswer else {"schema": {"anyOf": [own["schema"], ours["schema"]]}}
+    described = {
+        str(status): _response(
+            _ERRORS[status], {JSON: either if status in _OF_CONNECTION else own}, _ERROR_HEADERS.get(status, ())
+        )
+        for status in sorted(statuses)
     }
+    return described if own is either else described | {"default": _response("another error", {JSON: own})}
 
 
-def _of_kserve() -> _Schema:
-    """The Open Inference Protocol, whose schemas are its own."""
-    paths = {
-        path: _foreign("get", path, "as the Open Inference Protocol has it") for path in kserve.OPEN | kserve.SHOWN
-    }
-    for path in kserve.SAMPLES:
-        paths[path] = _foreign("post", path, "samples as a tensor", kserve.InferRequest)
-    return paths
-
-
-def _of_openai() -> _Schema:
-    paths = {path: _foreign("get", path, "models, as OpenAI's clients ask for them") for path in openai.SHOWN}
-    for path in openai.SAMPLES:
-        paths[path] = _foreign("post", path, "images, as OpenAI's clients ask for them", openai.ImagesRequest)
-    return paths
-
-
-def _foreign(method: str, path: str, summary: str, body: type[BaseModel] | None = None) -> _Schema:
-    """A route of a foreign protocol, whose errors have the protocol's shape once it is known that they are its."""
-    error = {"$ref": _reference_to("InferError" if path.startswith("/v2") else "ImagesError")}
-    ours = {"$ref": _reference_to("Error")}
-    described = _get(
-        path, path.strip("/").translate(str.maketrans("/", "_", "{}")), "other clients", summary, {JSON: {}}, ()
-    )
-    described["responses"] |= {
-        "400": _response("not what the protocol takes, or not HTTP", {JSON: {"schema": {"anyOf": [error, ours]}}}),
-        "default": _response("the protocol's error", {JSON: {"schema": error}}),
-    }
-    if body is not None:
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _reference(body)}}}
-    return {method: described | (_OPEN if path in kserve.OPEN else {})}
-
-
-def _of_service() -> _Schema:
-    def probe(name: str, summary: str) -> _Schema:
-        return _get(f"/{name}", name, "service", summary, {"text/plain": {"schema": _TEXT}}, (503,)) | _OPEN
-
-    def page(path: str, name: str, summary: str, errors: Iterable[int], *media_types: str) -> _Schema:
-        content = {each: {"schema": {} if each == JSON else _TEXT} for each in media_types}
-        return _get(path, name, "pages", summary, content, errors) | _OPEN
-
-    metrics = _get("/metrics", "metrics", "service", "Prometheus's", {"text/plain": {"schema": _TEXT}}, (401, 403, 500))
-    part, kinds = "/explore/{build}/{name}", ("text/css", "text/javascript", "image/svg+xml")
-    return {
-        "/livez": {"get": probe("livez", "whether the process lives")},
-        "/readyz": {"get": probe("readyz", "whether there is a model to serve")},
-        "/healthz": {"get": probe("healthz", "as /livez")},
-        "/metrics": {"get": metrics},
-        "/docs.json": {"get": page("/docs.json", "document", "this document", (500,), JSON)},
-        "/schema.json": {"get": page("/schema.json", "bentoml", "for BentoML's clients", (500,), JSON)},
-        "/": {"get": page("/", "swagger", "BentoML's page about this document", (500,), "text/html")},
-        "/explore": {"get": page("/explore", "explore", "a page to play with models", (500,), "text/html")},
-        part: {"get": page(part, "explore_part", "what that page consists of", (404, 500), *kinds)},
-    }
-
-
-def _get(path: str, name: str, tag: str, summary: str, content: _Schema, errors: Iterable[int]) -> _Schema:
-    in_path = [
-        {"name": each, "in": "path", "required": True, "schema": _TEXT} for each in re.findall(r"\{(\w+)\}", path)
-    ]
-    return {
-        "operationId": name,
-        "summary": summary,
-        "tags": [tag],
-        "parameters": [*in_path, _REQUEST_ID],
-        "responses": {"200": _response(summary, content), **_errors(errors)},
-    }
-
-
-def _errors(statuses: Iterable[int]) -> _Schema:
-    content = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
-    headers = {401: ["WWW-Authenticate"], 403: ["WWW-Authenticate"], 429: ["Retry-After"]}
-    described = _OF_HTTP | {status: _ERRORS[status] for status in statuses}
-    return {
-        str(status): _response(description, content, *headers.get(status, ()))
-        for status, description in sorted(described.items())
-    }
-
-
-def _response(description: str, content: _Schema, *headers: str) -> _Schema:
+def _response(description: str, content: _Schema, headers: Iterable[str] = ()) -> _Schema:
     sent = {name: {"schema": _TEXT} for name in (*headers, _REQUEST_ID["name"])}
     return {"description": description, "headers": sent, "content": content}
-
-
-def _answers() -> _Schema:
-    """The schemas of what is answered in JSON."""
-    sample = _object(
-        {"index": _WHOLE, "data": _DATA},
-        seed=_SEED,
-        label=_LABEL,
-        neighbor_seed=_WHOLE,
-        seeds={"type": "array", "items": _SEED},
-        labels={"type": "array"},
-    )
-    model = _object(
-        {
-            **dict.fromkeys(("name", "version"), _TEXT),
-            "directions_version": {"type": ["string", "null"]},
-            "surface": {"type": "boolean"},
-            "formats": {"type": "array", "items": _TEXT},
-            **{key: {"type": "object"} for key in ("films", "limits", "determinism", "card")},
-        }
-    )
-    failure = _object({"file": _TEXT, "error": _TEXT})
-    direction = _object(
-        {
-            **dict.fromkeys(("name", "method", "about", "scored"), _TEXT),
-            **{key: {"type": "number"} for key in ("score", "range")},
-            "preview": {"type": ["string", "null"], "description": "a strip of pictures: PNG in base64"},
-        }
-    )
-    row = {"type": "array", "items": {"type": "number"}}
-    return {
-        "Error": _object({"error": _object({"code": _TEXT, "message": _TEXT, "field": {"type": ["string", "null"]}})}),
-        "Samples": _object(
-            {**dict.fromkeys(("model", "version", "format"), _TEXT), "samples": {"type": "array", "items": sample}},
-            directions_version=_TEXT,
-        ),
-        "Model": model,
-        "Models": _object(
-            {
-                "default": {"type": ["string", "null"]},
-                "models": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
-                "failures": {"type": "array", "items": failure},
-            }
-        ),
-        "Directions": _object(
-            {
-                **dict.fromkeys(("model", "version", "space"), _TEXT),
-                "directions_version": {"type": ["string", "null"]},
-                "directions": {"type": "array", "items": direction},
-            }
-        ),
-        "DecisionSurface": _object(
-            {
-                **dict.fromkeys(("model", "version"), _TEXT),
-                "extent": row | {"minItems": 4, "maxItems": 4},
-                "values": {"type": "array", "items": row},
-            }
-        ),
-    }
-
-
-def _object(required: _Schema, **others: _Schema) -> _Schema:
-    return {
-        "type": "object",
-        "properties": required | others,
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
-def _reference(body: type[BaseModel]) -> _Schema:
-    return {"$ref": _reference_to(body.__name__)}
-
-
-def _reference_to(schema: str) -> str:
-    return _TEMPLATE.format(model=schema)
-
-
-def _null_is_absent(schema: _Schema) -> _Schema:
-    """A body's schema, in which any field may be null."""
-    return schema | {"properties": {name: _or_null(each) for name, each in schema["properties"].items()}}
-
-
-def _or_null(schema: _Schema) -> _Schema:
-    kinds = schema.get(
-        "anyOf", [{name: value for name, value in schema.items() if name not in ("default", "description")}]
-    )
-    if {"type": "null"} in kinds:
-        return schema
-    return {"anyOf": [*kinds, {"type": "null"}], "description": schema.get("description", "")}

@@ -15,7 +15,7 @@ from latentd.service.catalog import Catalog
 from latentd.service.chunks import CHUNK_SIZE, Finish, collect, run_in_chunks
 from latentd.service.context import current_context
 from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, StageExecutor
-from latentd.service.errors import ApiError, invalid, too_busy
+from latentd.service.errors import ApiError, ErrorAnswer, invalid, too_busy
 from latentd.service.latent_batch import LatentBatch, build_latent_batch
 from latentd.service.queries.query import SampleQuery
 
@@ -109,7 +109,7 @@ async def prepare_job(query: SampleQuery, catalog: Catalog, engine: Engine) -> S
 def error_event(problem: ApiError) -> bytes:
     """Return the event that ends a stream early."""
     current_context().code = problem.code
-    return _event("error", problem.body())
+    return _raw_event("error", ErrorAnswer.of(problem).model_dump_json().encode())
 
 
 @contextmanager

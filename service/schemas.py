@@ -5,8 +5,17 @@ A body may contain a million mistakes. Every check stops at the first one, so th
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from latentd.models.directions import MAX_DIRECTIONS
 from latentd.models.latents import MAX_SEED
@@ -72,6 +81,23 @@ class _Body(BaseModel):
         unknown = next((name for name in data if name not in cls.model_fields), None)
         known = {name: value for name, value in data.items() if name in cls.model_fields and value is not None}
         return known if unknown is None else {unknown: None} | known
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say in the JSON schema, too, that fields with a default may be null."""
+        described = handler(schema)
+        resolved = handler.resolve_ref_schema(described)
+        for name, field in resolved["properties"].items():
+            if name not in resolved.get("required", ()):
+                resolved["properties"][name] = _or_null(field)
+        return described
+
+
+def _or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
+    outside = {name: value for name, value in schema.items() if name in ("title", "description", "default")}
+    kinds = schema.get("anyOf", [{name: value for name, value in schema.items() if name not in outside}])
+    null = {"type": "null"}
+    return outside | {"anyOf": kinds if null in kinds else [*kinds, null]}
 
 
 class SamplesRequest(_Body):

@@ -14,15 +14,18 @@ _PARTS = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if pa
 _BUILD = hashlib.sha256(b"".join(name.encode() + content for name, content in _PARTS.items())).hexdigest()[:12]
 _HTML = (_PAGE / "index.html").read_text(encoding="utf-8").replace("{build}", _BUILD)
 
+PART_TYPES = tuple(_MEDIA_TYPES.values())
+"""The media types of the page's files."""
+
 
 async def show_page(_: object, request: Request) -> Response:
-    """The page itself, asked for anew each time."""
+    """Return the page itself. Browsers ask for it each time."""
     del request
     return Response(_HTML, media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
-async def give_part(_: object, request: Request) -> Response:
-    """One of its modules, under a path that names the content of all: whoever has it need not ask again."""
+async def show_part(_: object, request: Request) -> Response:
+    """Return one of the page's files. Its path names the content of all files, so that browsers may keep it."""
     name = request.path_params["name"]
     if request.path_params["build"] != _BUILD or name not in _PARTS:
         raise ApiError(404, "not_found", "the page has no such part; load /explore again")

@@ -1,23 +1,20 @@
 """Bearer tokens at the door (RFC 6750): nothing of a request is read before its token was found good."""
 
 import hmac
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
+from collections.abc import Callable, Iterable
+from typing import Literal
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
-from latentd.service.context import current_context, request_context
 from latentd.service.errors import ApiError
 from latentd.service.guard.account import Account, RequestCharge
 from latentd.service.guard.tokens import Tokens, check_token, digest_of
-from latentd.service.responses import error_response
 from latentd.service.settings import Settings
 
 _SCHEME = b"bearer "
-_VISIT = "latentd_visit"
+VISIT = "latentd_visit"
 
-Refused = Callable[[str], None]
-"""Is told the code of each refusal."""
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Access:
@@ -37,25 +34,21 @@ class Access:
         self._tokens.look()
         return self._tokens.current
 
-    def to_api(self, app: ASGIApp, refused: Refused) -> ASGIApp:
-        """`app`, for clients."""
-        return app if self._tokens is None else AuthMiddleware(app, self._client, refused)
+    def account(self, access: Literal["open", "client", "metrics"], headers: Headers) -> Account | None:
+        """Return the account whose token the request has; None if `access` needs no token here.
 
-    def to_metrics(self, app: ASGIApp, refused: Refused) -> ASGIApp:
-        """`app`, for who has the token for the metrics."""
-        return app if self._metrics_digest is None else AuthMiddleware(app, self._scraper, refused)
-
-    def _client(self, token: bytes) -> Account | None:
-        asker, scraper = self._whose(token)
-        if scraper and not asker:
-            raise _forbidden("this token opens /metrics alone")
-        return asker
-
-    def _scraper(self, token: bytes) -> Account | None:
-        asker, scraper = self._whose(token)
-        if asker and not scraper:
-            raise _forbidden("this token does not open /metrics")
-        return scraper
+        Raises ApiError 401 without a known token, 403 if the token is for something else.
+        """
+        if access == "open" or (self._tokens if access == "client" else self._metrics_digest) is None:
+            return None
+        client, scraper = self._whose(_token(headers))
+        found, other = (client, scraper) if access == "client" else (scraper, client)
+        if found is None and other is not None:
+            opens = "opens /metrics alone" if access == "client" else "does not open /metrics"
+            raise _forbidden(f"this token {opens}")
+        if found is None:
+            raise _unauthorized("this token is not known here", 'Bearer error="invalid_token"')
+        return found
 
     def _whose(self, token: bytes) -> tuple[Account | None, Account | None]:
         asker = None if self._tokens is None else self._tokens.whose(token)
@@ -91,52 +84,16 @@ def charge(scope: Scope, samples: int, seconds_for: Callable[[int], float]) -> N
 
     Raises ApiError 429 or 400 where they are too many; `seconds_for` says how long so many take.
     """
-    visit: RequestCharge | None = scope["state"].get(_VISIT)
+    visit: RequestCharge | None = scope.get("state", {}).get(VISIT)
     if visit is not None:
         visit.charge(samples, seconds_for)
 
 
-class AuthMiddleware:
-    """An app for those whose token `whose` knows."""
-
-    def __init__(self, app: ASGIApp, whose: Callable[[bytes], Account | None], refused: Refused) -> None:
-        self._app = app
-        self._whose = whose
-        self._refused = refused
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            visit = RequestCharge(self._enter(scope))
-        except ApiError as refusal:
-            self._refused(refusal.code)
-            await error_response(refusal)(scope, receive, send)
-            return
-        scope.setdefault("state", {})[_VISIT] = visit
-        context = current_context()
-        context.client = visit.account.name
-        status: int = HTTPStatus.OK  # of a client that left before there was one, too: its samples were computed
-
-        def send_noting_status(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            return send(message)
-
-        working_for = request_context.set(context)
-        try:
-            await self._app(scope, receive, send_noting_status)
-        finally:
-            request_context.reset(working_for)
-            visit.end(status)
-
-    def _enter(self, scope: Scope) -> Account:
-        shown = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(shown) != 1 or shown[0][: len(_SCHEME)].lower() != _SCHEME:
-            raise _unauthorized("a token is needed, in the header Authorization: Bearer TOKEN", "Bearer")
-        account = self._whose(shown[0][len(_SCHEME) :].strip())
-        if account is None:
-            raise _unauthorized("this token is not known here", 'Bearer error="invalid_token"')
-        return account
+def _token(headers: Headers) -> bytes:
+    shown = [value for name, value in headers if name == b"authorization"]
+    if len(shown) != 1 or shown[0][: len(_SCHEME)].lower() != _SCHEME:
+        raise _unauthorized("a token is needed, in the header Authorization: Bearer TOKEN", "Bearer")
+    return shown[0][len(_SCHEME) :].strip()
 
 
 def _unauthorized(message: str, challenge: str) -> ApiError:

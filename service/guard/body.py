@@ -7,9 +7,6 @@ from starlette.requests import Request
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 
-RECEIVING = "latentd_receiving"
-"""Where a scope has the asyncio.Timeout that ends the wait for a body. Whoever watches the connection brings it
-forward, because a timer of its own would cost every request."""
 _JSON = b"application/json"
 _TAKEN_AS_JSON = frozenset({_JSON, b"text/plain", b"application/x-www-form-urlencoded", b""})
 """What curl and fetch say of a body where they are told nothing."""

@@ -8,7 +8,6 @@ a limit for headers. BentoML lets nobody choose uvicorn's protocol, but uvicorn 
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +18,6 @@ from uvicorn._types import ASGI3Application
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from latentd.service.guard.body import RECEIVING
 from latentd.service.guard.headers import FOR_API
 
 logger = logging.getLogger("latentd.guard")
@@ -214,9 +212,7 @@ class _Guarded(HttpToolsProtocol):
         if self.cycle is None:
             return "begin", self.patience.receive
         if not self.cycle.response_complete:
-            if self.cycle.more_body:
-                return ("send", id(self.cycle)), self.patience.receive
-            return None  # the app is at work, and has a timeout of its own
+            return None  # the app is at work, or reads the body; it has timeouts of its own
         if self.cycle.more_body:
             return ("stop", id(self.cycle)), _LINGER_SECONDS
         if self._in_head or self.timeout_keep_alive_task is None:  # or bytes came that begin no request
@@ -229,11 +225,6 @@ class _Guarded(HttpToolsProtocol):
             self.transport.abort()
         elif self._in_head:
             self._refuse(_SLOW_HEAD)
-        elif not (self.cycle is None or self.cycle.response_complete) and (
-            reading := self.cycle.scope.pop(RECEIVING, None)  # type: ignore[misc]  # a key of ours
-        ):
-            with suppress(RuntimeError):  # it is over already
-                reading.reschedule(self.loop.time())
         else:
             self.transport.close()
 

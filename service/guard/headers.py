@@ -1,9 +1,5 @@
 """What every answer says to browsers: to take it for what it is called, and to let no other site use it."""
 
-from collections.abc import Awaitable
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 _API = "default-src 'none'; frame-ancestors 'none'"
 _EXPLORER = "; ".join(
     (
@@ -44,18 +40,6 @@ FOR_API = _headers(_API)
 _FOR_PAGES = {"/": _headers(_BENTOMLS_PAGE), "/explore": _headers(_EXPLORER)}
 
 
-class SecurityHeaders:
-    """Gives all answers of an app their headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        added = _FOR_PAGES.get(scope.get("path", ""), FOR_API)
-
-        def send_with_headers(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *added]
-            return send(message)
-
-        await self._app(scope, receive, send_with_headers)
+def security_headers(path: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of all answers below `path`."""
+    return _FOR_PAGES.get(path, FOR_API)

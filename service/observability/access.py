@@ -41,7 +41,7 @@ def _line(context: RequestContext) -> Fields:
         "logger": "latentd.access",
         "message": f"{clean(context.method)} {path} {context.status}",
         **ids_of(context),
-        "endpoint": context.route,
+        "endpoint": context.label,
         "status": context.status,
     }
     if context.code is not None:

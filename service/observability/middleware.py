@@ -1,4 +1,4 @@
-"""Neighborhood all of the service: every request has an id, every answer tells it, and one line tells of both."""
+"""The outermost middleware: it gives every request a context, and reports from it when the request is over."""
 
 import logging
 import time
@@ -10,70 +10,80 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import BatchReport
-from latentd.service.errors import ApiError
+from latentd.service.guard.headers import security_headers
 from latentd.service.observability.access import MAX_PATH, AccessLog
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.ids import HEADER, request_id
-from latentd.service.observability.spans import Tracing
-from latentd.service.responses import error_response
+from latentd.service.responses import error_response, status_error
+from latentd.service.runtime import Runtime
 
 logger = logging.getLogger("latentd.http")
 
 _PROBES = {"/livez", "/readyz", "/healthz", "/metrics"}
-"""Asked every few seconds: nobody needs to read, nor to trace, that all is well."""
+"""Asked every few seconds. They are not traced, and logged only if they fail."""
 
 
-class Journal:
-    """An ASGI app around the one that serves; what breaks that one is answered here."""
+class RequestMiddleware:
+    """Gives every answer its id and security headers, and tells the metrics, the log and the traces of it.
 
-    def __init__(self, app: ASGIApp, form: Formatter | None, tracing: Callable[[], Tracing | None]) -> None:
-        """`form`: of the lines; None: there are none. `tracing` is asked at every request."""
+    The wrapped app notes in the context what it learns of the request. If it raises, the answer is a 500.
+    """
+
+    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime], formatter: Formatter | None = None) -> None:
+        """`runtime` is asked at every request. `formatter`: of the access log's lines; None: there is no such log."""
         self._app = app
-        self._log = None if form is None else AccessLog(form)
-        self._tracing = tracing
+        self._runtime = runtime
+        self._log = None if formatter is None else AccessLog(formatter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        context = RequestContext(request_id(scope["headers"]), scope["method"], scope["path"])
-        if peer := scope.get("client"):
-            context.address = peer[0]
-        tracing = None if context.path in _PROBES else self._tracing()
+        peer = scope.get("client")
+        context = RequestContext(
+            request_id(scope["headers"]), scope["method"], scope["path"], address=peer[0] if peer else None
+        )
+        tracing = None if context.path in _PROBES else self._runtime().tracing
         if tracing is not None:
             tracing.begin(context, scope["headers"])
-        working_for = request_context.set(context)
+        token = request_context.set(context)
         try:
             await self._answer(context, scope, receive, send)
         finally:
-            request_context.reset(working_for)
-            if tracing is not None:
-                tracing.end(context)
-            context.ended, context.seconds = datetime.now(UTC), time.perf_counter() - context.started
-            if self._log is not None and (context.path not in _PROBES or context.status >= HTTPStatus.BAD_REQUEST):
-                self._log.add(context)
+            request_context.reset(token)
+            context.ended, context.seconds = datetime.now(UTC), time.monotonic() - context.started
+            self._report(context)
 
     async def _answer(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
-        header = (HEADER, context.id.encode())
+        added = [*security_headers(context.path), (HEADER, context.id.encode())]
 
-        async def send_with_id(message: Message) -> None:
+        async def send_noting(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun, context.status = True, message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), header]}
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
             elif message["type"] == "http.response.body":
                 context.sent_bytes += 0 if context.method == "HEAD" else len(message.get("body", b""))
                 context.whole = not message.get("more_body", False)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send_noting)
         except Exception:
             logger.exception("%s %s failed", context.method, context.path[:MAX_PATH])
-            if not begun:
-                problem = ApiError(500, "internal_server_error", "the service failed; its log says why")
-                await error_response(problem)(scope, receive, send_with_id)
+            if begun:
+                context.status = HTTPStatus.INTERNAL_SERVER_ERROR  # for the reports: the client has another one
+            else:
+                await error_response(status_error(500))(scope, receive, send_noting)
+
+    def _report(self, context: RequestContext) -> None:
+        """Tell of a request that is over."""
+        telemetry, tracing = self._runtime().telemetry, self._runtime().tracing
+        if context.route is not None:
+            model = (context.model or "").partition("@")[0]
+            telemetry.count_request(context.route, model, context.status, context.seconds)
+        if tracing is not None:
+            tracing.end(context)
+        if self._log is not None and (context.path not in _PROBES or context.status >= HTTPStatus.BAD_REQUEST):
+            self._log.add(context)
 
 
 class EngineTimings:

@@ -62,10 +62,10 @@ class Tracing:
         span = context.span
         if span is None:
             return
-        span.update_name(f"{context.method} {context.route}")
+        span.update_name(f"{context.method} {context.label}")
         facts: dict[str, Any] = {
             "http.request.method": context.method,
-            "http.route": context.route,
+            "http.route": context.label,
             "http.response.status_code": context.status,
             "latentd.request_id": context.id,
             "latentd.model": context.model,

@@ -1,4 +1,4 @@
-"""The shape in which OpenAI's clients ask for images, and what they ask before: which models there are.
+"""What OpenAI's clients ask for: images, and before that the list of models.
 
 https://platform.openai.com/docs/api-reference/images/create
 """
@@ -9,25 +9,30 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from latentd.models.outputs.animation import MAX_PIXELS, MAX_SIDE
 from latentd.models.outputs.image import ImageOutput
 from latentd.models.spec import ClassCondition
-from latentd.service.api import Answer, Handler, ParsedRequest, Runtime, answering, parsed
+from latentd.service.answer_schemas import Answer, MayBeAbsent
 from latentd.service.catalog import ServedModel
-from latentd.service.errors import invalid, raise_invalid
+from latentd.service.errors import ApiError, ErrorBody, invalid, raise_invalid
 from latentd.service.negotiate import JSON
 from latentd.service.queries.generate import generate_query
+from latentd.service.route import Route
+from latentd.service.runtime import Runtime
+from latentd.service.sample_handler import FinishedJob, ParsedRequest, parse_json, sample_handler
 from latentd.service.schemas import MAX_SCALE, GenerateRequest, Seed
 
 _PARAMETERS = {"num_samples": "n", "label": "prompt", "format": "output_format"}
-"""What fields of `/generate` are called here."""
+"""The names that fields of `/generate` have here."""
+_ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _LONGEST_PROMPT = 32_000
 
 
@@ -58,36 +63,83 @@ class ImagesRequest(BaseModel):
     safety_identifier: str | None = Field(None, description="not read")
 
 
-def rephrase(status: int, error: dict[str, Any]) -> dict[str, Any]:
+class ImagesErrorFields(Answer):
+    """An error, and the request's field that it is about."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ImagesError(ErrorBody):
     """`{"error": {"message", "type", "param", "code"}}`."""
-    types = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-    kind = types.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    field = error["field"]
-    param = _PARAMETERS.get(field, field)
-    return {"error": {"message": error["message"], "type": kind, "param": param, "code": error["code"]}}
+
+    error: ImagesErrorFields
+
+    @classmethod
+    def of(cls, problem: ApiError) -> Self:
+        other = "server_error" if problem.status >= 500 else "invalid_request_error"
+        kind = _ERROR_TYPES.get(problem.status, other)
+        param = _PARAMETERS.get(problem.field or "", problem.field)
+        return cls(error=ImagesErrorFields(message=problem.message, type=kind, param=param, code=problem.code))
 
 
-async def list_models(runtime: Runtime, request: Request) -> Response:
+class ModelEntry(Answer):
+    """`GET /v1/models/{name}`."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(Answer):
     """`GET /v1/models`."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class ImageEntry(Answer):
+    """An image: a file in base64, its seed, and the class that the prompt names."""
+
+    b64_json: str
+    seed: int
+    revised_prompt: MayBeAbsent[str]
+
+
+class ImagesAnswer(Answer):
+    """`POST /v1/images/generations`."""
+
+    created: int
+    data: list[ImageEntry]
+    output_format: str
+    size: str
+    model: str
+
+
+async def list_models(runtime: Runtime, request: Request) -> ModelList:
+    """Return all models."""
     del request
     models = runtime.catalog.models
-    return JSONResponse({"object": "list", "data": [_described(models[name]) for name in sorted(models)]})
+    return ModelList(object="list", data=[_describe(models[name]) for name in sorted(models)])
 
 
-async def show_model(runtime: Runtime, request: Request) -> Response:
-    """`GET /v1/models/{name}`."""
-    return JSONResponse(_described(runtime.catalog.find(request.path_params["name"])))
+async def show_model(runtime: Runtime, request: Request) -> ModelEntry:
+    """Return a model."""
+    return _describe(runtime.catalog.find(request.path_params["name"]))
 
 
-def _described(model: ServedModel) -> dict[str, Any]:
+def _describe(model: ServedModel) -> ModelEntry:
     created = int(datetime.fromisoformat(model.card.created).timestamp())
-    return {"id": model.name, "object": "model", "created": created, "owned_by": "latentd"}
+    return ModelEntry(id=model.name, object="model", created=created, owned_by="latentd")
 
 
-def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-    """The same samples as `/generate` gives of the seed and of the class that the prompt names."""
+def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
+    """Make the query that `/generate` would make of the seed, and of the class that the prompt names."""
     del request
-    asked = parsed(ImagesRequest, body, runtime)
+    asked = parse_json(ImagesRequest, body, runtime)
     if asked.response_format == "url":
         raise invalid("response_format", "images are not kept, and have no URL; ask for b64_json")
     model = runtime.catalog.find(asked.model)
@@ -109,11 +161,14 @@ def understand(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest
     except ValidationError as problem:
         raise_invalid(problem)
     query = generate_query(generate, JSON, runtime.catalog, runtime.settings)
-    return ParsedRequest(replace(query, scale=_scale(asked.size, output, query.num_samples)), _put)
+    return ParsedRequest(replace(query, scale=_scale(asked.size, output, query.num_samples)), _respond)
 
 
 def _class_in(prompt: str, names: Sequence[str]) -> str:
-    """The one class that a prompt names. A name within a longer one (a shirt in a T-shirt) is not meant."""
+    """Return the one class that a prompt names. A name inside a longer one (a shirt in a T-shirt) does not count.
+
+    Raises ApiError 400 if there is none, or several.
+    """
     if prompt in names:
         return prompt
     longest_first = sorted(names, key=len, reverse=True)
@@ -127,7 +182,7 @@ def _class_in(prompt: str, names: Sequence[str]) -> str:
 
 
 def _scale(size: str | None, output: ImageOutput, count: int) -> int:
-    """The whole factor by which `count` images are enlarged to `size`; ApiError 400 where there is none."""
+    """Return the whole factor that enlarges `count` images to `size`. Raises ApiError 400 if there is none."""
     if size is None or size == "auto":
         return 1
     width, height = map(int, size.split("x"))
@@ -142,15 +197,15 @@ def _scale(size: str | None, output: ImageOutput, count: int) -> int:
     return scale
 
 
-async def _put(answer: Answer) -> Response:
-    whole = await asyncio.to_thread(_in_their_shape, answer)  # it can be long
-    return Response(whole, media_type=JSON, headers=answer.headers)
+async def _respond(finished: FinishedJob) -> Response:
+    whole = await asyncio.to_thread(_in_json, finished)  # it can be long
+    return Response(whole, media_type=JSON, headers=finished.headers)
 
 
-def _in_their_shape(answer: Answer) -> bytes:
-    query = answer.job.batch.query
+def _in_json(finished: FinishedJob) -> bytes:
+    query = finished.job.batch.query
     images = []
-    for sample in orjson.loads(answer.body)["samples"]:
+    for sample in orjson.loads(finished.body)["samples"]:
         image = {"b64_json": sample["data"], "seed": sample["seed"]}
         images.append(image | {"revised_prompt": sample["label"]} if "label" in sample else image)
     _, height, width = query.spec.output.shape
@@ -165,5 +220,29 @@ def _in_their_shape(answer: Answer) -> bytes:
     )
 
 
-SHOWN: dict[str, Handler] = {"/v1/models": list_models, "/v1/models/{name}": show_model}
-SAMPLES: dict[str, Handler] = {"/v1/images/generations": answering(understand)}
+_route = partial(Route, tag="other clients", error=ImagesError)
+
+ROUTES = (
+    _route(
+        method="GET",
+        path="/v1/models",
+        summary="models, as OpenAI's clients ask for them",
+        handler=list_models,
+        answers={JSON: ModelList},
+    ),
+    _route(
+        method="GET",
+        path="/v1/models/{name}",
+        summary="a model, as OpenAI's clients ask for it",
+        handler=show_model,
+        answers={JSON: ModelEntry},
+    ),
+    _route(
+        method="POST",
+        path="/v1/images/generations",
+        summary="images, as OpenAI's clients ask for them",
+        handler=sample_handler(parse),
+        body=ImagesRequest,
+        answers={JSON: ImagesAnswer},
+    ),
+)

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from latentd.models.hardware import describe_device, memory_bytes, used_memory_bytes
-from latentd.service.api import Runtime
 from latentd.service.guard.auth import Access
+from latentd.service.runtime import Runtime
 
 
 def exposition(runtime: Runtime, access: Access, device: torch.device) -> str:

@@ -152,7 +152,7 @@ def test_the_client_reads_what_is_wrong(
         ({"shape": [2], "parameters": {"binary_data_size": 8}}, None, "and 4 are there"),
         ({"shape": [1, 10**30]}, None, "shape"),
         ({"shape": [-1]}, None, "greater than or equal to 0"),
-        ({"parameters": None, "data": [1]}, None, "4 bytes behind the JSON"),
+        ({"parameters": None, "data": [1]}, None, "4 bytes after the JSON"),
         ({"data": [1]}, None, "either data or"),
         ({"parameters": {"shared_memory_region": "x"}}, None, "'shared_memory_region' is not known"),
         ({"color": 1}, None, "unknown field (at 0.color)"),

@@ -20,10 +20,10 @@ from latentd.models.families import build_generator
 from latentd.models.latents import seed_to_latent, truncate
 from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import StageInput, generate, run_stage, stages
-from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
 from latentd.service.gateway import Gateway
+from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests import two_stage

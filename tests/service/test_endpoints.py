@@ -23,10 +23,10 @@ from latentd.models.latents import seed_to_latent, seeds_to_latents
 from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
 from latentd.models.spec import GeneratorSpec
-from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
 from latentd.service.gateway import Gateway
+from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests import two_stage

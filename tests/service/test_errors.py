@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from latentd.service.errors import ApiError, invalid, too_busy
+from latentd.service.errors import ApiError, ErrorAnswer, invalid, too_busy
 
 HEAVY = ("torch", "av", "opentelemetry", "starlette", "bentoml", "numpy")
 
@@ -18,13 +18,13 @@ def test_the_ground_floor_loads_no_heavy_library(module: str) -> None:
 
 
 def test_an_error_has_one_body() -> None:
-    problem = invalid("seed", "it is negative")
-    assert problem.body() == {"error": {"code": "invalid_request", "message": "it is negative", "field": "seed"}}
+    body = ErrorAnswer.of(invalid("seed", "it is negative")).model_dump()
+    assert body == {"error": {"code": "invalid_request", "message": "it is negative", "field": "seed"}}
 
 
 def test_long_quotes_of_the_request_are_cut() -> None:
-    body = ApiError(400, "invalid_request", "x" * 10_000, "y" * 10_000).body()["error"]
-    assert (len(body["message"]), len(body["field"])) == (2000, 100)
+    problem = ApiError(400, "invalid_request", "x" * 10_000, "y" * 10_000)
+    assert (problem.message, problem.field) == ("x" * 2000, "y" * 100)
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (1.2, "2"), (60.0, "60")])

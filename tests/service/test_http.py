@@ -17,15 +17,13 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from latentd.models.sampling import StageInput
-from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, LoadFailure, ServedModel
 from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import Engine, ForwardResult
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway, _Limited
-from latentd.service.guard.headers import SecurityHeaders
-from latentd.service.observability.middleware import Journal
 from latentd.service.responses import error_response
+from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, executor, rows, served
@@ -179,11 +177,7 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
     answers: list[int] = []
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await receive()
-        except ApiError as problem:  # as _Endpoint does
-            await error_response(problem)(scope, receive, send)
-            return
+        await receive()
         await go_on.wait()
         await Response()(scope, receive, send)
 
@@ -197,7 +191,10 @@ def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClie
                 await go_on.wait()
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        await limited({"type": "http"}, receive, send)
+        try:
+            await limited({"type": "http"}, receive, send)
+        except ApiError as problem:
+            await error_response(problem)({"type": "http"}, receive, send)
 
     async def flood() -> None:
         nonlocal sent_slowly
@@ -230,7 +227,10 @@ def test_one_token_cannot_take_all_places() -> None:
             return {"type": "http.request", "body": b"", "more_body": False}
 
         request_context.set(RequestContext(client=client))
-        await limited({"type": "http"}, receive, send)
+        try:
+            await limited({"type": "http"}, receive, send)
+        except ApiError as problem:
+            await error_response(problem)({"type": "http"}, receive, send)
 
     async def crowd() -> None:
         go_on = asyncio.Event()
@@ -327,7 +327,7 @@ def test_what_breaks_beside_the_api_is_a_500_like_all_others(client: TestClient)
         raise RuntimeError("broken")
 
     gateway = Gateway(Starlette(routes=[Mount("/files", broken)]), lambda: client.runtime)
-    answer = TestClient(SecurityHeaders(Journal(gateway, None, lambda: None))).get("/files/a")
+    answer = TestClient(gateway).get("/files/a")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_server_error")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-request-id"]

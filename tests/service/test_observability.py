@@ -16,15 +16,15 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from latentd.service.api import Runtime
 from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
 from latentd.service.observability import access, spans
 from latentd.service.observability.formatter import LogFormatter, _without_secrets, as_json, as_text, form_for
 from latentd.service.observability.ids import request_id
-from latentd.service.observability.middleware import EngineTimings, Journal
+from latentd.service.observability.middleware import EngineTimings, RequestMiddleware
 from latentd.service.observability.spans import Tracing, tracing_from_environment
+from latentd.service.runtime import Runtime
 from latentd.service.schemas import GenerateRequest
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
@@ -82,8 +82,8 @@ def client(runner: Breakable, exporter: InMemorySpanExporter) -> Iterator[TestCl
     settings = Settings(max_samples=8, max_queue=32, max_requests=8, timeout=20)
     catalog = FixedCatalog(served(executor(runner, name="m")))
     runtime = Runtime(settings, catalog, engine, telemetry)
-    gateway = Gateway(Starlette(), lambda: client.runtime)
-    client = TestClient(Journal(gateway, as_json, lambda: client.runtime.tracing), raise_server_exceptions=False)
+    gateway = Gateway(Starlette(), lambda: client.runtime, formatter=as_json)
+    client = TestClient(gateway, raise_server_exceptions=False)
     client.runtime = runtime
     client.tracing = tracing
     with client:
@@ -201,7 +201,7 @@ def test_probes_have_a_line_only_where_all_is_not_well(client: TestClient, lines
         await send({"type": "http.response.start", "status": next(statuses), "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    probed = TestClient(Journal(app, as_json, lambda: None))
+    probed = TestClient(RequestMiddleware(app, lambda: client.runtime, as_json))
     statuses = iter((200, 503))
     for _ in range(2):
         assert "x-request-id" in probed.get("/readyz").headers
@@ -209,7 +209,7 @@ def test_probes_have_a_line_only_where_all_is_not_well(client: TestClient, lines
 
 
 def test_without_an_access_log_there_are_ids_and_no_lines(client: TestClient, lines: list[Line]) -> None:
-    quiet = TestClient(Journal(Gateway(Starlette(), lambda: client.runtime), None, lambda: None))
+    quiet = TestClient(Gateway(Starlette(), lambda: client.runtime))
     assert quiet.get("/nowhere").headers["x-request-id"]
     assert lines == []
 
@@ -243,11 +243,14 @@ def test_a_stream_that_fails_is_found_by_its_id(client: TestClient, lines: list[
     assert {each["request_id"] for each in log if each["message"] == "a stream failed"} == {"streamed"}
 
 
-def test_an_app_that_breaks_is_answered_and_found_by_its_id(lines: list[Line], log: list[Line]) -> None:
+def test_an_app_that_breaks_is_answered_and_found_by_its_id(
+    client: TestClient, lines: list[Line], log: list[Line]
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("broken")
 
-    answer = TestClient(Journal(app, as_json, lambda: None)).get("/a", headers={"X-Request-Id": "b"})
+    middleware = RequestMiddleware(app, lambda: client.runtime, as_json)
+    answer = TestClient(middleware).get("/a", headers={"X-Request-Id": "b"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_server_error")
     assert answer.headers["x-request-id"] == "b"
     line = only(lines)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from latentd.service.api import Runtime
 from latentd.service.engine import Engine
 from latentd.service.gateway import Gateway
+from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, executor, served

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.outputs.base import Samples
-from latentd.service.api import Runtime
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import BatchReport, Engine
 from latentd.service.guard.auth import OPEN
+from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from latentd.service.telemetry.exposition import exposition

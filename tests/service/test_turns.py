@@ -8,7 +8,6 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from latentd.service.api import Runtime
 from latentd.service.engine import Engine
 from latentd.service.errors import ApiError, too_busy
 from latentd.service.gateway import Gateway
@@ -16,6 +15,7 @@ from latentd.service.guard import turns as module
 from latentd.service.guard.auth import Access
 from latentd.service.guard.tokens import Tokens
 from latentd.service.guard.turns import Turns
+from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.service.fakes import HeldRunner, executor, served

@@ -1,0 +1,116 @@
+"""What the API answers in JSON, as pydantic models.
+
+Answers about models are made from these. Answers with samples are put together from bytes (service/answers.py), because
+they may be megabytes of base64; a test holds them against `SamplesAnswer`.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from latentd.models.card import Card
+from latentd.models.decision_surface import Extent
+from latentd.models.directions import DirectionCard
+
+_T = TypeVar("_T")
+MayBeAbsent = Annotated[
+    _T | SkipJsonSchema[None], Field(default=None, json_schema_extra=lambda schema: schema.pop("default", None))
+]
+"""A field that is left out, and never null, if it does not apply."""
+
+ClassLabel = str | dict[str, float]
+"""The name of a class, or the shares of several by name."""
+Seed = Annotated[int | None, Field(description="null for a sample that no single seed names")]
+
+
+class Answer(BaseModel):
+    """The base of all answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SampleEntry(Answer):
+    """A sample, or one file of several samples."""
+
+    index: Annotated[int, Field(ge=0)]
+    seed: MayBeAbsent[Seed]
+    label: MayBeAbsent[ClassLabel]
+    neighbor_seed: MayBeAbsent[Annotated[int, Field(ge=0)]]
+    seeds: MayBeAbsent[list[Seed]] = Field(description="of a grid or an animation: the seed of each sample")
+    labels: MayBeAbsent[list[ClassLabel | None]] = Field(description="of a grid or an animation: the label of each")
+    data: str | list[Any] = Field(description="base64, or in format json the numbers themselves")
+
+
+class SamplesAnswer(Answer):
+    """Samples, and the version of the model that they are from."""
+
+    model: str
+    version: str
+    format: str
+    directions_version: MayBeAbsent[str]
+    samples: list[SampleEntry]
+
+
+class Limits(Answer):
+    """What one request may ask for."""
+
+    max_samples: int
+    max_frames: int
+
+
+class Determinism(Answer):
+    """What the bytes of a sample depend on."""
+
+    mode: str
+    sizes: list[int] = Field(description="batch sizes that the model is run with")
+    fingerprint: dict[str, Any] = Field(description="the same bytes are promised where all of this is the same")
+    fingerprint_id: str
+
+
+class ModelAnswer(Answer):
+    """`GET /models/{name}`."""
+
+    name: str
+    version: str
+    directions_version: str | None
+    surface: bool = Field(description="whether `/models/{name}/surface` has an answer")
+    formats: list[str] = Field(description="of single samples")
+    films: dict[str, str] = Field(description="media types of animations, by format")
+    limits: Limits
+    determinism: Determinism
+    card: Card
+
+
+class FailedFile(Answer):
+    """A file of the catalog that cannot be served, and why."""
+
+    file: str
+    error: str
+
+
+class ModelsAnswer(Answer):
+    """`GET /models`."""
+
+    default: str | None = Field(description="the model of requests that name none")
+    models: list[ModelAnswer]
+    failures: list[FailedFile]
+
+
+class DirectionsAnswer(Answer):
+    """`GET /models/{name}/directions`."""
+
+    model: str
+    version: str
+    directions_version: str | None
+    space: Literal["z", "w"]
+    directions: list[DirectionCard]
+
+
+class SurfaceAnswer(Answer):
+    """`GET /models/{name}/surface`."""
+
+    model: str
+    version: str
+    extent: Extent = Field(description="x of the first and the last column, y of the first and the last row")
+    values: list[list[float]] = Field(description="the discriminator's logits, a row for each y from the lowest up")

@@ -1,0 +1,85 @@
+"""What is served: the handlers of `/models` and the paths below it."""
+
+from starlette.requests import Request
+
+from latentd.models.directions import direction_space
+from latentd.models.outputs.animation import MEDIA_TYPES
+from latentd.service.answer_schemas import (
+    Determinism,
+    DirectionsAnswer,
+    FailedFile,
+    Limits,
+    ModelAnswer,
+    ModelsAnswer,
+    SurfaceAnswer,
+)
+from latentd.service.catalog import ServedModel
+from latentd.service.errors import ApiError
+from latentd.service.runtime import Runtime
+from latentd.service.settings import Settings
+
+
+async def list_models(runtime: Runtime, request: Request) -> ModelsAnswer:
+    """Return all models, and the files that cannot be served."""
+    del request
+    catalog = runtime.catalog
+    return ModelsAnswer(
+        default=catalog.default.name if catalog.default else None,
+        models=[_describe(catalog.models[name], runtime.settings) for name in sorted(catalog.models)],
+        failures=[FailedFile(file=failure.file, error=failure.error) for failure in catalog.failures],
+    )
+
+
+async def show_model(runtime: Runtime, request: Request) -> ModelAnswer:
+    """Return a model's card, limits and determinism."""
+    return _describe(_model(runtime, request), runtime.settings)
+
+
+async def list_directions(runtime: Runtime, request: Request) -> DirectionsAnswer:
+    """Return a model's directions; an empty list for a model without any."""
+    model = _model(runtime, request)
+    found = model.directions
+    return DirectionsAnswer(
+        model=model.name,
+        version=model.version,
+        directions_version=model.directions_version,
+        space=found.card.space if found else direction_space(model.card.spec)[0],
+        directions=list(found.card.directions) if found else [],
+    )
+
+
+async def show_surface(runtime: Runtime, request: Request) -> SurfaceAnswer:
+    """Return the logits of a model's discriminator over the plane. Raises ApiError 404 if the model has none."""
+    model = _model(runtime, request)
+    if model.decision_surface is None:
+        raise ApiError(404, "no_surface", f"{model.name} has no decision surface beside its checkpoint")
+    return SurfaceAnswer(
+        model=model.name,
+        version=model.version,
+        extent=model.decision_surface.extent,
+        values=model.decision_surface.logits.tolist(),
+    )
+
+
+def _model(runtime: Runtime, request: Request) -> ServedModel:
+    return runtime.catalog.find(request.path_params["name"])
+
+
+def _describe(model: ServedModel, settings: Settings) -> ModelAnswer:
+    output = model.card.spec.output
+    return ModelAnswer(
+        name=model.name,
+        version=model.version,
+        directions_version=model.directions_version,
+        surface=model.decision_surface is not None,
+        formats=list(output.media_types),
+        films=MEDIA_TYPES if output.frame_size else {},
+        limits=Limits(max_samples=settings.max_samples, max_frames=settings.max_frames),
+        determinism=Determinism(
+            mode=str(model.fingerprint["determinism"]),
+            sizes=model.batch_sizes,
+            fingerprint=dict(model.fingerprint),
+            fingerprint_id=model.fingerprint_id,
+        ),
+        card=model.card,
+    )

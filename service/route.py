@@ -1,0 +1,57 @@
+"""What a route is. `service/routes.py` has the table of all routes."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from latentd.service.catalog import Catalog
+from latentd.service.errors import ErrorAnswer, ErrorBody
+from latentd.service.queries.query import SampleQuery
+from latentd.service.runtime import Runtime
+from latentd.service.settings import Settings
+
+Handler = Callable[[Runtime, Request], Awaitable[Response | BaseModel]]
+"""Answers a request. A model is sent as JSON. An ApiError becomes an answer in the route's shape of errors."""
+
+ToQuery = Callable[[Any, str, Catalog, Settings], SampleQuery]
+"""(body, Accept header, catalog, settings) → query. Raises ApiError if the body does not fit the model it names."""
+
+Access = Literal["open", "client", "metrics"]
+"""Who may ask: everybody, a client with a token, or who has the token for /metrics. Tokens are asked for if the service
+has any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """A method and a path, what answers them, and all that the router, the metrics and the documents say about them."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    handler: Handler | None
+    """None: BentoML answers."""
+    access: Access = "client"
+    answers: Mapping[str, Any]
+    """The type of the answer by its media type: a pydantic model, `str`, `bytes`, or Any."""
+    headers: tuple[str, ...] = ()
+    """Headers of a successful answer, beside X-Request-Id."""
+    body: type[BaseModel] | None = None
+    """The JSON body. Routes with a body answer with samples, and pass the admission."""
+    to_query: ToQuery | None = None
+    """Makes a query of the body, for routes that BentoML declares to its own clients too."""
+    errors: tuple[int, ...] = ()
+    """Statuses that the handler may answer, beside those that follow from `access` and `body`."""
+    error: type[ErrorBody] = ErrorAnswer
+    tag: str
+    name: str = ""
+    """The operationId of the OpenAPI document. Default: made from the path, `/v2/models/{name}` → `v2_models_name`."""
+
+    @property
+    def operation(self) -> str:
+        """The route's name, which no other route has."""
+        return self.name or re.sub(r"\W+", "_", self.path).strip("_")
