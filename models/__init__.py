@@ -1,4 +1,4 @@
-"""What a generator is: its spec, its networks, its latents, its samples and the file that keeps it.
+"""Generators: spec, networks, latents, samples and checkpoint files.
 
-This package knows nothing of training or serving. See docs/architecture.md.
+This package imports nothing of training or serving. See docs/architecture.md.
 """

@@ -1,4 +1,4 @@
-"""The generator contract: what a family of networks must offer."""
+"""The generator contract: the classes that a family of networks implements."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from latentd.models.spec import GeneratorSpec
 class Generator(nn.Module, ABC):
     """A deterministic function from a latent (and a condition) to a sample.
 
-    `forward` holds no random number, no device and no file: everything that varies comes in as an argument.
+    `forward` draws no random numbers, names no device and reads no file: all that varies is an argument.
     """
 
     def __init__(self, spec: GeneratorSpec) -> None:
@@ -23,78 +23,82 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Latents [N, dim] → samples [N, *spec.output.shape].
+        """Map latents [N, dim] to samples [N, *spec.output.shape].
 
-        `condition` [N, classes] holds a class weight in each column, one-hot for a single class, so that a blend of
-        two rows is a blend of the classes' embeddings. It is None exactly where the spec has no condition.
+        `condition`: class weights [N, classes], one-hot for a single class, so that a mean of rows is a mean of class
+        embeddings. None if, and only if, the spec has no classes.
         """
 
 
 class TwoStageGenerator(Generator):
-    """A generator that maps a latent to a style for each layer (w), and makes the sample from these alone.
+    """A generator that maps a latent to w, a style for each layer, and synthesizes the sample from w alone.
 
-    Karras et al. 2019, https://arxiv.org/abs/1812.04948. Its spec says the shape of w in `input.w`.
+    Karras et al. 2019, https://arxiv.org/abs/1812.04948. `spec.input.w` has the shape of w.
     """
 
     mean_w: Tensor
-    """[w.dim]: what truncation moves styles toward."""
+    """The mean style [w.dim], toward which truncation moves styles."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
         super().__init__(spec)
         if spec.input.w is None:
-            raise ValueError("a generator of two stages says in input.w what lies between them")
+            raise ValueError("the spec of a two-stage generator needs input.w, the shape of w")
         self.register_buffer("mean_w", torch.zeros(spec.input.w.dim))
 
     @abstractmethod
     def map(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Latents [N, dim] → w [N, w.layers, w.dim]; `condition` as in `forward`."""
+        """Map latents [N, dim] to w [N, w.layers, w.dim]. `condition`: as in `forward`."""
 
     @abstractmethod
     def synthesize(self, w: Tensor) -> Tensor:
-        """w [N, w.layers, w.dim] → samples [N, *spec.output.shape]."""
+        """Map w [N, w.layers, w.dim] to samples [N, *spec.output.shape]."""
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.synthesize(self.map(z, condition))
 
 
 class FittedGenerator(Generator):
-    """A generator whose weights follow from the mean and the covariance of what it shall make."""
+    """A generator whose weights are computed from the mean and the covariance of the data."""
 
     @abstractmethod
     def fit(self, mean: Tensor, covariance: Tensor) -> None:
-        """Take the mean [values] and the covariance [values, values] of flattened samples, on its device."""
+        """Set the weights from the mean [values] and the covariance [values, values] of flattened samples.
+
+        Both are on the generator's device.
+        """
 
 
 class Encoder(nn.Module, ABC):
-    """From samples to what a generator could make them of."""
+    """The inverse direction: from samples to latents, or to the parameters of their distribution."""
 
     @abstractmethod
     def forward(self, samples: Tensor) -> Tensor:
-        """Samples [N, *shape] → so many outputs as it was built with, [N, outputs]."""
+        """Map samples [N, *shape] to [N, outputs]."""
 
 
 class Discriminator(nn.Module, ABC):
-    """A critic of samples: larger logits mean more real."""
+    """Judges how real samples are: larger logits mean more real."""
 
     group_size: int = 1
-    """A batch must be a multiple of it: so many neighbours are compared with one another."""
+    """Number of neighbours that are compared with one another; the batch size must be a multiple of it."""
 
     @abstractmethod
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Samples [N, *shape] (and one-hot classes [N, classes]) → logits [N]."""
+        """Map samples [N, *shape] to logits [N]. `condition`: as in `Generator.forward`."""
 
 
 class FamilyConfig(BaseModel):
-    """Arguments of a network. Defaults must not change: saved specs rely on them."""
+    """Arguments of a network. Defaults must never change, because stored specs rely on them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
 class Family:
-    """Network classes, called as `generator(spec, config)`; `discriminator` too; an `encoder` also with its outputs.
+    """A family's networks, each a class with the class of its config.
 
-    A family without a discriminator takes no part in adversarial games, one without an encoder in no autoencoder.
+    `generator` and `discriminator` are called with (spec, config), `encoder` with (spec, config, outputs). A family
+    without a discriminator cannot be trained as a GAN, and one without an encoder not as an autoencoder.
     """
 
     generator_config: type[FamilyConfig]

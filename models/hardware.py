@@ -1,4 +1,4 @@
-"""Which device to compute on, what it is in words that tell apart machines whose bits may differ, and how to use it."""
+"""The device to compute on: choice, description for fingerprints, memory, and the configuration of torch."""
 
 import ctypes
 import gc
@@ -12,33 +12,37 @@ import torch
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
-_OWN_PAGES = Path("/proc/self/statm")
-"""Pages of this process: all, and those that are resident."""
+_PROCESS_PAGES = Path("/proc/self/statm")
+"""Memory pages of this process: the second number is the resident ones."""
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
-_LARGEST_REUSED = 2**25
-"""What glibc allows; larger tensors are still mapped by themselves."""
-_MOST_KEPT = 2**28
-_GARBAGE_THRESHOLDS = (50_000, 20, 50)
-"""Objects made before the young are looked through; such looks before one at the older, and of these before all."""
+_MMAP_THRESHOLD = 2**25
+"""Bytes. The largest value that glibc allows; larger tensors still get a mapping of their own."""
+_TRIM_THRESHOLD = 2**28
+"""Bytes of free memory that a process keeps."""
+_GC_THRESHOLDS = (50_000, 20, 50)
+"""Arguments of gc.set_threshold."""
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`: CUDA where there is a device, else the CPU; `cpu`; `cuda`: ValueError where there is none."""
+    """Return the device for `cpu`, `cuda` or `auto`, which is CUDA if there is a device, else the CPU.
+
+    Raises ValueError for `cuda` without a device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device was found; choose cpu, or install a CUDA build of torch")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def describe_device(device: torch.device) -> str:
-    """The device's model and, for a CPU, the instruction set that torch uses on it."""
+    """Return the device's model, with the CUDA version, or with the instruction set that torch uses on the CPU."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda})"
     return f"{_cpu_model()} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
 
 
 def driver_version(device: torch.device) -> str:
-    """The device driver's version; `none` for a CPU."""
+    """Return the version of the device's driver: `none` for a CPU, `unknown` if it cannot be read."""
     if device.type != "cuda":
         return "none"
     with suppress(OSError):
@@ -49,7 +53,7 @@ def driver_version(device: torch.device) -> str:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """The size of the memory that tensors on `device` live in: the GPU's, or the container's part of the machine's."""
+    """Return the bytes of memory for tensors on `device`: the GPU's, or the machine's up to the container's limit."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -59,17 +63,17 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def used_memory_bytes(device: torch.device) -> int:
-    """What this process has taken of that memory; 0 where the system does not tell."""
+    """Return the bytes of that memory that this process uses; 0 if the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.memory_reserved(device))
     try:
-        return os.sysconf("SC_PAGE_SIZE") * int(_OWN_PAGES.read_text(encoding="ascii").split()[1])
+        return os.sysconf("SC_PAGE_SIZE") * int(_PROCESS_PAGES.read_text(encoding="ascii").split()[1])
     except OSError:  # not Linux
         return 0
 
 
 def core_count() -> int:
-    """The CPU cores that this process may use: what its affinity and its container's quota leave of the machine's."""
+    """Return the number of CPU cores that this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # no cgroup, or no quota
         quota, period = _CGROUP_LIMIT.read_text(encoding="ascii").split()
@@ -78,34 +82,34 @@ def core_count() -> int:
 
 
 def configure_device(device: torch.device) -> None:
-    """Set torch up so that `device` gives the same bits again, and gives them fast."""
+    """Configure torch and malloc so that `device` gives the same bits every time, and gives them fast."""
     if device.type == "cuda":
-        torch.backends.cudnn.deterministic = True  # some of cuDNN's convolutions add in any order
+        torch.backends.cudnn.deterministic = True  # some convolutions of cuDNN add in a random order
         torch.backends.cudnn.allow_tf32 = False  # the fingerprint says float32
     else:
         keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
-    """Let freed memory be used again instead of going back to the system and being mapped anew for every large tensor.
+    """Make malloc reuse the memory of large tensors.
 
-    By default glibc does that for blocks from 128 KiB, whose page faults can take as long as the computing itself.
+    By default, glibc returns blocks of 128 KiB or more to the system and maps new ones, whose page faults can take as
+    long as the computation.
     """
     with suppress(OSError, AttributeError):  # not glibc
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_REUSED)
-        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
 
 
 def reduce_gc_pauses() -> None:
-    """Spare requests the pauses in which Python looks through all objects.
+    """Make pauses for garbage collection rare. Exempt all objects that exist now.
 
-    What is loaded by now stays, and a thousand requests under way are no garbage: looking through them as often as by
-    default took more than half of the throughput under a flood.
+    With a thousand requests in flight and the default thresholds, collections took more than half of the throughput.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_GARBAGE_THRESHOLDS)
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _cpu_model() -> str:

@@ -1,32 +1,32 @@
-"""Layers that families share."""
+"""Layers that several families use."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-_FEWEST_ROWS = 4
+_MIN_ROWS = 4
 
 
 class BatchInvariantLinear(nn.Linear):
-    """A linear layer whose rows do not depend on how few there are.
+    """A linear layer with the same bits in small batches.
 
-    For fewer than four rows matrix libraries take other kernels, which round differently; such batches are padded with
-    zeros, which costs next to nothing and lets a lone sample be computed nearly alone.
+    For fewer than four rows, matrix libraries choose other kernels, which round differently. Such batches are padded to
+    four rows, so that a single sample needs no larger batch for its bits.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        missing = _FEWEST_ROWS - len(input)
+        missing = _MIN_ROWS - len(input)
         if missing <= 0:
             return super().forward(input)
         return super().forward(functional.pad(input, (0, 0, 0, missing)))[: len(input)]
 
 
 class FourierFeatures(nn.Module):
-    """Waves of fixed random frequencies beside the inputs, so that a network sees fine detail from the start.
+    """Sines and cosines of the inputs at fixed random frequencies, which show a network fine detail from the start.
 
-    Tancik et al. 2020, https://arxiv.org/abs/2006.10739, section 4: frequencies are drawn from N(0, bandwidth²), in
-    radians a unit of the input.
+    Tancik et al. 2020, https://arxiv.org/abs/2006.10739, section 4. Frequencies are drawn from N(0, bandwidth²), in
+    radians per unit of the input.
     """
 
     frequencies: Tensor
@@ -36,16 +36,16 @@ class FourierFeatures(nn.Module):
         self.register_buffer("frequencies", torch.randn(inputs, count) * bandwidth)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs] → [N, inputs + 2 count]."""
-        turns = x @ self.frequencies  # [N, count]
-        return torch.cat([x, turns.sin(), turns.cos()], dim=1)
+        """Append the features to the inputs: [N, inputs] → [N, inputs + 2 count]."""
+        phases = x @ self.frequencies  # [N, count]
+        return torch.cat([x, phases.sin(), phases.cos()], dim=1)
 
 
 class MinibatchStd(nn.Module):
-    """One more feature: how much the samples of a group differ, so that a discriminator sees when they are all alike.
+    """One more feature that shows a discriminator how much the samples of a group differ.
 
-    Karras et al. 2017, https://arxiv.org/abs/1710.10196, section 3: the standard deviation of every feature over a
-    group of neighbours, averaged over the features.
+    Karras et al. 2017, https://arxiv.org/abs/1710.10196, section 3: the standard deviation of each feature over a group
+    of neighbours, averaged over features.
     """
 
     def __init__(self, group_size: int) -> None:
@@ -53,15 +53,15 @@ class MinibatchStd(nn.Module):
         self.group_size = group_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, ...] → [N, C + 1, ...]; N is a multiple of `group_size`."""
+        """Append the feature: [N, C, ...] → [N, C + 1, ...]. N is a multiple of `group_size`."""
         groups = x.reshape(len(x) // self.group_size, self.group_size, -1)  # [N / group_size, group_size, values]
         deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)  # [N / group_size]
-        of_each = deviation.repeat_interleave(self.group_size).view(-1, *[1] * (x.dim() - 1))  # [N, 1, ...]
-        return torch.cat([x, of_each.expand(-1, 1, *x.shape[2:])], dim=1)
+        feature = deviation.repeat_interleave(self.group_size).view(-1, *[1] * (x.dim() - 1))  # [N, 1, ...]
+        return torch.cat([x, feature.expand(-1, 1, *x.shape[2:])], dim=1)
 
 
 def maybe_spectral_norm(layer: nn.Module, norm: str) -> nn.Module:
-    """`layer` with its largest singular value held at 1 where `norm` is spectral.
+    """Return `layer`, with its largest singular value kept at 1 if `norm` is `spectral`.
 
     Miyato et al. 2018, https://arxiv.org/abs/1802.05957, algorithm 1.
     """

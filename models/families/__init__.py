@@ -1,6 +1,6 @@
-"""The generator families, one file each, and the registry that finds them.
+"""The generator families and the registry that finds them.
 
-A module in this folder is a family: it defines `FAMILY`, and its own file name is the family's name.
+Each module in this folder is a family: its file name is the family's name, and it defines `FAMILY`.
 """
 
 import importlib
@@ -16,13 +16,13 @@ from latentd.models.spec import GeneratorSpec
 
 @cache
 def families() -> dict[str, Family]:
-    """Every family by name."""
+    """Return every family by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return {name: importlib.import_module(f"{__name__}.{name}").FAMILY for name in names}
 
 
 def get_family(name: str) -> Family:
-    """The family of this name; ValueError where there is none."""
+    """Return the family of this name. Raises ValueError if there is none."""
     try:
         return families()[name]
     except KeyError:
@@ -30,35 +30,42 @@ def get_family(name: str) -> Family:
 
 
 def build_generator(spec: GeneratorSpec) -> Generator:
-    """A generator with freshly drawn weights; ValueError where the family cannot be what `spec` says."""
+    """Build a generator with newly initialized weights. Raises ValueError if its family does not support `spec`."""
     family = get_family(spec.family)
     generator: Generator = family.generator(spec, family.generator_config.model_validate(spec.config))
     return generator
 
 
 def build_discriminator(spec: GeneratorSpec, config: dict[str, Any], pack_size: int = 1) -> Discriminator:
-    """The family's discriminator with freshly drawn weights, for samples of `spec`, or for so many `together`.
+    """Build the family's discriminator with newly initialized weights, for samples of `spec`.
 
-    ValueError where it has none, or none for such samples.
+    `pack_size`: number of samples that one logit judges (PacGAN), concatenated along the first dimension. Raises
+    ValueError if the family has no discriminator, or does not support such samples.
     """
     family = get_family(spec.family)
     if family.discriminator_config is None:
-        raise ValueError(f"family {spec.family} has none")
-    judged = spec.model_copy(update={"output": spec.output.stacked(pack_size)})
-    discriminator: Discriminator = family.discriminator(judged, family.discriminator_config.model_validate(config))
+        raise ValueError(f"family {spec.family} has no discriminator")
+    packed = spec.model_copy(update={"output": spec.output.stacked(pack_size)})
+    discriminator: Discriminator = family.discriminator(packed, family.discriminator_config.model_validate(config))
     return discriminator
 
 
 def build_encoder(spec: GeneratorSpec, config: dict[str, Any], outputs: int) -> Encoder:
-    """The family's encoder with freshly drawn weights, of samples of `spec`; ValueError where it has none for them."""
+    """Build the family's encoder with newly initialized weights, from samples of `spec` to `outputs` numbers.
+
+    Raises ValueError if the family has no encoder, or does not support such samples.
+    """
     family = get_family(spec.family)
     if family.encoder_config is None:
-        raise ValueError(f"family {spec.family} has none")
+        raise ValueError(f"family {spec.family} has no encoder")
     encoder: Encoder = family.encoder(spec, family.encoder_config.model_validate(config), outputs)
     return encoder
 
 
 def generator_shapes(spec: GeneratorSpec) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    """Name → shape and dtype of every tensor of `spec`'s generator, found without taking memory for one."""
+    """Return name → shape and dtype of every tensor of `spec`'s generator, without memory for the tensors.
+
+    Raises ValueError as `build_generator` does.
+    """
     with torch.device("meta"):
         return {name: (tensor.shape, tensor.dtype) for name, tensor in build_generator(spec).state_dict().items()}

@@ -1,4 +1,4 @@
-"""`dcgan`: convolutional networks for square images of 28, 32, 64 and 128 pixels.
+"""`dcgan`: convolutional networks for square images of 28, 32, 64 or 128 pixels a side.
 
 Radford et al. 2015, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
 (https://arxiv.org/abs/1511.06434). Class-conditional batch normalisation after de Vries et al. 2017
@@ -18,34 +18,38 @@ from latentd.models.layers import BatchInvariantLinear, MinibatchStd, maybe_spec
 from latentd.models.outputs import ImageOutput
 from latentd.models.spec import ClassCondition, GeneratorSpec
 
-# Side of the first feature map and how often it doubles, by the side of the image.
-_STAGES = {28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
-_WIDEST = 512
-_SMALLEST_MAP = 4
+# Image side → side of the generator's first feature map, and how often it doubles.
+_DOUBLINGS = {28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
+_MAX_CHANNELS = 512
+_MAX_LAST_SIDE = 4
 
 
 class DcganConfig(FamilyConfig):
-    """`width`: channels of the feature map at half the image's side; they double at every halving, up to 512."""
+    """The generator's arguments."""
 
     width: int = Field(default=64, ge=4, le=512)
+    """Channels of the feature map at half the image's side. Each halving of the side doubles them, up to 512."""
 
 
 class DcganEncoderConfig(FamilyConfig):
-    """`width`: channels after the first halving; `norm` as in the papers: batch (DCGAN), spectral (SNGAN)."""
+    """The encoder's arguments."""
 
     width: int = Field(default=64, ge=4, le=512)
+    """Channels after the first halving. Each further halving doubles them, up to 512."""
     norm: Literal["batch", "spectral", "none"] = "batch"
+    """`batch` as in DCGAN, `spectral` as in SNGAN."""
     leaky_slope: float = Field(default=0.2, ge=0.0, lt=1.0)
 
 
 class DcganDiscriminatorConfig(DcganEncoderConfig):
-    """`minibatch_std`: samples that are compared with one another before the logit; 0 for none."""
+    """The discriminator's arguments."""
 
     minibatch_std: int = Field(default=0, ge=0)
+    """Group size of a MinibatchStd layer before the logit; 0: no such layer."""
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalisation; with classes, its gain and bias are rows of a table, one a class."""
+    """Batch normalisation. With classes, gain and bias are a linear function of the class weights."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -62,18 +66,18 @@ class ConditionalBatchNorm(nn.Module):
         if self.gain_and_bias is None:
             return normed
         gain, bias = self.gain_and_bias(condition)[:, :, None, None].chunk(2, dim=1)  # each [N, C, 1, 1]
-        shifted: Tensor = normed * gain + bias
-        return shifted
+        conditioned: Tensor = normed * gain + bias
+        return conditioned
 
 
 class DcganGenerator(Generator):
-    """Latent → a small feature map → doublings by strided transposed convolutions → tanh image."""
+    """Latent → a small feature map → strided transposed convolutions that double its side → tanh image."""
 
     def __init__(self, spec: GeneratorSpec, config: DcganConfig) -> None:
         super().__init__(spec)
-        image, base, doublings = _image_stages(spec)
+        image, base, doublings = _resolutions(spec)
         classes = _class_count(spec)
-        channels = [min(config.width * 2**stage, _WIDEST) for stage in range(doublings)][::-1]
+        channels = [min(config.width * 2**level, _MAX_CHANNELS) for level in range(doublings)][::-1]
         channels.append(max(config.width // 2, 4))
         self.base_shape = (channels[0], base, base)
         self.project = BatchInvariantLinear(spec.input.dim, channels[0] * base * base)
@@ -96,7 +100,7 @@ class DcganGenerator(Generator):
 
 
 class DcganDiscriminator(Discriminator):
-    """Image → halvings by strided convolutions → a logit; with classes, plus the projection on their embedding."""
+    """Image → strided convolutions that halve its side → a logit, plus the projection on the class embedding."""
 
     def __init__(self, spec: GeneratorSpec, config: DcganDiscriminatorConfig) -> None:
         super().__init__()
@@ -122,7 +126,7 @@ class DcganDiscriminator(Discriminator):
 
 
 class DcganEncoder(Encoder):
-    """Image → halvings by strided convolutions → outputs."""
+    """Image → strided convolutions that halve its side → outputs."""
 
     def __init__(self, spec: GeneratorSpec, config: DcganEncoderConfig, outputs: int) -> None:
         super().__init__()
@@ -137,14 +141,14 @@ class DcganEncoder(Encoder):
 
 
 def _halvings(spec: GeneratorSpec, config: DcganEncoderConfig) -> tuple[list[nn.Module], int, int]:
-    """The layers from an image to a small feature map, and this map's channels and side."""
-    image, base, halvings = _image_stages(spec)
-    if base > _SMALLEST_MAP:  # 28 → 14 → 7 → 3: what is seen is the whole garment, not its parts
+    """Return the layers from an image to a small feature map, and the channels and the side of this map."""
+    image, base, halvings = _resolutions(spec)
+    if base > _MAX_LAST_SIDE:  # 28 → 14 → 7 → 3: the last features see the whole image
         base, halvings = base // 2, halvings + 1
-    channels = [min(config.width * 2**stage, _WIDEST) for stage in range(halvings)]
+    channels = [min(config.width * 2**level, _MAX_CHANNELS) for level in range(halvings)]
     layers: list[nn.Module] = []
-    for stage, (inputs, outputs) in enumerate(zip([image.channels, *channels], channels, strict=False)):
-        normed = config.norm == "batch" and stage > 0  # the first layer stays without, as in the DCGAN paper
+    for level, (inputs, outputs) in enumerate(zip([image.channels, *channels], channels, strict=False)):
+        normed = config.norm == "batch" and level > 0  # not in the first layer, as in the DCGAN paper
         halve = nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not normed)
         layers.append(maybe_spectral_norm(halve, config.norm))
         if normed:
@@ -153,12 +157,13 @@ def _halvings(spec: GeneratorSpec, config: DcganEncoderConfig) -> tuple[list[nn.
     return layers, channels[-1], base
 
 
-def _image_stages(spec: GeneratorSpec) -> tuple[ImageOutput, int, int]:
+def _resolutions(spec: GeneratorSpec) -> tuple[ImageOutput, int, int]:
+    """Return the output, the side of the smallest feature map, and how often it doubles to the image's side."""
     output = spec.output
-    if not isinstance(output, ImageOutput) or output.height != output.width or output.height not in _STAGES:
-        sides = ", ".join(map(str, _STAGES))
+    if not isinstance(output, ImageOutput) or output.height != output.width or output.height not in _DOUBLINGS:
+        sides = ", ".join(map(str, _DOUBLINGS))
         raise ValueError(f"family dcgan makes square images of {sides} pixels a side, not of shape {output.shape}")
-    return output, *_STAGES[output.height]
+    return output, *_DOUBLINGS[output.height]
 
 
 def _class_count(spec: GeneratorSpec) -> int:
@@ -166,9 +171,9 @@ def _class_count(spec: GeneratorSpec) -> int:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Convolutions from N(0, 0.02), as in the DCGAN paper; spectral normalisation sets its own scale."""
+    """Draw convolution weights from N(0, 0.02²), as in the DCGAN paper, except under spectral normalisation."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_parametrized(module):
-        if module.weight.is_meta:  # nothing to draw, for which torch would load its compiler
+        if module.weight.is_meta:  # nothing to draw, and drawing would load torch's compiler
             return
         nn.init.normal_(module.weight, std=0.02)
 

@@ -1,4 +1,4 @@
-"""`linear`: the mean of the samples and the directions in which they vary; with normal latents, a normal distribution.
+"""`linear`: the mean of the data plus its principal components. With normal latents, a normal distribution.
 
 Principal components: Pearson 1901, https://doi.org/10.1080/14786440109462720; as a generator, Tipping and Bishop 1999,
 https://doi.org/10.1111/1467-9868.00196, eq. 2, here without noise.
@@ -15,18 +15,18 @@ from latentd.models.spec import GeneratorSpec, NoCondition
 
 
 class LinearConfig(FamilyConfig):
-    """There is nothing to choose."""
+    """The family has no settings."""
 
 
 class LinearGenerator(FittedGenerator):
-    """x = mean + W z, clipped to [-1, 1] where the output is bounded."""
+    """x = mean + W z, clipped to [-1, 1] if the output is bounded."""
 
     def __init__(self, spec: GeneratorSpec, config: LinearConfig) -> None:
         super().__init__(spec)
         del config
         values = math.prod(spec.output.shape)
         if not isinstance(spec.condition, NoCondition):
-            raise ValueError("family linear takes no condition; leave conditional away")
+            raise ValueError("family linear takes no condition; leave out `conditional`")
         if spec.input.dim > values:
             raise ValueError(f"a latent of {spec.input.dim} numbers is more than the {values} of a sample")
         self.layer = BatchInvariantLinear(spec.input.dim, values)
@@ -37,8 +37,11 @@ class LinearGenerator(FittedGenerator):
 
     @torch.no_grad()
     def fit(self, mean: Tensor, covariance: Tensor) -> None:
-        """W's columns are the largest principal components, the largest first, as long as they vary."""
-        variances, directions = torch.linalg.eigh(covariance)  # [values], [values, values], the smallest first
+        """Set the columns of W to the largest principal components, in descending order.
+
+        A column's length is the standard deviation along it.
+        """
+        variances, directions = torch.linalg.eigh(covariance)  # [values], [values, values], in ascending order
         components = directions * variances.clamp(min=0.0).sqrt()
         self.layer.weight.copy_(components[:, -self.spec.input.dim :].flip(1))
         self.layer.bias.copy_(mean)

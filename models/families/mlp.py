@@ -18,42 +18,42 @@ HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
 
 
 class MlpConfig(FamilyConfig):
-    """The generator's hidden layers."""
+    """The generator's arguments."""
 
     hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32, fail_fast=True)
+    """Sizes of the hidden layers."""
     leaky_slope: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Slope of the rectifier below zero; 0 is a plain ReLU."""
+    """Slope of the leaky ReLU below zero; 0 is a plain ReLU."""
 
 
 class MlpDiscriminatorConfig(FamilyConfig):
-    """The discriminator's hidden layers, each followed by a leaky ReLU and dropout.
-
-    `frequencies`: waves beside the values of a sample, of random frequencies up to about `bandwidth` radians a unit;
-    `minibatch_std`: samples that are compared with one another before the logit; 0 for none of either.
-    """
+    """The discriminator's arguments. A leaky ReLU and dropout follow each hidden layer."""
 
     hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32, fail_fast=True)
     leaky_slope: float = Field(default=0.2, ge=0.0, lt=1.0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     norm: Literal["spectral", "none"] = "none"
     minibatch_std: int = Field(default=0, ge=0)
+    """Group size of a MinibatchStd layer before the logit; 0: no such layer."""
     frequencies: int = Field(default=0, ge=0, le=65536)
+    """Number of Fourier features of the input; 0: none."""
     bandwidth: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    """Standard deviation of their frequencies, in radians per unit."""
 
 
 class MlpEncoderConfig(FamilyConfig):
-    """The encoder's hidden layers."""
+    """The encoder's arguments, as MlpConfig's."""
 
     hidden: HiddenSizes = Field(default=(256,), min_length=1, max_length=32, fail_fast=True)
     leaky_slope: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
 class MlpGenerator(Generator):
-    """Latent → hidden layers → a sample of any fixed shape; tanh at the end where the output is bounded."""
+    """Latent → hidden layers → a sample of any shape, with a final tanh if the output is bounded."""
 
     def __init__(self, spec: GeneratorSpec, config: MlpConfig) -> None:
         super().__init__(spec)
-        _refuse_condition(spec)
+        _require_no_condition(spec)
         layers = _hidden_layers([spec.input.dim, *config.hidden], config.leaky_slope)
         self.layers = nn.Sequential(
             *layers,
@@ -68,22 +68,22 @@ class MlpGenerator(Generator):
 
 
 class MlpDiscriminator(Discriminator):
-    """A sample of any fixed shape → hidden layers → one logit."""
+    """A sample of any shape → hidden layers → a logit."""
 
     def __init__(self, spec: GeneratorSpec, config: MlpDiscriminatorConfig) -> None:
         super().__init__()
-        _refuse_condition(spec)
+        _require_no_condition(spec)
         values = math.prod(spec.output.shape)
-        waves = [FourierFeatures(values, config.frequencies, config.bandwidth)] if config.frequencies else []
+        fourier = [FourierFeatures(values, config.frequencies, config.bandwidth)] if config.frequencies else []
         sizes = [values + 2 * config.frequencies, *config.hidden]
         self.group_size = config.minibatch_std or 1
-        compare = [MinibatchStd(config.minibatch_std)] if config.minibatch_std else []
+        minibatch_std = [MinibatchStd(config.minibatch_std)] if config.minibatch_std else []
         self.layers = nn.Sequential(
             nn.Flatten(),
-            *waves,
+            *fourier,
             *_hidden_layers(sizes, config.leaky_slope, config.dropout, config.norm),
-            *compare,
-            maybe_spectral_norm(nn.Linear(config.hidden[-1] + len(compare), 1), config.norm),
+            *minibatch_std,
+            maybe_spectral_norm(nn.Linear(config.hidden[-1] + len(minibatch_std), 1), config.norm),
             nn.Flatten(0),
         )
 
@@ -93,7 +93,7 @@ class MlpDiscriminator(Discriminator):
 
 
 class MlpEncoder(Encoder):
-    """A sample of any fixed shape → hidden layers → outputs."""
+    """A sample of any shape → hidden layers → outputs."""
 
     def __init__(self, spec: GeneratorSpec, config: MlpEncoderConfig, outputs: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def _hidden_layers(sizes: list[int], leaky_slope: float, dropout: float = 0.0, n
     return layers
 
 
-def _refuse_condition(spec: GeneratorSpec) -> None:
+def _require_no_condition(spec: GeneratorSpec) -> None:
     if not isinstance(spec.condition, NoCondition):
         raise ValueError("family mlp takes no condition; use dcgan for class-conditional images")
 

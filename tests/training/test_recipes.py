@@ -114,9 +114,9 @@ def test_r3gan_is_a_recipe() -> None:
 
 
 def test_impossible_pairs_are_named() -> None:
-    with pytest.raises(RecipeError, match="discriminator: family linear has none"):
+    with pytest.raises(RecipeError, match="discriminator: family linear has no discriminator"):
         load_recipe("fashion-gaussian", ["objective=hinge"])
-    with pytest.raises(RecipeError, match="encoder: family linear has none"):
+    with pytest.raises(RecipeError, match="encoder: family linear has no encoder"):
         load_recipe("fashion-gaussian", ["objective=evidence"])
     with pytest.raises(RecipeError, match="augment: there are views of images alone"):
         load_recipe("ring-gan", ["augment.views=['flip']"])
