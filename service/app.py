@@ -1,4 +1,4 @@
-"""The BentoML service: starts the parts, declares the API for BentoML's clients and pages, stops the parts."""
+"""The BentoML service: it starts the parts, declares the API to BentoML's clients and pages, and stops the parts."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
 from latentd.service.guard.auth import configured
 from latentd.service.guard.connections import ConnectionLimits, guard_connections
-from latentd.service.observability.formatter import form_for, set_up
+from latentd.service.observability.formatter import configure_logging, formatter_for
 from latentd.service.observability.middleware import EngineTimings
 from latentd.service.observability.spans import tracing_from_environment
 from latentd.service.route import Route
@@ -47,8 +47,8 @@ _NATIVE = [route for route in ROUTES if route.to_query]
 """The routes that BentoML declares."""
 
 logging.getLogger("latentd").setLevel(logging.INFO)  # BentoML's default is to log warnings only
-formatter = form_for(settings.log)
-set_up(formatter)
+formatter = formatter_for(settings.log)
+configure_logging(formatter)
 logger = logging.getLogger("latentd.service")
 
 
@@ -70,7 +70,7 @@ class Server:
         telemetry = Telemetry([route.path for route in _NATIVE])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineTimings(), *([tracing] if tracing else []))
-        engine = Engine(settings.max_queue, **_passes(device), observer=observer)
+        engine = Engine(settings.max_queue, **_engine_threads(device), observer=observer)
         loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
         memory = settings.model_memory or memory_bytes(device) // 2
         catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory, telemetry)
@@ -85,14 +85,14 @@ class Server:
         return self.runtime.ready
 
     def __is_alive__(self) -> bool:
-        return self.runtime.engine.alive  # a thread that is gone does not come back
+        return self.runtime.engine.alive  # a thread that has died does not come back
 
     def __metrics__(self, bentomls_own: str) -> str:
         return bentomls_own + exposition(self.runtime, access, device)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # in bentoml
     def close(self) -> None:
-        """Finish what is queued, then stop."""
+        """Finish what is queued, and stop."""
         self.runtime.catalog.close()
         self.runtime.engine.close()
         if self.runtime.tracing is not None:
@@ -131,13 +131,13 @@ def _prepare(device: torch.device) -> None:
         torch.set_num_threads(1)
 
 
-def _passes(device: torch.device) -> dict[str, int]:
-    """How many passes run side by side, how many are launched ahead, and how many batches are encoded meanwhile.
+def _engine_threads(device: torch.device) -> dict[str, int]:
+    """Return how many forward passes run side by side, how many are launched ahead, and how many threads encode.
 
-    On a CPU every core carries a batch of its own from the latents to the last encoded byte, on one thread: passes
-    never wait for each other's threads, and while one core encodes the others compute. OMP_NUM_THREADS gives a pass
-    more threads; where that leaves one pass at a time, another thread encodes. A GPU runs one pass after another and
-    has the next one waiting, so that it never waits for Python, while the CPU's cores encode.
+    On a CPU every core computes and encodes a batch of its own, on one thread, so that passes never wait for each
+    other's threads. OMP_NUM_THREADS gives a pass more threads; if only one pass runs then, another thread encodes. A
+    GPU runs one pass after another. The next one is always launched, so that the GPU never waits for Python, and the
+    CPU's cores encode.
     """
     if device.type == "cuda":
         return {"parallel": 1, "ahead": 1, "encoders": core_count()}

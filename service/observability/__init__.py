@@ -1,1 +1,1 @@
-"""What the service writes of itself: a line a request, its log in one form, and spans. See docs/operations.md."""
+"""What the service tells of its requests: the log, request ids, and OpenTelemetry spans. See docs/operations.md."""

@@ -16,8 +16,8 @@ class AccessLog:
     which the engine's threads wait, and that costs more than the line.
     """
 
-    def __init__(self, form: Formatter) -> None:
-        self._form = form
+    def __init__(self, formatter: Formatter) -> None:
+        self._formatter = formatter
         self._ended: list[RequestContext] = []
 
     def add(self, context: RequestContext) -> None:
@@ -29,7 +29,7 @@ class AccessLog:
     def flush(self) -> None:
         """Write the lines of all requests that have ended."""
         ended, self._ended = self._ended, []
-        write(b"\n".join([self._form(_line(context)) for context in ended]))
+        write(b"\n".join([self._formatter(_line(context)) for context in ended]))
 
 
 def _line(context: RequestContext) -> Fields:

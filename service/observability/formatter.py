@@ -1,6 +1,6 @@
-"""The log's lines: what is in one, in JSON or for people's eyes, and how they reach standard output.
+"""The log's lines: their fields, as JSON or as text for people, and how they are written to standard output.
 
-BentoML's handler stands under every logger of the process and keeps doing so; it gets our form.
+All loggers of the process lead to BentoML's handler. It stays, and gets our formatter.
 """
 
 import logging
@@ -19,25 +19,26 @@ from latentd.service.context import RequestContext, request_context
 
 Fields = dict[str, Any]
 Formatter = Callable[[Fields], bytes]
-"""A line without its end; `time`, `level`, `logger` and `message` are in every one."""
+"""Makes a line, without its end, of fields. Every line has `time`, `level`, `logger` and `message`."""
 
 _BENTOMLS_HANDLER = "tracehandler"
-_TWICE = ("uvicorn.error", "circus")
-"""Loggers that have BentoML's handler and pass their records on to the root's, which is the same."""
-_LONGEST_TEXT = 16 * 2**10
+_DOUBLED = ("uvicorn.error", "circus")
+"""Loggers that have BentoML's handler and also pass their records on to the root logger, which has it too."""
+_MAX_TEXT = 16 * 2**10
 """Characters of a message, and of each part of a traceback."""
 _SECRET = re.compile(r"(?i)\b(bearer|basic)\s++[^\s'\",;)]++")
 _NUMBERS = re.compile(r"(?:[-+]?+(?<![\d.])\d[\d.]*+(?:e[-+]?\d++)?+[\s,\[\]()]++){8,}+")
-"""What a latent looks like in an exception's text. Nothing is tried twice: digits would cost their square."""
+"""Eight numbers or more, as an exception quotes a latent. The pattern never backtracks: long runs of digits would
+take quadratic time."""
 
 
 def as_json(fields: Fields) -> bytes:
-    """One JSON object."""
+    """Format as one JSON object."""
     return orjson.dumps(fields, option=orjson.OPT_UTC_Z)
 
 
 def as_text(fields: Fields) -> bytes:
-    """The time of day, what happened, and the rest as name=value; a traceback in lines of its own."""
+    """Format as text: the time of day, the message, other fields as name=value, and a traceback on lines of its own."""
     rest = dict(fields)
     time, level, logger, message = (rest.pop(name) for name in ("time", "level", "logger", "message"))
     below = rest.pop("traceback", None)
@@ -46,30 +47,30 @@ def as_text(fields: Fields) -> bytes:
     return (text if below is None else f"{text}\n{below}").encode()
 
 
-def form_for(setting: Literal["auto", "json", "console"]) -> Formatter:
-    """`auto`: for people where they look on, on a terminal."""
+def formatter_for(setting: Literal["auto", "json", "console"]) -> Formatter:
+    """Return the formatter of a setting. `auto`: text on a terminal, JSON elsewhere."""
     readable = sys.stdout.isatty() if setting == "auto" else setting == "console"
     return as_text if readable else as_json
 
 
 def write(line: bytes) -> None:
-    """To standard output, at once and whole."""
-    with suppress(OSError, ValueError):  # it was closed: there is nobody to tell, and requests go on
+    """Write a line to standard output at once."""
+    with suppress(OSError, ValueError):  # it was closed; requests go on without a log
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 
 
 def clean(text: str) -> str:
-    """On one line, without anything that a terminal obeys."""
+    """Return `text` on one line, without control characters."""
     return text if text.isprintable() else printable(text)
 
 
 class LogFormatter(logging.Formatter):
-    """Log records in a form of ours, with the id of the request or requests that they are about."""
+    """Formats log records with a `Formatter`, with the ids of the requests that they are about."""
 
-    def __init__(self, form: Formatter) -> None:
+    def __init__(self, formatter: Formatter) -> None:
         super().__init__()
-        self._form = form
+        self._formatter = formatter
 
     def format(self, record: logging.LogRecord) -> str:
         fields: Fields = {
@@ -78,21 +79,21 @@ class LogFormatter(logging.Formatter):
             "logger": record.name,
             "message": clean(_without_secrets(_cut(record.getMessage()))),
         }
-        about = getattr(record, "request_contexts", None)  # the engine's, of a batch
+        about = getattr(record, "request_contexts", None)  # the engine logs a batch of several requests
         fields |= _current() if about is None else {"request_ids": [str(each) for each in about if each is not None]}
         if record.exc_info and record.exc_info[1] is not None:
-            fields["traceback"] = _told(record.exc_info[1])
-        return self._form(fields).decode()
+            fields["traceback"] = _traceback(record.exc_info[1])
+        return self._formatter(fields).decode()
 
 
-def set_up(form: Formatter) -> None:
-    """Give the process's log this form. Where BentoML does not serve, the log is the host's and stays as it is."""
+def configure_logging(formatter: Formatter) -> None:
+    """Format all logs of the process with `formatter`. Without BentoML's handler, leave them to the host program."""
     handlers = [each for each in logging.getLogger().handlers if each.name == _BENTOMLS_HANDLER]
     for handler in handlers:
-        handler.setFormatter(LogFormatter(form))
+        handler.setFormatter(LogFormatter(formatter))
     if handlers:
         logging.captureWarnings(True)
-        for name in _TWICE:
+        for name in _DOUBLED:
             logging.getLogger(name).propagate = False
 
 
@@ -102,14 +103,14 @@ def _current() -> Fields:
 
 
 def ids_of(context: RequestContext) -> Fields:
-    """What a request is found by: its id, and its trace's where it has one."""
+    """Return the fields that find a request: its id, and the id of its trace if it has one."""
     if context.span is None:
         return {"request_id": context.id}
     return {"request_id": context.id, "trace_id": f"{context.span.get_span_context().trace_id:032x}"}
 
 
-def _told(problem: BaseException) -> str:
-    """A traceback, whose texts may quote what a client sent."""
+def _traceback(problem: BaseException) -> str:
+    """Return a traceback without secrets and latents: its messages may quote what a client sent."""
     return "\n".join(clean(line) for part in _parts(problem) for line in _without_secrets(_cut(part)).splitlines())
 
 
@@ -122,7 +123,7 @@ def _without_secrets(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …"
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The id by which a request is found again: the client's own if it is sane, else one of ours."""
+"""Request ids: the client's own id if it is harmless, else a random one."""
 
 import random
 import re
@@ -6,12 +6,15 @@ from collections.abc import Iterable
 
 HEADER = b"x-request-id"
 _RANDOM = random.Random()  # noqa: S311  # an id is no secret
-_SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_HARMLESS = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Of ASGI's headers, whose names are lower case. What could break a line, a page or a query is not taken."""
+    """Return the request's id from ASGI's `headers`, whose names are in lower case.
+
+    An id that could break a line of the log, a page or a query is replaced.
+    """
     for name, value in headers:
-        if name == HEADER and _SANE.fullmatch(value):
+        if name == HEADER and _HARMLESS.fullmatch(value):
             return value.decode()
     return f"{_RANDOM.getrandbits(128):032x}"

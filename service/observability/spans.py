@@ -1,6 +1,6 @@
-"""OpenTelemetry spans of requests and of the batches that they share, where an exporter is configured.
+"""OpenTelemetry spans of requests and of the batches that they share, if an exporter is configured.
 
-The variables are OpenTelemetry's own: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
+The environment variables are OpenTelemetry's own: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
 
 import logging
@@ -33,17 +33,17 @@ _LAST_SPANS_SECONDS = 2.0
 _PARENT = TraceContextTextMapPropagator()
 _PARENT_HEADERS = (b"traceparent", b"tracestate")
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
-"""Exporters by protocol, as their packages name them."""
+"""The names of exporters by protocol."""
 
 
 class Tracing:
-    """Spans, as they end, to one processor. An observer of the engine."""
+    """Sends spans to one processor as they end. It is an observer of the engine."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote clients' headers
         resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", _NAME)})
-        requests = TracerProvider(resource=resource, shutdown_on_exit=False)  # the sampler is the environment's
-        # and a batch is of interest where one of its requests is; each of these is linked
+        requests = TracerProvider(resource=resource, shutdown_on_exit=False)  # sampled as the environment says
+        # a batch is traced if any of its requests is, and has a link to each of them
         limits = SpanLimits(max_links=SpanLimits.UNSET)
         batches = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False, span_limits=limits)
         self._processor = processor
@@ -53,12 +53,12 @@ class Tracing:
         self._batches = batches.get_tracer(_NAME)
 
     def begin(self, context: RequestContext, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """A request's span, below its `traceparent` if it brought one."""
+        """Start a request's span, as a child of its `traceparent` header if it has one."""
         carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in _PARENT_HEADERS}
         context.span = self._requests.start_span("request", _PARENT.extract(carrier), SpanKind.SERVER)
 
     def end(self, context: RequestContext) -> None:
-        """The request is over."""
+        """End a request's span, with what its context says."""
         span = context.span
         if span is None:
             return
@@ -86,9 +86,9 @@ class Tracing:
         if not requests:
             return
         clock = time.time_ns() - time.monotonic_ns()
-        whole = self._batches.start_span(
+        batch_span = self._batches.start_span(
             f"batch {batch.executor.stage}",
-            Context(),  # of no request, or of all
+            Context(),  # it has no parent, because it has several requests
             links=[Link(span.get_span_context()) for span, _ in requests],
             attributes={
                 "latentd.model": batch.executor.name,
@@ -98,41 +98,41 @@ class Tracing:
             start_time=_nanoseconds(batch.forward_started, clock),
         )
         for span, waited in requests:
-            self._parts(span, Link(whole.get_span_context()), batch, waited, clock)
-        whole.end(_nanoseconds(batch.encode_started + batch.encode_seconds, clock))
+            self._record_steps(span, Link(batch_span.get_span_context()), batch, waited, clock)
+        batch_span.end(_nanoseconds(batch.encode_started + batch.encode_seconds, clock))
 
     def close(self) -> None:
-        """Send what is left, if whoever takes it does so soon: no server waits with its end for that."""
+        """Send the last spans. Wait for two seconds at most, so that a slow collector does not delay the end."""
         sending = threading.Thread(target=self._processor.shutdown, name="latentd-last-spans", daemon=True)
         sending.start()
         sending.join(_LAST_SPANS_SECONDS)
         if sending.is_alive():
-            logger.warning("the last spans were not taken within %g seconds and are lost", _LAST_SPANS_SECONDS)
+            logger.warning("the last spans could not be sent within %g seconds and are lost", _LAST_SPANS_SECONDS)
 
-    def _parts(self, request: Span, batch_link: Link, batch: BatchReport, waited: float, clock: int) -> None:
-        """What happened to a request's rows, below its own span."""
-        below = trace.set_span_in_context(request, Context())
+    def _record_steps(self, request: Span, batch_link: Link, batch: BatchReport, waited: float, clock: int) -> None:
+        """Record the steps of a request's rows as children of its span."""
+        parent = trace.set_span_in_context(request, Context())
         computed = batch.forward_started + batch.forward_seconds
-        parts = [
+        steps = [
             ("queue", batch.forward_started - waited, waited),
             ("forward", batch.forward_started, batch.forward_seconds),
         ]
         if batch.copy_seconds is not None:
-            parts.append(("copy", computed, batch.copy_seconds))
-        parts.append(("encode", batch.encode_started, batch.encode_seconds))
-        for name, began, seconds in parts:
-            part = self._requests.start_span(name, below, links=[batch_link], start_time=_nanoseconds(began, clock))
-            part.end(_nanoseconds(began + seconds, clock))
+            steps.append(("copy", computed, batch.copy_seconds))
+        steps.append(("encode", batch.encode_started, batch.encode_seconds))
+        for name, began, seconds in steps:
+            step = self._requests.start_span(name, parent, links=[batch_link], start_time=_nanoseconds(began, clock))
+            step.end(_nanoseconds(began + seconds, clock))
 
 
 def tracing_from_environment() -> Tracing | None:
-    """As the environment has it; None where it names no exporter, or one that is not installed, which is logged."""
+    """Return the tracing that the environment asks for; None without an exporter, or with one that is not installed."""
     name = _exporter_name()
     if name is None:
         return None
     try:
         exporter = _exporter(name)
-    except Exception as problem:  # noqa: BLE001  # tracing is no reason not to serve
+    except Exception as problem:  # noqa: BLE001  # the service works without traces
         logger.error("no spans are sent: %s", problem)
         return None
     logger.info("spans go to the exporter %s", name)

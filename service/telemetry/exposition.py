@@ -1,4 +1,4 @@
-"""All metrics in Prometheus's text format: what was counted, and what is looked up when it is asked for."""
+"""All metrics in Prometheus's text format: counters and histograms, and gauges that are read when it asks."""
 
 import platform
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from latentd.service.runtime import Runtime
 
 
 def exposition(runtime: Runtime, access: Access, device: torch.device) -> str:
-    """For /metrics."""
+    """Return the text of /metrics."""
     registry = CollectorRegistry()
     registry.register(runtime.telemetry)
-    registry.register(_Now(runtime, access, device))
+    registry.register(_Gauges(runtime, access, device))
     return generate_latest(registry).decode()
 
 
-class _Now:
-    """What is so at this moment."""
+class _Gauges:
+    """The service's state at the moment of the question."""
 
     def __init__(self, runtime: Runtime, access: Access, device: torch.device) -> None:
         self._runtime = runtime
@@ -31,29 +31,35 @@ class _Now:
         self._device = device
 
     def collect(self) -> Iterator[Metric]:
-        """For prometheus_client."""
+        """Yield the gauges, as prometheus_client asks for them."""
         device, runtime = self._device, self._runtime
         settings, catalog = runtime.settings, runtime.catalog
-        yield _gauge("latentd_queued_samples", "Samples that wait for a pass.", runtime.engine.queued)
+        yield _gauge("latentd_queued_samples", "Samples that wait for a forward pass.", runtime.engine.queued)
         yield _gauge("latentd_queue_capacity_samples", "Samples that may wait.", settings.max_queue)
         yield _gauge(
             "latentd_requests_under_way",
-            "Requests whose bodies are there and whose answers were not handed over yet.",
+            "Requests whose body was read and whose answer is not sent yet.",
             runtime.places.taken,
         )
         yield _gauge("latentd_requests_capacity", "Requests that may be under way.", settings.max_requests)
-        yield _gauge("latentd_tokens_current", "Whether the tokens are those of their file.", self._access.current)
+        yield _gauge(
+            "latentd_tokens_current",
+            "1 if the tokens are those of the file, 0 if it cannot be used.",
+            self._access.current,
+        )
         yield _gauge(
             "latentd_failed_model_files", "Model files that cannot be served as they are.", len(catalog.failures)
         )
         yield _gauge(
             "latentd_device_memory_bytes",
-            "Memory that the service has taken: of the GPU, or of the machine.",
+            "Memory of the device that the service uses: the GPU's, or the machine's.",
             used_memory_bytes(device),
         )
-        yield _gauge("latentd_device_memory_capacity_bytes", "All of that memory.", memory_bytes(device))
+        yield _gauge("latentd_device_memory_capacity_bytes", "Memory of the device.", memory_bytes(device))
         weights = GaugeMetricFamily(
-            "latentd_model_weights_bytes", "Weights on the device; 0 while a model makes room.", labels=["model"]
+            "latentd_model_weights_bytes",
+            "Weights on the device; 0 while another model has their memory.",
+            labels=["model"],
         )
         facts = GaugeMetricFamily("latentd_model_info", "The models served.", labels=["model", "version", "family"])
         for model in catalog.models.values():
@@ -76,6 +82,6 @@ def _build(device: torch.device) -> Metric:
         "bentoml": bentoml.__version__,
         "device": describe_device(device),
     }
-    family = GaugeMetricFamily("latentd_build_info", "What runs, and on what.", labels=list(facts))
+    family = GaugeMetricFamily("latentd_build_info", "Versions of the software, and the device.", labels=list(facts))
     family.add_metric(list(facts.values()), 1)
     return family

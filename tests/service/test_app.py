@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import latentd.service.app
 from latentd.models.checkpoint import Checkpoint
+from latentd.service.routes import ROUTES
 from latentd.service.settings import Settings
 from tests.conftest import points_spec
 
@@ -18,7 +20,10 @@ def test_it_answers_over_http_and_from_within_and_stops(
 ) -> None:
     write(points_spec())
     monkeypatch.setattr(latentd.service.app, "settings", Settings(models=str(tmp_path)))
-    with TestClient(latentd.service.app.Latentd.to_asgi()) as client:
+    app = latentd.service.app.Latentd.to_asgi()
+    bentomls = {route.path for route in app._rest.routes if isinstance(route, Route)}
+    assert bentomls <= {route.path for route in ROUTES}
+    with TestClient(app) as client:
         assert client.get("/readyz").status_code == 200
         over_http = client.post("/generate", json={"seed": 3}).json()
         assert over_http["samples"][0]["seed"] == 3

@@ -20,7 +20,7 @@ from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
 from latentd.service.observability import access, spans
-from latentd.service.observability.formatter import LogFormatter, _without_secrets, as_json, as_text, form_for
+from latentd.service.observability.formatter import LogFormatter, _without_secrets, as_json, as_text, formatter_for
 from latentd.service.observability.ids import request_id
 from latentd.service.observability.middleware import EngineTimings, RequestMiddleware
 from latentd.service.observability.spans import Tracing, tracing_from_environment
@@ -315,7 +315,7 @@ def test_people_read_the_same() -> None:
 )
 def test_people_look_on_at_a_terminal(monkeypatch: pytest.MonkeyPatch, setting: Any, terminal: bool, form: Any) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
-    assert form_for(setting) is form
+    assert formatter_for(setting) is form
 
 
 def named(exporter: InMemorySpanExporter, *names: str) -> list[ReadableSpan]:
