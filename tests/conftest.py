@@ -82,16 +82,16 @@ def card_of(spec: GeneratorSpec, **changes: Any) -> Card:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """As the service has it: with several, a process's first pass now and then rounds otherwise.
+    """Use one thread, as the service does: with several, the first pass of a process sometimes rounds differently.
 
-    And small networks wait for their own threads wherever the machine has other work to do.
+    Small networks are also slower with several threads on a busy machine.
     """
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Checkpoint]:
-    """Writes `tmp_path / NAME.safetensors` with freshly drawn weights; the same spec and seed give the same ones."""
+    """Return a function that writes `tmp_path / NAME.safetensors` with new weights, which depend on spec and seed."""
 
     def write_untrained(spec: GeneratorSpec, name: str = "model", seed: int = 0, **changes: Any) -> Checkpoint:
         torch.manual_seed(seed)
@@ -103,7 +103,7 @@ def write(tmp_path: Path) -> Callable[..., Checkpoint]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A real browser, where there is one; not for a whole session, because it keeps the main thread's event loop."""
+    """A real browser, if there is one. Not for the whole session, because it occupies the main thread's event loop."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
@@ -127,7 +127,7 @@ def free_port() -> int:
 
 
 def eventually(check: Callable[[], bool], otherwise: str = "", seconds: float = 60) -> None:
-    """Wait until it is so; AssertionError, which says `otherwise`, where it is not within the time."""
+    """Wait until `check` is true. Raises AssertionError with the text `otherwise` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, otherwise

@@ -1,4 +1,4 @@
-"""Directions beside a checkpoint that nobody had to find."""
+"""Random directions for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ NAMES = ("sleeves", "brightness")
 
 
 def directions_of(checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> Directions:
-    """One unit vector a name, drawn from `seed`."""
+    """Return directions for `checkpoint`: a unit vector for each name, drawn from `seed`."""
     space, dim = direction_space(checkpoint.card.spec)
     vectors = np.random.RandomState(seed).standard_normal((len(NAMES), dim))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -33,7 +33,7 @@ def directions_of(checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> Dire
 
 
 def write_directions(path: Path, seed: int = 0, **changes: Any) -> Directions:
-    """Beside the checkpoint at `path`."""
+    """Write random directions beside the checkpoint at `path`."""
     found = directions_of(Checkpoint.read(path), seed, **changes)
     found.write(path)
     return found

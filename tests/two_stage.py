@@ -1,4 +1,4 @@
-"""A small family of two stages: what StyleGAN will be to the rest of the code."""
+"""A small two-stage family, in the place of StyleGAN."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ LAYERS, DIM = 3, 6
 
 
 class TinyStyled(TwoStageGenerator):
-    """Each layer's style adds its own pattern."""
+    """A generator in which each layer's style adds its own pattern."""
 
     def __init__(self, spec: GeneratorSpec, config: FamilyConfig) -> None:
         super().__init__(spec)
@@ -33,8 +33,8 @@ class TinyStyled(TwoStageGenerator):
         return w[:, None].repeat(1, LAYERS, 1)
 
     def synthesize(self, w: Tensor) -> Tensor:
-        pictures = sum(layer(w[:, index]) for index, layer in enumerate(self.layers))
-        return torch.tanh(pictures).reshape(-1, 1, 28, 28)
+        images = sum(layer(w[:, index]) for index, layer in enumerate(self.layers))
+        return torch.tanh(images).reshape(-1, 1, 28, 28)
 
 
 FAMILY = Family(FamilyConfig, TinyStyled, FamilyConfig, None)
@@ -52,7 +52,7 @@ def spec(conditional: bool = False) -> GeneratorSpec:
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """While this lasts, the family is one of those that models/ has."""
+    """Register the family while the block runs."""
     families = models.families.families() | {"tiny_styled": FAMILY}
     with mock.patch.object(models.families, "families", return_value=families):
         yield

@@ -1,4 +1,4 @@
-"""Animations, decoded again."""
+"""Animations and embedded metadata, read back from the encoded files."""
 
 import io
 from fractions import Fraction
@@ -9,14 +9,15 @@ import pytest
 from PIL import Image, ImageSequence
 
 from latentd.models.outputs import ImageOutput, PointsOutput
-from latentd.models.outputs.animation import MEDIA_TYPES, AnimationOptions, Frame, encode_animation
+from latentd.models.outputs.animation import MEDIA_TYPES, AnimationOptions, encode_animation
+from latentd.models.outputs.base import Frame
 from latentd.models.outputs.metadata import embed_metadata, read_metadata
 
 NAME = '{"model":"m","seed":7,"label":"T-shirt/top & <b>"}'
 
 
-def film(count: int = 7, side: int = 28, channels: int = 1) -> list[Frame]:
-    """A gradient that moves."""
+def moving_gradient(count: int = 7, side: int = 28, channels: int = 1) -> list[Frame]:
+    """Return frames of a moving gradient."""
     across = np.linspace(0, 255, side)
     frames = [np.add.outer(np.roll(across, 3 * index), across) / 2 for index in range(count)]
     grey = [frame.astype(np.uint8)[..., None] for frame in frames]
@@ -31,7 +32,7 @@ def decoded(file: bytes, mode: str) -> tuple[list[np.ndarray], list[int]]:
 
 @pytest.mark.parametrize(("format", "channels"), [("gif", 1), ("apng", 1), ("apng", 3), ("webp", 1), ("webp", 3)])
 def test_lossless_formats_keep_every_pixel(format: str, channels: int) -> None:
-    frames = film(channels=channels)
+    frames = moving_gradient(channels=channels)
     file = encode_animation(frames, format, AnimationOptions(fps=25, scale=2), NAME)
     got, durations = decoded(file, "L" if channels == 1 else "RGB")
     assert len(got) == 7
@@ -41,16 +42,16 @@ def test_lossless_formats_keep_every_pixel(format: str, channels: int) -> None:
     assert read_metadata(file) == NAME
 
 
-def test_a_gif_of_colours_comes_near() -> None:
-    frames = film(channels=3)
+def test_gif_colours_are_close() -> None:
+    frames = moving_gradient(channels=3)
     got, _ = decoded(encode_animation(frames, "gif", AnimationOptions(fps=25), NAME), "RGB")
     errors = [np.abs(frame.astype(int) - expected).mean() for frame, expected in zip(got, frames, strict=True)]
     assert max(errors) < 8
 
 
 @pytest.mark.parametrize(("side", "channels"), [(28, 1), (27, 3), (25, 3), (1, 1)])
-def test_mp4_plays_where_browsers_and_phones_do(side: int, channels: int) -> None:
-    frames = film(side=side, channels=channels)
+def test_mp4_has_the_codec_and_layout_that_browsers_play(side: int, channels: int) -> None:
+    frames = moving_gradient(side=side, channels=channels)
     file = encode_animation(frames, "mp4", AnimationOptions(fps=24), NAME)
     with av.open(io.BytesIO(file)) as opened:
         stream = opened.streams.video[0]
@@ -61,14 +62,14 @@ def test_mp4_plays_where_browsers_and_phones_do(side: int, channels: int) -> Non
     assert len(got) == 7
     if side > 1:
         errors = [np.abs(frame.astype(int) - expected).mean() for frame, expected in zip(got, frames, strict=True)]
-        assert max(errors) < (3 if channels == 1 else 25)  # colours have half the resolution
-    assert file.index(b"moov") < file.index(b"mdat")  # it starts before it is all there
+        assert max(errors) < (3 if channels == 1 else 25)  # 4:2:0 halves the resolution of colours
+    assert file.index(b"moov") < file.index(b"mdat")  # so that it plays while it loads
     assert read_metadata(file) == NAME
 
 
 @pytest.mark.parametrize("format", sorted(MEDIA_TYPES))
-def test_the_same_frames_are_the_same_bytes(format: str) -> None:
-    frames = film(channels=3)
+def test_the_same_frames_give_the_same_bytes(format: str) -> None:
+    frames = moving_gradient(channels=3)
     assert encode_animation(frames, format, AnimationOptions(fps=30), NAME) == encode_animation(
         iter(frames), format, AnimationOptions(fps=30), NAME
     )
@@ -76,12 +77,12 @@ def test_the_same_frames_are_the_same_bytes(format: str) -> None:
 
 @pytest.mark.parametrize("format", ["gif", "apng", "webp"])
 @pytest.mark.parametrize("fps", [1, 7, 24, 60])
-def test_a_film_takes_as_long_as_it_should(format: str, fps: int) -> None:
-    _, durations = decoded(encode_animation(film(30, side=8), format, AnimationOptions(fps), NAME), "L")
+def test_frame_durations_add_up(format: str, fps: int) -> None:
+    _, durations = decoded(encode_animation(moving_gradient(30, side=8), format, AnimationOptions(fps), NAME), "L")
     assert sum(durations) == pytest.approx(30_000 / fps, abs=10)
 
 
-def test_lanczos_is_smoother() -> None:
+def test_lanczos_enlarges_smoothly_and_nearest_does_not() -> None:
     board = np.tile(np.uint8([[[0], [255]], [[255], [0]]]), (4, 4, 1))
     (sharp, _), _ = decoded(encode_animation([board, 255 - board], "apng", AnimationOptions(10, 4), NAME), "L")
     (smooth, _), _ = decoded(
@@ -94,7 +95,7 @@ def test_lanczos_is_smoother() -> None:
 
 @pytest.mark.parametrize("format", ["png", "webp", "jpeg"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_carry_their_name_and_nothing_else_changes(format: str, channels: int) -> None:
+def test_embedded_metadata_changes_no_pixel(format: str, channels: int) -> None:
     output = ImageOutput(channels=channels, height=28, width=27)
     samples = np.random.RandomState(0).uniform(-1, 1, (1, *output.shape)).astype(np.float32)
     (plain,) = output.encode(samples, format)
@@ -106,18 +107,18 @@ def test_pictures_carry_their_name_and_nothing_else_changes(format: str, channel
         assert np.array_equal(np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB")))
 
 
-def test_what_has_no_room_for_a_name_stays_as_it_is() -> None:
+def test_formats_without_metadata_are_left_unchanged() -> None:
     assert embed_metadata(b"bytes", "npy", NAME) == b"bytes"
     (jpeg,) = ImageOutput(channels=1, height=8, width=8).encode(np.zeros((1, 1, 8, 8), np.float32), "jpeg")
     assert embed_metadata(jpeg, "jpeg", "x" * 70_000) == jpeg
 
 
 @pytest.mark.parametrize("file", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"not a picture at all" * 100])
-def test_what_is_no_picture_has_no_name(file: bytes) -> None:
+def test_files_that_are_no_image_have_no_metadata(file: bytes) -> None:
     assert read_metadata(file) is None
 
 
-def test_points_move_through_a_plot_that_fills() -> None:
+def test_frames_of_points_show_the_current_and_earlier_points() -> None:
     output = PointsOutput(dim=2)
     points = np.float32([[1, 0], [0, 1], [-1, 0]])
     frames = list(output.frames(output.frame_data(points)))

@@ -36,7 +36,7 @@ def test_round_trip_gives_the_same_samples(write: Write, tmp_path: Path) -> None
     assert np.array_equal(generate(read.build(), *rows), generate(written.build(), *rows))
 
 
-def test_the_version_is_of_spec_and_weights_alone(write: Write) -> None:
+def test_the_version_depends_on_spec_and_weights_alone(write: Write) -> None:
     first = write(points_spec())
     assert len(first.version) == 12
     assert int(first.version, 16) >= 0
@@ -45,16 +45,14 @@ def test_the_version_is_of_spec_and_weights_alone(write: Write) -> None:
     assert write(image_spec()).version != write(image_spec(conditional=True)).version
 
 
-def test_a_model_is_ready_to_serve(write: Write) -> None:
+def test_a_built_generator_is_frozen_and_in_evaluation_mode(write: Write) -> None:
     checkpoint = write(points_spec())
     generator = checkpoint.build()
     assert not generator.training
     assert not any(parameter.requires_grad for parameter in generator.parameters())
 
 
-def test_writing_leaves_the_old_file_when_it_fails(
-    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = write(points_spec()).version
 
     def full(*_: object, **__: object) -> None:
@@ -81,7 +79,7 @@ def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
     assert not Path("/tmp/latentd-was-unpickled").exists()  # noqa: S108
 
 
-def test_truncated_empty_and_missing_files(write: Write, tmp_path: Path) -> None:
+def test_truncated_empty_and_missing_files_are_refused(write: Write, tmp_path: Path) -> None:
     write(points_spec())
     whole = (tmp_path / "model.safetensors").read_bytes()
     path = tmp_path / "torn.safetensors"
@@ -93,14 +91,14 @@ def test_truncated_empty_and_missing_files(write: Write, tmp_path: Path) -> None
         Checkpoint.read(tmp_path / "gone.safetensors")
 
 
-def test_a_foreign_safetensors_file_is_named_so(tmp_path: Path) -> None:
+def test_a_safetensors_file_without_a_card_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match="without latentd's card"):
         Checkpoint.read(path)
 
 
-def test_a_header_that_promises_too_much(tmp_path: Path) -> None:
+def test_a_header_that_claims_too_much_memory_is_refused(tmp_path: Path) -> None:
     header = json.dumps({"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
     path = tmp_path / "huge.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)
@@ -112,7 +110,7 @@ def save_with_card(path: Path, tensors: dict[str, torch.Tensor], card: str) -> N
     save_file(tensors, path, metadata={"latentd.card": card})
 
 
-def test_what_does_not_fit_its_spec_is_refused(tmp_path: Path) -> None:
+def test_tensors_and_cards_that_do_not_match_are_refused(tmp_path: Path) -> None:
     spec = points_spec()
     good = build_generator(spec).state_dict()
     card = card_of(spec).model_dump_json()
@@ -147,7 +145,7 @@ def test_what_does_not_fit_its_spec_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_card_of_a_million_mistakes_is_refused_at_the_first(tmp_path: Path) -> None:
+def test_validation_of_huge_invalid_cards_is_bounded(tmp_path: Path) -> None:
     wrong = [0] * 10_000
     with pytest.raises(ValidationError) as names:
         ClassCondition.model_validate({"names": wrong})
@@ -163,7 +161,7 @@ def test_a_card_of_a_million_mistakes_is_refused_at_the_first(tmp_path: Path) ->
         Checkpoint.read(path)
 
 
-def test_a_checkpoint_is_called_so(tmp_path: Path) -> None:
+def test_invalid_names_of_checkpoints_are_refused(tmp_path: Path) -> None:
     for name in ("model.pt", "a@b.safetensors", "my model.safetensors"):
         with pytest.raises(CheckpointError):
             write_checkpoint(tmp_path / name, card_of(points_spec()), {})
@@ -178,7 +176,7 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_paths_that_are_no_regular_file_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.safetensors")
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "loop.safetensors").symlink_to(tmp_path / "loop.safetensors")
@@ -198,7 +196,7 @@ def test_samples_do_not_depend_on_their_batch(write: Write, spec: object) -> Non
         )
 
 
-def test_weights_that_were_only_half_copied_are_refused(write: Callable[..., Checkpoint], tmp_path: Path) -> None:
+def test_partly_copied_weights_are_refused(write: Callable[..., Checkpoint], tmp_path: Path) -> None:
     write(points_spec())
     file = tmp_path / "model.safetensors"
     whole = file.read_bytes()

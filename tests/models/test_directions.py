@@ -36,7 +36,7 @@ def test_round_trip(write: Write, tmp_path: Path) -> None:
     assert all(np.array_equal(found.vectors[name], written.vectors[name]) for name in NAMES)
 
 
-def test_the_version_is_of_numbers_and_names_not_of_words(write: Write) -> None:
+def test_the_version_depends_on_vectors_and_names_alone(write: Write) -> None:
     checkpoint = write(image_spec())
     first = directions_of(checkpoint)
     assert len(first.version) == 12
@@ -49,7 +49,7 @@ def test_the_version_is_of_numbers_and_names_not_of_words(write: Write) -> None:
     assert directions_of(checkpoint, of="0" * 12).version != first.version
 
 
-def test_those_of_another_version_are_refused(write: Write, tmp_path: Path) -> None:
+def test_directions_of_another_version_are_refused(write: Write, tmp_path: Path) -> None:
     write(image_spec())
     path = tmp_path / "model.safetensors"
     old = write_directions(path)
@@ -58,7 +58,7 @@ def test_those_of_another_version_are_refused(write: Write, tmp_path: Path) -> N
         read(path, new)
 
 
-def test_what_does_not_fit_is_refused_and_named(write: Write, tmp_path: Path) -> None:
+def test_invalid_directions_files_are_refused_by_name(write: Write, tmp_path: Path) -> None:
     checkpoint = write(image_spec())
     path, beside = tmp_path / "model.safetensors", tmp_path / "model.directions.safetensors"
     good = directions_of(checkpoint)
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_and_named(write: Write, tmp_path: Path) ->
         read(path, checkpoint)
 
 
-def test_what_is_not_finite_is_not_written(write: Write, tmp_path: Path) -> None:
+def test_vectors_that_are_not_finite_are_not_written(write: Write, tmp_path: Path) -> None:
     good = directions_of(write(image_spec()))
     broken = Directions(good.card, dict(good.vectors) | {"sleeves": np.full(8, np.nan, dtype=np.float32)})
     with pytest.raises(CheckpointError, match="sleeves"):
@@ -103,7 +103,7 @@ def test_what_is_not_finite_is_not_written(write: Write, tmp_path: Path) -> None
         DirectionCard(name="a", method="", about="", score=float("nan"), scored="", range=1.0)
 
 
-def test_a_shift_is_the_sum_in_float64_whatever_the_order(write: Write) -> None:
+def test_an_offset_is_a_float64_sum_in_any_order(write: Write) -> None:
     found = directions_of(write(image_spec()))
     expected = 0.3 * found.vectors["brightness"].astype(float) + 1.7 * found.vectors["sleeves"].astype(float)
     one, other = {"sleeves": 1.7, "brightness": 0.3}, {"brightness": 0.3, "sleeves": 1.7}
@@ -114,14 +114,14 @@ def test_a_shift_is_the_sum_in_float64_whatever_the_order(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.directions", "model.surface"])
-def test_no_checkpoint_is_called_as_a_companion(tmp_path: Path, name: str) -> None:
+def test_endings_of_sidecar_files_are_reserved(tmp_path: Path, name: str) -> None:
     spec = points_spec()
     with pytest.raises(CheckpointError, match="cannot be a model's name"):
         write_checkpoint(tmp_path / f"{name}.safetensors", card_of(spec), build_generator(spec).state_dict())
     assert not list(tmp_path.iterdir())
 
 
-def test_a_surface_comes_back_and_belongs_to_one_version(tmp_path: Path) -> None:
+def test_a_decision_surface_belongs_to_one_version(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     logits = torch.linspace(-1, 1, 12).view(3, 4)
     DecisionSurface(logits, (-2.0, 2.0, -1.0, 1.0)).write(path, "a" * 12)

@@ -32,7 +32,7 @@ def one_hot(spec: GeneratorSpec, labels: list[int]) -> torch.Tensor | None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
-def test_samples_are_what_the_spec_says(spec: GeneratorSpec) -> None:
+def test_samples_have_the_shape_and_range_of_the_spec(spec: GeneratorSpec) -> None:
     samples = build_generator(spec)(3 * torch.randn(3, 8), one_hot(spec, [0, 1, 2]))
     assert samples.shape == (3, *spec.output.shape)
     if spec.output.bounded:
@@ -64,13 +64,13 @@ def test_spec_survives_json(spec: GeneratorSpec) -> None:
     assert GeneratorSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_forward_is_a_function() -> None:
+def test_forward_is_deterministic() -> None:
     generator = build_generator(image_spec()).eval()
     z = torch.randn(4, 8)
     assert torch.equal(generator(z), generator(z))
 
 
-def test_the_class_changes_the_sample_and_a_blend_lies_between() -> None:
+def test_classes_and_their_mixtures_change_the_sample() -> None:
     spec = image_spec(conditional=True)
     torch.manual_seed(0)
     generator = build_generator(spec).eval()
@@ -95,7 +95,7 @@ def test_discriminator_norms(norm: str) -> None:
 
 
 @pytest.mark.parametrize("side", [27, 256])
-def test_dcgan_says_which_sides_it_makes(side: int) -> None:
+def test_dcgan_names_the_sides_that_it_supports(side: int) -> None:
     with pytest.raises(ValueError, match="28, 32, 64, 128"):
         build_generator(spec_of("dcgan", ImageOutput(channels=1, height=side, width=side)))
 
@@ -115,7 +115,7 @@ def test_linear_takes_no_more_latents_than_a_sample_has_values() -> None:
 
 
 def test_linear_takes_the_largest_principal_components() -> None:
-    """Of a covariance made of known directions, with W Wᵀ worked out from these."""
+    """Fit a covariance with known eigenvectors, and compare W Wᵀ with them."""
     directions = torch.linalg.qr(torch.randn(9, 9, dtype=torch.float64)).Q
     variances = torch.arange(9, 0, -1, dtype=torch.float64)
     generator = build_generator(spec_of("linear", PointsOutput(dim=9)))
@@ -129,7 +129,7 @@ def test_linear_takes_the_largest_principal_components() -> None:
     assert weight.norm(dim=0).tolist() == pytest.approx(variances[:8].sqrt().tolist(), rel=1e-5)
 
 
-def test_unknown_family_names_the_known() -> None:
+def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
     spec = GeneratorSpec(family="nope", config={}, input=LatentInput(dim=2), output=PointsOutput(dim=2))
     with pytest.raises(ValueError, match="dcgan, linear, mlp"):
         build_generator(spec)

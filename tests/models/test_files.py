@@ -1,4 +1,4 @@
-"""Files that take another's place whole, or not at all."""
+"""Atomic writes."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from latentd.models.files import atomic_write
 
 
-def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("before")
 
@@ -25,7 +25,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert path.read_text() == "before"
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     killed = (
         "import os, sys; from pathlib import Path; from latentd.models.files import atomic_write\n"
         "with atomic_write(Path(sys.argv[1])) as temporary: temporary.write_text('half'); os.kill(os.getpid(), 9)"

@@ -1,4 +1,4 @@
-"""What a container leaves of the machine."""
+"""The limits of a container."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from latentd.models.hardware import core_count, memory_bytes
 CPU = torch.device("cpu")
 
 
-def test_memory_is_what_the_container_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_respects_the_containers_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(hardware, "_CGROUP_MEMORY", limit)
     installed = memory_bytes(CPU)
@@ -22,7 +22,7 @@ def test_memory_is_what_the_container_may_have(tmp_path: Path, monkeypatch: pyte
         assert memory_bytes(CPU) == expected
 
 
-def test_cores_are_those_of_the_containers_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_respect_the_containers_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr(hardware, "_CGROUP_LIMIT", quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))

@@ -1,4 +1,4 @@
-"""What an import loads, in interpreters of their own: encoders and torch only when they are needed."""
+"""Imports on use: a fresh interpreter loads torch and the encoders only if it needs them."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ SHIPPED = str(ROOT / "models" / "checkpoints" / "fashion-dcgan-conditional.safet
 
 
 def loaded(script: str) -> set[str]:
-    """The modules that a fresh interpreter has loaded after it ran `script`."""
+    """Return the modules that a fresh interpreter has loaded after running `script`."""
     script = f"{script}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))
@@ -52,7 +52,7 @@ generate(generator, *seeds_to_latents(generator.spec, [0]))
     assert not modules & (ENCODERS | COMPILER)
 
 
-def test_what_a_user_can_put_right_is_a_latentd_error() -> None:
+def test_errors_for_users_share_a_base_class() -> None:
     import latentd.cli.bulk.shard
     import latentd.service.errors
     import latentd.training.command  # noqa: F401  # with all of training

@@ -1,4 +1,4 @@
-"""The mathematics of travelling, held by properties."""
+"""Interpolation, means and neighbors: properties, and cases worked out by hand."""
 
 import math
 from itertools import pairwise
@@ -40,15 +40,15 @@ def degrees_between(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @given(pairs)
-def test_a_way_begins_and_ends_exactly_at_its_keyframes(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_curves_begin_and_end_exactly_at_their_ends(pair: tuple[np.ndarray, np.ndarray]) -> None:
     a, b = pair
-    for way in (lerp, slerp):
-        assert way(a, b)(0.0).tobytes() == a.tobytes()
-        assert way(a, b)(1.0).tobytes() == b.tobytes()
+    for curve in (lerp, slerp):
+        assert curve(a, b)(0.0).tobytes() == a.tobytes()
+        assert curve(a, b)(1.0).tobytes() == b.tobytes()
 
 
 @given(pairs, times)
-def test_slerp_is_finite_and_its_length_goes_evenly(pair: tuple[np.ndarray, np.ndarray], t: float) -> None:
+def test_slerp_is_finite_and_its_length_changes_linearly(pair: tuple[np.ndarray, np.ndarray], t: float) -> None:
     a, b = pair
     point = slerp(a, b)(t)
     assert np.isfinite(point).all()
@@ -57,7 +57,7 @@ def test_slerp_is_finite_and_its_length_goes_evenly(pair: tuple[np.ndarray, np.n
 
 
 @given(pairs, times)
-def test_slerp_turns_evenly(pair: tuple[np.ndarray, np.ndarray], t: float) -> None:
+def test_slerp_turns_at_constant_speed(pair: tuple[np.ndarray, np.ndarray], t: float) -> None:
     a, b = pair
     assume(length(a) > 1e-3 and length(b) > 1e-3)
     whole = degrees_between(a, b)
@@ -66,7 +66,7 @@ def test_slerp_turns_evenly(pair: tuple[np.ndarray, np.ndarray], t: float) -> No
 
 
 @given(vectors, times, st.floats(2**-10, 2**10, width=32))
-def test_slerp_of_parallel_vectors_stays_on_their_line(a: np.ndarray, t: float, factor: float) -> None:
+def test_slerp_of_parallel_vectors_keeps_their_direction(a: np.ndarray, t: float, factor: float) -> None:
     assume(length(a) > 1e-3)
     b = (a * np.float32(factor)).astype(np.float32)
     assume(length(b) > 1e-3)
@@ -74,14 +74,14 @@ def test_slerp_of_parallel_vectors_stays_on_their_line(a: np.ndarray, t: float, 
 
 
 @given(vectors, times)
-def test_slerp_of_opposite_vectors_goes_around(a: np.ndarray, t: float) -> None:
+def test_slerp_of_opposite_vectors_is_a_half_turn(a: np.ndarray, t: float) -> None:
     assume(length(a) > 1e-3)
     point = slerp(a, -a)(t)
     assert length(point) == pytest.approx(length(a), rel=1e-5)
     assert degrees_between(a, point) == pytest.approx(180 * t, abs=1e-2)
 
 
-def test_slerp_of_what_has_no_angle_goes_straight() -> None:
+def test_slerp_without_an_angle_is_lerp() -> None:
     zero, one = np.zeros(4, np.float32), np.ones(4, np.float32)
     assert slerp(zero, one)(0.25).tolist() == [0.25] * 4
     assert slerp(one, zero)(0.25).tolist() == [0.75] * 4
@@ -100,29 +100,29 @@ def test_easing() -> None:
 
 
 @given(st.integers(2, 6), st.integers(2, 9), st.booleans())
-def test_paths_pass_their_keyframes_once(keyframes: int, steps: int, loop: bool) -> None:
+def test_paths_show_each_keyframe_once(keyframes: int, steps: int, loop: bool) -> None:
     path = KeyframePath(keyframes, steps, loop)
     assert len(path) == (keyframes * (steps - 1) if loop else (keyframes - 1) * (steps - 1) + 1)
-    places = np.eye(keyframes, dtype=np.float32)
-    frames = path.interpolate(places, "slerp")
+    points = np.eye(keyframes, dtype=np.float32)
+    frames = path.interpolate(points, "slerp")
     assert len(frames) == len(path)
     shown = [path.keyframe_at(frame) for frame in range(len(path))]
     assert [keyframe for keyframe in shown if keyframe is not None] == list(range(keyframes))
     for frame, keyframe in zip(frames, shown, strict=True):
         if keyframe is not None:
-            assert frame.tobytes() == places[keyframe].tobytes()
+            assert frame.tobytes() == points[keyframe].tobytes()
     assert all(one.tobytes() != next_one.tobytes() for one, next_one in pairwise(frames))
     if loop:
         assert frames[-1].tobytes() != frames[0].tobytes()  # nor where it begins again
 
 
-def test_a_path_of_styles_goes_straight_in_each() -> None:
+def test_paths_of_w_are_straight_in_each_layer() -> None:
     frames = KeyframePath(2, 3).interpolate(np.float32([[[0, 0], [2, 2]], [[4, 0], [2, 0]]]), "lerp")
     assert frames[1].tolist() == [[2, 0], [2, 1]]
 
 
 @given(hnp.arrays(np.float32, (3, 8), elements=numbers), weights)
-def test_blends_are_as_long_as_what_they_are_of(latents: np.ndarray, given_weights: list[float]) -> None:
+def test_spherical_means_have_the_mean_length(latents: np.ndarray, given_weights: list[float]) -> None:
     assume(any(given_weights))
     try:
         mixed = spherical_mean(latents, given_weights)
@@ -135,13 +135,13 @@ def test_blends_are_as_long_as_what_they_are_of(latents: np.ndarray, given_weigh
 
 
 @given(hnp.arrays(np.float32, (3, 8), elements=numbers), st.integers(0, 2), st.floats(1e-3, 1e3))
-def test_a_blend_of_one_is_that_one(latents: np.ndarray, index: int, weight: float) -> None:
+def test_a_mean_of_one_latent_is_that_latent(latents: np.ndarray, index: int, weight: float) -> None:
     alone = [weight if each == index else 0.0 for each in range(3)]
     assert spherical_mean(latents, alone).tobytes() == latents[index].tobytes()
     assert weighted_mean(latents, alone).tobytes() == latents[index].tobytes()
 
 
-def test_blends_by_hand() -> None:
+def test_means_by_hand() -> None:
     latents = np.float32([[2, 0], [0, 4]])
     assert spherical_mean(latents, [1, 1]) == pytest.approx([3 / math.sqrt(2)] * 2, rel=1e-6)
     assert spherical_mean(latents, [-1, 0]).tolist() == [-2, 0]
@@ -153,7 +153,7 @@ def test_blends_by_hand() -> None:
 
 
 @given(vectors, st.floats(0, 180), st.integers(0, 2**32 - 1))
-def test_neighbours_lie_at_their_angle(center: np.ndarray, degrees: float, seed: int) -> None:
+def test_neighbors_lie_at_the_angle(center: np.ndarray, degrees: float, seed: int) -> None:
     assume(length(center) > 1e-3)
     found = neighbor(center, degrees, seed)
     assert length(found) == pytest.approx(length(center), rel=1e-5)
@@ -161,7 +161,7 @@ def test_neighbours_lie_at_their_angle(center: np.ndarray, degrees: float, seed:
     assert found.tobytes() == neighbor(center, degrees, seed).tobytes()
 
 
-def test_neighbours_differ_by_seed_and_need_a_direction() -> None:
+def test_neighbors_depend_on_the_seed_and_need_a_direction() -> None:
     center = np.ones(8, np.float32)
     assert neighbor(center, 30, 1).tobytes() != neighbor(center, 30, 2).tobytes()
     assert neighbor(center, 0, 1).tobytes() == center.tobytes()

@@ -14,7 +14,7 @@ def test_normal_latent_is_numpys_frozen_stream() -> None:
     assert seed_to_latent(points_spec(), 7).latent[0] == np.float32(1.690525703800356)
 
 
-def test_uniform_latent_lies_in_the_cube() -> None:
+def test_uniform_latent_is_numpys_frozen_stream() -> None:
     spec = spec_of("mlp", PointsOutput(dim=2), distribution="uniform", hidden=(16,))
     latent = seed_to_latent(spec, 3).latent
     assert np.array_equal(latent, np.random.RandomState(3).uniform(-1, 1, 8).astype(np.float32))
@@ -27,7 +27,7 @@ def test_class_of_a_seed_is_drawn_after_the_latent() -> None:
     assert seed_to_latent(image_spec(), 11).label is None
 
 
-def test_a_row_does_not_depend_on_its_neighbours() -> None:
+def test_rows_do_not_depend_on_each_other() -> None:
     spec = image_spec(conditional=True)
     latents, labels = seeds_to_latents(spec, [5, 0, MAX_SEED])
     for row, seed in enumerate([5, 0, MAX_SEED]):
@@ -35,7 +35,7 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
         assert labels[row] == seed_to_latent(spec, seed).label
 
 
-def test_an_odd_number_of_draws_leaves_nothing_behind() -> None:
+def test_an_odd_number_of_normals_leaves_no_state_behind() -> None:
     odd = spec_of("mlp", PointsOutput(dim=2), hidden=(16,)).model_copy(update={"input": LatentInput(dim=3)})
     seed_to_latent(odd, 1)  # normals are drawn in pairs
     assert np.array_equal(seed_to_latent(odd, 5).latent, np.random.RandomState(5).standard_normal(3).astype(np.float32))

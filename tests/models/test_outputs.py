@@ -39,7 +39,7 @@ def test_jpeg_is_close() -> None:
     assert np.abs(np.asarray(image).astype(int) - 166).max() <= 2
 
 
-def test_npy_is_the_sample_itself() -> None:
+def test_npy_holds_the_exact_sample() -> None:
     sample = ramp(COLOUR, 1)[0]
     assert np.array_equal(np.load(io.BytesIO(COLOUR.encode(sample[None], "npy")[0]), allow_pickle=False), sample)
 
@@ -55,7 +55,7 @@ def test_grid_is_filled_row_by_row(count: int, columns: int, rows: int) -> None:
     assert picture.sum() == pixels.sum()  # what is left is black
 
 
-def test_points_keep_their_bits_in_json() -> None:
+def test_json_keeps_every_bit_of_points() -> None:
     output = PointsOutput(dim=3)
     sample = np.array([0.1, -2.5e-8, 1 / 3], dtype=np.float32)
     assert np.array_equal(np.array(orjson.loads(output.encode(sample[None], "json")[0]), dtype=np.float32), sample)

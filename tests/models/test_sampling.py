@@ -32,7 +32,7 @@ print(len(set(found)))
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_new_thread_computes_the_same_bits(threads: int) -> None:
-    """In a process of its own, because the first passes are what differs."""
+    """In a fresh process, because only the first passes of a process differ."""
     script = SCRIPT.format(threads=threads)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "1"
