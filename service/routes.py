@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from latentd.models.outputs import Output, animation
 from latentd.service.answer_schemas import DirectionsAnswer, ModelAnswer, ModelsAnswer, SamplesAnswer, SurfaceAnswer
-from latentd.service.explorer import PART_TYPES, show_page, show_part
+from latentd.service.explorer import ASSET_TYPES, show_page, show_asset
 from latentd.service.model_routes import list_directions, list_models, show_model, show_surface
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.openapi import document
@@ -116,8 +116,8 @@ ROUTES = (
         path="/explore/{build}/{name}",
         name="explore_part",
         summary="the files of that page",
-        handler=show_part,
-        answers=dict.fromkeys(PART_TYPES, str),
+        handler=show_asset,
+        answers=dict.fromkeys(ASSET_TYPES, str),
         errors=(404,),
     ),
     _bentomls(path="/", name="swagger", tag="pages", summary="BentoML's page about itself", answers={"text/html": str}),

@@ -1,4 +1,4 @@
-"""The explorer in a browser, as its tests handle it."""
+"""Helpers for tests of the explorer in a browser."""
 
 import base64
 import subprocess
@@ -10,17 +10,17 @@ from typing import Any
 
 CONDITIONAL = "#model=fashion-dcgan-conditional"
 RING = "#model=ring-gan"
-READY = "#tiles .pick:not([disabled])"
+READY = "#tiles .select:not([disabled])"
 Open = Callable[..., Any]
 
 
 def settle(page: Any) -> None:
-    """Until everything that was asked for is shown."""
+    """Wait until every answer is shown."""
     page.wait_for_selector("main:not(:has([aria-busy=true])):has(#request:not(:empty))", state="attached")
 
 
 def until(page: Any, expression: str) -> None:
-    """Playwright's own way evaluates strings within the page, which its policy forbids."""
+    """Wait until a JavaScript expression is true. The page's security policy forbids `wait_for_function`."""
     deadline = time.monotonic() + 30
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, expression
@@ -28,17 +28,17 @@ def until(page: Any, expression: str) -> None:
 
 
 def shown_bytes(page: Any) -> bytes:
-    return base64.b64decode(page.get_attribute("#seen img", "src").partition(",")[2])
+    return base64.b64decode(page.get_attribute("#sample img", "src").partition(",")[2])
 
 
-def pick(page: Any, *tiles: int) -> None:
+def select(page: Any, *tiles: int) -> None:
     for tile in tiles:
-        page.click(f"#tiles .tile:nth-of-type({tile}) .pick")
+        page.click(f"#tiles .tile:nth-of-type({tile}) .select")
         settle(page)
 
 
 def slide(page: Any, slider: str, value: float, held: bool = False) -> None:
-    """Move a slider, and let go of it unless it is `held`."""
+    """Move a slider to `value`, and release it unless it is to be `held`."""
     page.eval_on_selector(
         slider, "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
     )
@@ -47,8 +47,8 @@ def slide(page: Any, slider: str, value: float, held: bool = False) -> None:
     settle(page)
 
 
-def run_what_is_written(page: Any, folder: Path) -> bytes:
-    """The one file that the copied command or program writes."""
+def run_copied_code(page: Any, folder: Path) -> bytes:
+    """Copy the code of the request, run it in `folder`, and return the file that it writes."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.click("#copy")
     text = page.evaluate("navigator.clipboard.readText()")

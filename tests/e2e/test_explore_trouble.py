@@ -1,4 +1,4 @@
-"""The explorer where something goes wrong, or comes in an odd order."""
+"""The explorer when something fails, or answers come in an unexpected order."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from tests.e2e.conftest import ROOT, Server, serving
 from tests.e2e.explorer import READY, RING, Open, settle, slide, until
 
 
-def test_the_page_may_load_nothing_from_elsewhere(server: Server) -> None:
+def test_the_page_loads_nothing_from_other_hosts(server: Server) -> None:
     page = server.call("/explore")
     assert page.status == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -20,23 +20,23 @@ def test_the_page_may_load_nothing_from_elsewhere(server: Server) -> None:
     assert page.headers["cache-control"] == "no-cache"
     assert not re.search(rb"(src|href)=.(https?:)?//", page.body)
     (script,) = re.findall(rb'src="(explore/[0-9a-f]{12}/main\.js)"', page.body)
-    part = server.call("/" + script.decode())
-    assert part.status == 200
-    assert "immutable" in part.headers["cache-control"]
-    assert part.headers["content-type"].startswith("text/javascript")
+    asset = server.call("/" + script.decode())
+    assert asset.status == 200
+    assert "immutable" in asset.headers["cache-control"]
+    assert asset.headers["content-type"].startswith("text/javascript")
 
 
 @pytest.mark.parametrize(
     "path", ["/explore/000000000000/main.js", "/explore/{build}/index.html", "/explore/{build}/..%2f__init__.py"]
 )
-def test_what_is_no_part_of_the_page_is_not_given(server: Server, path: str) -> None:
+def test_other_files_are_not_served(server: Server, path: str) -> None:
     build = re.findall(rb"explore/([0-9a-f]{12})/", server.call("/explore").body)[0].decode()
     assert server.call(path.format(build=build)).status == 404
 
 
-def test_a_link_to_another_version_says_so(look: Open) -> None:
+def test_a_link_to_another_version_shows_a_warning(look: Open) -> None:
     page = look("#model=fashion-dcgan@000000000000&pick=5")
-    assert "is of version 000000000000" in page.inner_text("#notice")
+    assert "is for version 000000000000" in page.inner_text("#notice")
 
 
 @pytest.mark.parametrize(
@@ -49,24 +49,24 @@ def test_a_link_to_another_version_says_so(look: Open) -> None:
         "#%%%",
     ],
 )
-def test_links_that_make_no_sense_open_the_page(look: Open, fragment: str) -> None:
+def test_invalid_links_open_the_page(look: Open, fragment: str) -> None:
     page = look(fragment)
-    assert page.locator("#tray li").count() >= 1
-    assert page.locator("#tiles .pick img").count() == 40
+    assert page.locator("#selection li").count() >= 1
+    assert page.locator("#tiles .select img").count() == 40
 
 
-def test_another_fragment_is_another_state(look: Open, server: Server) -> None:
+def test_a_changed_fragment_changes_the_state(look: Open, server: Server) -> None:
     page = look("#model=fashion-dcgan&pick=1,2")
     page.evaluate("location.hash = '#model=ring-gan&pick=7'")
-    page.wait_for_selector("#tiles.field")
+    page.wait_for_selector("#tiles.plot")
     settle(page)
-    assert page.locator("#tray li").count() == 1
+    assert page.locator("#selection li").count() == 1
     page.evaluate("location.hash = '#view=pulse'")
-    page.wait_for_selector("#pulse", state="visible")
+    page.wait_for_selector("#metrics", state="visible")
     assert not page.is_visible("#explore")
 
 
-def test_a_model_chosen_while_another_answers(look: Open) -> None:
+def test_a_model_chosen_before_the_last_one_has_answered(look: Open) -> None:
     page = look(RING)
 
     def later(route: Any) -> None:
@@ -79,11 +79,11 @@ def test_a_model_chosen_while_another_answers(look: Open) -> None:
     page.select_option("#model", "fashion-dcgan-conditional")
     until(page, "document.getElementById('request').textContent.includes('fashion-dcgan-conditional')")
     settle(page)
-    assert page.locator("#tiles .pick img").count() == 40
+    assert page.locator("#tiles .select img").count() == 40
     assert "fashion-dcgan-conditional@" in page.inner_text("#request")
 
 
-def test_an_answer_that_is_cut_off_is_asked_for_again(look: Open) -> None:
+def test_a_request_whose_answer_was_cut_off_is_repeated(look: Open) -> None:
     page = look(expect_errors=True)
     cut: list[bool] = []
 
@@ -100,10 +100,10 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(look: Open) -> None:
     assert "cut off" in page.inner_text("#notice")
     page.wait_for_selector("#notice", state="hidden")
     settle(page)
-    assert page.locator("#tiles .pick img").count() == 40
+    assert page.locator("#tiles .select img").count() == 40
 
 
-def test_directions_that_are_found_anew_are_shown(chromium: Any, tmp_path: Path) -> None:
+def test_directions_that_changed_meanwhile_are_shown(chromium: Any, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
     for name in ("fashion-dcgan.safetensors", "fashion-dcgan.directions.safetensors"):
@@ -114,33 +114,33 @@ def test_directions_that_are_found_anew_are_shown(chromium: Any, tmp_path: Path)
         page.wait_for_selector(READY)
         settle(page)
         (models / "fashion-dcgan.directions.safetensors").unlink()
-        wait_until_forgotten(server)
+        wait_until_no_directions(server)
         page.click("#reroll")
-        until(page, "!document.getElementById('slider-push-trouser')")
+        until(page, "!document.getElementById('slider-direction-trouser')")
         settle(page)
-        assert "found anew" in page.inner_text("#said")
+        assert "found anew" in page.inner_text("#notice-text")
         assert "directions" not in page.inner_text("#request")
         page.close()
 
 
-def wait_until_forgotten(server: Server) -> None:
+def wait_until_no_directions(server: Server) -> None:
     deadline = time.monotonic() + 30
     while server.call("/models/fashion-dcgan").json["directions_version"] is not None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
-def test_a_way_that_plays_goes_on_while_a_slider_is_held(look: Open) -> None:
+def test_playing_continues_while_a_slider_is_held(look: Open) -> None:
     page = look("#model=fashion-dcgan&pick=1,2,3&way=travel&at=30")
     page.click("#play")
     slide(page, "#slider-truncation", 0.5, held=True)
-    page.click("#languages [data-value=python]")  # buttons can be pressed meanwhile
+    page.click("#languages [data-value=python]")  # buttons work meanwhile
     until(page, "document.getElementById('play').textContent === 'Play'")
     assert page.inner_text("#caption").endswith("frame 47 of 47")
     assert page.inner_text("#request").startswith("import base64")
 
 
-def test_no_token_is_an_answer_too(look: Open) -> None:
+def test_the_token_dialog_can_be_dismissed(look: Open) -> None:
     page = look(expect_errors=True)
     asked: list[str] = []
 
@@ -151,14 +151,14 @@ def test_no_token_is_an_answer_too(look: Open) -> None:
 
     page.route("**/generate", want_token)
     page.click("#reroll")
-    page.wait_for_selector("#ask[open]")
+    page.wait_for_selector("#token-dialog[open]")
     page.keyboard.press("Escape")
     page.wait_for_selector("#notice:not([hidden])")
-    assert page.inner_text("#said") == "A token is needed."
+    assert page.inner_text("#notice-text") == "A token is needed."
     assert len(asked) == 1
 
 
-def test_a_link_is_copied_where_there_is_no_clipboard(look: Open) -> None:
+def test_a_link_is_copied_without_the_clipboard_api(look: Open) -> None:
     page = look()
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     page.click("#link")
@@ -169,7 +169,7 @@ def test_a_link_is_copied_where_there_is_no_clipboard(look: Open) -> None:
     assert page.input_value("#seed").startswith("http")
 
 
-def test_a_busy_service_is_said_in_words_and_asked_again(look: Open) -> None:
+def test_a_request_to_a_busy_service_is_repeated(look: Open) -> None:
     page = look(expect_errors=True)
     refusals = 0
 
@@ -191,7 +191,7 @@ def test_a_busy_service_is_said_in_words_and_asked_again(look: Open) -> None:
     assert refusals == 2
 
 
-def test_a_service_that_wants_a_token_is_given_it(look: Open) -> None:
+def test_a_token_is_asked_for_and_sent(look: Open) -> None:
     page = look(expect_errors=True)
     seen: list[str | None] = []
 
@@ -206,8 +206,8 @@ def test_a_service_that_wants_a_token_is_given_it(look: Open) -> None:
 
     page.route("**/generate", want_token)
     page.click("#reroll")
-    page.wait_for_selector("#ask[open]")
-    assert "A token is needed" in page.inner_text("#ask")
+    page.wait_for_selector("#token-dialog[open]")
+    assert "A token is needed" in page.inner_text("#token-dialog")
     page.fill("#token", "open-sesame")
     page.keyboard.press("Enter")
     settle(page)
@@ -218,7 +218,7 @@ def test_a_service_that_wants_a_token_is_given_it(look: Open) -> None:
     assert "$LATENTD_TOKEN" in page.inner_text("#request")
 
 
-def test_a_slider_in_motion_has_one_request_under_way(look: Open) -> None:
+def test_a_moving_slider_has_one_request_at_a_time(look: Open) -> None:
     page = look()
     under_way, most = 0, 0
 

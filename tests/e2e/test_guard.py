@@ -448,10 +448,10 @@ def test_bentomls_page_goes_on_working(chromium: Any, guarded: Server) -> None:
 def test_the_explorer_asks_for_the_token(chromium: Any, guarded: Server) -> None:
     page = chromium.new_page()
     page.goto(f"{guarded.url}/explore#model=ring-gan")
-    page.wait_for_selector("#ask[open]")
+    page.wait_for_selector("#token-dialog[open]")
     page.fill("#token", CLIENT)
     page.keyboard.press("Enter")
-    page.wait_for_selector("#tiles .pick:not([disabled])")
+    page.wait_for_selector("#tiles .select:not([disabled])")
     assert page.evaluate("Object.values(localStorage).length") == 0  # kept for the tab alone
     page.close()
 

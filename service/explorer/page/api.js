@@ -1,103 +1,104 @@
-/** The service's HTTP API: one place for tokens, errors in words, and waiting when the service is busy. */
+/** Requests to the service: tokens, error messages, and waiting while the service is busy. */
 
 import { byId } from "./dom.js";
 
-const TOKEN = "latentd-token";
-const SOON = 3;
-/** Seconds until what could not be reached is asked again. */
+const TOKEN_KEY = "latentd-token";
+const RETRY_SECONDS = 3;
+/** Wait before a retry where the service names no time. */
 const ROOT = new URL("./", document.baseURI);
 
-export class Refused extends Error {
-  constructor(words, status = 0, code = "", wait = null) {
-    super(words);
+export class RequestError extends Error {
+  /** `retryAfter`: seconds until a retry may succeed; null if a retry cannot help. */
+  constructor(message, status = 0, code = "", retryAfter = null) {
+    super(message);
     this.status = status;
     this.code = code;
-    /** Seconds until it is worth asking again; null where asking again does not help. */
-    this.wait = wait;
+    this.retryAfter = retryAfter;
   }
 }
 
-export const address = (path) => new URL(path.replace(/^\//, ""), ROOT).href;
+export const urlOf = (path) => new URL(path.replace(/^\//, ""), ROOT).href;
 
-/** The answer to a request, whose status is good; Refused says in words why there is none. */
-export async function ask(path, { body, accept = "application/json" } = {}) {
+/** Send a request and give the response; RequestError unless its status is good. Asks for a token after a 401. */
+async function send(path, { body, accept = "application/json" } = {}) {
   for (;;) {
-    const token = sessionStorage.getItem(TOKEN);
-    const answer = await once(path, body, accept, token);
-    if (answer.ok) return answer;
-    const refusal = await refused(answer);
-    if (answer.status !== 401) throw refusal;
-    if (sessionStorage.getItem(TOKEN) === token) sessionStorage.removeItem(TOKEN); // another may have been given since
-    if (!holdsToken() && !(await askForToken(refusal.message))) throw refusal;
+    const token = sessionStorage.getItem(TOKEN_KEY);
+    const response = await sendOnce(path, body, accept, token);
+    if (response.ok) return response;
+    const problem = await errorOf(response);
+    if (response.status !== 401) throw problem;
+    if (sessionStorage.getItem(TOKEN_KEY) === token) sessionStorage.removeItem(TOKEN_KEY); // unless it was replaced meanwhile
+    if (!hasToken() && !(await askForToken(problem.message))) throw problem;
   }
 }
 
-export const askJson = (path, options) => ask(path, options).then((answer) => whole(answer.json()));
-export const askBlob = (path, options) => ask(path, options).then((answer) => whole(answer.blob()));
-export const askText = (path, options) => ask(path, options).then((answer) => whole(answer.text()));
+export const fetchJson = (path, options) => send(path, options).then((response) => complete(response.json()));
+export const fetchBlob = (path, options) => send(path, options).then((response) => complete(response.blob()));
+export const fetchText = (path, options) => send(path, options).then((response) => complete(response.text()));
 
-/** What is read of an answer; Refused where it ends too soon. */
-async function whole(reading) {
+/** Wait for a body that is being read; RequestError if it ends too early. */
+async function complete(reading) {
   try {
     return await reading;
   } catch {
-    throw new Refused("The answer was cut off on its way.", 0, "cut_off", SOON);
+    throw new RequestError("The answer was cut off.", 0, "cut_off", RETRY_SECONDS);
   }
 }
 
-async function once(path, body, accept, token) {
+async function sendOnce(path, body, accept, token) {
   const headers = { Accept: accept };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   try {
-    return await fetch(address(path), { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
+    return await fetch(urlOf(path), { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
   } catch {
-    throw new Refused("The service cannot be reached. Is it still running?", 0, "unreachable", SOON);
+    throw new RequestError("The service cannot be reached. Is it still running?", 0, "unreachable", RETRY_SECONDS);
   }
 }
 
-async function refused(answer) {
-  let said = {};
+async function errorOf(response) {
+  const { status } = response;
+  let error = {};
   try {
-    said = (await answer.json()).error ?? {};
-  } catch { /* not our body: a proxy's */ }
-  const message = said.message || answer.statusText || `status ${answer.status}`;
-  const after = Number(answer.headers.get("retry-after"));
-  const refusal = (words, wait) => new Refused(words, answer.status, said.code, wait);
-  if (answer.status === 429) return refusal(`The service is busy: ${message}.`, after > 0 ? after : 1);
-  if (answer.status === 502 || answer.status === 503) return refusal(`The service is not ready: ${message}.`, SOON);
-  if (answer.status === 403) return refusal(`This token may not do that: ${message}.`);
-  if (answer.status === 504) return refusal(`It took too long: ${message}.`);
-  if (answer.status >= 500) return refusal("The service failed; its log says why.");
-  return refusal(`${message[0].toUpperCase()}${message.slice(1)}.`);
+    error = (await response.json()).error ?? {};
+  } catch { /* the body is not the service's but a proxy's */ }
+  const message = error.message || response.statusText || `status ${status}`;
+  const named = Number(response.headers.get("retry-after"));
+  const problem = (text, retryAfter) => new RequestError(text, status, error.code, retryAfter);
+  if (status === 429) return problem(`The service is busy: ${message}.`, named > 0 ? named : 1);
+  if (status === 502 || status === 503) return problem(`The service is not ready: ${message}.`, RETRY_SECONDS);
+  if (status === 403) return problem(`This token does not allow it: ${message}.`);
+  if (status === 504) return problem(`The request took too long: ${message}.`);
+  if (status >= 500) return problem("The service failed. Its log says why.");
+  return problem(`${message[0].toUpperCase()}${message.slice(1)}.`);
 }
 
-/** Whether requests carry a token, which is then named and not shown in what is copied. */
-export const holdsToken = () => Boolean(sessionStorage.getItem(TOKEN));
+/** Whether requests carry a token. Copied requests name it and do not contain it. */
+export const hasToken = () => Boolean(sessionStorage.getItem(TOKEN_KEY));
 
-let asking = null;
+let tokenDialog = null;
 
-/** A dialog, the same for all requests that wait for it; gives whether there is a token now. */
-function askForToken(why) {
-  asking ??= new Promise((resolve) => {
-    const dialog = byId("ask");
-    byId("ask-why").textContent = why;
+/** Open the dialog for a token, one for all requests that wait; gives whether there is a token afterwards. */
+function askForToken(reason) {
+  tokenDialog ??= new Promise((resolve) => {
+    const dialog = byId("token-dialog");
+    byId("token-reason").textContent = reason;
     byId("token").value = "";
     dialog.returnValue = "";
     dialog.addEventListener("close", () => {
-      asking = null;
-      if (dialog.returnValue === "go") sessionStorage.setItem(TOKEN, byId("token").value.trim());
-      resolve(holdsToken());
+      tokenDialog = null;
+      if (dialog.returnValue === "continue") sessionStorage.setItem(TOKEN_KEY, byId("token").value.trim());
+      resolve(hasToken());
     }, { once: true });
     dialog.showModal();
   });
-  return asking;
+  return tokenDialog;
 }
 
-/** What `work` gives; `place` is marked as busy while anything works for it. */
-export async function working(place, work) {
-  const count = (by) => { place.dataset.working = String(Number(place.dataset.working ?? 0) + by); };
-  const mark = () => place.setAttribute("aria-busy", String(place.dataset.working !== "0"));
+/** Mark `element` as busy while `work` goes on, and give its result. */
+export async function busyDuring(element, work) {
+  const count = (by) => { element.dataset.pending = String(Number(element.dataset.pending ?? 0) + by); };
+  const mark = () => element.setAttribute("aria-busy", String(element.dataset.pending !== "0"));
   count(1);
   mark();
   try {
@@ -109,59 +110,63 @@ export async function working(place, work) {
 }
 
 /**
- * Work of which only the newest matters: at most one is under way, and what was wanted meanwhile is dropped but the last.
- * What was refused and is worth asking again waits for as long as the service says, whatever is wanted meanwhile.
+ * Sends one request at a time. Of the requests that are wanted meanwhile, only the latest is sent, and the others are
+ * dropped. After a refusal that a retry may help, the latest one is sent when the service's waiting time is over.
  */
-export class Newest {
+export class LatestRequest {
   #wanted = null;
   #running = false;
   #waiting = false;
 
-  /** `place` is marked as busy while there is work. */
-  constructor(place, work, show, fail) {
-    this.place = place;
-    this.work = work;
+  /** `send(wanted)` gives the answer, for `show(answer, wanted)`. `element` is marked as busy meanwhile. */
+  constructor(element, send, show, fail) {
+    this.element = element;
+    this.send = send;
     this.show = show;
     this.fail = fail;
   }
 
-  want(what) {
-    this.#wanted = { what };
-    if (!this.#running && !this.#waiting) working(this.place, this.#run());
+  want(wanted) {
+    this.#wanted = { wanted };
+    this.#start();
   }
 
-  /** What was asked for is wanted no more. */
-  forget() {
+  /** Do not send what is waiting. */
+  cancel() {
     this.#wanted = null;
+  }
+
+  #start() {
+    if (this.#wanted && !this.#running && !this.#waiting) busyDuring(this.element, this.#run());
   }
 
   async #run() {
     this.#running = true;
     try {
-      while (this.#wanted && !this.#waiting) await this.#one();
+      while (this.#wanted && !this.#waiting) await this.#sendLatest();
     } finally {
       this.#running = false;
     }
   }
 
-  async #one() {
-    const { what } = this.#wanted;
+  async #sendLatest() {
+    const { wanted } = this.#wanted;
     this.#wanted = null;
     try {
-      this.show(await this.work(what), what);
+      this.show(await this.send(wanted), wanted);
     } catch (problem) {
-      if (!(problem instanceof Refused)) throw problem;
+      if (!(problem instanceof RequestError)) throw problem;
       this.fail(problem);
-      if (problem.wait !== null) this.#again(what, problem.wait);
+      if (problem.retryAfter !== null) this.#retry(wanted, problem.retryAfter);
     }
   }
 
-  #again(what, seconds) {
-    this.#wanted ??= { what };
+  #retry(wanted, seconds) {
+    this.#wanted ??= { wanted };
     this.#waiting = true;
     setTimeout(() => {
       this.#waiting = false;
-      if (this.#wanted && !this.#running) working(this.place, this.#run());
+      this.#start();
     }, 1000 * seconds);
   }
 }

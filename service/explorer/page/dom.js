@@ -1,9 +1,9 @@
-/** Small helpers for elements. */
+/** Helpers for elements. */
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element with attributes (functions are listeners by event name) and children (nodes or text). */
-export function make(tag, attributes = {}, ...children) {
+/** An element with attributes (functions are listeners, by the event's name) and children (nodes or text). */
+export function create(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name, value);
@@ -13,66 +13,70 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Buttons of which one is pressed, made once: `texts` by their values. */
-export class Choice {
+/** A group of buttons of which one is pressed. */
+export class ButtonGroup {
   #buttons;
 
-  constructor(place, texts, choose) {
-    this.#buttons = Object.entries(texts).map(([value, text]) => make("button", {
+  /** `texts`: value → text of its button. `choose(value)` is called by a click. */
+  constructor(container, texts, choose) {
+    this.#buttons = Object.entries(texts).map(([value, text]) => create("button", {
       type: "button", "data-value": value,
       click: ({ currentTarget }) => { if (!currentTarget.hasAttribute("aria-disabled")) choose(value); },
     }, text));
-    place.replaceChildren(...this.#buttons);
+    container.replaceChildren(...this.#buttons);
   }
 
-  /** `possible(value)`: whether it can be chosen now. */
-  show(chosen, possible = () => true) {
+  /** Press the button of `value`, and disable those that are not `enabled(value)`. */
+  show(value, enabled = () => true) {
     for (const button of this.#buttons) {
-      const { value } = button.dataset;
-      button.setAttribute("aria-pressed", String(value === chosen));
-      if (possible(value)) button.removeAttribute("aria-disabled");
+      button.setAttribute("aria-pressed", String(button.dataset.value === value));
+      if (enabled(button.dataset.value)) button.removeAttribute("aria-disabled");
       else button.setAttribute("aria-disabled", "true");
     }
   }
 }
 
-/** Items among which arrow keys go; one of them is reached by Tab. Gives what to call when there are other items. */
-export function arrows(container, selector) {
+/**
+ * Let arrow keys move the focus among the items in `container`; the Tab key stops at one of them.
+ * Gives a function to call after the items were replaced.
+ */
+export function arrowNavigation(container, selector) {
   const items = () => [...container.querySelectorAll(selector)];
-  const reach = (item) => {
+  const makeTabStop = (item) => {
     for (const each of items()) each.tabIndex = each === item ? 0 : -1;
   };
   container.addEventListener("focusin", (event) => {
     const item = event.target.closest(selector);
-    if (item) reach(item);
+    if (item) makeTabStop(item);
   });
   container.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const from = event.target.closest(selector);
-    if (!way || !from) return;
+    if (!direction || !from) return;
     event.preventDefault();
-    nearest(from, items(), way)?.focus();
+    nearest(from, items(), direction)?.focus();
   });
   return () => {
     const all = items();
-    if (all.length && !all.some((item) => item.tabIndex === 0)) reach(all[0]);
+    if (all.length && !all.some((item) => item.tabIndex === 0)) makeTabStop(all[0]);
   };
 }
 
-function nearest(from, items, [across, down]) {
-  const middle = (item) => {
+/** The item nearest to `from` in the direction [dx, dy]; a distance to the side counts three times. */
+function nearest(from, items, [dx, dy]) {
+  const center = (item) => {
     const box = item.getBoundingClientRect();
     return [box.x + box.width / 2, box.y + box.height / 2];
   };
-  const [x, y] = middle(from);
+  const [x, y] = center(from);
   let best = null;
-  let least = Infinity;
+  let shortest = Infinity;
   for (const item of items) {
-    const [otherX, otherY] = middle(item);
-    const along = (otherX - x) * across + (otherY - y) * down;
-    const aside = Math.abs((otherX - x) * down) + Math.abs((otherY - y) * across);
-    const far = along + 3 * aside;
-    if (along > 1 && far < least) [best, least] = [item, far];
+    const [otherX, otherY] = center(item);
+    const ahead = (otherX - x) * dx + (otherY - y) * dy;
+    const aside = Math.abs((otherX - x) * dy) + Math.abs((otherY - y) * dx);
+    const distance = ahead + 3 * aside;
+    if (ahead > 1 && distance < shortest) [best, shortest] = [item, distance];
   }
   return best;
 }

@@ -1,12 +1,19 @@
-/** How samples of a kind are seen: on the wall, in the tray, and large on the stage. */
+/**
+ * How samples of each output kind are drawn: in the gallery, as thumbnails of the selection, and large in the viewer.
+ *
+ * A view has `tiles` (samples in the gallery), `accept` and `extension` (of a downloaded sample), and the methods
+ * fill(tile, sample), fillThumbnail(button, sample), createLarge(), and
+ * showLarge(element, sample, caption, frames, selected), whose last two are the samples of the interpolation and of the
+ * selection. repaint() follows a change of the colour scheme or the size.
+ */
 
-import { make } from "./dom.js";
+import { create } from "./dom.js";
 
-/** Pictures: a sheet of small ones, enlarged without smoothing. */
-class PictureView {
-  placed = false;
+/** Images, enlarged without smoothing. */
+class ImageView {
+  isPlot = false;
   accept = "image/png";
-  ending = "png";
+  extension = "png";
 
   constructor(model) {
     this.output = model.card.spec.output;
@@ -14,178 +21,182 @@ class PictureView {
   }
 
   fill(tile, sample) {
-    const picture = tile.querySelector("img") ?? tile.appendChild(make("img", { alt: "" }));
-    picture.src = this.source(sample);
+    const image = tile.querySelector("img") ?? tile.appendChild(create("img", { alt: "" }));
+    image.src = sourceOf(sample);
   }
 
-  thumb = (place, sample) => this.fill(place, sample);
+  fillThumbnail = (button, sample) => this.fill(button, sample);
 
-  /** The large view's element, made once; `show` puts a sample into it. */
-  stage() {
+  createLarge() {
     const { height, width } = this.output;
-    return make("img", { class: "large", width, height, alt: "" });
+    return create("img", { class: "large", width, height, alt: "" });
   }
 
-  show(stage, sample, words) {
-    const source = this.source(sample);
-    if (stage.src !== source) stage.src = source;
-    stage.alt = words;
+  showLarge(image, sample, caption) {
+    const source = sourceOf(sample);
+    if (image.src !== source) image.src = source;
+    image.alt = caption;
   }
 
-  /** After a change of colours or size. */
   repaint() {}
-
-  source = (sample) => `data:image/png;base64,${sample.data}`;
 }
 
-/** Points of the plane: a scatter plot, with the discriminator's opinion behind it where the model carries one. */
+const sourceOf = (sample) => `data:image/png;base64,${sample.data}`;
+
+/** Two-dimensional points: a scatter plot, over the discriminator's decision surface if the model has one. */
 class PlotView {
-  placed = true;
+  isPlot = true;
   accept = "application/json";
-  ending = "json";
+  extension = "json";
   #points = [];
-  #half = 1;
-  #field = null;
-  #drawn = null;
-  #heat = null;
+  #extent = 1;
+  /** The plot shows -extent to +extent in both directions. */
+  #galleryCanvas = null;
+  #shown = null;
+  #surfaceImage = null;
 
   constructor(model, surface) {
     this.tiles = Math.min(256, model.limits.max_samples);
     this.surface = surface;
-    if (surface) this.#half = Math.max(...surface.extent.map(Math.abs));
+    if (surface) this.#extent = Math.max(...surface.extent.map(Math.abs));
   }
 
-  /** Before a wall's tiles are filled: what they are placed in. */
-  lay(field, samples) {
+  /** Draw the gallery's background, before its tiles are placed on it. */
+  prepare(gallery, samples) {
     this.#points = samples.map(({ data }) => data);
-    if (!this.surface) this.#half = Math.max(this.#half, 1.1 * Math.max(...this.#points.flat().map(Math.abs)));
-    this.#field = field.querySelector("canvas") ?? field.insertBefore(make("canvas", { "aria-hidden": "true" }), field.firstChild);
-    this.#ground(this.#field);
+    if (!this.surface) this.#extent = Math.max(this.#extent, 1.1 * Math.max(...this.#points.flat().map(Math.abs)));
+    this.#galleryCanvas = gallery.querySelector("canvas") ?? gallery.insertBefore(create("canvas", { "aria-hidden": "true" }), gallery.firstChild);
+    this.#paintBackground(this.#galleryCanvas);
   }
 
   fill(tile, sample) {
-    const [x, y] = this.#place(sample.data);
+    const [x, y] = this.#onPlot(sample.data);
     tile.style.left = `${100 * x}%`;
     tile.style.top = `${100 * y}%`;
   }
 
-  thumb = thumbInLetters;
+  fillThumbnail = fillWithText;
 
-  stage = () => make("canvas", { class: "large", role: "img" });
+  createLarge = () => create("canvas", { class: "large", role: "img" });
 
-  show(stage, sample, words, way, picks) {
-    stage.setAttribute("aria-label", `${words}: ${sample.data.map((each) => each.toFixed(3)).join(", ")}`);
-    this.#drawn = [stage, sample, way, picks];
-    this.#paint(...this.#drawn);
+  showLarge(canvas, sample, caption, frames, selected) {
+    canvas.setAttribute("aria-label", `${caption}: ${sample.data.map((each) => each.toFixed(3)).join(", ")}`);
+    this.#shown = [canvas, sample, frames, selected];
+    this.#paint(...this.#shown);
   }
 
   repaint() {
-    this.#heat = null;
-    if (this.#field) this.#ground(this.#field);
-    if (this.#drawn) this.#paint(...this.#drawn);
+    this.#surfaceImage = null;
+    if (this.#galleryCanvas) this.#paintBackground(this.#galleryCanvas);
+    if (this.#shown) this.#paint(...this.#shown);
   }
 
-  #paint(stage, sample, way, picks) {
-    const brush = this.#ground(stage);
-    const side = stage.width;
+  #paint(canvas, sample, frames, selected) {
+    const context = this.#paintBackground(canvas);
+    const side = canvas.width;
     const dot = (data, radius, colour) => {
-      const [x, y] = this.#place(data);
-      brush.beginPath();
-      brush.arc(x * side, y * side, radius * (side / 400), 0, 2 * Math.PI);
-      brush.fillStyle = colour;
-      brush.fill();
+      const [x, y] = this.#onPlot(data);
+      context.beginPath();
+      context.arc(x * side, y * side, radius * (side / 400), 0, 2 * Math.PI);
+      context.fillStyle = colour;
+      context.fill();
     };
     const muted = colourOf("--muted");
     for (const point of this.#points) dot(point, 1.6, muted);
-    brush.beginPath();
-    for (const { data } of way) brush.lineTo(...this.#place(data).map((each) => each * side));
-    brush.strokeStyle = colourOf("--ink");
-    brush.lineWidth = side / 400;
-    brush.stroke();
-    picks.forEach(({ data }, index) => dot(data, 5, colourOf(`--letter-${index % 4}`)));
+    context.beginPath();
+    for (const { data } of frames) context.lineTo(...this.#onPlot(data).map((each) => each * side));
+    context.strokeStyle = colourOf("--ink");
+    context.lineWidth = side / 400;
+    context.stroke();
+    selected.forEach(({ data }, index) => dot(data, 5, colourOf(`--letter-${index % 4}`)));
     dot(sample.data, 8, colourOf("--ink"));
     dot(sample.data, 5.5, colourOf("--paper"));
   }
 
-  /** A canvas as sharp as the screen, with the surface on it. */
-  #ground(canvas) {
+  /** Size the canvas for the screen's resolution, and draw the surface. Gives its 2D context. */
+  #paintBackground(canvas) {
     const side = Math.round((canvas.clientWidth || 400) * devicePixelRatio);
     if (canvas.width !== side) canvas.width = canvas.height = side;
-    const brush = canvas.getContext("2d");
-    brush.fillStyle = colourOf("--plot");
-    brush.fillRect(0, 0, side, side);
+    const context = canvas.getContext("2d");
+    context.fillStyle = colourOf("--plot");
+    context.fillRect(0, 0, side, side);
     if (this.surface) {
-      const [left, right, low, high] = this.surface.extent;
-      const [x, top] = this.#place([left, high]);
-      const [farX, bottom] = this.#place([right, low]);
-      this.#heat ??= heat(this.surface.values);
-      brush.imageSmoothingQuality = "high";
-      brush.drawImage(this.#heat, x * side, top * side, (farX - x) * side, (bottom - top) * side);
+      const [xMin, xMax, yMin, yMax] = this.surface.extent;
+      const [left, top] = this.#onPlot([xMin, yMax]);
+      const [right, bottom] = this.#onPlot([xMax, yMin]);
+      this.#surfaceImage ??= heatmap(this.surface.values);
+      context.imageSmoothingQuality = "high";
+      context.drawImage(this.#surfaceImage, left * side, top * side, (right - left) * side, (bottom - top) * side);
     }
-    return brush;
+    return context;
   }
 
-  /** Coordinates → shares of the plot's side from its left and top. */
-  #place = ([x, y]) => [(x / this.#half + 1) / 2, (1 - y / this.#half) / 2];
+  /** Coordinates → fractions of the plot's side from its left and top. */
+  #onPlot = ([x, y]) => [(x / this.#extent + 1) / 2, (1 - y / this.#extent) / 2];
 }
 
-/** Anything else: what it is in letters. */
+/** All other samples, as text. */
 class TextView {
-  placed = false;
+  isPlot = false;
   accept = "application/json";
-  ending = "json";
+  extension = "json";
 
   constructor(model) {
     this.tiles = Math.min(24, model.limits.max_samples);
   }
 
-  fill = thumbInLetters;
-  thumb = thumbInLetters;
-  stage = () => make("pre", { class: "large text" });
+  fill = fillWithText;
+  fillThumbnail = fillWithText;
+  createLarge = () => create("pre", { class: "large text" });
 
-  show(stage, sample) {
-    stage.textContent = inLetters(sample);
+  showLarge(element, sample) {
+    element.textContent = textOf(sample);
   }
 
   repaint() {}
 }
 
-const inLetters = ({ data }) => (Array.isArray(data) ? data.map((each) => each.toFixed(3)).join(" ") : String(data));
+const textOf = ({ data }) => (Array.isArray(data) ? data.map((each) => each.toFixed(3)).join(" ") : String(data));
 
-function thumbInLetters(place, sample) {
-  const text = place.querySelector(".text") ?? place.appendChild(make("span", { class: "text" }));
-  text.textContent = inLetters(sample);
+function fillWithText(container, sample) {
+  const text = container.querySelector(".text") ?? container.appendChild(create("span", { class: "text" }));
+  text.textContent = textOf(sample);
 }
 
-/** The view of a model's samples. `surface` is null where it has none. */
+/** The view for a model's samples. `surface`: the answer of /models/{name}/surface, or null. */
 export function viewOf(model, surface) {
   const { output } = model.card.spec;
-  if (output.kind === "image") return new PictureView(model);
+  if (output.kind === "image") return new ImageView(model);
   if (output.kind === "points" && output.dim === 2) return new PlotView(model, surface);
   return new TextView(model);
 }
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Values, the first row being the lowest y → a picture: what the discriminator takes for real is warm. */
-function heat(values) {
-  const [low, middle, high] = ["low", "middle", "high"].map((each) => channels(colourOf(`--heat-${each}`)));
-  const sorted = values.flat().sort((a, b) => a - b);
-  const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
-  const [centre, spread] = [at(0.5), Math.max(at(0.98) - at(0.5), at(0.5) - at(0.02), 1e-9)];
-  const picture = make("canvas", { width: values[0].length, height: values.length });
-  const brush = picture.getContext("2d");
-  const pixels = brush.createImageData(picture.width, picture.height);
-  values.toReversed().flat().forEach((value, index) => {
-    const warmth = Math.max(-1, Math.min(1, (value - centre) / spread));
+/**
+ * The discriminator's logits (row 0 has the lowest y) → a canvas. Higher logits are warmer: the median has the middle
+ * colour, and the colours end at the 2 % or the 98 % quantile, whichever is farther from the median.
+ */
+function heatmap(logits) {
+  const [low, middle, high] = ["low", "middle", "high"].map((each) => channelsOf(colourOf(`--heat-${each}`)));
+  const sorted = logits.flat().sort((a, b) => a - b);
+  const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
+  const median = quantile(0.5);
+  const spread = Math.max(quantile(0.98) - median, median - quantile(0.02), 1e-9);
+  const canvas = create("canvas", { width: logits[0].length, height: logits.length });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  logits.toReversed().flat().forEach((logit, index) => {
+    const warmth = Math.max(-1, Math.min(1, (logit - median) / spread));
     const end = warmth < 0 ? low : high;
     for (let channel = 0; channel < 3; channel += 1) {
-      pixels.data[4 * index + channel] = middle[channel] + Math.abs(warmth) * (end[channel] - middle[channel]);
+      image.data[4 * index + channel] = middle[channel] + Math.abs(warmth) * (end[channel] - middle[channel]);
     }
-    pixels.data[4 * index + 3] = 255;
+    image.data[4 * index + 3] = 255;
   });
-  brush.putImageData(pixels, 0, 0);
-  return picture;
+  context.putImageData(image, 0, 0);
+  return canvas;
 }
 
-const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+/** "#rrggbb" → [red, green, blue]. */
+const channelsOf = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
