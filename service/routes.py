@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from latentd.models.outputs import Output, animation
 from latentd.service.answer_schemas import DirectionsAnswer, ModelAnswer, ModelsAnswer, SamplesAnswer, SurfaceAnswer
-from latentd.service.explorer import ASSET_TYPES, show_page, show_asset
+from latentd.service.explorer import ASSET_TYPES, show_asset, show_page
 from latentd.service.model_routes import list_directions, list_models, show_model, show_surface
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.openapi import document
