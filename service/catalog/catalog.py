@@ -196,9 +196,8 @@ class Catalog:
             if self.models[name].version != models[name].version:
                 self._telemetry.model_swaps.add()
         self._telemetry.set_served(models.keys())
-        self.failures = list(
-            self._failure_of.values()
-        )  # before the models: whoever sees a new model also sees its failures
+        # failures first: whoever sees a new model also sees what failed beside it
+        self.failures = list(self._failure_of.values())
         self.models = MappingProxyType(models)
 
     def _evict(self, keep: ServedModel) -> None:
@@ -209,7 +208,7 @@ class Catalog:
             if used <= self._memory:
                 return
             if model is not keep and model.deployment is not None:
-                # kept, because an executor gives up sizes that do not fit into memory
+                # an executor may have given up sizes that did not fit into the memory
                 model.calibrations = [executor.calibration for executor in model.deployment.executors]
                 model.deployment = None
                 used -= model.weight_bytes

@@ -1,4 +1,4 @@
-"""The engine's and the catalog's promises over real HTTP: swaps, leaving clients, the drain."""
+"""The engine's and the catalog's promises over real HTTP: model swaps, disconnecting clients, draining."""
 
 import http.client
 import json
@@ -76,7 +76,7 @@ def test_a_model_is_swapped_under_load_without_a_wrong_answer(tmp_path: Path) ->
         eventually(lambda: version_of(server, "ring-gan") is None)
 
 
-def test_a_client_that_leaves_stops_its_work(server: Server) -> None:
+def test_a_client_that_disconnects_stops_its_work(server: Server) -> None:
     address = urlsplit(server.url)
     body = json.dumps({"num_samples": 256, "seed": 0, "format": "webp"}).encode()
     before = abandoned(server)
@@ -88,7 +88,7 @@ def test_a_client_that_leaves_stops_its_work(server: Server) -> None:
     assert server.generate(seed=1).status == 200
 
 
-def test_a_request_past_its_time_is_504(server: Server) -> None:
+def test_a_request_past_its_deadline_is_504(server: Server) -> None:
     body = json.dumps({"num_samples": 256, "seed": 0, "format": "webp"}).encode()
     answer = server.call("/generate", body, x_request_timeout="0.001")
     assert answer.error == (504, "timeout", None)
@@ -96,55 +96,55 @@ def test_a_request_past_its_time_is_504(server: Server) -> None:
 
 
 def ask_for_many(server: Server, requests: int) -> list[http.client.HTTPConnection]:
-    """Sends requests for 256 samples each and comes back when the server has them all."""
+    """Send requests for 256 samples each, and return when the server has received them all."""
     address = urlsplit(server.url)
     connections = []
     for seed in range(requests):
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
         connection.request("POST", "/generate", json.dumps({"num_samples": 256, "seed": seed, "format": "webp"}))
         connections.append(connection)
-    assert server.generate(seed=1).status == 200  # connections are taken in order, and one sample overtakes many
+    assert server.generate(seed=1).status == 200  # connections are accepted in order, and one sample overtakes many
     return connections
 
 
 @pytest.mark.parametrize("requests", [0, 8])
-def test_sigterm_finishes_what_is_queued(requests: int, tmp_path: Path) -> None:
+def test_sigterm_finishes_the_queued_requests(requests: int, tmp_path: Path) -> None:
     with serving(tmp_path, LATENTD_MODELS=str(SHIPPED)) as other:
         connections = ask_for_many(other, requests)
-        os.kill(other.pid, signal.SIGTERM)  # serving asserts that it ends with 0
+        os.kill(other.pid, signal.SIGTERM)  # `serving` asserts that the exit status is 0
         for connection in connections:
             answer = connection.getresponse()
             assert (answer.status, len(json.loads(answer.read())["samples"])) == (200, 256)
 
 
-def is_told_to_go(idle: http.client.HTTPConnection) -> bool:
-    """Whether the answer to another request says that it is the last one here."""
+def gets_connection_close(idle: http.client.HTTPConnection) -> bool:
+    """Return whether the answer to another request closes the connection."""
     idle.request("POST", "/generate", b'{"seed": 1}')
     answer = idle.getresponse()
     assert (answer.status, len(json.loads(answer.read())["samples"])) == (200, 1)
     return answer.headers["connection"] == "close"
 
 
-def test_while_it_drains_it_refuses_connections_and_answers_on_those_that_it_has(tmp_path: Path) -> None:
+def test_a_draining_server_refuses_new_connections_and_answers_on_open_ones(tmp_path: Path) -> None:
     with serving(tmp_path, LATENTD_MODELS=str(SHIPPED / "ring-gan.safetensors"), LATENTD_DRAIN="20") as other:
         address = urlsplit(other.url)
-        place = address.hostname or "", address.port or 0
-        idle = http.client.HTTPConnection(*place, timeout=30)
-        with socket.create_connection(place, timeout=30) as stalled:
+        host_and_port = address.hostname or "", address.port or 0
+        idle = http.client.HTTPConnection(*host_and_port, timeout=30)
+        with socket.create_connection(host_and_port, timeout=30) as stalled:
             stalled.sendall(b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
             idle.request("GET", "/livez")
             assert idle.getresponse().read() is not None
             os.kill(other.pid, signal.SIGTERM)
             eventually(lambda: "told to stop" in other.log.read_text())
-            eventually(lambda: is_told_to_go(idle))
+            eventually(lambda: gets_connection_close(idle))
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(place, timeout=30)
+                socket.create_connection(host_and_port, timeout=30)
             stalled.setblocking(False)
-            with pytest.raises(BlockingIOError):  # it drains still
+            with pytest.raises(BlockingIOError):  # it is still draining
                 stalled.recv(1)
 
 
-def test_a_client_that_never_sends_its_body_does_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_a_client_that_never_sends_its_body_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     with serving(tmp_path, LATENTD_MODELS=str(SHIPPED / "ring-gan.safetensors"), LATENTD_DRAIN="0.5") as other:
         address = urlsplit(other.url)
         with socket.create_connection((address.hostname, address.port), timeout=30) as stalled:
@@ -156,7 +156,7 @@ def test_a_client_that_never_sends_its_body_does_not_hold_up_the_end(tmp_path: P
             assert time.monotonic() - started < 20  # not LATENTD_TIMEOUT's 60
 
 
-def test_what_is_queued_past_the_grace_period_is_503(tmp_path: Path) -> None:
+def test_requests_queued_past_the_grace_period_are_503(tmp_path: Path) -> None:
     settings = {"LATENTD_MODELS": str(SHIPPED), "LATENTD_DRAIN": "0.2", "LATENTD_MAX_QUEUE": "100000"}
     with serving(tmp_path, **settings) as other:
         connections = ask_for_many(other, 32)

@@ -1,4 +1,4 @@
-"""`POST /generate` of the shipped models, over real HTTP: every answer is decoded and looked into."""
+"""`POST /generate` of the shipped models over real HTTP. Every answer is decoded and checked."""
 
 import asyncio
 import base64
@@ -42,7 +42,7 @@ def test_json_is_the_default(server: Server) -> None:
     assert [(sample["index"], sample["seed"]) for sample in body["samples"]] == [(0, 7), (1, 8)]
     pixels = picture(base64.b64decode(body["samples"][0]["data"]))
     assert pixels.shape == (28, 28)
-    assert pixels.max() > 100  # a garment, not darkness
+    assert pixels.max() > 100  # not a black image
     assert answer.headers["x-latentd-seeds"] == "7,8"
     assert answer.headers["x-latentd-model"] == "fashion-dcgan"
     assert answer.headers["x-latentd-version"] == body["version"]
@@ -61,7 +61,7 @@ def test_a_png_grid_holds_the_samples(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("format", "kind"), [("png", "PNG"), ("webp", "WEBP"), ("jpeg", "JPEG")])
-def test_raw_pictures(server: Server, format: str, kind: str) -> None:
+def test_raw_images(server: Server, format: str, kind: str) -> None:
     answer = server.generate(f"image/{format}", seed=3)
     assert answer.headers["content-type"] == f"image/{format}"
     assert Image.open(io.BytesIO(answer.body)).format == kind
@@ -70,7 +70,7 @@ def test_raw_pictures(server: Server, format: str, kind: str) -> None:
     assert base64.b64decode(sample["data"]) == answer.body
 
 
-def test_npy_has_a_row_a_sample(server: Server) -> None:
+def test_npy_has_one_row_per_sample(server: Server) -> None:
     answer = server.generate("application/x-npy", num_samples=3, seed=5)
     rows = np.load(io.BytesIO(answer.body), allow_pickle=False)
     assert (rows.shape, rows.dtype) == ((3, 1, 28, 28), np.float32)
@@ -99,7 +99,7 @@ def test_one_request_or_sixty_four_at_once_give_the_same_bytes(server: Server) -
     assert alone == together
 
 
-def test_seeds_in_any_order_and_mix(server: Server) -> None:
+def test_seeds_may_be_in_any_order_and_repeat(server: Server) -> None:
     by_seed = {sample["seed"]: sample["data"] for sample in samples(server, num_samples=20, seed=0)}
     mixed = samples(server, seeds=[19, 4, 4, 0])
     assert [sample["seed"] for sample in mixed] == [19, 4, 4, 0]
@@ -114,7 +114,7 @@ def test_a_drawn_seed_is_named_and_reproduces(server: Server) -> None:
 
 def test_a_seeds_latent_gives_the_seeds_sample(server: Server) -> None:
     latent = seed_to_latent(shipped("fashion-dcgan").card.spec, 12).latent.tolist()
-    (sample,) = samples(server, latents=[latent], format="npy")  # a picture says in itself what it was made of
+    (sample,) = samples(server, latents=[latent], format="npy")  # a PNG would differ in its embedded metadata
     assert sample["seed"] is None
     assert sample["data"] == samples(server, seed=12, format="npy")[0]["data"]
     assert "x-latentd-seeds" not in server.generate(latents=[latent]).headers
@@ -153,14 +153,14 @@ def test_a_grid_in_json_is_one_sample(server: Server) -> None:
     assert picture(base64.b64decode(grid["data"])).shape == (56, 84)
 
 
-def test_a_version_can_be_asked_for(server: Server) -> None:
+def test_a_request_can_name_a_version(server: Server) -> None:
     version = shipped("fashion-dcgan").version
     assert server.generate(model=f"fashion-dcgan@{version}", seed=1).json["version"] == version
     refused = server.generate(model="fashion-dcgan@0123456789ab", seed=1)
     assert refused.error == (404, "version_not_served", "model")
 
 
-def test_the_most_samples(server: Server) -> None:
+def test_a_request_of_the_most_samples(server: Server) -> None:
     assert len(samples(server, num_samples=256, seed=2**32 - 256)) == 256
 
 

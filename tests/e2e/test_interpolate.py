@@ -1,4 +1,4 @@
-"""Travelling over real HTTP: films as files, streams as they come, and files made again by the command line."""
+"""`POST /interpolate` over real HTTP: animations and streams; and files of all endpoints that are made again."""
 
 import base64
 import http.client
@@ -29,17 +29,17 @@ def interpolate(server: Server, accept: str = "*/*", **fields: Any) -> Answer:
 
 
 def frames_of(server: Server, **fields: Any) -> list[np.ndarray]:
-    """The frames as lossless pictures of their own."""
+    """Return the frames, each from its own lossless file."""
     samples = interpolate(server, **fields).json["samples"]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(sample["data"])))) for sample in samples]
 
 
 @pytest.mark.parametrize("accept", ["image/gif", "image/apng", "image/webp"])
-def test_lossless_films_show_the_frames(server: Server, accept: str) -> None:
+def test_lossless_animations_show_the_frames(server: Server, accept: str) -> None:
     answer = interpolate(server, accept, layout="animation", fps=20)
     assert answer.headers["content-type"] == accept
-    with Image.open(io.BytesIO(answer.body)) as film:
-        shown = [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(film)]
+    with Image.open(io.BytesIO(answer.body)) as animation:
+        shown = [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(animation)]
     expected = frames_of(server)
     assert len(shown) == len(expected) == 9
     assert all(np.array_equal(*pair) for pair in zip(shown, expected, strict=True))
@@ -48,8 +48,8 @@ def test_lossless_films_show_the_frames(server: Server, accept: str) -> None:
 def test_an_mp4_shows_the_frames_nearly(server: Server) -> None:
     answer = interpolate(server, "video/mp4", fps=12, scale=4, loop=True)
     expected = frames_of(server, loop=True)
-    with av.open(io.BytesIO(answer.body)) as film:
-        shown = [frame.to_ndarray(format="gray") for frame in film.decode(video=0)]
+    with av.open(io.BytesIO(answer.body)) as animation:
+        shown = [frame.to_ndarray(format="gray") for frame in animation.decode(video=0)]
     assert len(shown) == len(expected) == 12
     for frame, picture in zip(shown, expected, strict=True):
         large = np.kron(picture, np.ones((4, 4)))
@@ -57,12 +57,12 @@ def test_an_mp4_shows_the_frames_nearly(server: Server) -> None:
         assert np.abs(frame - large).mean() < 6
 
 
-def test_bentomls_client_travels(server: Server) -> None:
+def test_bentomls_client_interpolates_mixes_and_finds_neighbors(server: Server) -> None:
     with bentoml.SyncHTTPClient(server.url) as client:
-        film = client.interpolate(keyframes=KEYFRAMES, steps=3)
+        frames = client.interpolate(keyframes=KEYFRAMES, steps=3)
         mixed = client.mix(sources=[{"seed": 1}, {"seed": 2, "weight": 2}])
         near = client.neighbors(seed=1, num_samples=2, neighbor_seed=5)
-    assert len(film["samples"]) == 5
+    assert len(frames["samples"]) == 5
     assert len(mixed["samples"]) == 1
     assert [sample["neighbor_seed"] for sample in near["samples"]] == [5, 6]
 
@@ -72,7 +72,7 @@ def test_the_api_page_describes_every_endpoint(server: Server) -> None:
     assert {"/generate", "/interpolate", "/mix", "/neighbors"} <= set(paths)
 
 
-def test_frames_arrive_while_others_are_made(server: Server) -> None:
+def test_frames_arrive_while_others_are_computed(server: Server) -> None:
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
     body = json.dumps({"keyframes": KEYFRAMES[:2], "steps": 1000})
     started = time.monotonic()
@@ -88,8 +88,8 @@ def test_frames_arrive_while_others_are_made(server: Server) -> None:
     connection.close()
 
 
-def test_a_client_that_leaves_leaves_nothing_behind(server: Server) -> None:
-    for _ in range(30):  # more frames than the queue and the limits would take, if they stayed
+def test_disconnected_clients_leave_nothing_in_the_queue(server: Server) -> None:
+    for _ in range(30):  # together more frames than the queue and the limits admit
         connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
         body = json.dumps({"keyframes": KEYFRAMES[:2], "steps": 1000})
         connection.request("POST", "/interpolate", body, {"Accept": "text/event-stream"})
@@ -100,7 +100,7 @@ def test_a_client_that_leaves_leaves_nothing_behind(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def files(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One of everything that names itself."""
+    """One file of every kind, with its provenance in it."""
     folder = tmp_path_factory.mktemp("files")
 
     def ask(name: str, path: str, accept: str, **fields: Any) -> Path:
@@ -114,16 +114,18 @@ def files(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return {
         "sample": ask("sample.png", "/generate", "image/png", seed=7),
         "drawn": ask("drawn.webp", "/generate", "image/webp", truncation=0.7, **conditional),
-        "blend": ask("blend.jpg", "/generate", "image/jpeg", label={"Bag": 0.5, "Sandal": 0.5}, seed=3, **conditional),
+        "mixture": ask(
+            "mixture.jpg", "/generate", "image/jpeg", label={"Bag": 0.5, "Sandal": 0.5}, seed=3, **conditional
+        ),
         "latent": ask("latent.png", "/generate", "image/png", latents=[[0.1] * 64]),
-        "moved": ask("moved.png", "/generate", "image/png", seed=7, truncation=0.8, directions={"trouser": 2.5}),
-        "moved film": ask("moved.gif", "/interpolate", "image/gif", keyframes=KEYFRAMES, directions={"size": -1}),
+        "edited": ask("edited.png", "/generate", "image/png", seed=7, truncation=0.8, directions={"trouser": 2.5}),
+        "edited gif": ask("edited.gif", "/interpolate", "image/gif", keyframes=KEYFRAMES, directions={"size": -1}),
         "mix": ask("mix.png", "/mix", "image/png", sources=[{"seed": 1}, {"seed": 2}]),
         "grid": ask("grid.png", "/neighbors", "image/png", seed=5, num_samples=4),
-        "gif": ask("film.gif", "/interpolate", "image/gif", keyframes=KEYFRAMES, steps=3),
-        "apng": ask("film.png", "/interpolate", "image/apng", keyframes=KEYFRAMES, steps=3),
-        "webp": ask("film.webp", "/interpolate", "image/webp", keyframes=KEYFRAMES, steps=3, layout="animation"),
-        "mp4": ask("film.mp4", "/interpolate", "video/mp4", keyframes=KEYFRAMES, steps=3, fps=10),
+        "gif": ask("animation.gif", "/interpolate", "image/gif", keyframes=KEYFRAMES, steps=3),
+        "apng": ask("animation.png", "/interpolate", "image/apng", keyframes=KEYFRAMES, steps=3),
+        "webp": ask("animation.webp", "/interpolate", "image/webp", keyframes=KEYFRAMES, steps=3, layout="animation"),
+        "mp4": ask("animation.mp4", "/interpolate", "video/mp4", keyframes=KEYFRAMES, steps=3, fps=10),
         "npy": ask("sample.npy", "/generate", "application/x-npy", seed=7),
     }
 
@@ -135,16 +137,16 @@ def reproduce(file: Path, url: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize(
     "kind",
-    ["sample", "drawn", "blend", "latent", "moved", "moved film", "mix", "grid", "gif", "apng", "webp", "mp4"],
+    ["sample", "drawn", "mixture", "latent", "edited", "edited gif", "mix", "grid", "gif", "apng", "webp", "mp4"],
 )
-def test_what_was_made_is_made_again(server: Server, files: dict[str, Path], kind: str) -> None:
+def test_files_are_reproduced(server: Server, files: dict[str, Path], kind: str) -> None:
     done = reproduce(files[kind], server.url)
     assert done.returncode == 0, done.stderr
     assert "fashion-dcgan" in done.stdout
     assert done.stdout.endswith("the same bytes\n")
 
 
-def test_reproduce_says_what_is_in_the_way(server: Server, files: dict[str, Path], tmp_path: Path) -> None:
+def test_reproduce_explains_why_it_fails(server: Server, files: dict[str, Path], tmp_path: Path) -> None:
     assert "does not say how it was made" in reproduce(files["npy"], server.url).stderr
     assert "cannot be asked" in reproduce(files["sample"], "http://127.0.0.1:9").stderr
     plain = tmp_path / "plain.png"

@@ -1,4 +1,4 @@
-"""BentoML's model store: published, exported, imported, served and followed, each store with a home of its own."""
+"""BentoML's model store: publish, export, import, serve and follow models, with a BENTOML_HOME for each store."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SHIPPED = ROOT / "models" / "checkpoints"
 
 
 def run(command: str, home: Path, *arguments: Any, status: int = 0) -> str:
-    """What `latentd` or `bentoml` says, with `home` as BENTOML_HOME."""
+    """Run `latentd` or `bentoml` with `home` as BENTOML_HOME; return its output."""
     ran = subprocess.run(
         [Path(sys.executable).with_name(command), *arguments],
         env=os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"},
@@ -42,14 +42,14 @@ def test_from_store_to_store_to_service(tmp_path: Path) -> None:
     run("bentoml", there, "models", "import", tmp_path / "model.bentomodel")
     folder.mkdir()
     shutil.copy(SHIPPED / "ring-gan.safetensors", folder)
-    places = os.pathsep.join([str(folder), "bento:fashion-dcgan:latest", "bento:nope:latest"])
-    with serving(there, LATENTD_MODELS=places) as server:
+    models = os.pathsep.join([str(folder), "bento:fashion-dcgan:latest", "bento:nope:latest"])
+    with serving(there, LATENTD_MODELS=models) as server:
         listed = server.call("/models").json
         assert listed["models"][0]["version"] == version
         assert [each["name"] for each in listed["models"]] == ["fashion-dcgan", "ring-gan"]
         assert [each["file"] for each in listed["failures"]] == ["bento:nope:latest"]
-        assert server.call("/models/fashion-dcgan/directions").json["directions"]  # they came with it
-        # the same name, in another version, as a later training would publish it
+        assert server.call("/models/fashion-dcgan/directions").json["directions"]  # published with the model
+        # another version of the same name, as a later training would publish it
         shutil.copy(SHIPPED / "ring-gan.safetensors", tmp_path / "fashion-dcgan.safetensors")
         newer = run("latentd", there, "publish", tmp_path / "fashion-dcgan.safetensors").strip().partition(":")[2]
         statuses = set()
@@ -60,14 +60,14 @@ def test_from_store_to_store_to_service(tmp_path: Path) -> None:
         assert statuses <= {200}  # never without the model
 
 
-def test_names_that_bentoml_does_not_have(tmp_path: Path) -> None:
+def test_names_that_bentoml_does_not_allow(tmp_path: Path) -> None:
     shutil.copy(SHIPPED / "ring-gan.safetensors", tmp_path / "Ring.safetensors")
     assert "lower case" in run("latentd", tmp_path / "home", "publish", tmp_path / "Ring.safetensors", status=1)
 
 
 def test_a_version_can_be_pinned(tmp_path: Path) -> None:
-    place = "bento:ring-gan:0123456789ab"
+    missing = "bento:ring-gan:0123456789ab"
     tag = run("latentd", tmp_path, "publish", SHIPPED / "ring-gan.safetensors").strip()
-    with serving(tmp_path, LATENTD_MODELS=f"{place}{os.pathsep}bento:{tag}") as server:
+    with serving(tmp_path, LATENTD_MODELS=f"{missing}{os.pathsep}bento:{tag}") as server:
         assert [each["name"] for each in server.call("/models").json["models"]] == ["ring-gan"]
-        assert [each["file"] for each in server.call("/models").json["failures"]] == [place]
+        assert [each["file"] for each in server.call("/models").json["failures"]] == [missing]

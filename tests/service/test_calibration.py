@@ -1,4 +1,4 @@
-"""What a calibration finds, with a device whose bits a test decides."""
+"""Calibration of a fake device, whose bits and times the test decides."""
 
 import logging
 
@@ -12,7 +12,7 @@ from tests.conftest import image_spec, points_spec
 
 
 class Device:
-    """StageInput come back changed by `error(size)`; passes of up to 32 rows take the same time."""
+    """Returns the latents plus `error(size)`. Passes of up to 32 rows take the same time."""
 
     def __init__(self, error: object = lambda size: 0.0, most: int = 10**6, position_counts: bool = False) -> None:
         self._error = error
@@ -39,13 +39,13 @@ def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
     assert {4, 8, REFERENCE_BATCH_SIZE, 32} <= set(found.sizes)
 
 
-def test_where_no_other_size_agrees_all_is_padded_to_one() -> None:
+def test_only_the_reference_size_remains_if_no_other_size_agrees() -> None:
     found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
     assert (found.mode, found.sizes) == ("bitwise", [REFERENCE_BATCH_SIZE])
     assert found.choose_size(1) == found.choose_size(100) == REFERENCE_BATCH_SIZE
 
 
-def test_a_device_that_does_not_repeat_is_not_promised_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_device_that_does_not_repeat_its_bits_gets_no_promise(caplog: pytest.LogCaptureFixture) -> None:
     found = calibrate(draw_probes(points_spec()), Device(position_counts=True), True, OutOfMemoryError)
     assert found.mode == "off"
     assert "not promised to be reproducible" in caplog.text
@@ -57,11 +57,11 @@ def test_without_the_promise_every_size_is_kept() -> None:
     assert {1, 2, 3, 4, REFERENCE_BATCH_SIZE} <= set(found.sizes)
 
 
-def test_sizes_grow_while_that_pays() -> None:
+def test_sizes_grow_while_they_save_time() -> None:
     device = Device()
     found = calibrate(draw_probes(points_spec()), device, True, OutOfMemoryError)
     assert found.largest == 32
-    assert max(device.sizes) == 64  # two more were tried
+    assert max(device.sizes) == 64  # two larger sizes were tried
 
 
 def test_the_devices_memory_bounds_the_sizes(caplog: pytest.LogCaptureFixture) -> None:
@@ -71,7 +71,7 @@ def test_the_devices_memory_bounds_the_sizes(caplog: pytest.LogCaptureFixture) -
     assert "does not fit" in caplog.text
 
 
-def test_a_conditional_model_is_tried_with_its_classes() -> None:
+def test_a_conditional_model_is_tried_with_all_its_classes() -> None:
     seen: list[StageInput] = []
 
     def run(rows: StageInput, size: int) -> tuple[Samples, float]:
@@ -85,7 +85,7 @@ def test_a_conditional_model_is_tried_with_its_classes() -> None:
     assert classes.any(axis=0).all()
 
 
-def test_the_size_for_a_number_of_rows_is_the_quickest() -> None:
+def test_the_chosen_size_computes_the_waiting_rows_soonest() -> None:
     found = Calibration("bitwise", {4: 1.6, 8: 2.5, 12: 3.4, 16: 4.6})
     assert [found.choose_size(rows) for rows in (1, 4, 5, 8, 16, 17)] == [4, 4, 8, 8, 16, 12]
     assert found.choose_size(1000) in found.sizes
@@ -93,7 +93,7 @@ def test_the_size_for_a_number_of_rows_is_the_quickest() -> None:
     assert found.limited_to(3) is None
 
 
-def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:
+def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_rejected() -> None:
     marked: list[float] = []
 
     def run(rows: StageInput, size: int) -> tuple[Samples, float]:
@@ -107,7 +107,7 @@ def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_found() -> None:
     assert 8 not in calibrate(draw_probes(points_spec()), run, True, OutOfMemoryError).sizes
 
 
-def test_a_pass_that_something_came_between_does_not_make_its_size_dear() -> None:
+def test_an_interrupted_pass_does_not_make_its_size_seem_slow() -> None:
     device = Device()
 
     def run(rows: StageInput, size: int) -> tuple[Samples, float]:

@@ -1,4 +1,4 @@
-"""The catalog and the files that it follows, with real checkpoints."""
+"""The catalog and the files that it watches, with real checkpoints."""
 
 import asyncio
 import logging
@@ -27,11 +27,11 @@ Write = Callable[..., Checkpoint]
 
 
 @contextmanager
-def catalog_of(*places: Path, default: str = "model", memory: int = 2**30) -> Iterator[Catalog]:
+def catalog_of(*paths: Path, default: str = "model", memory: int = 2**30) -> Iterator[Catalog]:
     engine = Engine(max_queue=100, parallel=1)
     engine.start()
     catalog = Catalog(
-        lambda: places, Loader(torch.device("cpu"), engine, deterministic=True), default, memory, Telemetry()
+        lambda: paths, Loader(torch.device("cpu"), engine, deterministic=True), default, memory, Telemetry()
     )
     catalog.start()
     try:
@@ -46,7 +46,9 @@ def version_of(catalog: Catalog, name: str = "model") -> str | None:
     return model and model.version
 
 
-def test_by_default_the_shipped_models_and_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_paths_are_the_shipped_models_and_every_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("b", "a"):
         (tmp_path / "runs" / name / "state").mkdir(parents=True)
     (tmp_path / "runs" / "notes.txt").write_text("")
@@ -63,13 +65,15 @@ def test_latentd_models_names_folders_and_files(monkeypatch: pytest.MonkeyPatch)
     ("variable", "value"),
     [("MAX_SAMPLES", "0"), ("MAX_SAMPLES", "5000"), ("TIMEOUT", "-1"), ("DEVICE", "tpu"), ("MAX_QUEUE", "x")],
 )
-def test_settings_that_do_not_fit_are_refused(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_refused(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"LATENTD_{variable}", value)
     with pytest.raises(ValidationError, match=f"(?i){variable}"):
         Settings()
 
 
-def test_a_later_entry_wins_and_the_log_says_so(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_later_path_hides_an_earlier_one_and_the_log_says_so(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(points_spec())
     (tmp_path / "old").mkdir()
     old = (tmp_path / "model.safetensors").rename(tmp_path / "old" / "model.safetensors")
@@ -81,7 +85,7 @@ def test_a_later_entry_wins_and_the_log_says_so(write: Write, tmp_path: Path, ca
         assert version_of(catalog) == Checkpoint.read(old).version
 
 
-def test_a_bad_later_file_leaves_the_good_one(write: Write, tmp_path: Path) -> None:
+def test_a_bad_later_file_does_not_hide_a_good_one(write: Write, tmp_path: Path) -> None:
     version = write(points_spec()).version
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "model.safetensors").write_bytes(b"torn")
@@ -100,17 +104,19 @@ def test_the_default_model(write: Write, tmp_path: Path, caplog: pytest.LogCaptu
     assert "there is no model 'c'; a is the default" in caplog.text
 
 
-def test_an_empty_catalog_says_so_and_fills(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    place = tmp_path / "place"
-    with catalog_of(place) as catalog:
+def test_an_empty_catalog_logs_it_and_serves_models_that_arrive(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "folder"
+    with catalog_of(folder) as catalog:
         assert "no model is served" in caplog.text
-        assert [failure.file for failure in catalog.failures] == ["place"]
+        assert [failure.file for failure in catalog.failures] == ["folder"]
         with pytest.raises(ApiError) as caught:
             catalog.find(None)
         assert caught.value.status == 404
         version = write(points_spec()).version
-        place.mkdir()
-        (tmp_path / "model.safetensors").rename(place / "model.safetensors")
+        folder.mkdir()
+        (tmp_path / "model.safetensors").rename(folder / "model.safetensors")
         eventually(lambda: version_of(catalog) == version and not catalog.failures)
 
 
@@ -120,7 +126,7 @@ def test_a_new_a_changed_and_a_removed_file_are_noticed(write: Write, tmp_path: 
         served = catalog.models["model"]
         second = write(points_spec(), seed=1)
         eventually(lambda: version_of(catalog) == second.version)
-        assert served.version == first.version  # for those who still hold it
+        assert served.version == first.version  # for requests that still use it
         assert served.deployment is not None
         added = write(points_spec(), name="added")
         eventually(lambda: version_of(catalog, "added") == added.version)
@@ -129,7 +135,7 @@ def test_a_new_a_changed_and_a_removed_file_are_noticed(write: Write, tmp_path: 
         assert version_of(catalog) == second.version
 
 
-def test_a_file_turned_bad_changes_nothing_but_the_failures(
+def test_a_file_that_became_bad_changes_only_the_failures(
     write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     version = write(points_spec()).version
@@ -143,7 +149,7 @@ def test_a_file_turned_bad_changes_nothing_but_the_failures(
         eventually(lambda: version_of(catalog) == better.version and not catalog.failures)
 
 
-def test_a_file_is_read_once_it_lies_still(tmp_path: Path) -> None:
+def test_a_file_is_loaded_when_it_stops_changing(tmp_path: Path) -> None:
     changes = ChangeDetector(lambda: [tmp_path])
     file = tmp_path / "model.safetensors"
     for size in (10, 20, 30):  # while it is being copied
@@ -155,7 +161,7 @@ def test_a_file_is_read_once_it_lies_still(tmp_path: Path) -> None:
     assert changes.scan(wait_until_stable=False)[1] == [file]
 
 
-def test_a_file_that_goes_while_one_looks_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_disappears_during_a_scan_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [tmp_path / f"{name}.safetensors" for name in "abc"]
     for file in files:
         file.write_bytes(b"x")
@@ -171,7 +177,7 @@ def test_a_file_that_goes_while_one_looks_hides_no_other(tmp_path: Path, monkeyp
     assert (list(scan.stamps), scan.unreadable) == (files[1:], {})
 
 
-def test_a_place_that_cannot_be_read_just_now_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_cannot_be_read_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"x")
     changes = ChangeDetector(lambda: [tmp_path])
@@ -186,7 +192,7 @@ def test_a_place_that_cannot_be_read_just_now_keeps_its_files(tmp_path: Path, mo
     assert scan.unreadable == {tmp_path: "Permission denied"}
 
 
-def test_a_file_that_breaks_the_loader_leaves_the_others(
+def test_an_exception_in_the_loader_does_not_affect_other_files(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "ab":
@@ -195,7 +201,7 @@ def test_a_file_that_breaks_the_loader_leaves_the_others(
 
     def breaking(self: Loader, file: Path, known: Any = None) -> Any:
         if file.stem == "a":
-            raise TypeError("nobody thought of this")
+            raise TypeError("unexpected")
         return load(self, file, known)
 
     monkeypatch.setattr(Loader, "load", breaking)
@@ -204,7 +210,7 @@ def test_a_file_that_breaks_the_loader_leaves_the_others(
         assert [failure.file for failure in catalog.failures] == ["a.safetensors"]
 
 
-def test_the_same_weights_written_again_keep_their_place_on_the_device(write: Write, tmp_path: Path) -> None:
+def test_the_same_weights_written_again_keep_their_deployment(write: Write, tmp_path: Path) -> None:
     write(points_spec())
     with catalog_of(tmp_path) as catalog:
         before = catalog.models["model"]
@@ -213,7 +219,7 @@ def test_the_same_weights_written_again_keep_their_place_on_the_device(write: Wr
         assert catalog.models["model"].deployment is before.deployment
 
 
-def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, tmp_path: Path) -> None:
+def test_the_least_recently_used_model_is_evicted_and_loaded_again(write: Write, tmp_path: Path) -> None:
     for index, name in enumerate("abc"):
         write(image_spec(), name=name, seed=index)
     size = sum(tensor.nbytes for tensor in Checkpoint.read(tmp_path / "a.safetensors").tensors.values())
@@ -230,7 +236,7 @@ def test_the_least_recently_used_model_makes_room_and_comes_back(write: Write, t
         assert [each.calibration for each in executor.executors] == catalog.find("a").calibrations
 
 
-def test_a_model_comes_back_whatever_took_its_file_s_place(write: Write, tmp_path: Path) -> None:
+def test_an_evicted_model_is_loaded_again_after_its_file_was_replaced(write: Write, tmp_path: Path) -> None:
     for index, name in enumerate("ab"):
         write(image_spec(), name=name, seed=index)
     with catalog_of(tmp_path, memory=1) as catalog:
@@ -242,7 +248,7 @@ def test_a_model_comes_back_whatever_took_its_file_s_place(write: Write, tmp_pat
         assert asyncio.run(catalog.ensure_deployed(catalog.find("a"))) is catalog.models["a"].deployment
 
 
-def test_a_file_that_is_changed_in_place_says_so_when_its_model_is_to_come_back(write: Write, tmp_path: Path) -> None:
+def test_an_evicted_model_whose_file_was_modified_in_place_is_refused(write: Write, tmp_path: Path) -> None:
     for index, name in enumerate("ab"):
         write(image_spec(), name=name, seed=index)
     with catalog_of(tmp_path, memory=1) as catalog:
@@ -261,7 +267,7 @@ def test_a_model_larger_than_the_memory_is_served_alone(write: Write, tmp_path: 
             assert [model.name for model in catalog.models.values() if model.deployment is not None] == [name]
 
 
-def test_fingerprint_names_what_bytes_depend_on(write: Write, tmp_path: Path) -> None:
+def test_the_fingerprint_names_everything_that_bytes_depend_on(write: Write, tmp_path: Path) -> None:
     first = write(points_spec())
     with catalog_of(tmp_path) as catalog:
         model = catalog.find(None)
@@ -273,7 +279,7 @@ def test_fingerprint_names_what_bytes_depend_on(write: Write, tmp_path: Path) ->
         eventually(lambda: catalog.find(None).fingerprint_id != before)
 
 
-def test_what_is_served_is_what_the_checkpoint_gives(write: Write, tmp_path: Path) -> None:
+def test_a_served_model_describes_its_checkpoint(write: Write, tmp_path: Path) -> None:
     checkpoint = write(image_spec())
     with catalog_of(tmp_path) as catalog:
         model = catalog.find(None)
@@ -284,7 +290,7 @@ def test_what_is_served_is_what_the_checkpoint_gives(write: Write, tmp_path: Pat
         assert np.isfinite(list(calibration.seconds.values())).all()
 
 
-def test_directions_come_change_and_go_and_the_weights_stay(write: Write, tmp_path: Path) -> None:
+def test_directions_are_added_changed_and_removed_without_reloading_the_weights(write: Write, tmp_path: Path) -> None:
     version = write(image_spec()).version
     path, beside = tmp_path / "model.safetensors", tmp_path / "model.directions.safetensors"
     with catalog_of(tmp_path) as catalog:

@@ -1,6 +1,6 @@
-"""The CUDA path with a fake of torch.cuda that notes what is done on which stream, in which order.
+"""The CUDA path, with a fake torch.cuda that logs what happens on which stream.
 
-It shows the order of work and what is captured, not that a GPU agrees.
+The tests prove the order of the work and what is captured, not the results of a GPU.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,25 +31,25 @@ class FakeStream:
 
 
 class FakeEvent:
-    """Tells milliseconds by how much was done before it."""
+    """One log line takes a millisecond."""
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
-        self.place = 0
+        self.position = 0
 
     def record(self, stream: FakeStream) -> None:
-        self.place = len(self.log)
+        self.position = len(self.log)
         self.log.append(f"event on {stream.name}")
 
     def synchronize(self) -> None:
         self.log.append("waited for the event")
 
     def elapsed_time(self, later: "FakeEvent") -> float:
-        return float(later.place - self.place)
+        return float(later.position - self.position)
 
 
 class FakeCuda:
-    """Streams, events and graphs that only tell; a graph replays by calling what was captured."""
+    """Streams, events and graphs that only log."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -75,11 +75,11 @@ class FakeCuda:
     def graph(self, graph: Any, pool: str, stream: FakeStream, capture_error_mode: str = "") -> Iterator[None]:
         del graph, capture_error_mode
         assert pool == "pool"
-        if self.refuse_capture and "keeper" in self.log:
+        if self.refuse_capture and "pool owner" in self.log:
             raise RuntimeError("operation not permitted when stream is capturing")
         with self.stream(stream):
             yield
-        self.log.append("captured" if "keeper" in self.log else "keeper")
+        self.log.append("captured" if "pool owner" in self.log else "pool owner")
 
     @contextmanager
     def stream(self, stream: FakeStream) -> Iterator[None]:
@@ -100,7 +100,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     copy_now = Tensor.copy_
 
     def copy(self: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-        if non_blocking:  # our own, and not torch's
+        if non_blocking:  # a copy of ours, not one inside torch
             fake.log.append(f"{fake.current.name}: copy")
         return copy_now(self, source)
 
@@ -141,8 +141,8 @@ def test_a_pass_computes_on_one_stream_and_is_copied_on_another(
     computed = runner.run(rows, 4)
     assert fake.log == [
         "event on compute",
-        "compute: copy",  # latents into the graph's own memory
-        "compute: copy",  # and classes
+        "compute: copy",  # latents into the graph's input
+        "compute: copy",  # and class weights
         "compute: replay",
         "event on compute",
         "copies waits for compute",
@@ -162,7 +162,9 @@ def test_each_size_is_captured_once(fake: FakeCuda, write: Callable[..., Checkpo
     assert fake.log.count("captured") == 2
 
 
-def test_what_cannot_be_captured_is_called_and_gives_the_same(fake: FakeCuda, write: Callable[..., Checkpoint]) -> None:
+def test_a_stage_that_cannot_be_captured_is_called_and_gives_the_same(
+    fake: FakeCuda, write: Callable[..., Checkpoint]
+) -> None:
     checkpoint = write(image_spec())
     generator = checkpoint.build()
     device = CudaDevice(torch.device("cpu"))
@@ -174,7 +176,7 @@ def test_what_cannot_be_captured_is_called_and_gives_the_same(fake: FakeCuda, wr
     assert "compute: replay" not in fake.log
 
 
-def test_a_pass_without_memory_is_forgotten_and_said(fake: FakeCuda) -> None:
+def test_a_pass_without_memory_is_an_out_of_memory_error_and_is_captured_anew_later(fake: FakeCuda) -> None:
     class Greedy(nn.Module):
         memory = 1
 

@@ -1,4 +1,4 @@
-"""Directions in requests, in-process with a real catalog: a model of one stage, one of two, and one that has none."""
+"""Directions in requests, in-process with a real catalog: models of one and two stages, and one without directions."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ SPECS = {
     "steep": spec_of("linear", points_spec().output.model_copy(update={"dim": 8})),
 }
 PLAIN = "points"
-"""Has no directions, but a surface."""
+"""The model without directions; it has a decision surface."""
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,9 @@ def array(sample: str) -> np.ndarray:
 def test_a_direction_is_added_after_truncation(client: TestClient, runtime: Runtime) -> None:
     generator = Checkpoint.read(runtime.catalog.find("grey").file).build()
     latent = truncate(seed_to_latent(SPECS["grey"], 7).latent, 0.5)
-    place = latent.astype(np.float64) + 2.5 * directions_of(runtime).vectors["sleeves"].astype(np.float64)
+    edited = latent.astype(np.float64) + 2.5 * directions_of(runtime).vectors["sleeves"].astype(np.float64)
     (sample,) = data(client, seed=7, truncation=0.5, directions={"sleeves": 2.5}, format="npy")
-    assert np.array_equal(array(sample), generate(generator, place[None].astype(np.float32), [None])[0])
+    assert np.array_equal(array(sample), generate(generator, edited[None].astype(np.float32), [None])[0])
     (without,) = data(client, seed=7, truncation=0.5, format="npy")
     assert not np.array_equal(array(sample), array(without))
 
@@ -110,10 +110,10 @@ def test_a_direction_is_added_after_truncation(client: TestClient, runtime: Runt
 def test_in_w_a_direction_is_added_to_every_layer(client: TestClient, runtime: Runtime) -> None:
     mapping, synthesis = stages(Checkpoint.read(runtime.catalog.find("styled").file).build())
     w = run_stage(mapping, StageInput(seed_to_latent(SPECS["styled"], 7).latent[None], None))  # [1, layers, dim]
-    shift = directions_of(runtime, "styled").offset({"sleeves": 1.5})
+    offset = directions_of(runtime, "styled").offset({"sleeves": 1.5})
     (sample,) = data(client, model="styled", seed=7, directions={"sleeves": 1.5}, format="npy")
-    place = (w.astype(np.float64) + shift).astype(np.float32)
-    assert np.array_equal(array(sample), run_stage(synthesis, StageInput(place, None))[0])
+    edited = (w.astype(np.float64) + offset).astype(np.float32)
+    assert np.array_equal(array(sample), run_stage(synthesis, StageInput(edited, None))[0])
 
 
 @pytest.mark.parametrize("model", ["grey", "classes", "styled"])
@@ -157,22 +157,22 @@ def test_answers_and_files_name_the_directions(client: TestClient, runtime: Runt
     carried = json.loads(read_metadata(grid.content) or "")["request"]
     assert carried["directions_version"] == version
     assert post(client, accept="image/png", **carried).content == grid.content
-    film = post(
+    animation = post(
         client, "/interpolate", "image/gif", keyframes=[{"seed": 1}, {"seed": 2}], steps=3, directions={"sleeves": 1}
     )
-    carried = json.loads(read_metadata(film.content) or "")["request"]
-    assert post(client, "/interpolate", "image/gif", **carried).content == film.content
+    carried = json.loads(read_metadata(animation.content) or "")["request"]
+    assert post(client, "/interpolate", "image/gif", **carried).content == animation.content
     assert "directions_version" not in post(client, seed=3).json()
 
 
-def test_a_stream_says_which_directions_it_goes_along(client: TestClient, runtime: Runtime) -> None:
+def test_a_stream_names_its_directions_version(client: TestClient, runtime: Runtime) -> None:
     keyframes = [{"seed": 1}, {"seed": 2}]
     answer = post(client, "/interpolate", "text/event-stream", keyframes=keyframes, directions={"sleeves": 1})
     start = json.loads(answer.text.split("data: ")[1].split("\n")[0])
     assert start["directions_version"] == directions_of(runtime).version
 
 
-def test_a_latent_is_named_as_it_was_given(client: TestClient) -> None:
+def test_the_metadata_has_the_latent_before_the_edit(client: TestClient) -> None:
     latent = [0.5] * 8
     (file,) = data(client, latents=[latent], directions={"sleeves": 2})
     name = json.loads(read_metadata(base64.b64decode(file)) or "")
@@ -202,19 +202,19 @@ def test_a_latent_is_named_as_it_was_given(client: TestClient) -> None:
         ({"directions_version": "0" * 12, "model": PLAIN}, 404, "version_not_served", "directions_version"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_invalid_directions_are_refused(
     client: TestClient, asked: dict[str, Any], status: int, code: str, field: str
 ) -> None:
     assert refused(client, **asked) == (status, code, field)
 
 
-def test_numbers_that_are_none_are_refused(client: TestClient) -> None:
+def test_nan_and_infinity_are_refused(client: TestClient) -> None:
     for number in ("NaN", "Infinity", "1e999"):
         answer = client.post("/generate", content='{"directions": {"sleeves": ' + number + "}}")
         assert (answer.status_code, answer.json()["error"]["field"]) in [(400, "directions"), (400, None)]
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(client: TestClient) -> None:
+def test_an_unknown_direction_is_answered_with_the_known_ones(client: TestClient) -> None:
     message = post(client, directions={"collar": 1}).json()["error"]["message"]
     assert "collar" in message
     assert all(name in message for name in NAMES)
@@ -237,7 +237,7 @@ def test_directions_are_listed(client: TestClient, runtime: Runtime) -> None:
     assert client.post("/models/grey/directions").status_code == 405
 
 
-def test_a_surface_is_shown_where_there_is_one(client: TestClient) -> None:
+def test_the_decision_surface_is_shown(client: TestClient) -> None:
     shown = client.get(f"/models/{PLAIN}/surface").json()
     assert (shown["extent"], shown["values"]) == ([-2.0, 2.0, -1.0, 1.0], [[0.0, 1.0], [2.0, 3.0]])
     missing = client.get("/models/grey/surface")

@@ -1,4 +1,4 @@
-"""The endpoints that travel, in-process with a real catalog: image models of one stage and of two, and points."""
+"""The sampling endpoints, in-process with a real catalog: image models with one and two stages, and points."""
 
 import base64
 import io
@@ -44,7 +44,7 @@ SPECS = {
 
 @contextmanager
 def running(folder: Path) -> Iterator[Runtime]:
-    """Serves SPECS, whose files it writes to `folder`."""
+    """Serve SPECS from files in `folder`."""
     with two_stage.registered():
         for name, spec in SPECS.items():
             torch.manual_seed(1)
@@ -123,7 +123,7 @@ def test_frames_at_keyframes_are_the_seeds_samples(
 
 @pytest.mark.parametrize("model", SPECS)
 @pytest.mark.parametrize("truncation", [None, 0.6])
-def test_samples_are_those_without_the_service(
+def test_samples_equal_those_made_without_the_service(
     client: TestClient, runtime: Runtime, model: str, truncation: float | None
 ) -> None:
     latents, labels = seeds_to_latents(SPECS[model], [5, 6])
@@ -131,7 +131,7 @@ def test_samples_are_those_without_the_service(
     assert np.array_equal(arrays(client, "/generate", model=model, seeds=[5, 6], truncation=truncation), expected)
 
 
-def test_frames_between_lie_on_the_sphere(client: TestClient, runtime: Runtime) -> None:
+def test_frames_between_keyframes_are_slerps(client: TestClient, runtime: Runtime) -> None:
     spec = SPECS["grey"]
     latents = [seed_to_latent(spec, seed).latent for seed in (5, 6)]
     between = slerp(latents[0], latents[1])(0.25)
@@ -180,7 +180,7 @@ def test_classes_change_between_keyframes(client: TestClient) -> None:
     assert np.array_equal(array(again), frame)
 
 
-def test_w_goes_straight_and_truncates_toward_its_mean(client: TestClient, runtime: Runtime) -> None:
+def test_w_is_interpolated_linearly_and_truncated_toward_its_mean(client: TestClient, runtime: Runtime) -> None:
     generator = weights_of(runtime, "styled")
     z = torch.from_numpy(np.stack([seed_to_latent(SPECS["styled"], seed).latent for seed in (1, 2)]))
     with torch.inference_mode():
@@ -200,7 +200,7 @@ def test_mixing_one_source_gives_its_sample(client: TestClient, model: str) -> N
         assert mixed == sample
 
 
-def test_mixing_is_done_on_the_sphere(client: TestClient, runtime: Runtime) -> None:
+def test_a_mixture_is_a_spherical_mean(client: TestClient, runtime: Runtime) -> None:
     latents = np.stack([seed_to_latent(SPECS["grey"], seed).latent for seed in (1, 2, 3)])
     expected = spherical_mean(latents, [1, 2, -0.5])
     sources = [{"seed": 1}, {"seed": 2, "weight": 2}, {"seed": 3, "weight": -0.5}]
@@ -220,7 +220,7 @@ def test_layers_take_their_styles_from_sources(client: TestClient, runtime: Runt
     assert same == good(client, "/generate", model="styled", seed=2)[0]
 
 
-def test_neighbours_are_named_by_seeds(client: TestClient, runtime: Runtime) -> None:
+def test_neighbors_are_drawn_from_seeds(client: TestClient, runtime: Runtime) -> None:
     center = seed_to_latent(SPECS["grey"], 9).latent
     expected = np.stack([neighbor(center, 15, seed) for seed in (100, 101, 102)])
     found = arrays(client, "/neighbors", seed=9, num_samples=3, angle=15, neighbor_seed=100)
@@ -232,7 +232,7 @@ def test_neighbours_are_named_by_seeds(client: TestClient, runtime: Runtime) -> 
     assert len(good(client, "/neighbors", model="cube", seed=1, angle=90, num_samples=16)) == 16
 
 
-def test_neighbours_say_which_seeds_they_have(client: TestClient) -> None:
+def test_neighbors_name_their_seeds(client: TestClient) -> None:
     found = good(client, "/neighbors", model="classes", seed=9, num_samples=2, neighbor_seed=7)
     assert [sample["neighbor_seed"] for sample in found] == [7, 8]
     label = good(client, "/generate", model="classes", seed=9)[0]["label"]
@@ -240,14 +240,14 @@ def test_neighbours_say_which_seeds_they_have(client: TestClient) -> None:
 
 
 def reproduced(client: TestClient, file: bytes) -> bytes:
-    """As `latentd reproduce` does it."""
+    """Make a file again from its metadata, as `latentd reproduce` does."""
     name = json.loads(read_metadata(file) or "")
     answer = post(client, name["endpoint"], **name["request"])
     assert answer.status_code == 200, answer.text
     return base64.b64decode(answer.json()["samples"][name["index"]]["data"])
 
 
-def test_what_lies_in_w_leads_back_to_itself(client: TestClient) -> None:
+def test_a_sample_made_in_w_is_reproduced_from_its_metadata(client: TestClient) -> None:
     for path, ask in (
         ("/interpolate", {"keyframes": seeds(1, 2), "steps": 3, "space": "w", "truncation": 0.7}),
         ("/mix", {"sources": seeds(1, 2), "layers": [0, 1, 0]}),
@@ -269,13 +269,13 @@ def test_a_request_sent_again_gives_the_same_answer(client: TestClient) -> None:
         assert post(client, request["endpoint"], "image/png", **request["request"]).content == answer.content
 
 
-def test_a_long_way_in_w_does_not_need_a_longer_queue(client: TestClient) -> None:
+def test_a_long_interpolation_in_w_does_not_need_a_longer_queue(client: TestClient) -> None:
     for space in ("z", "w"):
         ask = {"model": "styled", "keyframes": seeds(1, 2), "steps": 150, "space": space}
         assert len(good(client, "/interpolate", **ask)) == 150
 
 
-def test_a_frame_between_classes_leads_back_to_itself(client: TestClient) -> None:
+def test_a_frame_between_classes_is_reproduced_from_its_metadata(client: TestClient) -> None:
     keyframes = [{"seed": 1, "label": "cat"}, {"seed": 2, "label": "owl"}, {"seed": 3, "label": "owl"}]
     for frame in good(client, "/interpolate", model="classes", keyframes=keyframes, steps=14):
         file = base64.b64decode(frame["data"])
@@ -289,7 +289,7 @@ def latent_in(name: dict[str, Any]) -> list[float]:
     return [float(number) for number in np.frombuffer(base64.b64decode(name["latent"]), dtype="<f4")]
 
 
-def test_shares_are_made_to_add_up(client: TestClient) -> None:
+def test_class_weights_are_normalized(client: TestClient) -> None:
     (nearly,) = good(client, "/generate", model="classes", seed=1, label={"cat": 0.99991})
     assert nearly == good(client, "/generate", model="classes", seed=1, label="cat")[0]
 
@@ -373,7 +373,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("path", "body", "field"), BAD)
-def test_what_is_wrong_is_named_and_nothing_computed(
+def test_an_invalid_request_names_the_field_and_computes_nothing(
     client: TestClient, path: str, body: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compute(*_: Any) -> None:
@@ -385,7 +385,7 @@ def test_what_is_wrong_is_named_and_nothing_computed(
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
-def test_what_is_no_number_is_refused(client: TestClient, number: str) -> None:
+def test_nan_and_infinity_are_refused(client: TestClient, number: str) -> None:
     for path, body, field in (
         ("/mix", '{"sources":[{"seed":1,"weight":%s},{"seed":2}]}', "sources"),
         ("/neighbors", '{"seed":1,"angle":%s}', "angle"),
@@ -407,7 +407,7 @@ def test_what_is_no_number_is_refused(client: TestClient, number: str) -> None:
         ("application/x-npy", {}, "application/x-npy"),
     ],
 )
-def test_accept_chooses_among_films_and_pictures(
+def test_accept_chooses_among_animations_and_images(
     client: TestClient, accept: str, body: dict[str, Any], kind: str
 ) -> None:
     answer = post(client, "/interpolate", accept, keyframes=seeds(1, 2), steps=3, **body)
@@ -460,7 +460,7 @@ def test_an_animation_is_streamed_as_progress_and_a_file(client: TestClient) -> 
     assert found[-2][1] == good(client, "/interpolate", **ask)[0]
 
 
-def test_a_stream_that_breaks_ends_with_its_error(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_stream_ends_with_its_error(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaking(*_: Any) -> bytes:
         raise ValueError("broken")
 
@@ -470,7 +470,7 @@ def test_a_stream_that_breaks_ends_with_its_error(client: TestClient, monkeypatc
     assert (name, error["error"]["code"]) == ("error", "internal_server_error")
 
 
-def test_a_two_stage_spec_survives_json_and_others_do_not_speak_of_it() -> None:
+def test_only_two_stage_specs_have_w_in_json() -> None:
     spec = two_stage.spec()
     assert GeneratorSpec.model_validate_json(spec.model_dump_json()) == spec
     assert "w" not in image_spec().model_dump()["input"]

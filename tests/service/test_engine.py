@@ -1,4 +1,4 @@
-"""The engine with a device that a test can hold still."""
+"""The engine, with a runner that the test can block."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -66,7 +66,7 @@ async def test_a_lone_request_is_computed_at_once() -> None:
 
 
 @in_loop
-async def test_a_batch_is_what_came_during_the_last_pass() -> None:
+async def test_a_batch_joins_the_requests_that_arrived_during_the_last_pass() -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
@@ -121,7 +121,7 @@ async def test_passes_ahead_are_launched_before_the_last_one_is_done() -> None:
 
 
 @in_loop
-async def test_a_lone_large_request_takes_every_free_pass() -> None:
+async def test_a_lone_large_request_uses_every_free_pass() -> None:
     async with running(parallel=2) as engine:
         held = HeldRunner()
         future = submit(engine, executor(held, 4, 8, 16), *range(1, 17))
@@ -133,7 +133,7 @@ async def test_a_lone_large_request_takes_every_free_pass() -> None:
 
 
 @in_loop
-async def test_results_are_in_order_whatever_pass_ends_first() -> None:
+async def test_results_are_in_order_no_matter_which_pass_ends_first() -> None:
     async with running(parallel=2) as engine:
         held = HeldRunner()
         model = executor(held, 4)
@@ -220,7 +220,7 @@ async def test_cancelled_rows_leave_the_queue_and_are_not_computed() -> None:
 
 
 @in_loop
-async def test_a_model_that_breaks_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_model_fails_its_batch_and_not_the_next(caplog: pytest.LogCaptureFixture) -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
@@ -241,7 +241,7 @@ async def test_a_model_that_breaks_fails_its_batch_and_not_the_next(caplog: pyte
 
 
 @in_loop
-async def test_a_sample_that_is_not_finite_fails_its_request_alone() -> None:
+async def test_a_non_finite_sample_fails_only_its_request() -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
@@ -257,7 +257,7 @@ async def test_a_sample_that_is_not_finite_fails_its_request_alone() -> None:
 
 
 @in_loop
-async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_out_of_memory_halves_the_largest_size_and_logs_it(caplog: pytest.LogCaptureFixture) -> None:
     class Small(HeldRunner):
         def run(self, rows: StageInput, size: int) -> ForwardResult:
             if size > 8:
@@ -279,7 +279,7 @@ async def test_out_of_memory_halves_the_largest_size_and_says_so(caplog: pytest.
 
 
 @in_loop
-async def test_calls_run_between_batches() -> None:
+async def test_tasks_run_in_a_slot_between_batches() -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
@@ -295,7 +295,7 @@ async def test_calls_run_between_batches() -> None:
 
 
 @in_loop
-async def test_closing_finishes_what_is_queued() -> None:
+async def test_close_finishes_the_queued_requests() -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
@@ -310,7 +310,7 @@ async def test_closing_finishes_what_is_queued() -> None:
 
 @pytest.mark.parametrize("encoders", [1, 16])
 @in_loop
-async def test_every_thread_ends_when_it_is_closed_under_load(encoders: int) -> None:
+async def test_every_thread_ends_when_the_engine_is_closed_under_load(encoders: int) -> None:
     engine = Engine(max_queue=1000, parallel=1, ahead=1, encoders=encoders)
     engine.start()
     held = HeldRunner()
@@ -326,7 +326,7 @@ async def test_every_thread_ends_when_it_is_closed_under_load(encoders: int) -> 
 
 @pytest.mark.parametrize("stage", ["encode", "assemble"])
 @in_loop
-async def test_what_cannot_be_encoded_fails_alone(stage: str) -> None:
+async def test_a_request_that_cannot_be_encoded_fails_alone(stage: str) -> None:
     def refuse(values: Any) -> list[Any]:
         if any(sample[0] == 13 for sample in values):
             raise ValueError("thirteen")
@@ -347,7 +347,7 @@ async def test_what_cannot_be_encoded_fails_alone(stage: str) -> None:
         await first
 
 
-def test_a_loop_that_is_gone_costs_the_engine_nothing() -> None:
+def test_a_closed_event_loop_does_not_stop_the_engine() -> None:
     engine = Engine(max_queue=100, parallel=1)
     engine.start()
     held = HeldRunner()
@@ -369,7 +369,7 @@ def test_a_loop_that_is_gone_costs_the_engine_nothing() -> None:
 
 
 @in_loop
-async def test_aborting_fails_what_is_in_no_batch_yet() -> None:
+async def test_abort_fails_requests_that_are_in_no_batch_yet() -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
@@ -399,7 +399,7 @@ async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callab
         assert np.array_equal(np.concatenate(await asyncio.gather(*alone)), expected)
 
 
-def test_memory_that_torch_cannot_have_is_said_to_be_missing(write: Callable[..., Checkpoint]) -> None:
+def test_a_failed_allocation_on_the_cpu_is_an_out_of_memory_error(write: Callable[..., Checkpoint]) -> None:
     generator = write(image_spec()).build()
 
     def refuse(*_: Any) -> None:

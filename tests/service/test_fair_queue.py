@@ -1,4 +1,4 @@
-"""Whose turn it is, without threads or time."""
+"""The order in which the queue fills batches, without threads or time."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from latentd.service.engine.fair_queue import FairQueue, Submission
 from tests.service.fakes import HeldRunner, executor, rows
 
 _LOOP = asyncio.new_event_loop()
-_LOOP.close()  # futures want one; nobody waits for these
+_LOOP.close()  # futures need a loop; nobody awaits these
 
 
 def submission(model: StageExecutor, count: int, client: str | None = None) -> Submission:
@@ -47,7 +47,7 @@ def test_a_large_request_is_split() -> None:
     assert [dispatched(queue) for _ in range(3)] == [[(large, 0, 4)], [(large, 4, 8)], [(large, 8, 10)]]
 
 
-def test_a_small_request_overtakes_large_ones_that_came_before() -> None:
+def test_a_small_request_overtakes_earlier_large_ones() -> None:
     queue, one = FairQueue(Room(10_000)), model()
     large = [submission(one, 100), submission(one, 100)]
     for each in large:
@@ -58,7 +58,7 @@ def test_a_small_request_overtakes_large_ones_that_came_before() -> None:
     assert dispatched(queue) == [(small, 0, 1), (large[0], 4, 7)]
 
 
-def test_requests_of_one_size_are_served_in_the_order_they_came() -> None:
+def test_requests_of_one_size_are_served_in_the_order_of_arrival() -> None:
     queue, one = FairQueue(Room(10_000)), model()
     submissions = [submission(one, 4) for _ in range(3)]
     for each in submissions:
@@ -92,7 +92,7 @@ def test_small_requests_do_not_starve_a_large_one() -> None:
     assert served <= 64 * 8
 
 
-def test_models_take_turns() -> None:
+def test_models_alternate() -> None:
     queue, one, two = FairQueue(Room(10_000)), model(), model()
     for each in (one, two):
         queue.put(submission(each, 8))
@@ -100,7 +100,7 @@ def test_models_take_turns() -> None:
     assert order == [one, two, one, two]
 
 
-def test_a_client_that_floods_waits_for_itself_alone() -> None:
+def test_a_flooding_client_delays_only_itself() -> None:
     queue, one = FairQueue(Room(10_000)), model(8)
     flood = [submission(one, 1, "flood") for _ in range(64)]
     for each in flood:
@@ -113,7 +113,7 @@ def test_a_client_that_floods_waits_for_itself_alone() -> None:
     assert dispatched(queue) == [*((each, 0, 1) for each in flood[3:7]), (large, 4, 8)]
 
 
-def test_clients_take_turns_where_a_batch_has_no_room_for_all() -> None:
+def test_clients_alternate_if_a_batch_is_too_small_for_all() -> None:
     queue, one = FairQueue(Room(10_000)), model(2)
     for name in "abcde":
         queue.put(submission(one, 2, name))
@@ -121,7 +121,7 @@ def test_clients_take_turns_where_a_batch_has_no_room_for_all() -> None:
     assert batches == [{"a", "b"}, {"c", "d"}, {"e", "a"}, {"b", "c"}, {"d", "e"}]
 
 
-def test_what_one_client_leaves_another_takes() -> None:
+def test_rows_that_one_client_does_not_need_go_to_another() -> None:
     queue, one = FairQueue(Room(10_000)), model(8)
     little, much = submission(one, 2, "little"), submission(one, 20, "much")
     queue.put(much)
@@ -131,7 +131,7 @@ def test_what_one_client_leaves_another_takes() -> None:
     assert queue.take() is None
 
 
-def test_dropped_rows_are_gone_at_once() -> None:
+def test_dropped_rows_leave_the_queue_at_once() -> None:
     queue, one = FairQueue(Room(10_000)), model()
     dropped, kept = submission(one, 3), submission(one, 5)
     queue.put(dropped)
@@ -145,7 +145,7 @@ def test_dropped_rows_are_gone_at_once() -> None:
     assert queue.take() is None
 
 
-def test_dropped_requests_do_not_pile_up() -> None:
+def test_dropped_requests_do_not_accumulate() -> None:
     queue, one = FairQueue(Room(10_000)), model()
     queue.put(submission(one, 1000))
     for _ in range(300):
@@ -156,7 +156,7 @@ def test_dropped_requests_do_not_pile_up() -> None:
     assert len(queue._lanes[one][None].heap) < 10
 
 
-def test_all_can_be_dropped() -> None:
+def test_all_requests_can_be_dropped() -> None:
     queue = FairQueue(Room(10_000))
     submissions = [submission(model(), 3), submission(model(), 5)]
     for each in submissions:
@@ -166,7 +166,7 @@ def test_all_can_be_dropped() -> None:
     assert queue.take() is None
 
 
-def test_what_waits_is_divided_among_passes_that_run_side_by_side() -> None:
+def test_waiting_rows_are_divided_among_parallel_passes() -> None:
     queue, one = FairQueue(Room(10_000)), model(2, 4, 8)
     large = submission(one, 8)
     queue.put(large)

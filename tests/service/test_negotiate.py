@@ -30,7 +30,7 @@ PNG_IN_JSON = ResponseFormat("png", "json", "application/json")
         ("application/x-npy", ResponseFormat("npy", "rows", "application/x-npy")),
     ],
 )
-def test_accept_chooses(accept: str, expected: ResponseFormat) -> None:
+def test_accept_chooses_the_response_format(accept: str, expected: ResponseFormat) -> None:
     assert negotiate(accept, IMAGE, None, None, 1) == expected
 
 
@@ -46,13 +46,13 @@ def test_accept_chooses(accept: str, expected: ResponseFormat) -> None:
         (";;,", None),
     ],
 )
-def test_what_accept_excludes_is_406(accept: str, format: str | None) -> None:
+def test_an_unacceptable_format_is_406(accept: str, format: str | None) -> None:
     with pytest.raises(ApiError) as caught:
         negotiate(accept, IMAGE, format, None, 1)
     assert caught.value.status == 406
 
 
-def test_format_chooses_where_accept_leaves_it_open() -> None:
+def test_format_decides_if_accept_allows_several() -> None:
     assert negotiate("image/*", IMAGE, "webp", None, 1).media_type == "image/webp"
     assert negotiate("*/*", IMAGE, "npy", None, 1) == ResponseFormat("npy", "json", "application/json")
     assert negotiate("", POINTS, None, None, 1) == ResponseFormat("json", "json", "application/json")

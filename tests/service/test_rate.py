@@ -3,7 +3,7 @@ import pytest
 from latentd.service.engine.rate import RateMeter
 
 
-def test_idle_time_does_not_count_and_shared_time_counts_once() -> None:
+def test_idle_time_does_not_count_and_overlapping_time_counts_once() -> None:
     now = 0.0
     meter = RateMeter(clock=lambda: now)
     assert meter.seconds_for(100) == 0

@@ -1,4 +1,4 @@
-"""Streams at the level of ASGI, where a test can hold the device still and leave."""
+"""Event streams over ASGI, with a device that the test can block and clients that disconnect."""
 
 import asyncio
 import json
@@ -30,21 +30,21 @@ SCOPE = {
 
 
 class Client:
-    """Asks for a stream, counts its frames, and leaves when told."""
+    """Asks for a stream, counts its frames, and disconnects when the test says so."""
 
     def __init__(self) -> None:
         self.frames = 0
         self.ended = False
         self.text = b""
-        self.left = asyncio.Event()
-        self._asked = False
+        self.disconnected = asyncio.Event()
+        self._sent_request = False
 
     async def receive(self) -> dict[str, Any]:
-        if not self._asked:
-            self._asked = True
+        if not self._sent_request:
+            self._sent_request = True
             body = json.dumps({"keyframes": [{"seed": 1}, {"seed": 2}], "steps": FRAMES}).encode()
             return {"type": "http.request", "body": body, "more_body": False}
-        await self.left.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -54,42 +54,42 @@ class Client:
 
 
 @pytest.fixture
-def held() -> Any:
+def service() -> Any:
     runner = HeldRunner()
     engine = Engine(max_queue=256, parallel=1)
     engine.start()
     runtime = Runtime(Settings(timeout=20), FixedCatalog(served(executor(runner))), engine, Telemetry())
-    house = SimpleNamespace(runner=runner, engine=engine, runtime=runtime)
-    house.app = Gateway(Starlette(), lambda: house.runtime)
-    yield house
+    service = SimpleNamespace(runner=runner, engine=engine, runtime=runtime)
+    service.app = Gateway(Starlette(), lambda: service.runtime)
+    yield service
     runner.release()
     engine.close()
 
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # what is waited for happens on threads
+        while not condition():  # noqa: ASYNC110  # the condition changes on threads
             await asyncio.sleep(0.005)
 
 
-def test_a_client_that_leaves_stops_the_work(held: Any) -> None:
+def test_a_client_that_disconnects_stops_the_work(service: Any) -> None:
     async def leave() -> None:
         client = Client()
-        asking = asyncio.create_task(held.app(SCOPE, client.receive, client.send))
-        held.runner.release(1)
-        await until(lambda: client.frames == 16)  # the first pass is there while the second is computed
-        client.left.set()
+        asking = asyncio.create_task(service.app(SCOPE, client.receive, client.send))
+        service.runner.release(1)
+        await until(lambda: client.frames == 16)  # the first pass is delivered while the second one is blocked
+        client.disconnected.set()
         await asyncio.wait_for(asking, 10)
         assert not client.ended
-        await until(lambda: held.engine.queued == 0)
-        held.runner.release()
+        await until(lambda: service.engine.queued == 0)
+        service.runner.release()
 
     asyncio.run(leave())
-    held.engine.close()
-    assert len(held.runner.passes) <= 3
+    service.engine.close()
+    assert len(service.runner.passes) <= 3
 
 
-def test_a_stream_that_nobody_reads_is_left(held: Any) -> None:
+def test_a_stream_that_nobody_reads_is_ended(service: Any) -> None:
     async def never_read() -> None:
         client = Client()
 
@@ -97,36 +97,36 @@ def test_a_stream_that_nobody_reads_is_left(held: Any) -> None:
             if message["type"] == "http.response.body":
                 await asyncio.sleep(60)
 
-        held.runtime = replace(held.runtime, settings=Settings(timeout=0.2))
-        held.runner.release()
-        await asyncio.wait_for(held.app(SCOPE, client.receive, blocked), 5)
-        assert held.engine.queued == 0
+        service.runtime = replace(service.runtime, settings=Settings(timeout=0.2))
+        service.runner.release()
+        await asyncio.wait_for(service.app(SCOPE, client.receive, blocked), 5)
+        assert service.engine.queued == 0
 
     asyncio.run(never_read())
 
 
-def test_only_some_frames_are_under_way_at_a_time(held: Any) -> None:
+def test_only_a_few_chunks_are_in_progress_at_a_time(service: Any) -> None:
     async def read_slowly() -> None:
         client = Client()
-        asking = asyncio.create_task(held.app(SCOPE, client.receive, client.send))
-        await until(lambda: held.engine.queued > 0)
+        asking = asyncio.create_task(service.app(SCOPE, client.receive, client.send))
+        await until(lambda: service.engine.queued > 0)
         await asyncio.sleep(0.05)
-        assert held.engine.queued <= 128
-        held.runner.release()
+        assert service.engine.queued <= 128
+        service.runner.release()
         await asyncio.wait_for(asking, 20)
         assert (client.frames, client.ended) == (FRAMES, True)
 
     asyncio.run(read_slowly())
 
 
-def test_streams_leave_half_of_the_queue_to_others(held: Any) -> None:
+def test_streams_leave_half_of_the_queue_to_others(service: Any) -> None:
     async def compete() -> None:
         clients = [Client() for _ in range(4)]
-        asking = [asyncio.create_task(held.app(SCOPE, each.receive, each.send)) for each in clients]
-        await until(lambda: held.engine.queued > 128)
+        asking = [asyncio.create_task(service.app(SCOPE, each.receive, each.send)) for each in clients]
+        await until(lambda: service.engine.queued > 128)
         await asyncio.sleep(0.1)
-        assert held.engine.queued <= 128 + 4 * 16  # beyond half of it, each queues its first piece alone
-        held.runner.release()
+        assert service.engine.queued <= 128 + 4 * 16  # above half of the queue, each stream queues only its first chunk
+        service.runner.release()
         await asyncio.wait_for(asyncio.gather(*asking), 30)
         for client in clients:
             assert (client.frames, client.ended) == (FRAMES, True)
