@@ -31,10 +31,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# How fast it is, and beside whom; takes a quarter of an hour and wants the machine for itself.
+# The figures of docs/performance.md; takes 20 minutes and wants a machine that does nothing else.
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.lock
-	$(BIN)/python -m benchmarks.serving
+	for program in serving telemetry footprint interpolation; do $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 # Builds the image and tries it, without a Docker engine; takes some minutes, and wants root and Debian's
 # buildah, podman, runc and debootstrap (docs/deploy.md).

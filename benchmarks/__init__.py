@@ -1,1 +1,1 @@
-"""What is measured, against whom: honest programs, each run by hand."""
+"""Measurements of latentd, and of what it is compared with. Each program is run by hand; see README.md."""

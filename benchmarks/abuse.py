@@ -4,7 +4,6 @@
 else the machine does hits both. Every answer is compared with the one that its seed had before, byte for byte.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -156,12 +155,12 @@ async def beside(client: WellBehaved, server: Server, kind: str, seconds: float,
     return {"said": dict(said), **found}
 
 
-def outstaying(server: Server) -> dict[str, Any]:
+def outstaying(server: Server, seconds: float) -> dict[str, Any]:
     """What becomes of slow abusers that stay for longer than the service's patience."""
     said: Counter[str] = Counter()
     before = _closed(server)
     with abusing(server, _BAD, _SLOW, said):
-        time.sleep(_OUTSTAYED_SECONDS)
+        time.sleep(seconds)
     return {"said": dict(said), "closed": _closed(server) - before}
 
 
@@ -189,33 +188,34 @@ def row_of(kind: str, found: dict[str, Any]) -> list[Any]:
 
 def main() -> None:
     """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="each round")
     parser.add_argument("--rounds", type=int, default=3, help="with and without, of each kind")
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
-    options = parser.parse_args()
+    parser.set_defaults(warm_up=5.0, outstayed=_OUTSTAYED_SECONDS)
+    options = report.parse(parser, seconds=0.5, rounds=1, only=["100 slow writers"], warm_up=0.1, outstayed=0.1)
     machine = report.machine()
 
     async def run(server: Server) -> dict[str, Any]:
         client = WellBehaved(server)
         await client.remember()
-        await client.ask_for(5)  # what is slow once, is
+        await client.ask_for(options.warm_up)  # what is slow once, is
         return {kind: await beside(client, server, kind, options.seconds, options.rounds) for kind in options.only}
 
     with processes.latentd(LATENTD_TOKENS=_TOKENS) as server:
         started = server.resident_bytes() / 1e6
         found = uvloop.run(run(server))
-        outstayed = outstaying(server)
+        outstayed = outstaying(server, options.outstayed)
     head = ["beside", "p50 ms quiet", "abused", "p99 ms quiet", "abused", "ratio", "ratio of each round"]
     head += ["answers lost", "most memory, MB", "what abusers were told"]
     table = report.markdown(head, [row_of(kind, each) for kind, each in found.items()])
     loads = [each["load"] for kind in found.values() for name in ("quiet", "abused") for each in kind[name]]
-    table += f"\n\nSlow ones, all at once, that stayed for {_OUTSTAYED_SECONDS:g} s more: {outstayed['closed']} "
+    table += f"\n\nSlow ones, all at once, that stayed for {options.outstayed:g} s more: {outstayed['closed']} "
     table += f"connections closed, by the log; {_listed(outstayed['said'])}.\n\n"
     table += f"Memory when it had started: {started:.0f} MB. "
     table += f"Load of the machine meanwhile: {min(loads)} to {max(loads)}, median {statistics.median(loads):.2g}."
     results = {"machine": machine, "started_mb": started, "kinds": found, "outstayed": outstayed}
-    report.write("abuse", results, table)
+    report.write(options.results, "abuse", results, table)
 
 
 def _closed(server: Server) -> int:

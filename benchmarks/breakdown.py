@@ -1,15 +1,16 @@
 """Where the time of a lone request goes: `python -m benchmarks.breakdown`.
 
-The service's own parts run in this process behind uvicorn, with marks at the seams between them; one client asks from
-another process. What the client waits for beyond the marks is uvicorn, the kernel and the client itself.
+The parts of the service run in this process behind uvicorn. Time stamps are taken between them, and one client sends
+requests from another process. What remains of the client's latency is uvicorn, the kernel and the client itself.
 """
 
-import argparse
+import os
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -41,49 +42,52 @@ _STAGES = [
 ]
 
 
-class Marks:
-    """Times at which a request passed the seams; one request is under way at a time."""
+class TimeStamps:
+    """Time stamps of requests that come one after another."""
 
     def __init__(self) -> None:
-        self.now: dict[str, float] = {}
+        self.current: dict[str, float] = {}
         self.all: list[dict[str, float]] = []
 
     def around(self, function: Callable[..., Any], before: str | None, after: str | None) -> Callable[..., Any]:
-        """`function`, marking when it is entered and left."""
+        """Return `function` with a time stamp named `before` at its start and one named `after` at its end."""
 
-        def marked(*args: Any, **kwargs: Any) -> Any:
+        def stamped(*args: Any, **kwargs: Any) -> Any:
             if before:
-                self.now.setdefault(before, time.perf_counter())  # of the first pass, where there are several
+                self.current.setdefault(before, time.perf_counter())  # a request of several passes: the first one
             result = function(*args, **kwargs)
             if after:
-                self.now[after] = time.perf_counter()
+                self.current[after] = time.perf_counter()
             return result
 
-        return marked
+        return stamped
 
-    def around_request(self, app: Gateway) -> Any:
-        """`app`, marking a request's arrival and the end of its answer."""
+    def around_app(self, app: Gateway) -> Any:
+        """Return `app` with time stamps at a request's arrival and at the end of its answer."""
 
-        async def marked(scope: Any, receive: Any, send: Any) -> None:
-            self.now = {"arrived": time.perf_counter()}
+        async def stamped(scope: Any, receive: Any, send: Any) -> None:
+            self.current = {"arrived": time.perf_counter()}
             await app(scope, receive, send)
-            self.now["written"] = time.perf_counter()
-            if len(self.now) == len(_STAGES) + 1:
-                self.all.append(self.now)
+            self.current["written"] = time.perf_counter()
+            if len(self.current) == len(_STAGES) + 1:
+                self.all.append(self.current)
 
-        return marked
+        return stamped
 
 
 @contextmanager
 def serving_here(
     around: Callable[[Gateway], Any], formatter: Formatter | None = None
 ) -> Iterator[tuple[processes.Server, Runtime]]:
-    """The service's parts in this process, as service/app.py puts them together for a CPU; its app is `around` ours."""
+    """Run the parts of the service in this process, as service/app.py does on a CPU; `around` wraps the app.
+
+    `formatter`: of the access log; None: there is no log.
+    """
     torch.set_num_threads(1)
     keep_freed_memory()
     settings = Settings()
     telemetry = Telemetry()
-    engine = Engine(2 * settings.max_queue, parallel=2, encoders=0, observer=Observers(telemetry, EngineTimings()))
+    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=Observers(telemetry, EngineTimings()))
     catalog = Catalog(
         settings.catalog_paths,
         Loader(torch.device("cpu"), engine, deterministic=True),
@@ -102,7 +106,7 @@ def serving_here(
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    yield processes.Server(f"http://127.0.0.1:{port}", 0, report.RESULTS), runtime
+    yield processes.Server(f"http://127.0.0.1:{port}", os.getpid(), Path(os.devnull)), runtime
     server.should_exit = True
     thread.join()
     catalog.close()
@@ -110,41 +114,42 @@ def serving_here(
 
 
 @contextmanager
-def running(marks: Marks) -> Iterator[processes.Server]:
-    """The same, marked."""
+def running(stamps: TimeStamps) -> Iterator[processes.Server]:
+    """Run the service with time stamps between its parts."""
     with (
-        serving_here(marks.around_request) as (server, _),
-        mock.patch("latentd.service.sample_handler.prepare_job", marks.around(prepare_job, "planned", None)),
-        mock.patch.object(Engine, "submit", marks.around(Engine.submit, None, "submitted")),
-        mock.patch.object(StageExecutor, "compute", marks.around(StageExecutor.compute, "computing", "computed")),
-        mock.patch.object(Engine, "_encode", marks.around(Engine._encode, None, "encoded")),
-        mock.patch.object(delivery, "_settle", marks.around(delivery._settle, None, "delivered")),
+        serving_here(stamps.around_app) as (server, _),
+        mock.patch("latentd.service.sample_handler.prepare_job", stamps.around(prepare_job, "planned", None)),
+        mock.patch.object(Engine, "submit", stamps.around(Engine.submit, None, "submitted")),
+        mock.patch.object(StageExecutor, "compute", stamps.around(StageExecutor.compute, "computing", "computed")),
+        mock.patch.object(Engine, "_encode", stamps.around(Engine._encode, None, "encoded")),
+        mock.patch.object(delivery, "_settle", stamps.around(delivery._settle, None, "delivered")),
     ):
         yield server
 
 
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    options = parser.parse_args()
+    """Run both sizes and write the results."""
+    parser = report.parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="per number of samples")
+    parser.set_defaults(warm_up=2.0)
+    options = report.parse(parser, seconds=0.3, warm_up=0.1)
     results: dict[str, Any] = {"machine": report.machine(), "milliseconds": {}}
     for samples in (1, 16):
-        marks = Marks()
-        with running(marks) as server:
-            seen = processes.load(server, clients=1, samples=samples, seconds=options.seconds)
+        stamps = TimeStamps()
+        with running(stamps) as server:
+            seen = processes.load(server, clients=1, samples=samples, seconds=options.seconds, warm_up=options.warm_up)
         stages = {
-            name: statistics.median((each[end] - each[start]) * 1e3 for each in marks.all)
+            name: statistics.median((request[end] - request[start]) * 1e3 for request in stamps.all)
             for name, start, end in _STAGES
         }
         stages["uvicorn, kernel and client"] = seen["p50_ms"] - sum(stages.values())
-        results["milliseconds"][f"{samples} samples"] = {**stages, "what the client waits": seen["p50_ms"]}
+        results["milliseconds"][f"{samples} samples"] = {**stages, "latency of the client": seen["p50_ms"]}
     names = list(results["milliseconds"]["1 samples"])
     table = report.markdown(
         ["stage", "1 sample: ms", "16 samples: ms"],
         [[name, *(results["milliseconds"][f"{samples} samples"][name] for samples in (1, 16))] for name in names],
     )
-    report.write("breakdown", results, table)
+    report.write(options.results, "breakdown", results, table)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
 """Does the alarm tell runs that collapse from runs that do not? `python -m benchmarks.collapse`.
 
-Short runs on mixtures and on Fashion-MNIST, as they should be and broken on purpose. The truth is how a run ended,
-measured apart from the alarm: it collapsed if it found fewer than half the modes, or covers less than half of what
-healthy runs of its kind cover at the median, or was not finite any more. Seeds below 100 were for finding the alarm's
-thresholds; results are of seeds from 100 on.
+Short runs on mixtures and on Fashion-MNIST: healthy ones, and ones that are broken on purpose. Whether a run collapsed
+is measured at its end, independently of the alarm. A run collapsed if it finds fewer than half of the modes, or if its
+coverage is below half of the median coverage of healthy runs. Runs that diverged are counted apart. The thresholds of
+the alarm were chosen with seeds below 100; results are from seeds of 100 and more.
 """
 
-import argparse
 import json
 import logging
 import statistics
-import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,87 +32,94 @@ _HINGE = ("objective=hinge", "discriminator.config.norm=none")
 _SPECTRAL = ("objective=hinge", "discriminator.config.norm=spectral")
 _MINIMAX = ("objective=minimax", "discriminator.config.norm=none")
 _NO_NOISE, _NO_PENALTY = "noise.until=0.0001", "penalties={}"
-_HEALTHY_OF_ONE_BROKEN = 4
-"""Runs on the ring, of which there is one healthy way and several broken ones."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """To train: a recipe and what is changed of it."""
+class Variant:
+    """A recipe and the settings that change it."""
 
     recipe: str
     settings: tuple[str, ...]
     broken: bool = True
     leaks: bool = False
-    """Whether real images carry their class where the discriminator can read it."""
+    """Whether the real images show their class in a place where the discriminator can read it."""
+
+    @property
+    def repeats(self) -> int:
+        """Factor for `--runs`: runs on the ring are short, and only one of its variants is healthy."""
+        if self.recipe != "ring-gan":
+            return 1
+        return 2 if self.broken else 8
 
 
-WAYS = {
-    "ring": Way("ring-gan", _MIXTURE, broken=False),
-    "ring, no noise, bandwidth 30": Way(
+VARIANTS = {
+    "ring": Variant("ring-gan", _MIXTURE, broken=False),
+    "ring, no noise, bandwidth 30": Variant(
         "ring-gan", (*_MIXTURE, _NO_NOISE, _NO_PENALTY, "discriminator.config.bandwidth=30.0")
     ),
-    "ring, learning rates × 10": Way(
+    "ring, learning rates × 10": Variant(
         "ring-gan", (*_MIXTURE, _NO_NOISE, "generator_lr=0.02", "discriminator_lr=0.03", "objective=non-saturating")
     ),
-    "ring, too strong a discriminator": Way(
+    "ring, too strong a discriminator": Variant(
         "ring-gan",
         (*_MIXTURE, _NO_NOISE, _NO_PENALTY, "objective=minimax", "discriminator_lr=0.01", "discriminator_steps=2"),
     ),
-    "garments": Way("fashion-lsgan", (*_IMAGES, *_HINGE, "generator_lr=2e-3", "discriminator_lr=2e-3"), broken=False),
-    "garments, spectral normalisation": Way(
+    "garments": Variant(
+        "fashion-lsgan", (*_IMAGES, *_HINGE, "generator_lr=2e-3", "discriminator_lr=2e-3"), broken=False
+    ),
+    "garments, spectral normalisation": Variant(
         "fashion-lsgan", (*_IMAGES, *_SPECTRAL, "generator_lr=4e-3", "discriminator_lr=4e-3"), broken=False
     ),
-    "garments, learning rates × 10": Way(
+    "garments, learning rates × 10": Variant(
         "fashion-lsgan", (*_IMAGES, *_HINGE, "generator_lr=0.02", "discriminator_lr=0.02")
     ),
-    "garments, too strong a discriminator": Way(
+    "garments, too strong a discriminator": Variant(
         "fashion-lsgan", (*_IMAGES, *_MINIMAX, "discriminator_lr=1e-3", "discriminator_steps=4")
     ),
-    "garments, label leak": Way("fashion-lsgan", (*_IMAGES, *_MINIMAX, "generator.conditional=true"), leaks=True),
+    "garments, label leak": Variant("fashion-lsgan", (*_IMAGES, *_MINIMAX, "generator.conditional=true"), leaks=True),
 }
 
 
 @dataclass
 class Outcome:
-    """How one run went."""
+    """The result of one run."""
 
-    way: str
+    variant: str
     seed: int
     reached: float | None
-    """Modes found, or coverage; None where it was not finite."""
+    """The modes found, or the coverage. None if the run diverged."""
     alarms: list[dict[str, Any]] = field(default_factory=list)
     vitals: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
 
-def play(way: str, seed: int, leaking: Path) -> Outcome:
-    """Train in this way, and look at how it ended."""
-    how = WAYS[way]
-    name, recipe = load_recipe(how.recipe, how.settings)
+def train(name: str, seed: int, data: Path | None, settings: Sequence[str]) -> Outcome:
+    """Train a variant with a seed and further settings, and measure the result."""
+    variant = VARIANTS[name]
+    recipe_name, recipe = load_recipe(variant.recipe, (*variant.settings, *settings))
     with tempfile.TemporaryDirectory(prefix="latentd-collapse-") as folder:
-        path = Path(folder) / f"{name}.safetensors"
-        config = RunConfig(name, recipe, seed, torch.device("cpu"), leaking if how.leaks else None, path)
-        finite = True
+        path = Path(folder) / f"{recipe_name}.safetensors"
+        config = RunConfig(recipe_name, recipe, seed, torch.device("cpu"), data, path)
+        diverged = False
         try:
             run(config, lambda _: None, lambda *_: None)
         except TrainingDiverged:
-            finite = False
-        moments = list(read_metrics(path.parent))
-    figures = [moment["figures"] for moment in moments if "figures" in moment]
-    reached = figures[-1].get("modes", figures[-1].get("coverage")) if finite and figures else None
+            diverged = True
+        entries = list(read_metrics(path.parent))
+    metrics = [entry["figures"] for entry in entries if "figures" in entry]
+    reached = None if diverged or not metrics else metrics[-1].get("modes", metrics[-1].get("coverage"))
     return Outcome(
-        way,
+        name,
         seed,
         reached,
-        [{"step": moment["step"], **moment["alarm"]} for moment in moments if "alarm" in moment],
-        [{"step": moment["step"], **moment["vitals"]} for moment in moments if "vitals" in moment],
-        moments[-1]["seconds"] if moments else 0.0,
+        [{"step": entry["step"], **entry["alarm"]} for entry in entries if "alarm" in entry],
+        [{"step": entry["step"], **entry["vitals"]} for entry in entries if "vitals" in entry],
+        entries[-1]["seconds"] if entries else 0.0,
     )
 
 
 def leaking_images(folder: Path) -> Path:
-    """Fashion-MNIST with ten dots above each image, of which its class's is lit."""
+    """Write Fashion-MNIST with a row of ten dots above each image, where the dot of its class is white."""
     loaded = load_idx_set("fashion-mnist", None, lambda _: None)
     images = loaded.images.copy()
     images[:, :2] = 0
@@ -125,92 +131,96 @@ def leaking_images(folder: Path) -> Path:
     return folder
 
 
-def whole(outcomes: list[Outcome]) -> dict[str, float]:
-    """What half of is a collapse, by recipe: all modes, or the median coverage of healthy runs."""
-    found = {}
-    for recipe in {way.recipe for way in WAYS.values()}:
+def healthy_levels(outcomes: list[Outcome]) -> dict[str, float]:
+    """Return what a healthy run reaches, by recipe: all modes, or the median coverage. Half of it is a collapse."""
+    levels = {}
+    for recipe in {VARIANTS[outcome.variant].recipe for outcome in outcomes}:
         healthy = [
-            each.reached
-            for each in outcomes
-            if WAYS[each.way].recipe == recipe and not WAYS[each.way].broken and each.reached is not None
+            outcome.reached
+            for outcome in outcomes
+            if VARIANTS[outcome.variant].recipe == recipe
+            and not VARIANTS[outcome.variant].broken
+            and outcome.reached is not None
         ]
-        found[recipe] = {"ring-gan": 8.0}.get(recipe) or statistics.median(healthy)
-    return found
+        levels[recipe] = 8.0 if recipe == "ring-gan" else statistics.median(healthy)
+    return levels
 
 
 def table(outcomes: list[Outcome]) -> tuple[dict[str, Any], str]:
-    """What the alarm said of runs that collapsed and of runs that did not; those that were not finite stand apart."""
-    all_of = whole(outcomes)
+    """Count the alarms of runs that collapsed, and of runs that did not."""
+    levels = healthy_levels(outcomes)
     rows = [
-        "| runs | collapsed | of these alarmed | healthy | of these alarmed | not finite |",
+        "| runs | collapsed | of these alarmed | healthy | of these alarmed | diverged |",
         "|---|---|---|---|---|---|",
     ]
     sums = [0] * 5
-    for way in WAYS:
+    for name in dict.fromkeys(outcome.variant for outcome in outcomes):
         counts = [0] * 5
-        for each in outcomes:
-            if each.way != way:
+        for outcome in outcomes:
+            if outcome.variant != name:
                 continue
-            if each.reached is None:
+            if outcome.reached is None:
                 counts[4] += 1
                 continue
-            first = 0 if each.reached < all_of[WAYS[way].recipe] / 2 else 2
-            counts[first] += 1
-            counts[first + 1] += bool(each.alarms)
+            column = 0 if outcome.reached < levels[VARIANTS[name].recipe] / 2 else 2
+            counts[column] += 1
+            counts[column + 1] += bool(outcome.alarms)
         sums = [total + count for total, count in zip(sums, counts, strict=True)]
-        rows.append(f"| {way} | " + " | ".join(map(str, counts)) + " |")
+        rows.append(f"| {name} | " + " | ".join(map(str, counts)) + " |")
     rows.append("| **all** | " + " | ".join(map(str, sums)) + " |")
-    facts = {"recall": sums[1] / max(sums[0], 1), "false_alarms": sums[3] / max(sums[2], 1), "whole": all_of}
+    facts = {"recall": sums[1] / max(sums[0], 1), "false_alarms": sums[3] / max(sums[2], 1), "healthy_levels": levels}
     rows.append(f"\nrecall {facts['recall']:.1%}, false alarms {facts['false_alarms']:.1%}")
     return facts, "\n".join(rows)
 
 
-def kept(path: Path | None) -> list[Outcome]:
-    """The runs that the file of `--keep` has from before."""
+def read_outcomes(path: Path | None) -> list[Outcome]:
+    """Return the outcomes in the file of `--keep`; none if there is no such file."""
     if path is None or not path.is_file():
         return []
     return [Outcome(**json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def say(text: str) -> None:
-    """At once, also into a pipe."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Train all runs and write the results."""
+    parser = report.parser(__doc__)
     parser.add_argument("--first-seed", type=int, default=_RESULT_SEEDS)
-    parser.add_argument("--runs", type=int, default=5, help="of each way on garments; on the ring there are more")
-    parser.add_argument("--keep", type=Path, help="file of runs, a line each: what it has is not run again")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--runs", type=int, default=5, help="of each variant on Fashion-MNIST; on the ring there are more"
+    )
+    parser.add_argument("--keep", type=Path, help="file with a line per run; runs that it has are not repeated")
+    parser.set_defaults(variants=list(VARIANTS), settings=[])
+    options = report.parse(parser, runs=1, variants=["ring, no noise, bandwidth 30"], settings=["steps=10"])
     torch.set_num_threads(1)
     logging.getLogger("training").setLevel(logging.ERROR)
-    machine = report.machine()
-    outcomes = kept(options.keep)
+    facts = report.machine()
+    outcomes = read_outcomes(options.keep)
     with tempfile.TemporaryDirectory(prefix="latentd-leak-") as folder:
-        leaking = leaking_images(Path(folder))
-        for way, how in WAYS.items():
-            ring = how.recipe == "ring-gan"
-            runs = options.runs * (1 if not ring else 2 if how.broken else 2 * _HEALTHY_OF_ONE_BROKEN)
-            done = {each.seed for each in outcomes if each.way == way}
-            for seed in sorted({*range(options.first_seed, options.first_seed + runs)} - done):
-                outcome = play(way, seed, leaking)
+        for name in options.variants:
+            variant = VARIANTS[name]
+            data = leaking_images(Path(folder)) if variant.leaks else None
+            done = {outcome.seed for outcome in outcomes if outcome.variant == name}
+            seeds = range(options.first_seed, options.first_seed + options.runs * variant.repeats)
+            for seed in sorted(set(seeds) - done):
+                outcome = train(name, seed, data, options.settings)
                 outcomes.append(outcome)
                 kinds = ", ".join(alarm["kind"] for alarm in outcome.alarms) or "no alarm"
-                say(f"{outcome.seed} {way}: reached {outcome.reached}, {kinds}, {outcome.seconds:.0f} s")
+                _print(f"{seed} {name}: reached {outcome.reached}, {kinds}, {outcome.seconds:.0f} s")
                 if options.keep:
                     with options.keep.open("a") as file:
                         file.write(json.dumps(outcome.__dict__) + "\n")
-    facts, text = table(outcomes)
-    if options.first_seed >= _RESULT_SEEDS:
-        runs_told = [
-            {"way": each.way, "seed": each.seed, "reached": each.reached, "alarms": each.alarms} for each in outcomes
-        ]
-        report.write("collapse", {"machine": machine, **facts, "runs": runs_told}, text)
-    else:
-        say(text)
+    counts, text = table(outcomes)
+    if options.first_seed < _RESULT_SEEDS:
+        _print(text)
+        return
+    runs = [
+        {"variant": each.variant, "seed": each.seed, "reached": each.reached, "alarms": each.alarms}
+        for each in outcomes
+    ]
+    report.write(options.results, "collapse", {"machine": facts, **counts, "runs": runs}, text)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  # progress, at once even into a pipe
 
 
 if __name__ == "__main__":

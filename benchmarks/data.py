@@ -1,7 +1,7 @@
 """What a large data set takes of memory and time: `python -m benchmarks.data`.
 
-Zips of more and more images are indexed, decoded and drawn from for three epochs. Anonymous memory is what the process
-holds itself; mapped memory are pages of the decoded file, which the system takes back when it needs them.
+Zip files with more and more images are indexed, decoded and read for three epochs. Anonymous memory belongs to the
+process alone. Mapped memory is pages of the decoded file, which the system takes back when it needs them.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _SIDE = 64
 
 
 def zip_of_images(folder: Path, count: int) -> Path:
-    """So many colour images of 64 x 64 pixels, each of one colour and a little noise."""
+    """Write a zip file with `count` colour images of 64 x 64 pixels, each of one colour and a little noise."""
     path = folder / f"{count}.zip"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,14 +40,14 @@ def zip_of_images(folder: Path, count: int) -> Path:
 
 
 def resident_mb() -> dict[str, float]:
-    """This process's memory by kind."""
+    """Return the resident memory of this process by kind."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     kinds = {"anonymous_mb": "RssAnon", "mapped_mb": "RssFile"}
     return {name: int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1e3 for name, field in kinds.items()}  # type: ignore[index]  # Linux has them
 
 
 def measure(path: Path) -> dict[str, float]:
-    """Index, decode and draw from `path` in this process, of which that must be the first use."""
+    """Index, decode and read `path`. Call it once in a fresh process: memory that was used before would not show."""
     before = resident_mb()
     settings = ImageFolder(name="image-folder", resolution=_SIDE)
     started = time.perf_counter()
@@ -71,11 +71,11 @@ def measure(path: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run each size in a process of its own, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure each size in a process of its own and write the results."""
+    parser = report.parser(__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[5_000, 20_000, 80_000])
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = report.parse(parser, images=[200])
     if options.measure:
         print(json.dumps(measure(options.measure)))  # noqa: T201  # its answer
         return
@@ -86,12 +86,12 @@ def main() -> None:
         rows = []
         for count in options.images:
             command = [sys.executable, "-m", "benchmarks.data", "--measure", str(zip_of_images(folder, count))]
-            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             rows.append(json.loads(done.stdout))
     finally:
         shutil.rmtree(folder)
     table = report.markdown(list(rows[0]), [list(row.values()) for row in rows])
-    report.write("data", {"machine": facts, "sizes": rows}, table)
+    report.write(options.results, "data", {"machine": facts, "sizes": rows}, table)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Do the same (version, seed) give the same bytes in any batch? `python -m benchmarks.determinism`.
 
-One server process makes the reference, one sample a request, one request at a time. Another gets the same samples in
-random mixes: in requests of random sizes, in random order, from many clients at once. The hashes of all are compared.
+One server process makes the reference: one sample per request, one request at a time. Another one is asked for the same
+samples in requests of random sizes, in random order, from many clients at once. The hashes of all samples are compared.
 """
 
-import argparse
 import hashlib
 import random
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from benchmarks import processes, report
 from benchmarks.processes import Server
 
 _CLIENTS = 32
-_LARGEST = 100
+_MAX_SAMPLES = 100
 _TRUNCATIONS = (None, 0.5, 0.7)
 
 Name = tuple[int, float | None]
@@ -23,19 +22,19 @@ Name = tuple[int, float | None]
 
 
 def reference(server: Server, model: str, names: Iterable[Name]) -> dict[Name, str]:
-    """The hash of each sample, asked for alone."""
-    return {name: _ask(server, model, [name[0]], name[1])[0] for name in names}
+    """Return the hash of each sample, requested alone."""
+    return {name: _generate(server, model, [name[0]], name[1])[0] for name in names}
 
 
-def mixes(names: list[Name]) -> list[list[Name]]:
-    """All of `names` in random order, cut into requests of random sizes; one request has one truncation."""
+def random_requests(names: list[Name]) -> list[list[Name]]:
+    """Split `names` into requests of random sizes, in random order. All samples of a request have one truncation."""
     draw = random.Random()  # noqa: S311  # a test's order
     requests: list[list[Name]] = []
     for truncation in _TRUNCATIONS:
         left = [name for name in names if name[1] == truncation]
         draw.shuffle(left)
         while left:
-            size = draw.choice((1, 1, 2, 3, 5, 16, 17, 64, draw.randint(1, _LARGEST)))
+            size = draw.choice((1, 1, 2, 3, 5, 16, 17, 64, draw.randint(1, _MAX_SAMPLES)))
             requests.append(left[:size])
             left = left[size:]
     draw.shuffle(requests)
@@ -43,18 +42,18 @@ def mixes(names: list[Name]) -> list[list[Name]]:
 
 
 def compare(server: Server, model: str, expected: dict[Name, str]) -> dict[str, int]:
-    """Ask for all samples of `expected` in random mixes; counts samples, requests, mismatches and failures."""
-    requests = mixes(list(expected))
+    """Request all samples of `expected` in random requests. Count samples, requests, mismatches and failures."""
+    requests = random_requests(list(expected))
 
-    def ask(names: list[Name]) -> tuple[int, int]:
+    def request(names: list[Name]) -> tuple[int, int]:
         try:
-            hashes = _ask(server, model, [seed for seed, _ in names], names[0][1])
+            hashes = _generate(server, model, [seed for seed, _ in names], names[0][1])
         except OSError:
             return 0, 1
         return sum(found != expected[name] for found, name in zip(hashes, names, strict=True)), 0
 
     with ThreadPoolExecutor(_CLIENTS) as pool:
-        outcomes = list(pool.map(ask, requests))
+        outcomes = list(pool.map(request, requests))
     return {
         "samples": len(expected),
         "requests": len(requests),
@@ -64,29 +63,29 @@ def compare(server: Server, model: str, expected: dict[Name, str]) -> dict[str, 
 
 
 def main() -> None:
-    """Run for every shipped model, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=10_000, help="samples of each model")
-    options = parser.parse_args()
+    """Compare the samples of every shipped model and write the results."""
+    parser = report.parser(__doc__)
+    parser.add_argument("--samples", type=int, default=10_000, help="per model")
+    options = report.parse(parser, samples=8)
     draw = random.Random()  # noqa: S311  # seeds of samples
     results: dict[str, Any] = {"machine": report.machine(), "models": {}}
     expected: dict[str, dict[Name, str]] = {}
     with processes.latentd() as server:
-        told = {model["name"]: model["determinism"] for model in server.get("/models")["models"]}
-        for model in told:
+        listed = {model["name"]: model["determinism"] for model in server.get("/models")["models"]}
+        for model in listed:
             names = {(draw.randrange(2**32), draw.choice(_TRUNCATIONS)) for _ in range(options.samples)}
             expected[model] = reference(server, model, names)
     with processes.latentd() as server:
-        for model in told:
+        for model in listed:
             again = server.get(f"/models/{model}")["determinism"]
             found = compare(server, model, expected[model])
-            results["models"][model] = {**found, "determinism": again, "reference_determinism": told[model]}
+            results["models"][model] = {**found, "determinism": again, "reference_determinism": listed[model]}
     head = ["model", "samples", "requests", "mismatches", "failures", "sizes"]
     rows = [[name, *list(each.values())[:4], each["determinism"]["sizes"]] for name, each in results["models"].items()]
-    report.write("determinism", results, report.markdown(head, rows))
+    report.write(options.results, "determinism", results, report.markdown(head, rows))
 
 
-def _ask(server: Server, model: str, seeds: list[int], truncation: float | None) -> list[str]:
+def _generate(server: Server, model: str, seeds: list[int], truncation: float | None) -> list[str]:
     answer = server.generate(model=model, seeds=seeds, truncation=truncation)
     return [hashlib.sha256(str(sample["data"]).encode()).hexdigest() for sample in answer["samples"]]
 

@@ -4,7 +4,6 @@ Runs Chromium on the same cores as the service. Moves a slider in every frame th
 often the image in the viewer changes.
 """
 
-import argparse
 import shutil
 import time
 from typing import Any
@@ -47,10 +46,10 @@ def drag(page: Page, mode: str, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run, print the table, and write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__)
     parser.add_argument("--model", default="fashion-dcgan")
     parser.add_argument("--seconds", type=float, default=10.0, help="of dragging in each mode")
-    options = parser.parse_args()
+    options = report.parse(parser, seconds=0.3)
     machine = report.machine()
     with processes.latentd() as server, sync_playwright() as session:
         browser = session.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -66,9 +65,8 @@ def main() -> None:
     rows = [[each["mode"], each["slider"], each["shown"], each["drawn"]] for each in runs]
     table = report.markdown(["mode", "slider", "images per second", "frames the browser drew per second"], rows)
     table += f"\n\nFrom opening the page to the first samples: {first_gallery:.2f} s."
-    report.write(
-        "explorer", {"machine": machine, "model": options.model, "first_gallery": first_gallery, "runs": runs}, table
-    )
+    results = {"machine": machine, "model": options.model, "first_gallery": first_gallery, "runs": runs}
+    report.write(options.results, "explorer", results, table)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """What one executor takes and when it is full: for the resource requests and the autoscaler's thresholds in deploy/.
 
-`python -m benchmarks.footprint`. Memory is the resident memory of the server and its children, of which pages that they
-share count once for each.
+`python -m benchmarks.footprint`. Memory is the resident memory of the server and its children. A page that several
+of them share counts once for each.
 """
 
-import argparse
 import json
 import threading
 import time
@@ -14,46 +13,44 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.request import urlopen
 
-import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import processes, report
 from benchmarks.processes import Server
 
 CLOSED = [(1, 1), (64, 1), (16, 16), (16, 256)]
-"""Clients, samples a request."""
+"""Clients, samples per request."""
 OPEN = [0.5, 0.75, 0.9, 1.1]
-"""Of the requests a second that 16 clients of 16 samples got answered: the rates of requests of 16 samples."""
-_LOOK_SECONDS = 0.5
-_WARM_UP_SECONDS = 3.0
+"""Rates of requests for 16 samples, as a share of the rate that 16 clients with 16 samples reach."""
+_INTERVAL_SECONDS = 0.5
 
 
 @dataclass
-class Seen:
-    """What a server was like, at each look."""
+class Observed:
+    """What was read from a server at regular times."""
 
     resident: list[int] = field(default_factory=list)
     queued: list[float] = field(default_factory=list)
 
 
-def start(server: Server, begun: float) -> dict[str, float]:
-    """What it takes until /readyz, and at rest."""
+def start_up(server: Server, begun: float, rest_seconds: float) -> dict[str, float]:
+    """Return what a server takes until /readyz, and its memory after a rest."""
     ready = time.monotonic() - begun
-    processor = processor_seconds(server)
-    time.sleep(2 * _WARM_UP_SECONDS)
+    processor = server.processor_seconds()
+    time.sleep(rest_seconds)
     return {"seconds": ready, "processor_seconds": processor, "resident_mb": server.resident_bytes() / 1e6}
 
 
-def measure(server: Server, **load: Any) -> dict[str, float]:
-    """One load's figures; `load` as in processes.load."""
-    running = processes.start_load(server, warm_up=_WARM_UP_SECONDS, **load)
-    time.sleep(_WARM_UP_SECONDS)
-    before, used, begun = numbers(server), processor_seconds(server), time.monotonic()
-    with looking(server) as seen:
-        time.sleep(load["seconds"])
-    seconds = time.monotonic() - begun
-    used = processor_seconds(server) - used
-    after = numbers(server)
+def measure(server: Server, seconds: float, warm_up: float, **load: Any) -> dict[str, float]:
+    """Return the figures of one load; `load` as in processes.load."""
+    running = processes.start_load(server, warm_up=warm_up, seconds=seconds, **load)
+    time.sleep(warm_up)
+    before, used, begun = metrics(server), server.processor_seconds(), time.monotonic()
+    with observing(server, min(_INTERVAL_SECONDS, seconds / 4)) as observed:
+        time.sleep(seconds)
+    elapsed = time.monotonic() - begun
+    used = server.processor_seconds() - used
+    after = metrics(server)
     found = json.loads(running.communicate()[0])
     waits = after["latentd_queue_wait_seconds_count"] - before["latentd_queue_wait_seconds_count"]
     waited = after["latentd_queue_wait_seconds_sum"] - before["latentd_queue_wait_seconds_sum"]
@@ -63,66 +60,62 @@ def measure(server: Server, **load: Any) -> dict[str, float]:
         "failed": found["failed"],
         "p50_ms": found["p50_ms"],
         "p99_ms": found["p99_ms"],
-        "cores": used / seconds,
-        "queued_samples": sum(seen.queued) / len(seen.queued),
+        "cores": used / elapsed,
+        "queued_samples": sum(observed.queued) / len(observed.queued),
         "queue_wait_ms": waited / max(1, waits) * 1e3,
-        "resident_mb": max(seen.resident) / 1e6,
+        "resident_mb": max(observed.resident) / 1e6,
     }
 
 
-def numbers(server: Server) -> dict[str, float]:
-    """Of /metrics, those without labels."""
+def metrics(server: Server) -> dict[str, float]:
+    """Return the values of /metrics that have no labels."""
     with urlopen(f"{server.url}/metrics", timeout=60) as answer:  # noqa: S310  # our own server
         families = text_string_to_metric_families(answer.read().decode())
     return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
 
 
-def processor_seconds(server: Server) -> float:
-    """Used by the server and its children so far."""
-    process = psutil.Process(server.pid)
-    times = [each.cpu_times() for each in [process, *process.children(recursive=True)]]
-    return float(sum(each.user + each.system for each in times))
-
-
 @contextmanager
-def looking(server: Server) -> Iterator[Seen]:
-    """Look at the server again and again until the block ends."""
-    seen, ended = Seen(), threading.Event()
+def observing(server: Server, interval: float) -> Iterator[Observed]:
+    """Read the server's memory and queue every `interval` seconds until the block ends, at least once."""
+    observed, ended = Observed(), threading.Event()
 
-    def look() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            seen.resident.append(server.resident_bytes())
-            seen.queued.append(numbers(server)["latentd_queued_samples"])
+    def observe() -> None:
+        while not ended.wait(interval) or not observed.queued:
+            observed.resident.append(server.resident_bytes())
+            observed.queued.append(metrics(server)["latentd_queued_samples"])
 
-    looker = threading.Thread(target=look)
-    looker.start()
+    observer = threading.Thread(target=observe)
+    observer.start()
     try:
-        yield seen
+        yield observed
     finally:
         ended.set()
-        looker.join()
+        observer.join()
 
 
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="each load")
-    seconds = parser.parse_args().seconds
-    machine = report.machine()
+    """Run all loads and write the results."""
+    parser = report.parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="per load")
+    parser.set_defaults(warm_up=3.0, closed=CLOSED, open=OPEN)
+    options = report.parse(parser, seconds=0.4, warm_up=0.1, closed=[(16, 16)], open=[0.5])
+    facts = report.machine()
     begun = time.monotonic()
     loads: dict[str, dict[str, float]] = {}
+    span = {"seconds": options.seconds, "warm_up": options.warm_up}
     with processes.latentd() as server:
-        started = start(server, begun)
-        for clients, samples in CLOSED:
-            loads[f"{clients} × {samples}"] = measure(server, clients=clients, samples=samples, seconds=seconds)
+        started = start_up(server, begun, 2 * options.warm_up)
+        for clients, samples in options.closed:
+            loads[f"{clients} × {samples}"] = measure(server, **span, clients=clients, samples=samples)
         full = loads["16 × 16"]["requests_per_second"]
-        for share in OPEN:
+        for share in options.open:
             name = f"requests of 16, {share:g} of the rate of 16 × 16"
-            loads[name] = measure(server, rate=share * full, samples=16, seconds=seconds)
-    rest = report.markdown(["start", "found"], [[name, value] for name, value in started.items()])
+            loads[name] = measure(server, **span, rate=share * full, samples=16)
+    start_table = report.markdown(["start", "found"], [[name, value] for name, value in started.items()])
     head = ["clients × samples", *loads["16 × 16"]]
     table = report.markdown(head, [[name, *found.values()] for name, found in loads.items()])
-    report.write("footprint", {"machine": machine, "start": started, "loads": loads}, f"{rest}\n\n{table}")
+    results = {"machine": facts, "start": started, "loads": loads}
+    report.write(options.results, "footprint", results, f"{start_table}\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""How much HTTP, batching and streaming add to a film: `python -m benchmarks.interpolation`.
+"""How much HTTP, batching and streaming add to an animation: `python -m benchmarks.interpolation`.
 
 `/interpolate` against the same frames generated and encoded in this process as one job; the time until the first
-streamed frame; and the service's memory while streams of several lengths are read.
+streamed frame; and the memory of the service while streams of several lengths are read.
 """
 
-import argparse
 import http.client
 import json
 import statistics
@@ -27,26 +26,24 @@ from latentd.models.outputs.animation import AnimationOptions, encode_animation
 from latentd.models.sampling import StageInput, forward_pass, generate
 from latentd.service.settings import SHIPPED
 
-_FRAMES = 240
 _SEEDS = (1, 2, 3, 4)
-_STREAMS = (250, 1000, 4000)
 _BATCH = 64
 
 
 def body(frames: int, **fields: Any) -> dict[str, Any]:
-    """A request for so many frames: a loop past as many seeds."""
+    """Return a request for `frames` frames: a loop through all keyframes."""
     steps = frames // len(_SEEDS) + 1
     return {"keyframes": [{"seed": seed} for seed in _SEEDS], "steps": steps, "loop": True, **fields}
 
 
-def in_process() -> Callable[[], bytes]:
-    """Generates in batches and encodes, in the better of one thread and one a core."""
+def in_process(frames: int) -> Callable[[], bytes]:
+    """Return a function that generates `frames` frames in batches and encodes them as MP4."""
     checkpoint = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
     generator, output = checkpoint.build(), checkpoint.card.spec.output
     keyframes = np.stack([seed_to_latent(checkpoint.card.spec, seed).latent for seed in _SEEDS])
-    path = KeyframePath(len(_SEEDS), _FRAMES // len(_SEEDS) + 1, loop=True)
+    path = KeyframePath(len(_SEEDS), frames // len(_SEEDS) + 1, loop=True)
 
-    def film() -> bytes:
+    def animation() -> bytes:
         rows = StageInput(path.interpolate(keyframes, "slerp"), None)
         parts = [forward_pass(generator, rows[i : i + _BATCH], _BATCH) for i in range(0, len(rows), _BATCH)]
         return encode_animation(
@@ -54,11 +51,11 @@ def in_process() -> Callable[[], bytes]:
         )
 
     generate(generator, keyframes, [None] * len(_SEEDS))
-    return film
+    return animation
 
 
 def milliseconds(task: Callable[[], Any], rounds: int) -> float:
-    """The median over `rounds`."""
+    """Return the median time of `task` over `rounds`."""
     took = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -67,8 +64,8 @@ def milliseconds(task: Callable[[], Any], rounds: int) -> float:
     return statistics.median(took) * 1e3
 
 
-def ask(server: Server, accept: str, fields: dict[str, Any]) -> http.client.HTTPResponse:
-    """An answer whose headers are there."""
+def interpolate(server: Server, accept: str, fields: dict[str, Any]) -> http.client.HTTPResponse:
+    """Send a request and return its answer once the headers have arrived. RuntimeError if the status is not 200."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
     connection.request("POST", "/interpolate", json.dumps(fields), {"Accept": accept})
     answer = connection.getresponse()
@@ -77,14 +74,14 @@ def ask(server: Server, accept: str, fields: dict[str, Any]) -> http.client.HTTP
     return answer
 
 
-def film_over_http(server: Server) -> None:
-    """A film, read whole."""
-    ask(server, "video/mp4", body(_FRAMES)).read()
+def read_animation(server: Server, frames: int) -> None:
+    """Read a whole MP4."""
+    interpolate(server, "video/mp4", body(frames)).read()
 
 
-def first_frame(server: Server) -> None:
-    """A stream, left at its first frame."""
-    answer = ask(server, "text/event-stream", body(_FRAMES))
+def read_first_frame(server: Server, frames: int) -> None:
+    """Read a stream up to its first frame, and close it."""
+    answer = interpolate(server, "text/event-stream", body(frames))
     while answer.readline() != b"event: frame\n":
         pass
     answer.readline()
@@ -92,8 +89,8 @@ def first_frame(server: Server) -> None:
 
 
 def stream_memory(server: Server, frames: int) -> dict[str, float]:
-    """A stream read to its end: the most resident memory meanwhile."""
-    answer = ask(server, "text/event-stream", body(frames))
+    """Read a whole stream and return the service's maximum resident memory meanwhile."""
+    answer = interpolate(server, "text/event-stream", body(frames))
     most, seen = server.resident_bytes(), 0
     while line := answer.readline():
         if line == b"event: frame\n":
@@ -104,22 +101,25 @@ def stream_memory(server: Server, frames: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure everything and write the results."""
+    parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.set_defaults(frames=240, streams=(250, 1000, 4000), seconds=2.0)
+    options = report.parse(parser, rounds=1, frames=8, streams=(8,), seconds=0.2)
+    facts = report.machine()
+    rounds, frames = options.rounds, options.frames
     keep_freed_memory()
     alone = {}
     for threads in sorted({1, core_count()}):
         torch.set_num_threads(threads)
-        alone[f"{threads} threads"] = milliseconds(in_process(), rounds)
+        alone[f"{threads} threads"] = milliseconds(in_process(frames), rounds)
     torch.set_num_threads(1)
-    with processes.latentd(LATENTD_MAX_FRAMES=str(max(_STREAMS))) as server:
-        film_over_http(server)
-        over_http = milliseconds(lambda: film_over_http(server), rounds)
-        first = milliseconds(lambda: first_frame(server), rounds)
-        one_pass = processes.load(server, clients=1, samples=16, seconds=2)["p50_ms"]
-        streams = [stream_memory(server, frames) for frames in (*_STREAMS, *_STREAMS)]
+    with processes.latentd(LATENTD_MAX_FRAMES=str(max(frames, *options.streams))) as server:
+        read_animation(server, frames)
+        over_http = milliseconds(lambda: read_animation(server, frames), rounds)
+        first = milliseconds(lambda: read_first_frame(server, frames), rounds)
+        one_pass = processes.load(server, clients=1, samples=16, seconds=options.seconds)["p50_ms"]
+        streams = [stream_memory(server, length) for length in (*options.streams, *options.streams)]
     found = {
         "in_process_ms": alone,
         "over_http_ms": over_http,
@@ -129,14 +129,16 @@ def main() -> None:
         "streams": streams,
     }
     rows = [
-        *([f"{_FRAMES} frames as MP4 in process, {name}: ms", each] for name, each in alone.items()),
-        [f"{_FRAMES} frames as MP4 over HTTP: ms", over_http],
-        ["… of the better in process", found["over_http_of_in_process"]],
+        *([f"{frames} frames as MP4 in process, {name}: ms", each] for name, each in alone.items()),
+        [f"{frames} frames as MP4 over HTTP: ms", over_http],
+        ["… divided by the better one in process", found["over_http_of_in_process"]],
         ["first streamed frame: ms", first],
         ["a request for 16 samples, for comparison: ms", one_pass],
         *([f"most memory in a stream of {each['frames']} frames: MB", each["most_mb"]] for each in streams),
     ]
-    report.write("interpolation", {"machine": report.machine(), **found}, report.markdown(["what", "found"], rows))
+    report.write(
+        options.results, "interpolation", {"machine": facts, **found}, report.markdown(["what", "found"], rows)
+    )
 
 
 if __name__ == "__main__":

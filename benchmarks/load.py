@@ -1,8 +1,8 @@
-"""A load generator that costs little beside the server: raw HTTP/1.1 over asyncio, every request with a fresh seed.
+"""A load generator that uses little processor time: raw HTTP/1.1 over asyncio, a new seed in every request.
 
-Run as a process of its own: `python -m benchmarks.load URL --clients 16 --samples 16 --seconds 10` prints a JSON line.
+A process of its own: `python -m benchmarks.load URL --clients 16 --samples 16 --seconds 10` prints one JSON line.
 Closed loop: each client sends its next request when its last one is answered. Open loop (`--rate`): requests are sent
-at their times whether or not earlier ones were answered, and latency counts from the time that a request was due.
+at fixed times, whether or not earlier ones were answered. Their latency counts from the time that they were due.
 """
 
 import argparse
@@ -21,20 +21,20 @@ import httptools
 import numpy as np
 import uvloop
 
-_MOST_SEEDS = 2**31
-_PATIENCE_SECONDS = 120.0
-_LONGEST_IDLE_SECONDS = 3.0
-"""Servers close idle connections after five seconds; to ask on one just then would be the client's fault."""
+_SEED_LIMIT = 2**31
+_ANSWER_SECONDS = 120.0
+_MAX_IDLE_SECONDS = 3.0
+"""Servers close idle connections after five seconds. A request that meets such a close would be the client's fault."""
 
 
 @dataclass
 class Tally:
-    """What came of the requests that were answered in the measured time."""
+    """Outcomes of the requests that were answered in the measured time."""
 
     latencies: list[float] = field(default_factory=list)
     """Seconds, of the good answers."""
     failures: Counter[str] = field(default_factory=Counter)
-    """By status, or by what went wrong."""
+    """Keyed by status, or by the error's name."""
     failed_latencies: list[float] = field(default_factory=list)
     counting: bool = False
 
@@ -47,37 +47,38 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Asked:
-    """A request under way."""
+class Pending:
+    """A request without an answer so far."""
 
     due: float
     counts: bool | None
-    """None: as the tally says when the answer comes."""
+    """Whether the tally counts it. None: it counts if the tally is counting when the answer arrives."""
     then: Callable[[], None] | None
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection with one request under way at most.
+    """A keep-alive connection with at most one pending request.
 
-    Callbacks, no task a request: under an open loop the generator must not take the processor that it measures.
+    It uses callbacks, not a task per request: in an open loop the generator must not take the processor time that it
+    measures.
     """
 
     def __init__(self, load: "Load") -> None:
         self._load = load
         self._transport: asyncio.Transport
-        self._asked: Asked | None = None
+        self._pending: Pending | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.open = False
         self.idle_since = 0.0
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self._transport.close()
 
-    def ask(self, request: bytes, asked: Asked) -> None:
-        """Send `request`; the load hears what came of it."""
-        self._asked = asked
+    def send(self, request: bytes, pending: Pending) -> None:
+        """Send `request`. The load is told the outcome of `pending`."""
+        self._pending = pending
         self._transport.write(request)
 
     def connection_made(self, transport: Any) -> None:
@@ -86,8 +87,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, problem: Exception | None) -> None:
         self.open = False
-        if self._asked:
-            self._load.conclude(self._asked, type(problem or ConnectionError()).__name__)
+        if self._pending:
+            self._load.settle(self._pending, type(problem or ConnectionError()).__name__)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -99,10 +100,10 @@ class Connection(asyncio.Protocol):
         status, body = self._parser.get_status_code(), b"".join(self._body)
         self._body.clear()
         self._parser = httptools.HttpResponseParser(self)
-        asked, self._asked = self._asked, None
-        self._load.give_back(self)
-        if asked:
-            self._load.conclude(asked, self._load.outcome(status, body))
+        pending, self._pending = self._pending, None
+        self._load.release(self)
+        if pending:
+            self._load.settle(pending, self._load.outcome(status, body))
 
 
 class Load:
@@ -112,7 +113,7 @@ class Load:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "", address.port or 80
         fields = json.dumps({"num_samples": samples, **extra, "seed": 0}).encode()
-        assert fields.endswith(b"0}")  # noqa: S101  # where the seed goes
+        assert fields.endswith(b"0}")  # noqa: S101  # the seed takes the place of the 0
         self._fields = fields[:-2]
         self._head = b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nContent-Length: " % (
             (address.path or "/generate").encode(),
@@ -122,76 +123,76 @@ class Load:
         self._random = random.Random()  # noqa: S311  # seeds of samples
         self._idle: deque[Connection] = deque()
         self._connecting: set[asyncio.Future[None]] = set()
-        self._under_way: dict[int, Asked] = {}
+        self._pending: dict[int, Pending] = {}
         self.tally = Tally()
 
     def send(self, due: float, counts: bool | None = None, then: Callable[[], None] | None = None) -> None:
-        """Send one request, whose latency counts from `due`; `then` is called once it is answered."""
-        asked = Asked(due, counts, then)
-        self._under_way[id(asked)] = asked
+        """Send one request, whose latency counts from `due`. Call `then` once it is answered."""
+        pending = Pending(due, counts, then)
+        self._pending[id(pending)] = pending
         while self._idle:
             connection = self._idle.pop()
-            if connection.open and time.monotonic() - connection.idle_since < _LONGEST_IDLE_SECONDS:
-                connection.ask(self._request(), asked)
+            if connection.open and time.monotonic() - connection.idle_since < _MAX_IDLE_SECONDS:
+                connection.send(self._request(), pending)
                 return
             connection.close()
-        task = asyncio.ensure_future(self._connect(asked))
+        task = asyncio.ensure_future(self._connect(pending))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    def give_back(self, connection: Connection) -> None:
-        """Keep `connection` for another request."""
+    def release(self, connection: Connection) -> None:
+        """Keep `connection` for a later request."""
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
 
     def outcome(self, status: int, body: bytes) -> str:
-        """`ok`, or what is wrong with the answer."""
+        """Return `ok`, or what is wrong with the answer."""
         if status != 200:
             return str(status)
         return "ok" if body.count(b'"data"') == self._samples else "incomplete"
 
-    def conclude(self, asked: Asked, outcome: str) -> None:
-        """Tally what came of a request."""
-        del self._under_way[id(asked)]
-        if self.tally.counting if asked.counts is None else asked.counts:
-            self.tally.add(outcome, time.perf_counter() - asked.due)
-        if asked.then:
-            asked.then()
+    def settle(self, pending: Pending, outcome: str) -> None:
+        """Record the outcome of a request."""
+        del self._pending[id(pending)]
+        if self.tally.counting if pending.counts is None else pending.counts:
+            self.tally.add(outcome, time.perf_counter() - pending.due)
+        if pending.then:
+            pending.then()
 
     async def finish(self) -> None:
-        """Wait for what is under way, with patience; what is not answered then has failed."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while self._under_way and time.monotonic() < deadline:  # noqa: ASYNC110  # an event would cost every request
+        """Wait for pending requests. Those without an answer after two minutes have failed."""
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while self._pending and time.monotonic() < deadline:  # noqa: ASYNC110  # an event would cost every request
             await asyncio.sleep(0.05)
-        for asked in self._under_way.values():
-            if asked.counts is not False:
-                self.tally.add(TimeoutError.__name__, time.perf_counter() - asked.due)
+        for pending in self._pending.values():
+            if pending.counts is not False:
+                self.tally.add(TimeoutError.__name__, time.perf_counter() - pending.due)
 
-    async def _connect(self, asked: Asked) -> None:
+    async def _connect(self, pending: Pending) -> None:
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(self), self._host, self._port
             )
         except OSError as problem:
-            self.conclude(asked, type(problem).__name__)
+            self.settle(pending, type(problem).__name__)
         else:
-            connection.ask(self._request(), asked)
+            connection.send(self._request(), pending)
 
     def _request(self) -> bytes:
-        body = b"%b%d}" % (self._fields, self._random.randrange(_MOST_SEEDS))
+        body = b"%b%d}" % (self._fields, self._random.randrange(_SEED_LIMIT))
         return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
 
 
 async def closed_loop(load: Load, clients: int, warm_up: float, seconds: float) -> float:
-    """`clients` clients for `seconds`; gives the seconds that were measured."""
+    """Run `clients` clients for `seconds` after the warm-up. Return the seconds that were measured."""
     stop = False
 
-    def ask_again() -> None:
+    def send_next() -> None:
         if not stop:
-            load.send(time.perf_counter(), then=ask_again)
+            load.send(time.perf_counter(), then=send_next)
 
     for _ in range(clients):
-        ask_again()
+        send_next()
     await asyncio.sleep(warm_up)
     load.tally.counting = True
     started = time.perf_counter()
@@ -204,7 +205,7 @@ async def closed_loop(load: Load, clients: int, warm_up: float, seconds: float) 
 
 
 async def open_loop(load: Load, rate: float, warm_up: float, seconds: float) -> float:
-    """`rate` requests a second, evenly, for `seconds`; gives the seconds that were measured."""
+    """Send `rate` requests per second for `seconds` after the warm-up. Return the seconds that were measured."""
     first = time.perf_counter()
     start_counting = first + warm_up
     for index in range(int(rate * (warm_up + seconds))):
@@ -218,7 +219,7 @@ async def open_loop(load: Load, rate: float, warm_up: float, seconds: float) -> 
 
 
 def summary(load: Load, samples: int, seconds: float) -> dict[str, Any]:
-    """The figures of a run, latencies in milliseconds."""
+    """Return the figures of a run, latencies in milliseconds."""
     tally = load.tally
     latencies = np.array(tally.latencies or [np.nan]) * 1e3
     return {
@@ -235,12 +236,12 @@ def summary(load: Load, samples: int, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse arguments, run, print one JSON line."""
+    """Run a load and print its figures as one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("--clients", type=int, default=1)
-    parser.add_argument("--rate", type=float, help="requests a second, open loop; instead of --clients")
-    parser.add_argument("--samples", type=int, default=1, help="samples a request")
+    parser.add_argument("--rate", type=float, help="requests per second, open loop; instead of --clients")
+    parser.add_argument("--samples", type=int, default=1, help="samples per request")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warm-up", type=float, default=2.0)
     parser.add_argument("--extra", type=json.loads, default={}, help="more fields of the body, as JSON")

@@ -1,9 +1,8 @@
-"""Do ring-gan and grid-gan find all modes, whatever the seed? `python -m benchmarks.mixtures`.
+"""Do ring-gan and grid-gan find all modes with every seed? `python -m benchmarks.mixtures`.
 
-Each recipe is trained with each seed, on one thread, two runs at a time, and judged on three sets of 2,500 samples.
+Each recipe is trained with each seed on one thread, two runs at a time, and evaluated on three sets of 2,500 samples.
 """
 
-import argparse
 import logging
 import tempfile
 import time
@@ -24,12 +23,12 @@ _SHOWN = ("modes", "high_quality", "reverse_kl", "least_spread", "most_spread", 
 _ROUNDS = 3
 
 
-def train(task: tuple[str, int]) -> dict[str, Any]:
-    """One run's figures, and how long it took."""
-    name, seed = task
+def train(task: tuple[str, int, list[str]]) -> dict[str, Any]:
+    """Train a recipe with a seed and settings. Return the metrics and the time it took."""
+    name, seed, settings = task
     torch.set_num_threads(1)
     logging.getLogger("training").setLevel(logging.ERROR)
-    _, recipe = load_recipe(name)
+    _, recipe = load_recipe(name, settings)
     with tempfile.TemporaryDirectory(prefix="latentd-mixtures-") as folder:
         began, cpu = time.monotonic(), time.process_time()
         config = RunConfig(name, recipe, seed, torch.device("cpu"), None, Path(folder) / f"{name}.safetensors")
@@ -47,7 +46,7 @@ def train(task: tuple[str, int]) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """A row a run."""
+    """Return a table with one row per run."""
     rows = [
         "| recipe | seed | modes | high quality | reverse KL | spread, least | most | s | CPU s |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -62,15 +61,16 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Train all runs and write the results."""
+    parser = report.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    options = parser.parse_args()
-    machine = report.machine()
-    tasks = [(name, seed) for name in _RECIPES for seed in range(options.seeds)]
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="KEY=VALUE, changes the recipes")
+    options = report.parse(parser, seeds=1, settings=["steps=10"])
+    facts = report.machine()
+    tasks = [(name, seed, options.settings) for name in _RECIPES for seed in range(options.seeds)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
         results = list(processes.map(train, tasks))
-    report.write("mixtures", {"machine": machine, "runs": results}, table(results))
+    report.write(options.results, "mixtures", {"machine": facts, "runs": results}, table(results))
 
 
 if __name__ == "__main__":

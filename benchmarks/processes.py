@@ -1,4 +1,4 @@
-"""Servers and load generators as processes of their own, on loopback, ended by their own pid."""
+"""Start servers and load generators as processes of their own, on loopback; end them by pid."""
 
 import json
 import os
@@ -26,34 +26,42 @@ _STOP_SECONDS = 60
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers."""
+    """A running server."""
 
     url: str
     pid: int
     log: Path
 
     def resident_bytes(self) -> int:
-        """Resident memory of the server and its children."""
-        process = psutil.Process(self.pid)
-        return sum(int(each.memory_info().rss) for each in [process, *process.children(recursive=True)])
+        """Return the resident memory of the server and its children."""
+        return sum(int(process.memory_info().rss) for process in self._processes())
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that the server and its children have used so far."""
+        times = [process.cpu_times() for process in self._processes()]
+        return float(sum(used.user + used.system for used in times))
 
     def get(self, path: str) -> Any:
-        """The JSON that a GET gives."""
+        """Return the JSON answer of GET `path`."""
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:  # noqa: S310  # our own server
             return json.load(answer)
 
     def generate(self, **fields: Any) -> dict[str, Any]:
-        """The JSON answer of POST /generate."""
+        """Return the JSON answer of POST /generate."""
         request = urllib.request.Request(  # noqa: S310  # our own server
             self.url + "/generate", json.dumps(fields).encode(), {"content-type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # our own server
             return dict(json.load(answer))
+
+    def _processes(self) -> list[psutil.Process]:
+        server = psutil.Process(self.pid)
+        return [server, *server.children(recursive=True)]
 
 
 @contextmanager
 def serving(command: list[str], port: int, probe: str, **environment: str) -> Iterator[Server]:
-    """`command` in the repository root until the block ends; its log is kept in a temporary folder."""
+    """Run `command` in the repository root until the block ends. `probe`: the path that answers 200 when ready."""
     with tempfile.TemporaryDirectory(prefix="latentd-bench-") as home:
         log = Path(home) / "log"
         with log.open("wb") as output:
@@ -73,21 +81,21 @@ def serving(command: list[str], port: int, probe: str, **environment: str) -> It
 
 
 def latentd(**environment: str) -> Any:
-    """latentd as `bentoml serve` runs it, with the shipped models unless LATENTD_MODELS says otherwise."""
+    """Start latentd by `bentoml serve`, with the shipped models unless LATENTD_MODELS names others."""
     port = free_port()
     command = [_beside_python("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
     return serving(command, port, "/readyz", **{"LATENTD_MODELS": str(SHIPPED)} | environment)
 
 
 def litserve(max_batch: int, threads: int) -> Any:
-    """LitServe with its own batching."""
+    """Start LitServe with its own batching."""
     port = free_port()
     module = "benchmarks.rivals.litserve_server"
     return serving([sys.executable, "-m", module, str(port), str(max_batch), str(threads)], port, "/health")
 
 
 def bentoml_batching(threads: int) -> Any:
-    """BentoML's own adaptive batching."""
+    """Start a BentoML service with BentoML's own adaptive batching."""
     port = free_port()
     command = [_beside_python("bentoml"), "serve", "benchmarks.rivals.bentoml_batching:Front"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -95,25 +103,25 @@ def bentoml_batching(threads: int) -> Any:
 
 
 def load(server: Server, **options: Any) -> dict[str, Any]:
-    """The figures of `python -m benchmarks.load` against `server`."""
+    """Run `python -m benchmarks.load` against `server` and return its figures."""
     return json_of("benchmarks.load", *_load_arguments(server, options))
 
 
 def start_load(server: Server, **options: Any) -> "subprocess.Popen[bytes]":
-    """The same, left to run; its figures are its output."""
+    """Start `python -m benchmarks.load` against `server`. It prints its figures when it ends."""
     command = [sys.executable, "-m", "benchmarks.load", *_load_arguments(server, options)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
 
 
 def json_of(module: str, *arguments: object) -> dict[str, Any]:
-    """The JSON that `python -m module arguments` prints."""
+    """Return the JSON that `python -m module arguments` prints."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
+    """Return a loopback port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -153,6 +161,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for child in children:  # rivals leave some behind
+    for child in children:  # some rivals leave children behind
         if child.is_running():
             child.kill()

@@ -1,12 +1,14 @@
-"""Where results go, and what machine they are of."""
+"""Options that every program has, the description of the machine, and the files that results go to."""
 
+import argparse
 import json
 import os
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +16,32 @@ import torch
 from benchmarks.processes import ROOT
 from latentd.models.hardware import choose_device, core_count, describe_device, memory_bytes
 
-RESULTS = ROOT / "benchmarks" / "results"
-_NAMED = ("torch", "bentoml", "uvicorn", "uvloop", "imagecodecs", "litserve")
+_RESULTS = ROOT / "benchmarks" / "results"
+_PACKAGES = ("torch", "bentoml", "uvicorn", "uvloop", "imagecodecs", "litserve")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options `--smoke` and `--results`; `description` is the program's docstring."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument(
+        "--smoke", action="store_true", help="smallest sizes: a test of the program, whose figures mean nothing"
+    )
+    options.add_argument("--results", type=Path, default=_RESULTS, help="folder for the JSON and Markdown files")
+    return options
+
+
+def parse(options: argparse.ArgumentParser, **smallest: Any) -> argparse.Namespace:
+    """Parse the command line. `--smoke` takes the place of the defaults that are named in `smallest`."""
+    chosen = options.parse_known_args()[0]
+    if chosen.smoke:
+        if chosen.results == _RESULTS:
+            options.error("--smoke needs --results: its figures must not replace real ones")
+        options.set_defaults(**smallest)
+    return options.parse_args()
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return what figures depend on: the hardware, versions, load and command."""
     device = choose_device("auto")
     return {
         "device": describe_device(device),
@@ -27,27 +49,27 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(memory_bytes(torch.device("cpu")) / 1e9),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _NAMED},
-        "load_before": [round(each, 2) for each in os.getloadavg()],
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "load_before": [round(load, 2) for load in os.getloadavg()],
         "commit": _commit(),
         "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def write(name: str, results: dict[str, Any], table: str) -> None:
-    """Write `results` as NAME.json and `table` as NAME.md, and print the table."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+def write(folder: Path, name: str, results: dict[str, Any], table: str) -> None:
+    """Write `results` as NAME.json and `table` as NAME.md into `folder`, and print the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     facts = results["machine"]
     where = f"{facts['cores']} cores, {facts['device']}; {facts['system']}; commit {facts['commit']}; {facts['date']}"
     text = f"# {name}\n\n`{facts['command']}`\n\n{where}\n\n{table}\n"
-    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)  # noqa: T201  # its answer
 
 
 def markdown(head: list[str], rows: list[list[Any]]) -> str:
-    """A table; floats with three significant digits or none after the point."""
+    """Return a table. A float has three significant digits, or none after the point."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
@@ -58,6 +80,13 @@ def _cell(value: Any) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _module() -> str:
     spec = sys.modules["__main__"].__spec__
     return spec.name if spec else sys.argv[0]
@@ -65,7 +94,7 @@ def _module() -> str:
 
 def _commit() -> str:
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607  # the git of whoever runs this
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607  # the user's own git
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -1,73 +1,81 @@
 """latentd against a bare loop, LitServe and BentoML's own batching: same model, weights, encoder and load generator.
 
-`make bench`, or `python -m benchmarks.serving`. Contenders run one after another, in as many rounds as asked, so that a
-machine that slows down slows all of them; the table has each figure's median over the rounds.
+`python -m benchmarks.serving`. Servers run one after another, in several rounds, so that a machine that slows down
+slows all of them. The table shows the median over the rounds. A server whose package is not installed is left out.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
-
-import matplotlib as mpl
 
 from benchmarks import processes, report
 from latentd.models.hardware import core_count
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt  # after the choice of a backend without a screen
-
 CELLS = [(1, 1), (16, 1), (64, 1), (1, 16), (16, 16), (64, 16)]
-"""Clients, samples a request."""
-_MOST_SAMPLES_A_BATCH = 64
-_FIGURES = ("images_per_second", "requests_per_second", "p50_ms", "p99_ms", "failed")
+"""Clients, samples per request."""
+_MAX_BATCH = 64
+_METRICS = ("images_per_second", "requests_per_second", "p50_ms", "p99_ms", "failed")
+_RIVALS = ("LitServe", "BentoML's batching", "latentd, determinism off")
 
-Contender = Callable[[int], Any]
-"""Samples a request → a context with a server that is set up for it."""
+StartServer = Callable[[int], Any]
+"""Samples per request → a context with a running server that is set up for it."""
+Figures = dict[str, dict[str, dict[str, float]]]
+"""Server → cell → metric → value."""
 
 
-def contenders() -> dict[str, Contender]:
-    """By name; where a rival's best number of threads is not plain, both are run."""
+def servers() -> dict[str, StartServer]:
+    """Return all servers by name. LitServe and BentoML run twice where their best number of threads is not obvious."""
     cores = core_count()
-    return {
+    found: dict[str, StartServer] = {
         "latentd": lambda _: processes.latentd(),
         "latentd, determinism off": lambda _: processes.latentd(LATENTD_DETERMINISM="off"),
-        f"LitServe, {cores} threads": lambda samples: processes.litserve(_MOST_SAMPLES_A_BATCH // samples, cores),
-        "LitServe, 1 thread": lambda samples: processes.litserve(_MOST_SAMPLES_A_BATCH // samples, 1),
-        f"BentoML's batching, {cores} threads": lambda _: processes.bentoml_batching(cores),
-        "BentoML's batching, 1 thread": lambda _: processes.bentoml_batching(1),
     }
+    for threads in sorted({1, cores}):
+        if find_spec("litserve"):
+            found[f"LitServe, {threads} threads"] = _litserve(threads)
+        found[f"BentoML's batching, {threads} threads"] = _bentoml(threads)
+    return found
+
+
+def _litserve(threads: int) -> StartServer:
+    return lambda samples: processes.litserve(_MAX_BATCH // samples, threads)
+
+
+def _bentoml(threads: int) -> StartServer:
+    return lambda _: processes.bentoml_batching(threads)
 
 
 def bare_loops(seconds: float) -> dict[str, float]:
-    """Images a second of the loop without HTTP, by threads and batch."""
+    """Return the images per second of a loop without HTTP, by threads and batch size."""
     return {
         f"{threads} threads, batch {batch}": json["images_per_second"]
         for threads in sorted({1, core_count()})
-        for batch in (16, _MOST_SAMPLES_A_BATCH)
-        if (json := processes.json_of("benchmarks.rivals.bare_loop", threads, batch, seconds))
+        for batch in (16, _MAX_BATCH)
+        if (json := processes.json_of("benchmarks.rivals.serving_loop", threads, batch, seconds))
     }
 
 
-def measure(contender: Contender, seconds: float) -> dict[str, dict[str, Any]]:
-    """All cells, a fresh server for each number of samples."""
-    cells: dict[str, dict[str, Any]] = {}
-    for samples in sorted({samples for _, samples in CELLS}):
-        with contender(samples) as server:
-            for clients in [clients for clients, each in CELLS if each == samples]:
-                cells[_name(clients, samples)] = processes.load(
-                    server, clients=clients, samples=samples, seconds=seconds, warm_up=1.5
+def measure(start: StartServer, cells: list[tuple[int, int]], seconds: float) -> dict[str, dict[str, Any]]:
+    """Return the figures of all cells. Each number of samples gets a fresh server."""
+    figures: dict[str, dict[str, Any]] = {}
+    for samples in sorted({samples for _, samples in cells}):
+        with start(samples) as server:
+            for clients in [clients for clients, size in cells if size == samples]:
+                figures[_cell(clients, samples)] = processes.load(
+                    server, clients=clients, samples=samples, seconds=seconds, warm_up=min(1.5, seconds)
                 )
-    return cells
+    return figures
 
 
-def medians(rounds: list[dict[str, dict[str, dict[str, Any]]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Contender → cell → figure; failures are summed, all else is the median over the rounds."""
+def over_rounds(rounds: list[Figures]) -> Figures:
+    """Return the median of each metric over the rounds, and the sum of the failures."""
     return {
         name: {
             cell: {
-                figure: (sum if figure == "failed" else statistics.median)(each[name][cell][figure] for each in rounds)
-                for figure in _FIGURES
+                metric: (sum if metric == "failed" else statistics.median)(one[name][cell][metric] for one in rounds)
+                for metric in _METRICS
             }
             for cell in cells
         }
@@ -75,73 +83,81 @@ def medians(rounds: list[dict[str, dict[str, dict[str, Any]]]]) -> dict[str, dic
     }
 
 
-def tables(figures: dict[str, dict[str, dict[str, float]]], bare: dict[str, float]) -> str:
-    """All figures, then latentd's ratios to the best of each rival."""
-    rows = [[name, cell, *cells[cell].values()] for name, cells in figures.items() for cell in cells]
+def tables(figures: Figures, loops: dict[str, float]) -> str:
+    """Return the ratios of latentd to the best of each rival, and all figures, as Markdown."""
+    rows = [[name, cell, *metrics.values()] for name, cells in figures.items() for cell, metrics in cells.items()]
     full = report.markdown(
         ["server", "clients × samples", "images/s", "requests/s", "p50 ms", "p99 ms", "failed"], rows
     )
-    best_bare = max(bare, key=lambda name: bare[name])
-    loops = report.markdown(["bare loop", "images/s"], [[name, value] for name, value in bare.items()])
+    best_loop = max(loops, key=lambda name: loops[name])
+    rivals = [rival for rival in _RIVALS if any(name.startswith(rival) for name in figures)]
     ratios = [
         [
             cell,
-            _rate(figures, "latentd", cell) / _rate(figures, "LitServe", cell),
-            _rate(figures, "latentd", cell) / _rate(figures, "BentoML", cell),
-            figures["latentd"][cell]["images_per_second"] / bare[best_bare],
-            figures["latentd"][cell]["images_per_second"]
-            / figures["latentd, determinism off"][cell]["images_per_second"],
+            *(metrics["images_per_second"] / _best_rate(figures, rival, cell) for rival in rivals),
+            metrics["images_per_second"] / loops[best_loop],
         ]
-        for cell in figures["latentd"]
+        for cell, metrics in figures["latentd"].items()
     ]
-    head = ["clients × samples", "LitServe", "BentoML's batching", f"bare loop ({best_bare})", "determinism off"]
-    return "\n\n".join(["latentd's images/s, divided by the best of", report.markdown(head, ratios), loops, full])
+    return "\n\n".join(
+        [
+            "Images/s of latentd, divided by those of the best variant of",
+            report.markdown(["clients × samples", *rivals, f"bare loop ({best_loop})"], ratios),
+            report.markdown(["bare loop", "images/s"], [[name, rate] for name, rate in loops.items()]),
+            full,
+        ]
+    )
 
 
-def plot(figures: dict[str, dict[str, dict[str, float]]], bare: dict[str, float]) -> None:
-    """Images a second of every contender in every cell, as PNG."""
-    picture, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    for axis, samples in zip(axes, (1, 16), strict=True):
-        cells = [_name(clients, each) for clients, each in CELLS if each == samples]
+def plot(figures: Figures, loops: dict[str, float], path: Path) -> None:
+    """Write a PNG with the images per second of every server in every cell."""
+    import matplotlib as mpl  # only where the `bench` extra is installed
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # after the choice of a backend that needs no screen
+
+    sizes = sorted({cell.partition(" × ")[2] for cell in figures["latentd"]}, key=int)
+    picture, grid = plt.subplots(1, len(sizes), figsize=(6 * len(sizes), 4.5), layout="constrained", squeeze=False)
+    for axis, size in zip(grid[0], sizes, strict=True):
+        cells = [cell for cell in figures["latentd"] if cell.partition(" × ")[2] == size]
         width = 0.8 / len(figures)
         for index, (name, values) in enumerate(figures.items()):
-            places = [place + index * width for place in range(len(cells))]
-            axis.bar(places, [values[cell]["images_per_second"] for cell in cells], width, label=name)
-        axis.set_xticks([place + 0.4 - width / 2 for place in range(len(cells))], cells)
-        axis.set_xlabel("clients × samples a request")
+            left = [position + index * width for position in range(len(cells))]
+            axis.bar(left, [values[cell]["images_per_second"] for cell in cells], width, label=name)
+        axis.set_xticks([position + 0.4 - width / 2 for position in range(len(cells))], cells)
+        axis.set_xlabel("clients × samples per request")
         axis.set_ylabel("images/s")
-    axes[1].axhline(max(bare.values()), color="black", linestyle=":", label="best bare loop")
-    picture.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-    picture.suptitle(f"fashion-dcgan, PNG in JSON, {core_count()} cores, load generator beside the server")
-    picture.savefig(report.RESULTS / "serving.png", dpi=110)
+    grid[0][-1].axhline(max(loops.values()), color="black", linestyle=":", label="best bare loop")
+    picture.legend(*grid[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+    picture.suptitle(f"fashion-dcgan, PNG in JSON, {core_count()} cores, load generator on the same cores")
+    picture.savefig(path, dpi=110)
 
 
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="a cell, a round")
+    """Run all rounds and write the results."""
+    parser = report.parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="per cell and round")
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    parser.set_defaults(cells=CELLS)
+    options = report.parse(parser, seconds=0.3, rounds=1, cells=[(2, 4)])
     results: dict[str, Any] = {"machine": report.machine()}
     rounds, loops = [], []
     for _ in range(options.rounds):
         loops.append(bare_loops(options.seconds))
-        rounds.append({name: measure(contender, options.seconds) for name, contender in contenders().items()})
-    bare = {name: statistics.median(each[name] for each in loops) for name in loops[0]}
-    figures = medians(rounds)
-    results |= {"bare_loop": bare, "servers": figures, "rounds": rounds, "bare_loop_rounds": loops}
-    report.write("serving", results, tables(figures, bare))
-    plot(figures, bare)
+        rounds.append({name: measure(start, options.cells, options.seconds) for name, start in servers().items()})
+    best_loops = {name: statistics.median(one[name] for one in loops) for name in loops[0]}
+    figures = over_rounds(rounds)
+    results |= {"bare_loop": best_loops, "servers": figures, "rounds": rounds, "bare_loop_rounds": loops}
+    report.write(options.results, "serving", results, tables(figures, best_loops))
+    if find_spec("matplotlib"):
+        plot(figures, best_loops, options.results / "serving.png")
 
 
-def _name(clients: int, samples: int) -> str:
+def _cell(clients: int, samples: int) -> str:
     return f"{clients} × {samples}"
 
 
-def _rate(figures: dict[str, dict[str, dict[str, float]]], prefix: str, cell: str) -> float:
-    """Images a second of the best contender whose name begins with `prefix`."""
-    if prefix in figures:
-        return figures[prefix][cell]["images_per_second"]
+def _best_rate(figures: Figures, prefix: str, cell: str) -> float:
     return max(cells[cell]["images_per_second"] for name, cells in figures.items() if name.startswith(prefix))
 
 

@@ -1,12 +1,11 @@
-"""Ten minutes of mixed traffic on one server: whether every request is answered, right, and at what memory.
+"""Ten minutes of mixed traffic on one server: is every answer right, and does memory grow?
 
-`python -m benchmarks.soak`. Ordinary clients use all endpoints; beside them others leave before their answers, read
-slowly and send nonsense, and the file of a model is replaced every few seconds. In the end the server is told to stop
-while requests are under way. What was sent whole before that has to be answered, with the status that is right and,
-where version and seed are known, with the same bytes as before the traffic began.
+`python -m benchmarks.soak`. Ordinary clients use all endpoints. Other clients leave before their answers, read slowly
+and send invalid requests, and the file of a model is replaced every few seconds. At the end the server is told to stop
+while it has requests. Every request that was sent completely before that must be answered with the right status and, if
+version and seed are known, with the same bytes as before the traffic began.
 """
 
-import argparse
 import asyncio
 import os
 import random
@@ -27,26 +26,26 @@ import uvloop
 from benchmarks import processes, report
 from benchmarks.abusers import Site
 from benchmarks.processes import Server
-from benchmarks.soakers import CONDITIONAL, POINTS, SWAPPED, Act, Crowd, Tally
+from benchmarks.soak_clients import CONDITIONAL, POINTS, SWAPPED, Behaviour, Clients, Tally
 from benchmarks.stability import variant
 from latentd.service.settings import SHIPPED
 
 _SWAP_SECONDS = 5.0
 _BURST = 8
-"""Large requests that are sent just before the end."""
+"""Number of large requests that are sent just before the end."""
 _END_SECONDS = 60.0
 _WARM_UP = 0.1
-"""Of the time: what is allocated once, is. Memory is compared from there on, by the median of as long a time."""
-_CROWDS: list[tuple[Act, int]] = [
-    (Crowd.ordinary, 8),
-    (Crowd.slow_reader, 2),
-    (Crowd.leaver, 2),
-    (Crowd.bad, 1),
+"""Share of the time before memory is compared: its median over such a share there, and over the last one."""
+_CLIENTS: list[tuple[Behaviour, int]] = [
+    (Clients.ordinary, 8),
+    (Clients.slow_reader, 2),
+    (Clients.leaver, 2),
+    (Clients.invalid, 1),
 ]
 
 
-class Catalog:
-    """A folder of models, one of which is replaced again and again."""
+class ModelFolder:
+    """A folder of models. The file of one of them is replaced again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "models"
@@ -59,77 +58,81 @@ class Catalog:
         self.put()
 
     def put(self) -> None:
-        """The version whose turn it is."""
+        """Write the file of the next version."""
         shutil.copy(self._files[self.swaps % 2], self.folder / "incoming")
         (self.folder / "incoming").rename(self.folder / f"{SWAPPED}.safetensors")
         self.swaps += 1
 
     async def swap(self, server: Server) -> None:
-        """Puts the other version there, and waits until it is served."""
+        """Write the file of the other version and wait until it is served."""
         self.put()
         wanted = self.versions[(self.swaps - 1) % 2]
         while (await asyncio.to_thread(server.get, f"/models/{SWAPPED}"))["version"] != wanted:  # noqa: ASYNC110  # HTTP
             await asyncio.sleep(0.1)
 
 
-async def soak(server: Server, catalog: Catalog, seconds: float) -> dict[str, Any]:
-    """The traffic, the end, and what became of all that."""
+async def soak(server: Server, models: ModelFolder, seconds: float, known_seeds: int) -> dict[str, Any]:
+    """Run the traffic, stop the server, and return what happened."""
     address = urlsplit(server.url)
-    crowd = Crowd(Site(address.hostname or "", address.port or 80, ""), random.Random(0))  # noqa: S311  # no secret
-    await crowd.learn()
-    await catalog.swap(server)
-    await crowd.learn()
+    site = Site(address.hostname or "", address.port or 80, "")
+    clients = Clients(site, random.Random(0), known_seeds)  # noqa: S311  # no secret
+    await clients.record_references()
+    await models.swap(server)
+    await clients.record_references()
     began = time.monotonic()
     memory: list[tuple[float, float]] = []
-    watching = [asyncio.ensure_future(_swap_again(catalog, server)), asyncio.ensure_future(_watch(server, memory))]
-    clients = [asyncio.ensure_future(crowd.keep(act)) for act, size in _CROWDS for _ in range(size)]
-    over, _ = await asyncio.wait([*watching, *clients], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for each in over:
-        each.result()  # none ends by itself, but with an exception
-    for each in watching:
-        each.cancel()
-    clients += [asyncio.ensure_future(crowd.once(Crowd.large)) for _ in range(_BURST)]
+    background = [
+        asyncio.ensure_future(_swap_repeatedly(models, server, min(_SWAP_SECONDS, seconds / 4))),
+        asyncio.ensure_future(_sample_memory(server, memory, min(1.0, _WARM_UP * seconds / 4))),
+    ]
+    traffic = [asyncio.ensure_future(clients.repeat(behaviour)) for behaviour, size in _CLIENTS for _ in range(size)]
+    failed, _ = await asyncio.wait([*background, *traffic], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in failed:
+        task.result()  # a task that ends before the timeout has raised an exception
+    for task in background:
+        task.cancel()
+    traffic += [asyncio.ensure_future(clients.run(Clients.large)) for _ in range(_BURST)]
     await asyncio.sleep(0.05)
-    crowd.told_to_stop = time.monotonic()
+    clients.told_to_stop = time.monotonic()
     os.kill(server.pid, signal.SIGTERM)
-    ended_with = await asyncio.to_thread(psutil.Process(server.pid).wait, _END_SECONDS)
+    exit_status = await asyncio.to_thread(psutil.Process(server.pid).wait, _END_SECONDS)
     ended = time.monotonic()
-    over, waiting = await asyncio.wait(clients, timeout=_END_SECONDS)
-    for each in over:
-        each.result()
+    done, waiting = await asyncio.wait(traffic, timeout=_END_SECONDS)
+    for task in done:
+        task.result()
     return {
-        "seconds": crowd.told_to_stop - began,
-        "swaps": catalog.swaps - 2,
-        "tally": _named(crowd.tally),
-        "kinds": _kinds(crowd.tally),
-        "minutes": _minutes(crowd.tally.latencies, memory, began),
+        "seconds": clients.told_to_stop - began,
+        "swaps": models.swaps - 2,
+        "tally": _counts(clients.tally),
+        "kinds": _kinds(clients.tally),
+        "minutes": _minutes(clients.tally.latencies, memory, began),
         "memory": _growth([(at - began, size) for at, size in memory], seconds),
         "stop": {
-            "seconds": ended - crowd.told_to_stop,
-            "exit_status": ended_with,
+            "seconds": ended - clients.told_to_stop,
+            "exit_status": exit_status,
             "clients_left_waiting": len(waiting),
         },
     }
 
 
-async def _swap_again(catalog: Catalog, server: Server) -> None:
+async def _swap_repeatedly(models: ModelFolder, server: Server, interval: float) -> None:
     while True:
-        await asyncio.sleep(_SWAP_SECONDS)
-        await catalog.swap(server)
+        await asyncio.sleep(interval)
+        await models.swap(server)
 
 
-async def _watch(server: Server, memory: list[tuple[float, float]]) -> None:
+async def _sample_memory(server: Server, memory: list[tuple[float, float]], interval: float) -> None:
     while True:
         memory.append((time.monotonic(), server.resident_bytes() / 1e6))
-        await asyncio.sleep(1)
+        await asyncio.sleep(interval)
 
 
-def _named(tally: Tally) -> dict[str, dict[str, int]]:
+def _counts(tally: Tally) -> dict[str, dict[str, int]]:
     return {name: dict(found) for name, found in vars(tally).items() if name != "latencies"}
 
 
 def _kinds(tally: Tally) -> dict[str, dict[str, float]]:
-    """Percentiles of ordinary requests."""
+    """Return the latency percentiles of ordinary requests, by kind."""
     kinds = sorted({kind for kind, _, _ in tally.latencies})
     return {kind: _percentiles([took for this, _, took in tally.latencies if this == kind]) for kind in kinds}
 
@@ -140,7 +143,7 @@ def _percentiles(seconds: list[float]) -> dict[str, float]:
 
 
 def _minutes(latencies: list[tuple[str, float, float]], memory: list[tuple[float, float]], began: float) -> list[Any]:
-    """Of every minute: answers to ordinary requests, their percentiles, and memory."""
+    """Return for each minute: the answers to ordinary requests, their latency percentiles, and memory."""
     found = []
     for minute in range(int((memory[-1][0] - began) // 60) + 1):
         taken = [took for _, at, took in latencies if (at - began) // 60 == minute]
@@ -150,7 +153,7 @@ def _minutes(latencies: list[tuple[str, float, float]], memory: list[tuple[float
 
 
 def _growth(memory: list[tuple[float, float]], seconds: float) -> dict[str, float]:
-    """From after the warm-up to the end."""
+    """Return how memory grew from the end of the warm-up to the end."""
     span = _WARM_UP * seconds
     before = statistics.median(size for at, size in memory if span <= at < 2 * span)
     after = statistics.median(size for at, size in memory if at >= seconds - span)
@@ -165,21 +168,30 @@ def _growth(memory: list[tuple[float, float]], seconds: float) -> dict[str, floa
 
 
 def table_of(found: dict[str, Any]) -> str:
-    """What is to be read."""
+    """Return the results as Markdown."""
     tally = found["tally"]
     kinds = sorted(tally["sent"])
-    columns = ("sent", "expected", "left", "compared", "wrong")
+    columns = ("sent", "expected", "abandoned", "compared", "wrong")
     rows = [
         [kind, *(tally[name].get(kind, 0) for name in columns), *found["kinds"].get(kind, {"": "", " ": ""}).values()]
         for kind in kinds
     ]
     rows.append(["all", *(sum(tally[name].values()) for name in columns), "", ""])
-    head = ["request", "sent", "answered as expected", "left by the client", "compared", "wrong", "p50 ms", "p99 ms"]
+    head = [
+        "request",
+        "sent",
+        "answered as expected",
+        "abandoned by the client",
+        "compared",
+        "wrong",
+        "p50 ms",
+        "p99 ms",
+    ]
     table = report.markdown(head, rows)
     for title, name in (
         ("Answered with another status", "unexpected"),
         ("Lost", "lost"),
-        ("Sent after SIGTERM, and not taken", "too_late"),
+        ("Sent after SIGTERM, and refused", "too_late"),
     ):
         listed = ", ".join(f"{what} × {number}" for what, number in sorted(tally[name].items())) or "none"
         table += f"\n\n{title}: {listed}."
@@ -199,17 +211,18 @@ def table_of(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run and write the results. Exit with an error if answers were lost or wrong, or if the server failed."""
+    parser = report.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    options = parser.parse_args()
-    machine = report.machine()
+    parser.set_defaults(known_seeds=16)
+    options = report.parse(parser, minutes=0.05, known_seeds=1)
+    facts = report.machine()
     with tempfile.TemporaryDirectory(prefix="latentd-soak-") as folder:
-        catalog = Catalog(Path(folder))
-        with processes.latentd(LATENTD_MODELS=str(catalog.folder)) as server:
-            found = uvloop.run(soak(server, catalog, 60 * options.minutes))
-    found = {"machine": machine, "load_after": round(os.getloadavg()[0], 2), **found}
-    report.write("soak", found, table_of(found))
+        models = ModelFolder(Path(folder))
+        with processes.latentd(LATENTD_MODELS=str(models.folder)) as server:
+            found = uvloop.run(soak(server, models, 60 * options.minutes, options.known_seeds))
+    found = {"machine": facts, "load_after": round(os.getloadavg()[0], 2), **found}
+    report.write(options.results, "soak", found, table_of(found))
     tally = found["tally"]
     if tally["lost"] or tally["wrong"] or found["stop"]["exit_status"]:
         sys.exit("answers were lost or wrong, or the server did not end as it should")

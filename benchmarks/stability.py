@@ -3,7 +3,6 @@
 `python -m benchmarks.stability` runs all parts, `--only flood fairness` some; each writes its own results.
 """
 
-import argparse
 import base64
 import io
 import shutil
@@ -11,6 +10,7 @@ import statistics
 import tempfile
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,25 +32,24 @@ from latentd.service.settings import SHIPPED
 _FLOODS = ((64, 10.0), (1, 2.0))
 """Samples a request, and how many times what the server can carry."""
 _CLIENTS = (16, 64, 256)
-_SWAPS = 100
 _TALLY_LOCK = threading.Lock()
-_ENDURANCE_REQUESTS = 100_000
 
 
-def flood(seconds: float) -> dict[str, Any]:
+def flood(options: Namespace) -> dict[str, Any]:
     """Goodput and latency of an open loop beyond capacity, against those at the peak.
 
     The peak is that of the number of closed-loop clients with the most images a second.
     """
     found: dict[str, Any] = {}
-    for samples, times in _FLOODS:
+    span = {"seconds": options.seconds, "warm_up": options.warm_up}
+    for samples, times in options.floods:
         with processes.latentd() as server:
-            closed = {each: processes.load(server, clients=each, samples=samples, seconds=seconds) for each in _CLIENTS}
+            closed = {each: processes.load(server, clients=each, samples=samples, **span) for each in options.clients}
             peak_clients = max(closed, key=lambda each: closed[each]["images_per_second"])
             peak = closed[peak_clients]
             rate = peak["requests_per_second"] * times
-            over = processes.load(server, rate=rate, samples=samples, seconds=seconds)
-            after = processes.load(server, clients=64, samples=samples, seconds=seconds)
+            over = processes.load(server, rate=rate, samples=samples, **span)
+            after = processes.load(server, clients=64, samples=samples, **span)
         found[f"{samples} samples at {times:g}×"] = {
             "closed_loops": closed,
             "peak_clients": peak_clients,
@@ -62,43 +61,47 @@ def flood(seconds: float) -> dict[str, Any]:
     return found
 
 
-def fairness(seconds: float) -> dict[str, Any]:
+def fairness(options: Namespace) -> dict[str, Any]:
     """p99 of one-sample requests idle, and beside clients that ask for 256 again and again."""
     found: dict[str, Any] = {}
     with processes.latentd() as server:
         sizes = server.get(f"/models/{MODEL}")["determinism"]["sizes"]
-        found["idle"] = processes.load(server, clients=1, samples=1, seconds=seconds)
+        found["idle"] = processes.load(server, clients=1, samples=1, seconds=options.seconds, warm_up=options.warm_up)
         for clients in (1, 4):
-            beside = processes.start_load(server, clients=clients, samples=256, seconds=seconds + 2)
-            time.sleep(1)
-            found[f"beside {clients}"] = processes.load(server, clients=1, samples=1, seconds=seconds - 1)
+            longer = {"seconds": options.seconds + options.warm_up, "warm_up": options.warm_up}
+            beside = processes.start_load(server, clients=clients, samples=256, **longer)
+            time.sleep(options.warm_up / 2)
+            found[f"beside {clients}"] = processes.load(
+                server, clients=1, samples=1, seconds=options.seconds * 0.9, warm_up=options.warm_up
+            )
             beside.communicate()
-    found["forward_ms"] = forward_milliseconds(max(sizes))
+    found["forward_ms"] = forward_milliseconds(max(sizes), options.seconds)
     for clients in (1, 4):
         waited = found[f"beside {clients}"]["p99_ms"] - found["idle"]["p99_ms"]
         found[f"beside {clients}"]["forward_passes_over_idle"] = waited / found["forward_ms"]
     return found
 
 
-def forward_milliseconds(size: int) -> float:
+def forward_milliseconds(size: int, seconds: float) -> float:
     """What a pass of `size` and its encoding take while every core is busy with another one, as under load."""
     cores = core_count()
     with ThreadPoolExecutor(cores) as pool:
-        loops = [pool.submit(processes.json_of, "benchmarks.rivals.bare_loop", 1, size, 3) for _ in range(cores)]
+        loops = [
+            pool.submit(processes.json_of, "benchmarks.rivals.serving_loop", 1, size, seconds) for _ in range(cores)
+        ]
         rates: list[float] = [loop.result()["images_per_second"] for loop in loops]
     return size / statistics.mean(rates) * 1e3
 
 
-def swaps(seconds: float) -> dict[str, Any]:
+def swaps(options: Namespace) -> dict[str, Any]:
     """Replace the file of a model under load again and again; every answer must be one version's, whole and right."""
-    del seconds
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{MODEL}.safetensors"
         originals = [variant(Path(folder) / "variants", index) for index in range(2)]
         expected = {each.version: _samples_of(each) for each in originals}
         shutil.copy(Path(folder) / "variants" / "0" / file.name, file)
         with processes.latentd(LATENTD_MODELS=folder) as server:
-            _ask_for(server, seconds=10)  # what is allocated once, is
+            _ask_for(server, seconds=options.seconds)  # what is allocated once, is
             before = server.resident_bytes()
             tally = {"right": 0, "failed": 0, "wrong": 0}
             stop = threading.Event()
@@ -106,7 +109,7 @@ def swaps(seconds: float) -> dict[str, Any]:
             for client in clients:
                 client.start()
             waits, points = [], []
-            for turn in range(1, _SWAPS + 1):
+            for turn in range(1, options.swaps + 1):
                 waits.append(_swap(server, folder, file, originals[turn % 2]))
                 if turn % 10 == 0:
                     points.append(server.resident_bytes() / 1e6)
@@ -116,24 +119,23 @@ def swaps(seconds: float) -> dict[str, Any]:
             time.sleep(2)
             after = server.resident_bytes()
     return {
-        "swaps": _SWAPS,
+        "swaps": options.swaps,
         **tally,
         "seconds_until_served": {"median": statistics.median(waits), "most": max(waits)},
         "resident_mb": {"before": before / 1e6, "after": after / 1e6, "growth": after / before - 1, "every_10": points},
     }
 
 
-def endurance(seconds: float) -> dict[str, Any]:
+def endurance(options: Namespace) -> dict[str, Any]:
     """Resident memory over many requests of mixed sizes."""
-    del seconds
     points: list[dict[str, float]] = []
     done = failed = 0
     with processes.latentd() as server:
-        processes.load(server, clients=64, samples=1, seconds=10)
-        processes.load(server, clients=16, samples=16, seconds=10)
-        while done < _ENDURANCE_REQUESTS:
+        processes.load(server, clients=64, samples=1, seconds=options.seconds)
+        processes.load(server, clients=16, samples=16, seconds=options.seconds)
+        while done < options.requests:
             points.append({"requests": done, "resident_mb": server.resident_bytes() / 1e6})
-            for clients, samples, lasting in ((64, 1, 10), (16, 16, 2)):
+            for clients, samples, lasting in ((64, 1, options.seconds), (16, 16, options.seconds / 5)):
                 found = processes.load(server, clients=clients, samples=samples, seconds=lasting, warm_up=0.01)
                 done += found["requests"]
                 failed += found["failed"]
@@ -142,7 +144,7 @@ def endurance(seconds: float) -> dict[str, Any]:
     return {"requests": done, "failed": failed, "growth": growth, "points": points}
 
 
-PARTS: dict[str, Callable[[float], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[Namespace], dict[str, Any]]] = {
     "flood": flood,
     "fairness": fairness,
     "swaps": swaps,
@@ -187,15 +189,16 @@ def rows_of(part: str, found: dict[str, Any]) -> list[list[Any]]:
 
 def main() -> None:
     """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="each load")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
-    options = parser.parse_args()
+    parser.set_defaults(clients=_CLIENTS, warm_up=2.0, floods=_FLOODS, swaps=100, requests=100_000)
+    options = report.parse(parser, seconds=0.3, clients=(2,), warm_up=0.1, floods=((1, 2.0),), swaps=2, requests=20)
     for part in options.only:
         machine = report.machine()
-        found = PARTS[part](options.seconds)
+        found = PARTS[part](options)
         table = report.markdown(["what", "found"], rows_of(part, found))
-        report.write(part, {"machine": machine, **found}, table)
+        report.write(options.results, part, {"machine": machine, **found}, table)
 
 
 def _refused(found: dict[str, Any]) -> float:

@@ -1,16 +1,16 @@
-"""What counting and the log cost: one server under a steady load, which does both and neither in turn.
+"""What metrics and the log cost: one server under a steady load, with both on and both off in turn.
 
-`python -m benchmarks.telemetry`. The server is in this process and the load generator in another. Every slice of time
-is compared with its neighbour, so that what else the machine does hits both; and by the processor time of a request,
-which other work moves less than requests a second.
+`python -m benchmarks.telemetry`. The server runs in this process and the load generator in another one. Each slice of
+time is compared with the next one, so that other work of the machine affects both. The processor time per request is
+compared too: other work changes it less than the requests per second.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -23,29 +23,31 @@ from latentd.service.observability.middleware import RequestMiddleware
 from latentd.service.runtime import Runtime
 
 CELLS = [(16, 1), (64, 1), (16, 16)]
-"""Clients, samples a request."""
-_SLICE_SECONDS = 0.5
+"""Clients, samples per request."""
+
+Pair = dict[str, dict[str, float]]
+"""Two slices of time, `on` and `off`: metric → value."""
 
 
-class Answered:
-    """Counts requests by an app of its own around the Gateway, whether the service counts them or not."""
+class RequestCounter:
+    """Counts the requests that an app has answered."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def around(self, app: Gateway) -> Any:
-        """Return `app` with its answers counted."""
+        """Return `app` with the counter around it."""
 
-        async def numbered(scope: Any, receive: Any, send: Any) -> None:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
             await app(scope, receive, send)
             self.count += 1
 
-        return numbered
+        return counted
 
 
 @contextmanager
-def nothing_counted(runtime: Runtime) -> Iterator[None]:
-    """Serve without telemetry and without an access log."""
+def telemetry_off(runtime: Runtime) -> Iterator[None]:
+    """Switch the metrics and the log of the service off until the block ends."""
     with (
         mock.patch.object(RequestMiddleware, "_report"),
         mock.patch.object(runtime.engine, "_observer", None),
@@ -53,11 +55,11 @@ def nothing_counted(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def slice_of(answered: Answered) -> dict[str, float]:
-    """A slice of time: requests a second, and microseconds of processor time a request."""
-    begun, used, count = time.perf_counter(), time.process_time(), answered.count
-    time.sleep(_SLICE_SECONDS)
-    requests = answered.count - count
+def measure_slice(counter: RequestCounter, seconds: float) -> dict[str, float]:
+    """Return the requests per second, and the microseconds of processor time per request, of the next `seconds`."""
+    begun, used, count = time.perf_counter(), time.process_time(), counter.count
+    time.sleep(seconds)
+    requests = counter.count - count
     return {
         "requests_per_second": requests / (time.perf_counter() - begun),
         "processor_us": (time.process_time() - used) / max(1, requests) * 1e6,
@@ -65,67 +67,59 @@ def slice_of(answered: Answered) -> dict[str, float]:
 
 
 def measure(
-    server: processes.Server, runtime: Runtime, answered: Answered, clients: int, samples: int, seconds: float
-) -> list[dict[str, dict[str, float]]]:
-    """Pairs of slices, counted and not, whose order alternates."""
-    pairs: list[dict[str, dict[str, float]]] = []
-    warm_up = 3.0
-    load = processes.start_load(server, clients=clients, samples=samples, seconds=seconds + 2 * warm_up, warm_up=0)
-    while not answered.count:
+    server: processes.Server, runtime: Runtime, counter: RequestCounter, load: dict[str, int], options: Namespace
+) -> list[Pair]:
+    """Return pairs of slices, on and off. The order alternates from pair to pair."""
+    pairs: list[Pair] = []
+    length = options.seconds + 2 * options.warm_up
+    running = processes.start_load(server, **load, seconds=length, warm_up=0)
+    while not counter.count:
         time.sleep(0.1)
-    time.sleep(warm_up)
-    ends = time.monotonic() + seconds
+    time.sleep(options.warm_up)
+    ends = time.monotonic() + options.seconds
     while time.monotonic() < ends:
-        pair: dict[str, dict[str, float]] = {}
-        for counts in (True, False) if len(pairs) % 2 else (False, True):
-            if counts:
-                pair["counted"] = slice_of(answered)
-            else:
-                with nothing_counted(runtime):
-                    pair["not counted"] = slice_of(answered)
+        pair: Pair = {}
+        for name in ("on", "off") if len(pairs) % 2 else ("off", "on"):
+            with nullcontext() if name == "on" else telemetry_off(runtime):
+                pair[name] = measure_slice(counter, options.slice)
         pairs.append(pair)
-    load.communicate()
-    answered.count = 0
+    running.communicate()
+    counter.count = 0
     return pairs
 
 
 def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="a cell")
-    options = parser.parse_args()
-    cells: dict[str, list[dict[str, dict[str, float]]]] = {}
-    answered = Answered()
+    """Run all cells and write the results."""
+    parser = report.parser(__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="per cell")
+    parser.set_defaults(cells=CELLS, slice=0.5, warm_up=3.0)
+    options = report.parse(parser, seconds=1.0, cells=[(4, 1)], slice=0.1, warm_up=0.1)
+    facts = report.machine()
+    cells: dict[str, list[Pair]] = {}
+    counter = RequestCounter()
     with (
-        serving_here(answered.around, as_json) as (server, runtime),
+        serving_here(counter.around, as_json) as (server, runtime),
         tempfile.TemporaryFile(buffering=0) as log,
         mock.patch.object(access, "write", lambda line: log.write(line + b"\n")),
     ):
-        for clients, samples in CELLS:
-            cells[f"{clients} × {samples}"] = measure(server, runtime, answered, clients, samples, options.seconds)
+        for clients, samples in options.cells:
+            load = {"clients": clients, "samples": samples}
+            cells[f"{clients} × {samples}"] = measure(server, runtime, counter, load, options)
     rows = [
-        [cell, figure.replace("_", " "), *_compared(pairs, figure)]
+        [cell, metric.replace("_", " "), *_compared(pairs, metric)]
         for cell, pairs in cells.items()
-        for figure in pairs[0]["counted"]
+        for metric in pairs[0]["on"]
     ]
-    head = [
-        "clients × samples",
-        "figure",
-        "counted",
-        "not counted",
-        "ratio of neighbours: median",
-        "its standard error",
-    ]
-    results: dict[str, Any] = {"machine": report.machine(), "pairs": cells}
-    report.write("telemetry", results, report.markdown(head, rows))
+    head = ["clients × samples", "metric", "on", "off", "on / off of neighbours: median", "its standard error"]
+    report.write(options.results, "telemetry", {"machine": facts, "pairs": cells}, report.markdown(head, rows))
 
 
-def _compared(pairs: list[dict[str, dict[str, float]]], figure: str) -> list[Any]:
-    """Both medians, the median ratio, and how sure that is."""
-    ratios = [pair["counted"][figure] / pair["not counted"][figure] for pair in pairs if pair["not counted"][figure]]
+def _compared(pairs: list[Pair], metric: str) -> list[Any]:
+    """Return both medians, the median ratio and its standard error."""
+    ratios = [pair["on"][metric] / pair["off"][metric] for pair in pairs if pair["off"][metric]]
     low, middle, high = statistics.quantiles(ratios, n=4)
-    error = 1.2533 * (high - low) / 1.349 / len(ratios) ** 0.5  # of a median, where ratios are spread normally
-    medians = [statistics.median(pair[name][figure] for pair in pairs) for name in ("counted", "not counted")]
+    error = 1.2533 * (high - low) / 1.349 / len(ratios) ** 0.5  # of a median of normally distributed ratios
+    medians = [statistics.median(pair[name][metric] for pair in pairs) for name in ("on", "off")]
     return [*medians, f"{middle:.3f}", f"{error:.3f}"]
 
 

@@ -1,10 +1,9 @@
 """How fast training is: `python -m benchmarks.training`.
 
-The loop with everything on against a plain loop written by hand, of the same networks on the same data, in turns; data
-loading alone; what saving the state costs; one rank and two.
+latentd's loop with all features on, against a plain loop written by hand, with the same networks and data, in turns.
+Data loading alone. The cost of saving the state. One rank and two.
 """
 
-import argparse
 import os
 import shutil
 import statistics
@@ -19,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import report
+from benchmarks import processes, report
 from benchmarks.data import zip_of_images
-from benchmarks.rivals.bare_loop import bare_loop
+from benchmarks.rivals.training_loop import training_loop
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import choose_device, core_count
 from latentd.training.build import BuildContext, build
@@ -33,31 +32,38 @@ from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.state import StateDirectory
 from latentd.training.world import World
 
-RECIPES = {"fashion-dcgan": 10, "grid-gan": 100, "ring-gan": 100}
-"""With so many steps a round."""
-_SETTINGS = ("steps=1000000",)
-_IMAGES = 20_000
+_STEPS = {"fashion-dcgan": 10, "grid-gan": 100, "ring-gan": 100}
+"""Recipe → steps per round."""
+_SETTINGS = (
+    "steps=1000000",
+    "objective=non-saturating",
+    "penalties={}",
+    "noise={start=1e-6, until=1e-6}",  # none after the first step
+)
+"""Changes of the recipes: the loop written by hand has one loss, no penalty and no noise."""
+_BATCH = 64
+_STEPS_BETWEEN_SAVES = 5
 
 
 def prepare(name: str) -> tuple[AdversarialRecipe, DataSource]:
-    """A recipe and its data."""
+    """Load a recipe and its data."""
     _, recipe = load_recipe(name, _SETTINGS)
-    assert isinstance(recipe, AdversarialRecipe)  # noqa: S101  # of RECIPES
+    assert isinstance(recipe, AdversarialRecipe)  # noqa: S101  # of _STEPS
     return recipe, recipe.data.load(None, lambda _: None)
 
 
-def ours(recipe: AdversarialRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
-    """A function that plays so many steps as `latentd train` does, state and all."""
+def latentd_loop(recipe: AdversarialRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
+    """Return a function that trains some steps as `latentd train` does, and saves the state."""
     algorithm = make_algorithm(recipe, source)
     states = StateDirectory(folder / "state", {}, recipe.save_seconds)
-    played = 0
+    done = 0
 
-    def play(steps: int) -> None:
-        nonlocal played
-        train(algorithm, played + steps, lambda step, _: states.offer(algorithm, step, 0.0), done=played)
-        played += steps
+    def run(steps: int) -> None:
+        nonlocal done
+        train(algorithm, done + steps, lambda step, _: states.offer(algorithm, step, 0.0), done=done)
+        done += steps
 
-    return play
+    return run
 
 
 def make_algorithm(recipe: AdversarialRecipe, source: DataSource) -> Algorithm:
@@ -65,154 +71,118 @@ def make_algorithm(recipe: AdversarialRecipe, source: DataSource) -> Algorithm:
     return build(recipe, BuildContext(source, recipe.spec(), 0, choose_device("auto"), World()))
 
 
-def by_hand(recipe: AdversarialRecipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
-    """A function that plays so many steps of the plain loop."""
-    step = bare_loop(recipe, _plain_batches(recipe, source), choose_device("auto"), tuned)
+def plain_loop(recipe: AdversarialRecipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
+    """Return a function that trains some steps of the loop written by hand."""
+    step = training_loop(recipe, _plain_batches(recipe, source), choose_device("auto"), tuned)
 
-    def play(steps: int) -> None:
+    def run(steps: int) -> None:
         for _ in range(steps):
             step()
 
-    return play
+    return run
 
 
 def _plain_batches(recipe: AdversarialRecipe, source: DataSource) -> Iterator[Tensor]:
-    drawn = source.draw(recipe.batch_size, 0)
+    batches = source.draw(recipe.batch_size, 0)
     if recipe.data.output.bounded:
-        return (samples.to(choose_device("auto")).float() / 127.5 - 1 for samples, _ in drawn)
-    return (samples.to(choose_device("auto")) for samples, _ in drawn)
+        return (samples.to(choose_device("auto")).float() / 127.5 - 1 for samples, _ in batches)
+    return (samples.to(choose_device("auto")) for samples, _ in batches)
 
 
-def compare(name: str, rounds: int, folder: Path) -> dict[str, Any]:
-    """Images a second of three loops that take turns; ratios are medians over rounds."""
+def compare(name: str, steps: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Return the images per second of three loops that take turns. Ratios are medians over rounds."""
     recipe, source = prepare(name)
-    trainables = {
-        "by hand": by_hand(recipe, source, tuned=False),
-        "by hand, tuned": by_hand(recipe, source, tuned=True),
-        "latentd": ours(recipe, source, folder),
+    loops = {
+        "by hand": plain_loop(recipe, source, tuned=False),
+        "by hand, tuned": plain_loop(recipe, source, tuned=True),
+        "latentd": latentd_loop(recipe, source, folder),
     }
-    steps = RECIPES[name]
-    for play in trainables.values():
-        play(max(steps // 4, 3))
-    speeds: dict[str, list[float]] = {who: [] for who in trainables}
+    for run in loops.values():
+        run(max(steps // 4, 3))
+    rates: dict[str, list[float]] = {loop: [] for loop in loops}
     for _ in range(rounds):
-        for who, play in trainables.items():
+        for loop, run in loops.items():
             started = time.perf_counter()
-            play(steps)
-            speeds[who].append(steps * recipe.batch_size / (time.perf_counter() - started))
+            run(steps)
+            rates[loop].append(steps * recipe.batch_size / (time.perf_counter() - started))
     ratios = {
-        who: statistics.median(mine / theirs for mine, theirs in zip(speeds["latentd"], speeds[who], strict=True))
-        for who in ("by hand", "by hand, tuned")
+        loop: statistics.median(ours / theirs for ours, theirs in zip(rates["latentd"], rates[loop], strict=True))
+        for loop in ("by hand", "by hand, tuned")
     }
-    return {"recipe": name, "images_per_s": {who: statistics.median(of) for who, of in speeds.items()}, "of": ratios}
+    medians = {loop: statistics.median(values) for loop, values in rates.items()}
+    return {"recipe": name, "images_per_s": medians, "ratios": ratios}
 
 
-def loading(folder: Path) -> dict[str, float]:
-    """Images a second of data alone: the small set in memory, and a large one mapped from its cache."""
+def loading(folder: Path, images: int, batches: int) -> dict[str, float]:
+    """Return the images per second of data loading alone: a set in memory, and a large one mapped from its cache."""
     _, fashion = prepare("fashion-dcgan")
-    large = ImageFolder(name="image-folder", resolution=64).load(zip_of_images(folder, _IMAGES), lambda _: None)
-    return {"fashion-mnist": _drawn_per_second(fashion), "64 x 64 in colour, mapped": _drawn_per_second(large)}
+    large = ImageFolder(name="image-folder", resolution=64).load(zip_of_images(folder, images), lambda _: None)
+    return {
+        "fashion-mnist": _images_per_s(fashion, batches),
+        "64 x 64 in colour, mapped": _images_per_s(large, batches),
+    }
 
 
-def _drawn_per_second(source: DataSource, batch: int = 64, batches: int = 500) -> float:
-    drawn = source.draw(batch, 0)
+def _images_per_s(source: DataSource, batches: int) -> float:
+    loaded = source.draw(_BATCH, 0)
     started = time.perf_counter()
     for _ in range(batches):
-        next(drawn)[0].float().div_(127.5).sub_(1.0)
-    return batch * batches / (time.perf_counter() - started)
+        next(loaded)[0].float().div_(127.5).sub_(1.0)
+    return _BATCH * batches / (time.perf_counter() - started)
 
 
 def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
-    """What one save takes, were the loop to wait for it."""
+    """Return what one save would take if the loop waited for it."""
     recipe, source = prepare(name)
     algorithm = make_algorithm(recipe, source)
     states = StateDirectory(folder / name, {}, 0.0)
-    train(algorithm, 5, lambda *_: None)
-    played, stalls = 5, []
+    train(algorithm, _STEPS_BETWEEN_SAVES, lambda *_: None)
+    done, waits = _STEPS_BETWEEN_SAVES, []
 
     def run_for(on_step: Callable[[int, Any], None]) -> float:
-        nonlocal played
-        until, first = time.perf_counter() + seconds, played
-        started = time.perf_counter()
-        while time.perf_counter() < until:
-            played = train(algorithm, played + 5, on_step, done=played)
-        return (played - first) / (time.perf_counter() - started)
+        nonlocal done
+        first, started = done, time.perf_counter()
+        while time.perf_counter() < started + seconds:
+            done = train(algorithm, done + _STEPS_BETWEEN_SAVES, on_step, done=done)
+        return (done - first) / (time.perf_counter() - started)
 
     def save(step: int, _: Any) -> None:
-        if step % 5 == 0:
+        if step % _STEPS_BETWEEN_SAVES == 0:
             started = time.perf_counter()
             states.save_now(algorithm, step, 0.0)
-            stalls.append(time.perf_counter() - started)
+            waits.append(time.perf_counter() - started)
 
     without = run_for(lambda *_: None)
     run_for(save)
     size = sum(path.stat().st_size for path in (folder / name).iterdir()) / 2
-    # save_now waits for the disk too, which a run does on another thread: this is the most that it can cost
     return {
         "steps_per_s": without,
         "state_mb": size / 1e6,
-        "seconds_a_save": statistics.median(stalls),
-        "share_at_60_s": statistics.median(stalls) / 60,
+        "seconds_a_save": statistics.median(waits),
+        # an upper bound: save_now waits for the disk too, while a run writes on another thread
+        "share_at_60_s": statistics.median(waits) / 60,
     }
 
 
-def ranks(folder: Path, steps: int) -> list[dict[str, Any]]:
-    """Images a second of one process on one thread, on all cores, and of a rank a core."""
-    cores = core_count()
-    cases = [(1, 1), (1, cores), (cores, 1)]
-    return [_ranks_case(folder, steps, processes, threads) for processes, threads in cases]
-
-
-def _ranks_case(folder: Path, steps: int, processes: int, threads: int) -> dict[str, Any]:
+def ranks(name: str, steps: int, count: int, threads: int, folder: Path) -> dict[str, Any]:
+    """Return the images per second of `count` ranks with `threads` threads each."""
+    batch_size = prepare(name)[0].batch_size
     walls = []
-    for count in (steps, 3 * steps):
-        out = folder / f"{processes}x{threads}-{count}"
-        command = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", str(processes)]
-        command += [
-            "--master-addr",
-            "127.0.0.1",
-            "--master-port",
-            "29555",
-            "-m",
-            "latentd.training",
-            "train",
-            "fashion-dcgan",
-        ]
-        command += ["--set", f"steps={count}", "--out", str(out)]
+    for length in (steps, 3 * steps):
+        out = folder / f"{count}x{threads}-{length}"
+        command = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", str(count)]
+        command += ["--master-addr", "127.0.0.1", "--master-port", str(processes.free_port())]
+        command += ["-m", "latentd.training", "train", name, "--set", f"steps={length}", "--out", str(out)]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        subprocess.run(command, check=True, env=environment, capture_output=True)
-        walls.append(Checkpoint.read(out / "fashion-dcgan.safetensors").card.wall_seconds)
-    rate = 64 * 2 * steps / (walls[1] - walls[0])  # the difference leaves out what every start costs
-    return {"ranks": processes, "threads": threads, "images_per_s": rate}
-
-
-def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--threads", type=int, default=core_count())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    facts = report.machine()
-    folder = Path(tempfile.mkdtemp(prefix="latentd-training-"))
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    try:
-        results = {
-            "machine": facts,
-            "threads": options.threads,
-            "loading": loading(folder),
-            "loops": [compare(name, options.rounds, folder / name) for name in RECIPES],
-            "saving": {name: saving(name, folder / "saving", 10.0) for name in ("fashion-dcgan", "ring-gan")},
-            "ranks": ranks(folder / "ranks", 60),
-        }
-    finally:
-        shutil.rmtree(folder)
-    report.write("training", results, table(results))
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        walls.append(Checkpoint.read(out / f"{name}.safetensors").card.wall_seconds)
+    rate = batch_size * 2 * steps / (walls[1] - walls[0])  # the difference leaves out what every start costs
+    return {"ranks": count, "threads": threads, "images_per_s": rate}
 
 
 def table(results: dict[str, Any]) -> str:
-    """All of it as Markdown."""
-    loops = [[each["recipe"], *each["images_per_s"].values(), *each["of"].values()] for each in results["loops"]]
+    """Return all results as Markdown."""
+    loops = [[each["recipe"], *each["images_per_s"].values(), *each["ratios"].values()] for each in results["loops"]]
     parts = [
         report.markdown(
             ["images/s", "by hand", "by hand, tuned", "latentd", "latentd / by hand", "latentd / tuned"], loops
@@ -225,6 +195,51 @@ def table(results: dict[str, Any]) -> str:
         report.markdown(list(results["ranks"][0]), [list(each.values()) for each in results["ranks"]]),
     ]
     return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Measure everything and write the results."""
+    cores = core_count()
+    parser = report.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--threads", type=int, default=cores)
+    parser.set_defaults(
+        steps=_STEPS,
+        images=20_000,
+        batches=500,
+        saved=("fashion-dcgan", "ring-gan"),
+        seconds=10.0,
+        ranks=[(1, 1), (1, cores), (cores, 1)],
+        ranks_run=("fashion-dcgan", 60),
+    )
+    options = report.parse(
+        parser,
+        rounds=1,
+        steps={"ring-gan": 1},
+        images=100,
+        batches=1,
+        saved=("ring-gan",),
+        seconds=0.1,
+        ranks=[(1, 1)],
+        ranks_run=("ring-gan", 1),
+    )
+    torch.set_num_threads(options.threads)
+    facts = report.machine()
+    recipe, steps = options.ranks_run
+    folder = Path(tempfile.mkdtemp(prefix="latentd-training-"))
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    try:
+        results = {
+            "machine": facts,
+            "threads": options.threads,
+            "loading": loading(folder, options.images, options.batches),
+            "loops": [compare(name, steps, options.rounds, folder / name) for name, steps in options.steps.items()],
+            "saving": {name: saving(name, folder / "saving", options.seconds) for name in options.saved},
+            "ranks": [ranks(recipe, steps, count, threads, folder / "ranks") for count, threads in options.ranks],
+        }
+    finally:
+        shutil.rmtree(folder)
+    report.write(options.results, "training", results, table(results))
 
 
 if __name__ == "__main__":

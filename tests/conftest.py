@@ -20,16 +20,19 @@ from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.families import build_generator, families
 from latentd.models.outputs import ImageOutput, Output, PointsOutput
 from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
+from latentd.training.data.idx import IDX_SETS
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and so would all programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OWN = tempfile.TemporaryDirectory(prefix="latentd-tests-")
-for _name in (
-    "BENTOML_HOME",
-    "XDG_CACHE_HOME",
-):  # nothing is read from, or left in, the home of the user or another worker
+for _name in ("BENTOML_HOME", "XDG_CACHE_HOME"):  # no test reads, or leaves a file in, the user's home
     os.environ[_name] = str(Path(_OWN.name) / _name.lower())
+
+needs_fashion = pytest.mark.skipif(
+    not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS["fashion-mnist"].folders),
+    reason="Fashion-MNIST is not installed (Debian: apt install dataset-fashion-mnist)",
+)
 
 CLASSES = ("cat", "dog", "owl")
 

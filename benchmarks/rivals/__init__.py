@@ -1,1 +1,1 @@
-"""The same model behind other servers, each set up as its documentation advises."""
+"""What latentd is compared with: other servers, set up as their documentation advises, and loops written by hand."""

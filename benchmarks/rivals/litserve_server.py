@@ -12,7 +12,7 @@ _WINDOW_SECONDS = 0.002
 
 
 class Generate(litserve.LitAPI):  # type: ignore[misc]  # litserve is not typed
-    """Requests for several samples each share a forward pass; LitServe counts requests, we flatten."""
+    """Computes the samples of several requests in one forward pass. LitServe's batch size counts requests."""
 
     threads: int
 
@@ -41,7 +41,7 @@ class Generate(litserve.LitAPI):  # type: ignore[misc]  # litserve is not typed
 
 
 def main() -> None:
-    """Serve on loopback until ended."""
+    """Serve on loopback until the process is ended."""
     port, max_batch, threads = map(int, sys.argv[1:])
     api = Generate(max_batch_size=max_batch, batch_timeout=_WINDOW_SECONDS, api_path="/generate")
     api.threads = threads

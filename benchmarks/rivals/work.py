@@ -1,4 +1,4 @@
-"""What every rival does with a batch: the same latents, weights, forward pass and encoder as latentd."""
+"""The work of one batch, as all rivals do it: the latents, weights, forward pass and encoder of latentd."""
 
 import base64
 from pathlib import Path
@@ -15,14 +15,14 @@ MODEL = "fashion-dcgan"
 
 
 class Work:
-    """The shipped default model, from seeds to base64 PNGs. Rivals get our allocator settings too."""
+    """The shipped default model, from seeds to base64 PNGs. Rivals get latentd's allocator settings too."""
 
     def __init__(self, file: Path = SHIPPED / f"{MODEL}.safetensors") -> None:
         keep_freed_memory()
         self._generator = Checkpoint.read(file).build()
 
     def draw(self, seeds: list[int]) -> list[str]:
-        """A PNG a seed, computed in one forward pass."""
+        """Return one base64 PNG per seed, computed in one forward pass."""
         spec = self._generator.spec
         samples = forward_pass(
             self._generator, StageInput.from_labels(spec, *seeds_to_latents(spec, seeds)), len(seeds)
@@ -30,7 +30,6 @@ class Work:
         return [base64.b64encode(file).decode("ascii") for file in spec.output.encode(samples, "png")]
 
 
-def limit_threads(threads: int | None) -> None:
-    """Intra-op threads of this process; None: torch's own choice, one a core."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+def limit_threads(threads: int) -> None:
+    """Set the number of intra-op threads of this process."""
+    torch.set_num_threads(threads)

@@ -7,17 +7,13 @@ import pytest
 import torch
 
 from latentd.training.data import IdxImages
-from latentd.training.data.idx import IDX_SETS, load_idx_set
+from latentd.training.data.idx import load_idx_set
 from latentd.training.data.pixels import normalize
 from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, SHIPPED, Classifier, load_classifier
 from latentd.training.evaluation.evaluator import EvaluationSet
 from latentd.training.evaluation.images import ImageEvaluator, RealImages
 from latentd.training.evaluation.train_classifier import accuracy, train_classifier
-
-needs_fashion = pytest.mark.skipif(
-    not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS[CLASSIFIER_DATASET].folders),
-    reason="Fashion-MNIST is not installed (Debian: apt install dataset-fashion-mnist)",
-)
+from tests.conftest import needs_fashion
 
 
 def stripes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

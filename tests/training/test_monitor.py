@@ -22,12 +22,12 @@ from latentd.models.latents import seeds_to_latents
 from latentd.models.sampling import generate
 from latentd.training.build import build
 from latentd.training.checkpoints import CheckpointManager, Progress
-from latentd.training.data.idx import IDX_SETS
 from latentd.training.data.source import TaskProgress
 from latentd.training.directory import RunDirectory, read_metrics, read_run_json, sample_files
 from latentd.training.loop import Algorithm, Losses, TrainingDiverged
 from latentd.training.monitor import EvaluationResult, Monitor
 from latentd.training.run import StoppedEarly, run
+from tests.conftest import needs_fashion
 from tests.training.runs import run_of, train
 from tests.training.test_idx import write_idx
 
@@ -303,12 +303,6 @@ def test_a_small_set_is_enough_for_vitals_or_is_left_alone(tmp_path: Path) -> No
         folder = tmp_path / f"run{count}"
         train(run_of("fashion-dcgan-conditional", folder, *small, data=tmp_path / f"data{count}"))
         assert bool(moments(folder, "vitals")) is looked_at
-
-
-needs_fashion = pytest.mark.skipif(
-    not all((folder / "train-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS["fashion-mnist"].folders),
-    reason="Fashion-MNIST is not installed (Debian: apt install dataset-fashion-mnist)",
-)
 
 
 @needs_fashion

@@ -1,4 +1,4 @@
-"""The traffic of benchmarks.soak: requests with known answers, and clients that leave, read slowly or send nonsense."""
+"""The clients of benchmarks.soak: they know the right answers, leave early, read slowly or send invalid requests."""
 
 import asyncio
 import hashlib
@@ -19,22 +19,21 @@ import httptools
 from benchmarks.abusers import Site
 
 SWAPPED, CONDITIONAL, POINTS = "fashion-dcgan", "fashion-dcgan-conditional", "ring-gan"
-KNOWN_SEEDS = 16
-"""Of every kind, whose answers are compared; a third of the requests have others."""
 _PAUSE_SECONDS = 0.05
-"""Of an ordinary client between requests, on the mean."""
-_LONGEST_IDLE_SECONDS = 3.0
+"""Mean pause of an ordinary client between requests."""
+_MAX_IDLE_SECONDS = 3.0
 """The service closes idle connections after five seconds."""
 _LOST_AFTER_SECONDS = 100.0
 """More than LATENTD_TIMEOUT, and LATENTD_DRAIN."""
-_SIP_BYTES, _SIP_SECONDS = 32 * 2**10, 0.1
+_SLOW_BYTES, _SLOW_SECONDS = 32 * 2**10, 0.1
+"""A slow client reads so many bytes at a time, and then pauses."""
 _CREATED = re.compile(rb'"created":\d+')
-"""The one thing in an answer that its request does not name."""
+"""The only part of an answer that does not follow from its request."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked, and the status that is right."""
+    """A request and the status that is right for it."""
 
     kind: str
     path: str
@@ -42,14 +41,14 @@ class Request:
     accept: str = "*/*"
     status: int = 200
     method: str = "POST"
-    claimed: int | None = None
-    """What it says of its body's length, where that is not true."""
+    content_length: int | None = None
+    """The header's value. None: the length of the body."""
 
     @property
     def wire(self) -> bytes:
-        """As it is sent."""
+        """The bytes that are sent."""
         lines = [f"{self.method} {self.path} HTTP/1.1", "Host: latentd", f"Accept: {self.accept}"]
-        lines += ["Content-Type: application/json", f"Content-Length: {self.claimed or len(self.body)}", "", ""]
+        lines += ["Content-Type: application/json", f"Content-Length: {self.content_length or len(self.body)}", "", ""]
         return "\r\n".join(lines).encode() + self.body
 
 
@@ -57,7 +56,7 @@ def _post(kind: str, path: str, accept: str = "*/*", **fields: Any) -> Request:
     return Request(kind, path, json.dumps(fields).encode(), accept)
 
 
-def _film(kind: str, accept: str, seed: int, **fields: Any) -> Request:
+def _interpolate(kind: str, accept: str, seed: int, **fields: Any) -> Request:
     return _post(kind, "/interpolate", accept, keyframes=[{"seed": seed}, {"seed": seed + 1}], **fields)
 
 
@@ -73,88 +72,88 @@ KINDS: list[Callable[[int], Request]] = [
     lambda seed: _post("generate, 64 as npy", "/generate", "application/x-npy", seed=seed, num_samples=64),
     lambda seed: _post("generate, of a class", "/generate", model=CONDITIONAL, seed=seed, label="Bag", truncation=0.7),
     lambda seed: _post("generate, points", "/generate", model=POINTS, seed=seed, num_samples=16),
-    lambda seed: _film("interpolate, frames", "*/*", seed, steps=8),
-    lambda seed: _film("interpolate, stream", "text/event-stream", seed, steps=60),
-    lambda seed: _film("interpolate, film WebP", "image/webp", seed, steps=12, layout="animation", scale=2),
-    lambda seed: _film("interpolate, film MP4", "video/mp4", seed, steps=12),
+    lambda seed: _interpolate("interpolate, frames", "*/*", seed, steps=8),
+    lambda seed: _interpolate("interpolate, stream", "text/event-stream", seed, steps=60),
+    lambda seed: _interpolate("interpolate, animated WebP", "image/webp", seed, steps=12, layout="animation", scale=2),
+    lambda seed: _interpolate("interpolate, MP4", "video/mp4", seed, steps=12),
     lambda seed: _post("mix", "/mix", "image/png", sources=[{"seed": seed}, {"seed": seed + 1, "weight": 2}]),
     lambda seed: _post("neighbors", "/neighbors", seed=seed, num_samples=4, neighbor_seed=seed),
     _kserve,
     lambda seed: _post("OpenAI images", "/v1/images/generations", prompt="", seed=seed, n=2, size="56x56"),
 ]
-"""A request for samples by its seed."""
+"""Kinds of requests for samples: seed → request."""
 LARGE = _post("256 as npy", "/generate", "application/x-npy", seed=0, num_samples=256)
-_LEFT = [
-    _post("left", "/generate", "image/webp", seed=0, num_samples=256, layout="grid"),
-    _film("left", "text/event-stream", 0, steps=1000),
-    _film("left", "video/mp4", 0, steps=200),
+_ABANDONED = [
+    _post("abandoned", "/generate", "image/webp", seed=0, num_samples=256, layout="grid"),
+    _interpolate("abandoned", "text/event-stream", 0, steps=1000),
+    _interpolate("abandoned", "video/mp4", 0, steps=200),
     LARGE,
 ]
 
 
-def _bad(status: int, body: bytes, path: str = "/generate", **more: Any) -> Request:
-    return Request("bad", path, body, status=status, **more)
+def _invalid(status: int, body: bytes, path: str = "/generate", **more: Any) -> Request:
+    return Request("invalid", path, body, status=status, **more)
 
 
-_BAD = [
-    _bad(400, b'{"seed": 1'),
-    _bad(400, b""),
-    _bad(400, b"\xff\xfe\x00"),
-    _bad(400, b'{"seed": -1}'),
-    _bad(400, b'{"sede": 1}'),
-    _bad(400, b'{"latents": [[NaN]]}'),
-    _bad(400, b'{"latents": [[1, 2, 3]]}'),
-    _bad(400, b'{"num_samples": 100000}'),
-    _bad(400, b"[" * 10_000),
-    _bad(400, json.dumps({"latents": [[0.5] * 100_000]}).encode()),
-    _bad(404, b'{"model": "nobody"}'),
-    _bad(404, f'{{"model": "{SWAPPED}@000000000000"}}'.encode()),
-    _bad(404, b"{}", "/nowhere"),
-    _bad(405, b"", method="PUT"),
-    _bad(406, b'{"seed": 1}', accept="text/html"),
-    _bad(413, b"{", claimed=2**30),
-    _bad(400, b'{"keyframes": [{"seed": 1}]}', "/interpolate"),
-    _bad(400, b'{"sources": []}', "/mix"),
-    _bad(400, b'{"inputs": []}', f"/v2/models/{SWAPPED}/infer"),
-    _bad(400, f'{{"model": "{CONDITIONAL}", "prompt": "a dress and a bag"}}'.encode(), "/v1/images/generations"),
+_INVALID = [
+    _invalid(400, b'{"seed": 1'),
+    _invalid(400, b""),
+    _invalid(400, b"\xff\xfe\x00"),
+    _invalid(400, b'{"seed": -1}'),
+    _invalid(400, b'{"sede": 1}'),
+    _invalid(400, b'{"latents": [[NaN]]}'),
+    _invalid(400, b'{"latents": [[1, 2, 3]]}'),
+    _invalid(400, b'{"num_samples": 100000}'),
+    _invalid(400, b"[" * 10_000),
+    _invalid(400, json.dumps({"latents": [[0.5] * 100_000]}).encode()),
+    _invalid(404, b'{"model": "nobody"}'),
+    _invalid(404, f'{{"model": "{SWAPPED}@000000000000"}}'.encode()),
+    _invalid(404, b"{}", "/nowhere"),
+    _invalid(405, b"", method="PUT"),
+    _invalid(406, b'{"seed": 1}', accept="text/html"),
+    _invalid(413, b"{", content_length=2**30),
+    _invalid(400, b'{"keyframes": [{"seed": 1}]}', "/interpolate"),
+    _invalid(400, b'{"sources": []}', "/mix"),
+    _invalid(400, b'{"inputs": []}', f"/v2/models/{SWAPPED}/infer"),
+    _invalid(400, f'{{"model": "{CONDITIONAL}", "prompt": "a dress and a bag"}}'.encode(), "/v1/images/generations"),
 ]
 
 
 @dataclass
 class Answer:
-    """As it comes in."""
+    """An answer, filled in by httptools' parser as it arrives."""
 
     body: bytearray = field(default_factory=bytearray)
     headers: dict[bytes, bytes] = field(default_factory=dict)
     whole: bool = False
     status: int = 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:  # httptools calls it
+    def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.lower()] = value
 
-    def on_body(self, data: bytes) -> None:  # httptools calls it
+    def on_body(self, data: bytes) -> None:
         self.body += data
 
-    def on_message_complete(self) -> None:  # httptools calls it
+    def on_message_complete(self) -> None:
         self.whole = True
 
     @property
     def version(self) -> str:
-        """Of the model that it is from."""
+        """The version of the model that made it, empty without the header."""
         return self.headers.get(b"x-latentd-version", b"").decode()
 
     @property
     def digest(self) -> bytes:
-        """Of what its request names."""
+        """A hash of everything that follows from the request."""
         return hashlib.sha256(_CREATED.sub(b"", self.body)).digest()
 
 
-async def read_answer(reader: StreamReader, sip: int = 2**16, pause: float = 0.0) -> Answer:
-    """The answer that comes next, `sip` bytes and a pause at a time; EOFError where it ends too soon."""
+async def read_answer(reader: StreamReader, size: int = 2**16, pause: float = 0.0) -> Answer:
+    """Read the next answer, `size` bytes at a time with pauses. EOFError if the connection ends before it."""
     answer = Answer()
     parser = httptools.HttpResponseParser(answer)
     while not answer.whole:
-        data = await reader.read(sip)
+        data = await reader.read(size)
         if not data:
             raise EOFError
         parser.feed_data(data)
@@ -165,40 +164,42 @@ async def read_answer(reader: StreamReader, sip: int = 2**16, pause: float = 0.0
 
 @dataclass
 class Tally:
-    """What became of the requests."""
+    """Outcomes of the requests."""
 
     sent: Counter[str] = field(default_factory=Counter)
     expected: Counter[str] = field(default_factory=Counter)
     unexpected: Counter[str] = field(default_factory=Counter)
-    """By kind, and the status that came in place of the right one."""
+    """Answers with a wrong status, by kind and both statuses."""
     compared: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
-    """Other bytes than the reference of the same version."""
+    """Answers whose bytes differ from the reference of the same version."""
     lost: Counter[str] = field(default_factory=Counter)
-    """Sent whole before the end, and not answered."""
-    left: Counter[str] = field(default_factory=Counter)
-    """By the clients themselves."""
+    """Requests that were sent completely before the end, and not answered."""
+    abandoned: Counter[str] = field(default_factory=Counter)
+    """Requests whose client left before the end of the answer."""
     too_late: Counter[str] = field(default_factory=Counter)
-    """Sent after the service was told to stop, and not taken."""
+    """Requests that were sent after the service was told to stop, and refused."""
     versions: Counter[str] = field(default_factory=Counter)
     latencies: list[tuple[str, float, float]] = field(default_factory=list)
-    """Of ordinary requests: the kind, when it was sent, and how long it took; seconds."""
+    """Of ordinary requests: the kind, the time of sending and the latency, in seconds."""
 
 
-class Crowd:
+class Clients:
     """Clients of one service, until it ends."""
 
-    def __init__(self, site: Site, chance: random.Random) -> None:
+    def __init__(self, site: Site, random_choices: random.Random, known_seeds: int) -> None:
+        """`known_seeds`: for each kind of request, the answers of so many seeds are compared with their reference."""
         self._site = site
-        self._chance = chance
+        self._random = random_choices
+        self._known_seeds = known_seeds
         self._known: dict[tuple[Request, str], bytes] = {}
         self.tally = Tally()
         self.told_to_stop: float | None = None
-        """When."""
+        """The monotonic time of it. None before."""
 
-    async def learn(self) -> None:
-        """Take what the service answers now for what its present versions have to answer."""
-        requests = [kind(seed) for kind in KINDS for seed in range(KNOWN_SEEDS)]
+    async def record_references(self) -> None:
+        """Record the present answers of the service as the references of the versions that it serves."""
+        requests = [kind(seed) for kind in KINDS for seed in range(self._known_seeds)]
         for request in [*requests, LARGE]:
             async with self._connection() as (reader, writer):
                 writer.write(request.wire)
@@ -208,73 +209,73 @@ class Crowd:
             if self._known.setdefault((request, answer.version), answer.digest) != answer.digest:
                 self.tally.wrong[request.kind] += 1
 
-    async def keep(self, act: "Act") -> None:
-        """Has a client `act` again and again, until the service is told to stop."""
+    async def repeat(self, behaviour: "Behaviour") -> None:
+        """Run one client after another until the service is told to stop."""
         while self.told_to_stop is None:
-            await self.once(act)
+            await self.run(behaviour)
 
-    async def once(self, act: "Act") -> None:
-        """Has a client `act`; that it gets no connection is a loss, too."""
+    async def run(self, behaviour: "Behaviour") -> None:
+        """Run one client. If it gets no connection, its request is lost."""
         try:
-            await act(self)
+            await behaviour(self)
         except OSError as problem:
-            where = self.tally.lost if self.told_to_stop is None else self.tally.too_late
-            where[f"connection: {type(problem).__name__}"] += 1
+            counter = self.tally.lost if self.told_to_stop is None else self.tally.too_late
+            counter[f"connection: {type(problem).__name__}"] += 1
 
     async def ordinary(self) -> None:
-        """Asks for one thing after the other on a connection that it keeps."""
+        """Send one request after another on a kept connection."""
         async with self._connection() as (reader, writer):
             used = time.monotonic()
-            while self.told_to_stop is None and time.monotonic() - used < _LONGEST_IDLE_SECONDS:
+            while self.told_to_stop is None and time.monotonic() - used < _MAX_IDLE_SECONDS:
                 used = time.monotonic()
-                request = self._something()
+                request = self._random_request()
                 answer = await self._exchange(request, reader, writer)
                 if answer is None or answer.headers.get(b"connection") == b"close":
                     break
                 self.tally.latencies.append((request.kind, used, time.monotonic() - used))
-                await asyncio.sleep(self._chance.expovariate(1 / _PAUSE_SECONDS))
+                await asyncio.sleep(self._random.expovariate(1 / _PAUSE_SECONDS))
 
     async def slow_reader(self) -> None:
-        """Asks for much, and takes it a sip at a time."""
+        """Request a large answer and read it slowly."""
         async with self._connection(await self._site.connect()) as (reader, writer):
-            await self._exchange(LARGE, reader, writer, _SIP_BYTES, _SIP_SECONDS)
+            await self._exchange(LARGE, reader, writer, _SLOW_BYTES, _SLOW_SECONDS)
 
     async def large(self) -> None:
-        """Asks for much."""
+        """Request a large answer."""
         async with self._connection() as (reader, writer):
             await self._exchange(LARGE, reader, writer)
 
     async def leaver(self) -> None:
-        """Leaves before the answer is there, or in the middle of it."""
+        """Close the connection before the answer, or in the middle of it."""
         async with self._connection() as (reader, writer):
-            writer.write(self._chance.choice(_LEFT).wire)
-            self.tally.sent["left"] += 1
-            self.tally.left["left"] += 1
-            if self._chance.random() < 0.5:
+            writer.write(self._random.choice(_ABANDONED).wire)
+            self.tally.sent["abandoned"] += 1
+            self.tally.abandoned["abandoned"] += 1
+            if self._random.random() < 0.5:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(1):
                         await reader.read(100)
-            await asyncio.sleep(self._chance.uniform(0, 0.2))
-            if self._chance.random() < 0.5:
+            await asyncio.sleep(self._random.uniform(0, 0.2))
+            if self._random.random() < 0.5:
                 writer.transport.abort()
 
-    async def bad(self) -> None:
-        """Sends what is to be refused."""
+    async def invalid(self) -> None:
+        """Send an invalid request."""
         async with self._connection() as (reader, writer):
-            await self._exchange(self._chance.choice(_BAD), reader, writer)
+            await self._exchange(self._random.choice(_INVALID), reader, writer)
         await asyncio.sleep(2 * _PAUSE_SECONDS)
 
-    def _something(self) -> Request:
-        kind = self._chance.choice(KINDS)
-        known = self._chance.random() < 2 / 3
-        return kind(self._chance.randrange(KNOWN_SEEDS if known else 2**31))
+    def _random_request(self) -> Request:
+        kind = self._random.choice(KINDS)
+        known = self._random.random() < 2 / 3
+        return kind(self._random.randrange(self._known_seeds if known else 2**31))
 
     @asynccontextmanager
     async def _connection(self, slow: socket.socket | None = None) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
         if slow is None:
             reader, writer = await asyncio.open_connection(self._site.host, self._site.port)
         else:
-            reader, writer = await asyncio.open_connection(sock=slow, limit=_SIP_BYTES)
+            reader, writer = await asyncio.open_connection(sock=slow, limit=_SLOW_BYTES)
         try:
             yield reader, writer
         finally:
@@ -283,7 +284,7 @@ class Crowd:
     async def _exchange(
         self, request: Request, reader: StreamReader, writer: StreamWriter, *pace: Any
     ) -> Answer | None:
-        """The answer, tallied; None where none came."""
+        """Send a request, record the outcome and return the answer; None if there was none."""
         tally, kind = self.tally, request.kind
         tally.sent[kind] += 1
         sent = time.monotonic()
@@ -293,8 +294,8 @@ class Crowd:
                 answer = await read_answer(reader, *pace)
         except (OSError, EOFError) as problem:
             after = self.told_to_stop is not None and sent >= self.told_to_stop
-            where = tally.too_late if after else tally.lost
-            where[f"{kind}: {type(problem).__name__}"] += 1
+            counter = tally.too_late if after else tally.lost
+            counter[f"{kind}: {type(problem).__name__}"] += 1
             return None
         if answer.status != request.status:
             tally.unexpected[f"{kind}: {answer.status} for {request.status}"] += 1
@@ -303,8 +304,9 @@ class Crowd:
         if (known := self._known.get((request, answer.version))) is not None:
             tally.compared[kind] += 1
             tally.versions[answer.version] += 1
-            tally.wrong[kind] += known != answer.digest
+            if known != answer.digest:
+                tally.wrong[kind] += 1
         return answer
 
 
-Act = Callable[[Crowd], Awaitable[None]]
+Behaviour = Callable[[Clients], Awaitable[None]]

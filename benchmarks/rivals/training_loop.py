@@ -1,0 +1,63 @@
+"""The plain PyTorch loop that one writes by hand to train the networks of a recipe."""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from latentd.models.families import build_generator
+from latentd.training.settings.adversarial import AdversarialRecipe
+
+
+def _discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    on_real = binary_cross_entropy_with_logits(real, torch.ones_like(real))
+    return on_real + binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+
+
+def _generator_loss(fake: Tensor) -> Tensor:
+    return softplus(-fake).mean()
+
+
+def training_loop(
+    recipe: AdversarialRecipe, batches: Iterator[Tensor], device: torch.device, tuned: bool
+) -> Callable[[], None]:
+    """Return a function that trains one step. `tuned`: fused Adam, and all weights averaged in one call."""
+    spec = recipe.spec()
+    generator = build_generator(spec).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    discriminator = recipe.build_discriminator(spec).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(generator).requires_grad_(False)
+    generator_optimizer = torch.optim.Adam(generator.parameters(), recipe.generator_lr, recipe.betas, fused=tuned)
+    discriminator_optimizer = torch.optim.Adam(
+        discriminator.parameters(), recipe.discriminator_lr, recipe.betas, fused=tuned
+    )
+    size = (recipe.batch_size, spec.input.dim)
+
+    def step() -> None:
+        real = next(batches)
+        with torch.no_grad():
+            fake = generator(torch.randn(size).to(device))
+        loss = _discriminator_loss(discriminator(real), discriminator(fake))
+        discriminator_optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+        discriminator_optimizer.step()
+
+        discriminator.requires_grad_(False)
+        loss = _generator_loss(discriminator(generator(torch.randn(size).to(device))))
+        generator_optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        generator_optimizer.step()
+        discriminator.requires_grad_(True)
+
+        with torch.no_grad():
+            if tuned:
+                torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1 - recipe.ema_decay)
+            else:
+                for averaged, current in zip(average.parameters(), generator.parameters(), strict=True):
+                    averaged.lerp_(current, 1 - recipe.ema_decay)
+            for averaged, current in zip(average.buffers(), generator.buffers(), strict=True):
+                averaged.copy_(current)
+        loss.item()
+
+    return step
