@@ -1,4 +1,4 @@
-"""The log of a real server: one line a request, nothing that clients keep to themselves, and spans to a collector."""
+"""The log of a real server: one line for each request, no secrets of clients, and spans for a collector."""
 
 import gzip
 import http.client
@@ -19,19 +19,19 @@ import pytest
 from tests.e2e.conftest import ROOT, Server, serving
 
 SHIPPED = str(ROOT / "models" / "checkpoints")
-TOKEN = "hunter2-a-secret"  # noqa: S105  # to be searched for
+TOKEN = "hunter2-a-secret"  # noqa: S105  # the log is searched for it
 NUMBER = 0.87654321
-"""In every latent that is sent."""
+"""A number of every latent that is sent."""
 LATENT = [NUMBER] * 64
 
 
 def lines_of(log: Path) -> list[dict[str, Any]]:
-    """All of them; every one is JSON."""
+    """Return all lines, each of which is JSON."""
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def line_of(server: Server, request_id: str) -> dict[str, Any]:
-    """The one line about a request, once it is there."""
+    """Wait for the one line about a request, and return it."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         found = [line for line in lines_of(server.log) if line.get("request_id") == request_id]
@@ -77,7 +77,7 @@ def test_every_answer_has_an_id_and_every_request_one_line(server: Server) -> No
     assert "a-probe" not in server.log.read_text()
 
 
-def test_a_client_that_leaves(server: Server) -> None:
+def test_a_client_that_leaves_is_logged_as_unfinished(server: Server) -> None:
     body = json.dumps({"keyframes": [{"seed": 1}, {"seed": 2}], "steps": 1000, "format": "webp"})
     address = urlsplit(server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
@@ -136,7 +136,7 @@ def hostile_requests(server: Server) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_no_token_no_latent_no_traceback_and_no_made_up_line(tmp_path: Path, form: str) -> None:
+def test_the_log_has_no_secrets_no_tracebacks_and_no_forged_lines(tmp_path: Path, form: str) -> None:
     with serving(tmp_path, LATENTD_MODELS=SHIPPED, LATENTD_LOG=form) as other:
         hostile_requests(other)
         assert other.generate(seed=1).status == 200
@@ -169,7 +169,7 @@ def test_no_token_no_latent_no_traceback_and_no_made_up_line(tmp_path: Path, for
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[bytes]]]:
-    """Takes what is posted on loopback, as an OpenTelemetry collector does."""
+    """Listen on loopback as an OpenTelemetry collector, and yield its URL and what it receives."""
     taken: list[bytes] = []
 
     class Take(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""/metrics of a real server: the numbers are right, the series are bounded, the names are Prometheus's."""
+"""/metrics of a real server: the numbers are right, the series are bounded, and the names follow Prometheus."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ def scrape(server: Server) -> dict[Series, float]:
 
 
 class Growth:
-    """How much numbers have grown since this was made."""
+    """How much metrics have grown since this object was made."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -43,7 +43,7 @@ class Growth:
         return scrape(self._server).get(series, 0) - self._before.get(series, 0)
 
 
-def test_a_known_load(server: Server) -> None:
+def test_a_known_load_is_counted(server: Server) -> None:
     growth = Growth(server)
     for seed in range(5):
         assert server.generate(model="ring-gan", num_samples=3, seed=seed).status == 200
@@ -65,7 +65,7 @@ def test_a_known_load(server: Server) -> None:
     assert set(build) == {"version", "python", "torch", "bentoml", "device"}
 
 
-def test_what_is_refused_late_or_left(server: Server) -> None:
+def test_refused_late_and_abandoned_requests_are_counted(server: Server) -> None:
     growth = Growth(server)
     assert server.generate(num_samples=0).status == 400
     assert server.generate(model="nope").status == 404
@@ -88,7 +88,7 @@ def test_what_is_refused_late_or_left(server: Server) -> None:
     assert growth.of("rejections_total", reason="timeout") == 0
 
 
-def test_a_stream_that_is_left(server: Server) -> None:
+def test_an_abandoned_stream_is_counted(server: Server) -> None:
     growth = Growth(server)
     address = urlsplit(server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
@@ -103,7 +103,7 @@ def test_a_stream_that_is_left(server: Server) -> None:
     assert growth.of("abandoned_samples_total") <= 1001
 
 
-def test_what_is_turned_away_unread(tmp_path: Path) -> None:
+def test_requests_refused_unread_are_counted(tmp_path: Path) -> None:
     with serving(tmp_path, LATENTD_MODELS=str(SHIPPED), LATENTD_MAX_REQUESTS="1") as other:
         growth = Growth(other)
 
@@ -120,7 +120,7 @@ def test_what_is_turned_away_unread(tmp_path: Path) -> None:
         assert growth.of("samples_total", model="fashion-dcgan") == 256 * (16 - refused)
 
 
-def test_models_that_come_and_go(tmp_path: Path) -> None:
+def test_series_follow_the_models(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     shipped = Checkpoint.read(SHIPPED / "ring-gan.safetensors")
@@ -148,7 +148,7 @@ def test_models_that_come_and_go(tmp_path: Path) -> None:
         eventually(lambda: growth.of("model_evictions_total") == 1)
 
 
-def test_a_flood_of_made_up_paths_methods_and_models_adds_no_series(server: Server) -> None:
+def test_unknown_paths_methods_and_models_add_no_series(server: Server) -> None:
     methods = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "PROPFIND", "BREW")
     folders = ("/", "/static_content/", "/models/", "/generate/", "/livez/", "/metrics/", "/docs.json/", "/a/b/")
     upgrades = ({}, {"connection": "Upgrade", "upgrade": "h2c"}, {"connection": "Upgrade", "upgrade": "websocket"})
@@ -170,14 +170,14 @@ def test_a_flood_of_made_up_paths_methods_and_models_adds_no_series(server: Serv
     assert not [labels for _, labels in before if "/static_content" in dict(labels).get("endpoint", "")]
 
 
-def test_bentomls_pages_are_as_before(server: Server) -> None:
+def test_bentomls_pages_still_work(server: Server) -> None:
     assert b"<html" in server.call("/").body
     assert server.call("/static_content/swagger-ui.css").status == 200
     assert server.call("/livez", method="DELETE").error == (405, "method_not_allowed", None)
     assert server.call("/static_content/nothing").error == (404, "not_found", None)
 
 
-def test_names_and_units_are_prometheuss_own(server: Server) -> None:
+def test_names_and_units_follow_prometheus(server: Server) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed: apt-get install prometheus")

@@ -1,4 +1,4 @@
-"""OpenAI's package for Python, unchanged, against the shipped models."""
+"""OpenAI's Python package, unchanged, against the shipped models."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ def files(answer: Any) -> list[bytes]:
 
 
 def ours(server: Server, **fields: Any) -> list[bytes]:
-    """What `/generate` answers."""
+    """Return the files that `/generate` answers."""
     return [base64.b64decode(sample["data"]) for sample in server.generate(**fields).json["samples"]]
 
 
@@ -51,7 +51,7 @@ def test_images_are_those_of_generate(client: openai.OpenAI, server: Server) -> 
     assert answer.created > 1_700_000_000
 
 
-def test_a_prompt_is_enough_and_its_seed_is_named(client: openai.OpenAI, server: Server) -> None:
+def test_a_prompt_is_enough_and_the_seed_is_answered(client: openai.OpenAI, server: Server) -> None:
     first, second = (client.images.generate(prompt="something nice") for _ in range(2))
     assert files(first) != files(second)
     assert files(first) == ours(server, seed=first.data[0].seed)
@@ -91,7 +91,7 @@ def test_a_prompt_names_a_class(client: openai.OpenAI, prompt: str, label: str) 
         ("a bag and a coat", "names Coat and Bag"),
     ],
 )
-def test_a_prompt_that_names_none_or_several(client: openai.OpenAI, prompt: str, said: str) -> None:
+def test_a_prompt_with_no_class_or_several_is_refused(client: openai.OpenAI, prompt: str, said: str) -> None:
     with pytest.raises(openai.BadRequestError, match=said) as refusal:
         client.images.generate(model=CONDITIONAL, prompt=prompt)
     assert (refusal.value.param, refusal.value.code) == ("prompt", "invalid_request")
@@ -136,7 +136,7 @@ def test_sizes_are_whole_factors(client: openai.OpenAI, server: Server, tmp_path
         ({"model": "ring-gan"}, "model", "gives points, and no images"),
     ],
 )
-def test_what_is_taken_and_what_is_refused(
+def test_accepted_and_refused_fields(
     client: openai.OpenAI, fields: dict[str, Any], param: str | None, said: str | None
 ) -> None:
     if said is None:
@@ -155,7 +155,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
     assert (refusal.value.param, refusal.value.code) == ("model", "unknown_model")
 
 
-def test_every_error_beneath_v1_is_in_their_shape(client: openai.OpenAI, server: Server) -> None:
+def test_errors_below_v1_have_openais_shape(client: openai.OpenAI, server: Server) -> None:
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="x", input="y")
     for path, body, status in [("/v1", None, 404), ("/v1/images/generations", None, 405), ("/v1/models", b"{}", 405)]:
@@ -164,7 +164,7 @@ def test_every_error_beneath_v1_is_in_their_shape(client: openai.OpenAI, server:
         assert set(answer.json["error"]) == {"message", "type", "param", "code"}
 
 
-def test_it_is_counted_under_its_route(client: openai.OpenAI, server: Server) -> None:
+def test_requests_are_counted_under_their_route(client: openai.OpenAI, server: Server) -> None:
     client.images.generate(prompt="-")
     text = server.call("/metrics").body.decode()
     assert 'latentd_requests_total{endpoint="/v1/images/generations",model="fashion-dcgan",status="2xx"}' in text

@@ -33,7 +33,7 @@ def seeds(*values: int, binary: bool = True) -> triton.InferInput:
 
 
 def rows(server: Server, **fields: Any) -> np.ndarray:
-    """What `/generate` answers in npy."""
+    """Return the array that `/generate` answers as npy."""
     answer = server.generate("application/x-npy", **fields)
     assert answer.status == 200, answer.body
     return np.asarray(np.load(io.BytesIO(answer.body), allow_pickle=False))
@@ -44,7 +44,7 @@ def latents(*of: int) -> np.ndarray:
     return np.stack([seed_to_latent(spec, seed).latent for seed in of])
 
 
-def test_the_server_and_its_models_are_known(client: Any, server: Server) -> None:
+def test_metadata_of_server_and_models(client: Any, server: Server) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
@@ -66,7 +66,7 @@ def test_the_server_and_its_models_are_known(client: Any, server: Server) -> Non
 
 @pytest.mark.parametrize("sent_binary", [True, False])
 @pytest.mark.parametrize("got_binary", [True, False])
-def test_the_samples_are_those_of_generate_to_the_bit(
+def test_samples_are_bitwise_those_of_generate(
     client: Any, server: Server, sent_binary: bool, got_binary: bool
 ) -> None:
     wanted = [triton.InferRequestedOutput("samples", binary_data=got_binary)]
@@ -83,7 +83,7 @@ def test_the_samples_are_those_of_generate_to_the_bit(
     assert answer.as_numpy("samples").tobytes() == rows(server, seeds=[7, 3]).tobytes()
 
 
-def test_what_is_said_of_no_output_is_binary_as_the_client_asks(client: Any, server: Server) -> None:
+def test_outputs_that_are_not_named_are_binary(client: Any, server: Server) -> None:
     answer = client.infer("fashion-dcgan", [seeds(5)])
     assert "data" not in answer.get_output("samples")
     assert np.array_equal(answer.as_numpy("samples"), rows(server, seed=5))
@@ -98,7 +98,7 @@ def test_labels_truncation_and_versions(client: Any, server: Server) -> None:
     assert answer.get_response()["model_version"] == version
 
 
-def test_many_at_once(server: Server) -> None:
+def test_many_requests_at_once(server: Server) -> None:
     client = triton.InferenceServerClient(server.url.removeprefix("http://"), concurrency=8)
     waiting = [client.async_infer("fashion-dcgan", [seeds(seed)]) for seed in range(32)]
     samples = [each.get_result().as_numpy("samples")[0] for each in waiting]
@@ -135,7 +135,7 @@ def test_many_at_once(server: Server) -> None:
         ("fashion-dcgan", [seeds(1)], {"request_compression_algorithm": "gzip"}, 415, "compressed"),
     ],
 )
-def test_the_client_reads_what_is_wrong(
+def test_the_client_raises_our_error_messages(
     client: Any, model: str, inputs: list[Any], how: dict[str, Any], status: int, said: str
 ) -> None:
     with pytest.raises(InferenceServerException, match=said) as refusal:
@@ -158,7 +158,7 @@ def test_the_client_reads_what_is_wrong(
         ({"color": 1}, None, "unknown field (at 0.color)"),
     ],
 )
-def test_bodies_that_no_client_sends(server: Server, changed: dict[str, Any], length: str | None, said: str) -> None:
+def test_malformed_bodies_are_refused(server: Server, changed: dict[str, Any], length: str | None, said: str) -> None:
     input_ = {"name": "seeds", "datatype": "UINT32", "shape": [1], "parameters": {"binary_data_size": 4}} | changed
     head = json.dumps({"inputs": [input_]}).encode()
     answer = server.call(
@@ -172,7 +172,7 @@ def test_bodies_that_no_client_sends(server: Server, changed: dict[str, Any], le
     assert said in answer.json["error"]
 
 
-def test_every_error_beneath_v2_is_in_the_protocols_shape(server: Server) -> None:
+def test_errors_below_v2_have_the_protocols_shape(server: Server) -> None:
     for path, body, status in [
         ("/v2/nope", None, 404),
         ("/v2/models/fashion-dcgan/config", None, 404),
@@ -186,7 +186,7 @@ def test_every_error_beneath_v2_is_in_the_protocols_shape(server: Server) -> Non
         assert answer.headers["content-length"] == str(len(answer.body))
 
 
-def test_the_answer_says_how_to_make_the_samples_again(server: Server) -> None:
+def test_the_answer_names_the_request_that_repeats_it(server: Server) -> None:
     body = {"inputs": [{"name": "seeds", "datatype": "UINT32", "shape": [2], "data": [5, 6]}]}
     answer = server.call("/v2/models/fashion-dcgan/infer", json.dumps(body).encode())
     again = json.loads(answer.headers["x-latentd-request"])
@@ -195,13 +195,13 @@ def test_the_answer_says_how_to_make_the_samples_again(server: Server) -> None:
     assert np.array_equal(numbers, rows(server, **again["request"]).reshape(-1))
 
 
-def test_it_is_counted_and_logged_as_any_request(server: Server) -> None:
+def test_requests_are_counted_under_their_route(server: Server) -> None:
     text = server.call("/metrics").body.decode()
     assert 'latentd_requests_total{endpoint="/v2/models/{name}/infer",model="fashion-dcgan",status="2xx"}' in text
     assert 'endpoint="/v2/health/live"' in text
 
 
-def test_tokens_and_their_limits_hold(tmp_path: Path) -> None:
+def test_tokens_and_their_limits_apply(tmp_path: Path) -> None:
     environment = {"LATENTD_TOKENS": f"ci {CLIENT} rate=0.1 burst=4"}
     with serving(tmp_path, LATENTD_MODELS=str(ROOT / "models" / "checkpoints"), **environment) as server:
         client = triton.InferenceServerClient(server.url.removeprefix("http://"))
@@ -217,7 +217,7 @@ def test_tokens_and_their_limits_hold(tmp_path: Path) -> None:
         assert refusal.value.status() == "429"
 
 
-def test_without_a_model_it_is_not_ready(tmp_path: Path) -> None:
+def test_a_service_without_models_is_not_ready(tmp_path: Path) -> None:
     with serving(tmp_path / "home", probe="/livez", LATENTD_MODELS=str(tmp_path)) as server:
         client = triton.InferenceServerClient(server.url.removeprefix("http://"))
         assert client.is_server_live()

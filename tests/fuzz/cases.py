@@ -1,4 +1,4 @@
-"""How many cases are tried: a few, always the same ones, in `make test`; in `make fuzz` as many as FUZZ_CASES says."""
+"""How many cases are tried: in `make test` a few that are always the same, in `make fuzz` FUZZ_CASES."""
 
 import os
 from collections import Counter
@@ -6,15 +6,15 @@ from collections import Counter
 from hypothesis import HealthCheck, Phase, settings
 
 IN_ALL = int(os.environ.get("FUZZ_CASES", "0"))
-"""0: the short run."""
+"""Cases of the long run; 0 in the short one."""
 TRIED: Counter[str] = Counter()
-"""Cases by what was tried."""
+"""Numbers of cases, by kind."""
 NOTES: list[str] = []
-"""What was measured meanwhile. The end of the long run tells both."""
+"""Measurements. The long run prints them and the numbers at its end."""
 
 
 def cases(short: int, share: float) -> settings:
-    """Settings for so many cases, or for this share of all in the long run, which draws others each time."""
+    """Return settings for `short` cases, or in the long run for a `share` of all cases, which differ each time."""
     return settings(
         max_examples=round(IN_ALL * share) or short,
         derandomize=not IN_ALL,
@@ -22,5 +22,5 @@ def cases(short: int, share: float) -> settings:
         deadline=None,
         print_blob=bool(IN_ALL),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),  # servers and files are slow, and kept from one case to the next
+        suppress_health_check=list(HealthCheck),  # servers and files are slow, and shared by all cases
     )

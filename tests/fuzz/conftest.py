@@ -1,4 +1,4 @@
-"""Real servers that are fuzzed. At their end nothing may be in the log that was not foreseen."""
+"""Real servers to be fuzzed. Their logs may have no traceback at the end."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.fuzz.cases import IN_ALL, NOTES, TRIED
 
 CLIENT = "fuzzer-0123456789abcdef"
 SHIPPED = ROOT / "models" / "checkpoints"
-_SMALL = {  # what is allowed is done quickly
+_SMALL = {  # so that allowed requests are done quickly
     "LATENTD_MAX_SAMPLES": "8",
     "LATENTD_MAX_FRAMES": "16",
     "LATENTD_LOG": "json",
@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_models(folder: Path) -> None:
-    """A model of points and one of classes of pictures, and a sidecar of each kind."""
+    """Write a model of points, a conditional model of images, and a sidecar file of each kind."""
     for name in ("ring-gan.safetensors", "ring-gan.surface.safetensors"):
         shutil.copy(SHIPPED / name, folder)
     spec = image_spec(conditional=True)

@@ -78,7 +78,7 @@ _NOISE = st.binary(min_size=1, max_size=8) | st.sampled_from(
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """All containers in a value, with each of their keys."""
+    """Return all containers in a value, with each of their keys."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in list(items):
         yield value, key
@@ -87,7 +87,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 @st.composite
 def _almost_right(draw: st.DrawFn, path: str) -> bytes:
-    """A good body in which some values are others, some fields missing, new, or said twice."""
+    """Draw a good body in which some values are replaced, and some fields are missing, new, or there twice."""
     body = deepcopy(draw(st.sampled_from(GOOD[path])))
     told: list[str] = []
     for _ in range(draw(st.integers(0, 3))):
@@ -120,7 +120,7 @@ def _almost_right(draw: st.DrawFn, path: str) -> bytes:
 
 @st.composite
 def _torn(draw: st.DrawFn, path: str) -> bytes:
-    """Such a body, cut short or with other bytes in it."""
+    """Draw such a body, cut short or with other bytes in it."""
     body = bytearray(draw(_almost_right(path)))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(body)))
@@ -133,7 +133,7 @@ def _torn(draw: st.DrawFn, path: str) -> bytes:
 
 
 def bodies(path: str) -> st.SearchStrategy[bytes]:
-    """For one of the endpoints."""
+    """Draw a body for one of the endpoints."""
     recoded = st.sampled_from(["utf-16", "utf-32", "utf-8-sig", "utf-7"]).map(
         lambda name: json.dumps(GOOD[path][0]).encode(name)
     )
@@ -148,7 +148,7 @@ _RANGES = st.sampled_from(
     ]
 )
 _LINE = st.binary(max_size=40).map(lambda value: value.translate(None, b"\r\n\x00"))
-"""What may be the value of a header, and what may not but comes."""
+"""Values of headers, allowed and not allowed."""
 _HEADERS = st.one_of(
     st.tuples(st.just(b"Accept"), st.lists(_RANGES, max_size=5).map(", ".join).map(str.encode) | _LINE),
     st.tuples(
@@ -200,4 +200,4 @@ _HEADERS = st.one_of(
     st.tuples(_LINE, _LINE),
 )
 headers = st.just([]) | st.lists(_HEADERS, max_size=4)
-"""Names and values, some of them twice."""
+"""Names and values of headers, some of them twice."""

@@ -1,4 +1,4 @@
-"""Safetensors files that were whole once: bytes flipped, cut short, and headers and cards that say something else.
+"""Damaged safetensors files: with flipped bytes, cut short, and with other headers and cards.
 
 A safetensors file is eight bytes with the length of its header, the header as JSON, and the numbers.
 """
@@ -38,7 +38,7 @@ _NUMBERS = st.sampled_from(
     ]
 )
 _WIDE = "\uffffWIDE"
-"""Stands for a list of 100,000 numbers until the text is made, so that nobody looks for places to change in it."""
+"""Stands for a list of 100,000 numbers until the text is made, so that no mutation is spent inside it."""
 _ATOMS = st.one_of(
     _NUMBERS,
     _NUMBERS,
@@ -64,14 +64,14 @@ def _containers(value: Any) -> Iterator[Any]:
 
 
 def _leaves(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container with each of its keys, and so every part of the whole with the same chance."""
+    """Return every container with each of its keys, so that each part of the value is mutated equally often."""
     for container in _containers(value):
         for key in container if isinstance(container, dict) else range(len(container)):
             yield container, key
 
 
 def _change(draw: st.DrawFn, value: Any) -> None:
-    """One part of it is something else, gone, there twice, or new."""
+    """Replace, remove, repeat or add one part of a value."""
     places = list(_leaves(value))
     if not places:
         return
@@ -96,7 +96,7 @@ def _text(value: Any) -> str:
 
 @st.composite
 def _other_header(draw: st.DrawFn, path: Path) -> bytes:
-    """Another card, or other tensors, in JSON that can be read."""
+    """Draw a file with another card, or other tensors, in readable JSON."""
     file = path.read_bytes()
     length = int.from_bytes(file[:_LENGTH], "little")
     header, numbers = json.loads(file[_LENGTH : _LENGTH + length]), file[_LENGTH + length :]
@@ -130,7 +130,7 @@ def _other_header(draw: st.DrawFn, path: Path) -> bytes:
 
 @st.composite
 def _other_bytes(draw: st.DrawFn, path: Path) -> bytes:
-    """Flipped, cut short, longer, or with another length of the header."""
+    """Draw a file with flipped bytes, cut short, longer, or with another length of the header."""
     file = path.read_bytes()
     mutant = bytearray(file)
     length = int.from_bytes(file[:_LENGTH], "little")
@@ -153,5 +153,5 @@ def _other_bytes(draw: st.DrawFn, path: Path) -> bytes:
 
 
 def mutants(file: Path) -> st.SearchStrategy[bytes]:
-    """Of one file."""
+    """Draw a mutant of one file."""
     return st.one_of(_other_header(file), _other_header(file), _other_bytes(file), st.binary(max_size=64))

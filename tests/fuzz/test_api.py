@@ -1,4 +1,4 @@
-"""The published OpenAPI document, taken at its word: schemathesis asks what it allows and what it forbids."""
+"""The published OpenAPI document: schemathesis sends what it allows and what it forbids, and checks the answers."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ OPEN = {
     "/",
     "/schema.json",
 }
-"""What needs no token; /metrics has one of its own, where one is wanted."""
+"""Paths that need no client's token. /metrics has a token of its own, which these servers do not ask for."""
 
 DOCUMENT = document(ROUTES)
 ACCEPTS = ["*/*", "text/html", *DOCUMENT["paths"]["/interpolate"]["post"]["responses"]["200"]["content"]]
@@ -59,13 +59,13 @@ schema = from_dict(DOCUMENT, config=Config.from_dict({"generation": {"mode": "al
 EXAMPLES = cases(short=6, share=0.01)
 
 
-def test_this_is_what_is_published(open_server: Server) -> None:
+def test_the_published_document_is_this_one(open_server: Server) -> None:
     assert open_server.call("/docs.json").json == DOCUMENT
 
 
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Callable[..., Response]]:
-    """Sends a case on a connection that is kept, with a token or with what the case has in its place."""
+    """Sends a case on a kept connection, with `token` or with the Authorization header of the case."""
     with requests.Session() as session:
 
         def send(server: Server, case: Case, token: str | None = None) -> Response:
@@ -78,7 +78,7 @@ def ask() -> Iterator[Callable[..., Response]]:
 
 
 def accept_of(case: Case) -> str:
-    """A media type of the document, or one that is not: OpenAPI lets no parameter be called Accept."""
+    """Choose an Accept header, known or unknown. OpenAPI allows no parameter of that name."""
     return ACCEPTS[crc32(repr((case.body, case.path_parameters)).encode()) % len(ACCEPTS)]
 
 
@@ -89,13 +89,13 @@ def check(case: Case, answer: Response) -> None:
 
 @schema.parametrize()
 @EXAMPLES
-def test_all_is_as_described(case: Case, open_server: Server, ask: Callable[..., Response]) -> None:
+def test_answers_are_as_described(case: Case, open_server: Server, ask: Callable[..., Response]) -> None:
     check(case, ask(open_server, case))
 
 
 @schema.parametrize()
 @EXAMPLES
-def test_all_is_as_described_to_who_has_a_token(
+def test_answers_to_clients_with_a_token_are_as_described(
     case: Case, guarded_server: Server, ask: Callable[..., Response]
 ) -> None:
     answer = ask(guarded_server, case, CLIENT)
@@ -105,12 +105,12 @@ def test_all_is_as_described_to_who_has_a_token(
 
 @schema.parametrize()
 @EXAMPLES
-def test_without_a_token_nothing_else_is_answered(
+def test_without_a_token_only_open_routes_answer(
     case: Case, guarded_server: Server, ask: Callable[..., Response]
 ) -> None:
     answer = ask(guarded_server, case)
     if CONTROL.search(unquote(str(answer.request.url))):
-        assert answer.status_code == 404  # nobody's path, with a token or without
+        assert answer.status_code == 404  # no route has such a path
     else:
         assert case.path in OPEN or answer.status_code in (401, 405)
     case.validate_response(answer, checks=CHECKS[:-1])

@@ -1,4 +1,4 @@
-"""Hostile bodies and headers, on real connections: each has an answer of ours, and none leaves anything behind."""
+"""Hostile bodies and headers on real connections: each gets an answer of ours, and the server keeps nothing of them."""
 
 import http.client
 import json
@@ -18,13 +18,13 @@ from tests.fuzz.cases import NOTES, TRIED, cases
 from tests.fuzz.hostile import GOOD, bodies, headers
 
 GROWTH = 64 * 2**20
-"""Bytes that a server may hold more after all of it: what its allocator keeps, and nothing of the requests."""
+"""Bytes that a server may use more at the end: what its allocator keeps, and nothing of the requests."""
 SECONDS = 60
 JSON_HEADERS = [(b"Content-Type", b"application/json"), (b"Accept", b"*/*")]
 
 
 def send(server: Server, path: str, body: bytes, lines: list[tuple[bytes, bytes]]) -> Answer:
-    """As it is, malformed or not; http.client would refuse to."""
+    """Send a request that may be malformed, which http.client would refuse to."""
     head = [b"POST " + path.encode() + b" HTTP/1.1", b"Host: a", b"Content-Length: %d" % len(body)]
     head += [name + b": " + value for name, value in lines]
     address = urlsplit(server.url)
@@ -60,7 +60,7 @@ def own_deadline(lines: list[tuple[bytes, bytes]]) -> bool:
 
 @pytest.fixture(scope="module")
 def unharmed(open_server: Server) -> Iterator[Server]:
-    """Afterwards the server answers the same bytes, and holds no more memory."""
+    """A server that, at the end, still answers the same bytes and uses no more memory."""
     for _ in range(3):
         before = all_good(open_server)
     held = resident_bytes(open_server.pid)
@@ -76,7 +76,7 @@ def unharmed(open_server: Server) -> Iterator[Server]:
 @pytest.mark.parametrize("path", GOOD)
 @cases(short=250, share=0.075)
 @given(data=st.data(), lines=headers)
-def test_what_is_hostile_is_answered(path: str, unharmed: Server, data: st.DataObject, lines: list) -> None:
+def test_hostile_bodies_get_an_answer(path: str, unharmed: Server, data: st.DataObject, lines: list) -> None:
     body = data.draw(bodies(path))
     named = {name.lower() for name, _ in lines}
     lines = lines + [each for each in JSON_HEADERS if each[0].lower() not in named]

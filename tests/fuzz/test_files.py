@@ -1,4 +1,4 @@
-"""Mutated checkpoints and sidecars: read, or refused with a CheckpointError; never anything else."""
+"""Mutated checkpoints and sidecar files are either read or refused with a CheckpointError."""
 
 import re
 import shutil
@@ -23,11 +23,11 @@ from tests.fuzz.conftest import fuzzed, write_models
 from tests.fuzz.mutants import mutants
 
 PEAK = 64 * 2**20
-"""Bytes that reading may take at its worst. The good files have up to 200 KiB, and a card's lists 100,000 members."""
+"""Bytes of memory that reading a file may take. Good files have up to 200 KiB, and lists of cards 100,000 members."""
 GROWTH = 128 * 2**20
-"""Bytes that a server may hold more after all files: code that was first needed then, and nothing of the files."""
+"""Bytes that a server may use more at the end: code that was loaded meanwhile, and nothing of the files."""
 HANGS = 20.0
-"""Seconds after which reading one file is called hanging, on however slow a machine."""
+"""Seconds after which reading one file counts as hanging, even on a slow machine."""
 WAIT = 60.0
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
@@ -42,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def most_taken() -> Iterator[list[int]]:
-    """For the bytes that each reading took; none of them may have taken more than stated."""
+    """Collects the bytes that each reading took. At the end none may be above the limit."""
     taken = [0]
     yield taken
     NOTES.append(f"reading a mutated file took {max(taken) / 2**20:.1f} MiB at its worst")
@@ -50,7 +50,7 @@ def most_taken() -> Iterator[list[int]]:
 
 
 def forget_peak() -> int:
-    """The most memory that this process ever had is what it has now; only Linux tells it, elsewhere it is always 0."""
+    """Reset the peak of this process's memory to its present size. Only Linux can; elsewhere nothing is measured."""
     if _RESET.exists():
         _RESET.write_text("5")
     return peak_bytes()
@@ -70,7 +70,7 @@ def run(checkpoint: Checkpoint) -> None:
 
 
 def reader(kind: str, path: Path) -> Callable[[], Any]:
-    """What reads the mutant at `path` as a service does."""
+    """Return the function that reads the mutant at `path` as the service does."""
     model = Checkpoint.read(path) if kind != "checkpoint" else None
     if model is None:
         return lambda: run(Checkpoint.read(path))
@@ -112,7 +112,7 @@ def test_a_mutated_file_is_read_or_refused(
 
 
 def replace(path: Path, content: bytes) -> None:
-    """As a careful user does: a watcher sees all of it or nothing."""
+    """Write a file atomically: a watcher sees all of it or nothing."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)
     temporary.replace(path)
@@ -127,7 +127,7 @@ def eventually(check: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def watched(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
-    """A server, and the folder that it watches."""
+    """A server, and the folder of its catalog."""
     folder = tmp_path_factory.mktemp("watched")
     shutil.copytree(whole, folder, dirs_exist_ok=True)
     with fuzzed(tmp_path_factory.mktemp("home"), folder) as running:
@@ -142,7 +142,7 @@ def watched(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 @cases(short=2, share=0.002)
 @given(data=st.data())
-def test_a_running_service_lists_what_it_cannot_read(
+def test_a_running_service_lists_unreadable_files(
     whole: Path, watched: tuple[Server, Path], data: st.DataObject
 ) -> None:
     server, folder = watched

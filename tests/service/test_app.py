@@ -1,4 +1,4 @@
-"""The BentoML service in this process. BentoML's metrics allow one such app a process, so this is one test."""
+"""The BentoML service in this process. BentoML's metrics allow one such app in a process, so there is one test."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from latentd.service.settings import Settings
 from tests.conftest import points_spec
 
 
-def test_it_answers_over_http_and_from_within_and_stops(
+def test_the_service_answers_over_http_and_in_process_and_stops(
     write: Callable[..., Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(points_spec())
@@ -29,7 +29,7 @@ def test_it_answers_over_http_and_from_within_and_stops(
         assert over_http["samples"][0]["seed"] == 3
         engine = latentd.service.app._started[-1].engine
         assert client.get("/livez").status_code == 200
-        engine.abort()  # for good: whoever looks after the process should start it anew
+        engine.abort()  # the engine does not come back; a supervisor should restart the process
         assert client.get("/livez").status_code == 503
     assert not engine.alive
 

@@ -1,4 +1,4 @@
-"""LogFormatter, ids and spans of requests, in-process: where a test can hold the device still or break the model."""
+"""The log, request ids and spans, in-process, so that a test can pause the device or break the model."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ def runner() -> Breakable:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
-    """Every line about a request."""
+    """The lines of the access log."""
     written: list[Line] = []
     monkeypatch.setattr(access, "write", lambda text: written.extend(map(json.loads, text.splitlines())))
     return written
@@ -53,7 +53,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
 
 @pytest.fixture
 def log() -> Iterator[list[Line]]:
-    """Every other line of latentd's."""
+    """The other lines of latentd's loggers."""
     told: list[Line] = []
 
     class Collect(logging.Handler):
@@ -75,7 +75,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def client(runner: Breakable, exporter: InMemorySpanExporter) -> Iterator[TestClient]:
-    """As service/app.py puts it together; `client.runtime` may be replaced."""
+    """A service as service/app.py builds it; a test may replace `client.runtime`."""
     telemetry, tracing = Telemetry(), Tracing(SimpleSpanProcessor(exporter))
     engine = Engine(max_queue=32, parallel=1, observer=Observers(telemetry, EngineTimings(), tracing))
     engine.start()
@@ -93,7 +93,7 @@ def client(runner: Breakable, exporter: InMemorySpanExporter) -> Iterator[TestCl
 
 
 def only(lines: list[Line], count: int = 1) -> Line:
-    """The first of so many, which may come a moment after the answer."""
+    """Wait for `count` lines, which may come a moment after the answer, and return the first."""
     eventually(lambda: len(lines) >= count)
     assert len(lines) == count
     return lines[0]
@@ -104,25 +104,25 @@ def traced(client: TestClient) -> TestClient:
     return client
 
 
-@pytest.mark.parametrize("sane", [b"a", b"7f3a-0.B_c", b"x" * 128])
-def test_a_sane_id_is_taken(sane: bytes) -> None:
-    assert request_id([(b"host", b"a"), (b"x-request-id", sane)]) == sane.decode()
+@pytest.mark.parametrize("harmless", [b"a", b"7f3a-0.B_c", b"x" * 128])
+def test_a_harmless_id_is_kept(harmless: bytes) -> None:
+    assert request_id([(b"host", b"a"), (b"x-request-id", harmless)]) == harmless.decode()
 
 
-@pytest.mark.parametrize("insane", [b"", b"x" * 129, b"a b", b"a\n", b"a\x1b[31m", b"<script>", b"\xff", b"a/b", b'"'])
-def test_another_is_made_anew(insane: bytes) -> None:
-    made = {request_id([(b"x-request-id", insane)]) for _ in range(9)}
+@pytest.mark.parametrize("harmful", [b"", b"x" * 129, b"a b", b"a\n", b"a\x1b[31m", b"<script>", b"\xff", b"a/b", b'"'])
+def test_another_id_is_replaced(harmful: bytes) -> None:
+    made = {request_id([(b"x-request-id", harmful)]) for _ in range(9)}
     assert len(made) == 9
     assert all(len(each) == 32 for each in made)
 
 
-def test_a_line_tells_of_a_request(client: TestClient, lines: list[Line]) -> None:
+def test_the_access_log_has_a_line_for_a_request(client: TestClient, lines: list[Line]) -> None:
     answer = client.post("/generate", json={"num_samples": 3, "seed": 1}, headers={"X-Request-Id": "mine"})
     assert answer.headers["x-request-id"] == "mine"
     line = only(lines)
     assert line.pop("time").endswith("Z")
     assert 0 <= line.pop("queue_seconds") < 20
-    assert 0.25 <= line.pop("compute_seconds") < 20  # the runner's passes say that they take so long
+    assert 0.25 <= line.pop("compute_seconds") < 20  # what the runner reports
     assert 0 < line.pop("seconds") < 20
     assert line == {
         "level": "info",
@@ -139,7 +139,7 @@ def test_a_line_tells_of_a_request(client: TestClient, lines: list[Line]) -> Non
     }
 
 
-def test_the_wait_is_the_queues(client: TestClient, lines: list[Line], runner: Breakable) -> None:
+def test_queue_seconds_are_the_time_in_the_queue(client: TestClient, lines: list[Line], runner: Breakable) -> None:
     hold(runner)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.post, "/generate", json={"seed": 1})
@@ -165,7 +165,7 @@ def test_the_wait_is_the_queues(client: TestClient, lines: list[Line], runner: B
         ("GET", "/%0a%1b%5b31m", "", 404, "not_found", "other"),
     ],
 )
-def test_a_refusal_has_an_id_and_one_line_and_no_traceback(
+def test_a_refusal_has_an_id_and_one_line_without_a_traceback(
     client: TestClient,
     lines: list[Line],
     log: list[Line],
@@ -184,7 +184,7 @@ def test_a_refusal_has_an_id_and_one_line_and_no_traceback(
     assert log == []
 
 
-def test_what_is_turned_away_unread_has_an_id_and_a_line(client: TestClient, lines: list[Line]) -> None:
+def test_requests_refused_unread_have_an_id_and_a_line(client: TestClient, lines: list[Line]) -> None:
     runtime: Runtime = client.runtime
     client.runtime = replace(runtime, settings=runtime.settings.model_copy(update={"max_requests": 0}))
     ids = {client.post("/generate", json={"seed": 1}).headers["x-request-id"] for _ in range(2)}
@@ -196,7 +196,7 @@ def test_what_is_turned_away_unread_has_an_id_and_a_line(client: TestClient, lin
     }
 
 
-def test_probes_have_a_line_only_where_all_is_not_well(client: TestClient, lines: list[Line]) -> None:
+def test_probes_are_logged_only_if_they_fail(client: TestClient, lines: list[Line]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": next(statuses), "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -230,7 +230,7 @@ def test_a_batch_that_fails_is_logged_with_its_requests(client: TestClient, log:
     assert sorted(line["request_id"] for line in log if line["logger"] == "latentd.http") == ["one", "two"]
 
 
-def test_a_stream_that_fails_is_found_by_its_id(client: TestClient, lines: list[Line], log: list[Line]) -> None:
+def test_a_failed_stream_is_logged_with_its_id(client: TestClient, lines: list[Line], log: list[Line]) -> None:
     keyframes = [{"latent": latent(13)[0]}, {"latent": latent(13)[0]}]
     answer = client.post(
         "/interpolate", json={"keyframes": keyframes, "steps": 20}, headers=EVENTS | {"X-Request-Id": "streamed"}
@@ -243,7 +243,7 @@ def test_a_stream_that_fails_is_found_by_its_id(client: TestClient, lines: list[
     assert {each["request_id"] for each in log if each["message"] == "a stream failed"} == {"streamed"}
 
 
-def test_an_app_that_breaks_is_answered_and_found_by_its_id(
+def test_an_app_that_raises_is_answered_and_logged_with_its_id(
     client: TestClient, lines: list[Line], log: list[Line]
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -265,17 +265,17 @@ def record(message: str, *args: object, problem: BaseException | None = None) ->
 
 @pytest.mark.parametrize("form", [as_json, as_text])
 @pytest.mark.parametrize("hostile", ["a\nb", "a\x1b[31mb", "a\x9bb", "a\r\nb", "a\u2028b", "a\u202eb", "a\udcffb"])
-def test_nobody_can_make_up_a_line_or_paint_a_terminal(form: Any, hostile: str) -> None:
+def test_control_characters_are_escaped(form: Any, hostile: str) -> None:
     line = LogFormatter(form).format(record("model %s", hostile))
     assert line.isprintable()
     assert LogFormatter(form).format(record("x", problem=ValueError(hostile))).replace("\n", "").isprintable()
 
 
-def test_an_exception_does_not_tell_what_a_client_sent() -> None:
+def test_logged_exceptions_do_not_quote_the_client() -> None:
     numbers = [0.123 + place for place in range(64)]
     for text in (f"not {numbers}", f"sent Authorization: Bearer hunter2, {numbers}", f"tensor({numbers})\n[[1.5 2.5 3"):
         line = json.loads(LogFormatter(as_json).format(record("failed: %s", text, problem=RuntimeError(text))))
-        del line["time"]  # which may have any digits
+        del line["time"]  # it may have any digits
         assert "123" not in str(line)
         assert "hunter2" not in str(line)
     with pytest.raises(ValidationError) as found:
@@ -284,18 +284,18 @@ def test_an_exception_does_not_tell_what_a_client_sent() -> None:
 
 
 @pytest.mark.parametrize("run", ["1", "1e", ".5", "1 2 ", "bearer ", "basic\t"])
-def test_a_long_run_is_looked_through_once(run: str) -> None:
-    assert _without_secrets(run * 300_000 + "x").endswith("x")  # in squares, that would be hours
+def test_secrets_are_found_in_linear_time(run: str) -> None:
+    assert _without_secrets(run * 300_000 + "x").endswith("x")  # in quadratic time, this would take hours
 
 
-def test_a_text_without_end_is_cut() -> None:
+def test_long_texts_are_cut() -> None:
     endless = "spam " * 10**6
     line = LogFormatter(as_text).format(record("failed: %s", endless, problem=RuntimeError(endless)))
     assert len(line) < 40_000
     assert "RuntimeError: spam" in line
 
 
-def test_people_read_the_same() -> None:
+def test_text_has_the_same_fields_as_json() -> None:
     requester_of = request_context.set(RequestContext("id-1", "GET", "/"))
     text = LogFormatter(as_text).format(record("no %s", "memory", problem=ValueError("why")))
     request_context.reset(requester_of)
@@ -313,7 +313,9 @@ def test_people_read_the_same() -> None:
         ("console", False, as_text),
     ],
 )
-def test_people_look_on_at_a_terminal(monkeypatch: pytest.MonkeyPatch, setting: Any, terminal: bool, form: Any) -> None:
+def test_auto_is_text_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, setting: Any, terminal: bool, form: Any
+) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
     assert formatter_for(setting) is form
 
@@ -326,7 +328,9 @@ def linked(span: ReadableSpan) -> set[int]:
     return {link.context.span_id for link in span.links}
 
 
-def test_two_requests_that_share_a_batch(client: TestClient, exporter: InMemorySpanExporter, runner: Breakable) -> None:
+def test_spans_of_two_requests_in_one_batch(
+    client: TestClient, exporter: InMemorySpanExporter, runner: Breakable
+) -> None:
     traced(client)
     hold(runner)
     with ThreadPoolExecutor(3) as pool:
@@ -366,7 +370,7 @@ def test_two_requests_that_share_a_batch(client: TestClient, exporter: InMemoryS
         )
         assert request.start_time <= queue.start_time <= queue.end_time <= forward.start_time + 1000
         assert forward.start_time == shared.start_time
-        assert forward.end_time - forward.start_time == pytest.approx(0.25e9, abs=1000)  # as the runner says
+        assert forward.end_time - forward.start_time == pytest.approx(0.25e9, abs=1000)  # what the runner reports
         assert encode.end_time <= request.end_time
 
 
@@ -378,13 +382,11 @@ def test_a_traceparent_is_honoured(client: TestClient, exporter: InMemorySpanExp
     assert only(lines)["trace_id"] == trace
     exporter.clear()
     client.post("/generate", json={"seed": 1}, headers={"traceparent": f"00-{trace}-{parent}-00"})
-    assert exporter.get_finished_spans() == ()  # whoever called does not trace this one
+    assert exporter.get_finished_spans() == ()  # the caller does not trace this request
 
 
 @pytest.mark.parametrize("hostile", ["", "00-0-0-0", "x" * 8000, "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "ÿ"])
-def test_a_traceparent_that_is_none_is_nothing(
-    client: TestClient, exporter: InMemorySpanExporter, hostile: str
-) -> None:
+def test_a_malformed_traceparent_is_ignored(client: TestClient, exporter: InMemorySpanExporter, hostile: str) -> None:
     answer = traced(client).get(
         "/nowhere", headers={"traceparent": hostile.encode("latin-1"), "tracestate": hostile.encode("latin-1")}
     )
@@ -393,7 +395,7 @@ def test_a_traceparent_that_is_none_is_nothing(
     assert (span.parent, span.attributes["error.type"]) == (None, "not_found")
 
 
-def test_no_header_of_a_trace_is_told(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_trace_headers_are_not_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     traced(client)
     for text in ("hunter2=a b", "hunter2", "hunter2=1,hunter2=1", "hunter2;;=,"):
         headers = {"baggage": text, "tracestate": text, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
@@ -414,7 +416,7 @@ def test_without_an_exporter_there_are_no_spans(client: TestClient, exporter: In
         {"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"},
     ],
 )
-def test_no_exporter_is_configured(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+def test_tracing_is_off_without_an_exporter(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert tracing_from_environment() is None
@@ -427,7 +429,7 @@ def test_an_exporter_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> No
     found.close()
 
 
-def test_an_exporter_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch, log: list[Line]) -> None:
+def test_a_missing_exporter_is_logged(monkeypatch: pytest.MonkeyPatch, log: list[Line]) -> None:
     monkeypatch.setattr(spans, "entry_points", lambda **_: [])
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     assert tracing_from_environment() is None

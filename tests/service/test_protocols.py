@@ -1,4 +1,4 @@
-"""Other servers' protocols, in-process, with models of every kind and classes of any name."""
+"""Protocols of other servers, in-process, with models of every kind and classes of any name."""
 
 import base64
 import io
@@ -54,12 +54,12 @@ def test_every_kind_of_model_has_tensors(client: TestClient, model: str) -> None
 
 
 @pytest.mark.parametrize("data", [[[7], [8]], [7, 8]])
-def test_numbers_nested_or_flat(client: TestClient, data: list[Any]) -> None:
+def test_tensors_may_be_nested_or_flat(client: TestClient, data: list[Any]) -> None:
     tensor = {"name": "seeds", "datatype": "UINT32", "shape": [2], "data": data}
     assert infer(client, "points", inputs=[tensor]).json() == infer(client, "points").json()
 
 
-def test_images_of_two_stages_are_enlarged(client: TestClient) -> None:
+def test_images_of_two_stage_models_are_enlarged(client: TestClient) -> None:
     ask = {"model": "styled", "prompt": "", "seed": 7, "n": 2}
     small, large = (client.post("/v1/images/generations", json=ask | {"size": size}).json() for size in ("auto", None))
     assert small["data"] == large["data"]
@@ -73,16 +73,16 @@ def test_images_of_two_stages_are_enlarged(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("prompt", "meant"), [("A", "A"), ("a", "a"), ("7", "7"), ("the c++ one", "c++")])
-def test_names_of_any_kind(prompt: str, meant: str) -> None:
+def test_prompts_name_classes_of_any_name(prompt: str, meant: str) -> None:
     assert _class_in(prompt, ["A", "a", "7", "c++"]) == meant
 
 
-def test_names_that_differ_in_case_alone_are_not_guessed() -> None:
+def test_names_that_differ_only_in_case_are_not_guessed() -> None:
     with pytest.raises(ApiError, match="names A and a"):
         _class_in("an A", ["A", "a", "7"])
 
 
-def test_an_answer_of_too_many_large_images_is_refused() -> None:
+def test_too_many_large_images_are_refused() -> None:
     output = ImageOutput(channels=3, height=256, width=256)
     assert _scale("4096x4096", output, 4) == 16
     with pytest.raises(ApiError, match="5 images of 4096x4096; a request may ask for at most 4"):
@@ -92,7 +92,7 @@ def test_an_answer_of_too_many_large_images_is_refused() -> None:
     assert _scale("256x256", output, 10_000) == 1
 
 
-def test_colours_stay_where_they_are_when_enlarged() -> None:
+def test_enlarging_keeps_colours_in_place() -> None:
     image = np.random.RandomState(1).uniform(-1, 1, (3, 4, 6)).astype(np.float32)
     output = ImageOutput(channels=3, height=4, width=6)
     small, large = (
@@ -102,6 +102,6 @@ def test_colours_stay_where_they_are_when_enlarged() -> None:
     assert np.array_equal(small.repeat(3, 0).repeat(3, 1), large)
 
 
-def test_npy_is_read_as_it_was_written() -> None:
+def test_npy_round_trip() -> None:
     values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     assert np.array_equal(decode_npy(encode_npy(values)), values)

@@ -1,4 +1,4 @@
-"""What is counted, without a server around it."""
+"""Counters, histograms and /metrics, without a server around them."""
 
 import asyncio
 import threading
@@ -33,7 +33,7 @@ def text_of(collector: Any) -> str:
 
 
 def numbers(collector: Any, name: str) -> dict[str, float]:
-    """Label values → number, of one metric as Prometheus reads it."""
+    """Return one metric as Prometheus reads it: label values → number."""
     registry = CollectorRegistry()
     registry.register(collector)
     return {
@@ -44,7 +44,7 @@ def numbers(collector: Any, name: str) -> dict[str, float]:
     }
 
 
-def test_a_histogram_counts_what_is_at_most_a_bound() -> None:
+def test_bounds_of_buckets_are_inclusive() -> None:
     histogram = Histogram("h_seconds", "Help.", (0.1, 1.0), "kind")
     histogram.observe(0.1, 0.5, labels=("a",))
     histogram.observe(1.5, labels=("a",))
@@ -59,12 +59,12 @@ def test_a_histogram_counts_what_is_at_most_a_bound() -> None:
     ]
 
 
-def test_what_has_no_labels_is_there_before_it_happens() -> None:
+def test_metrics_without_labels_begin_at_0() -> None:
     assert numbers(Counter("c", "Help."), "c_total") == {"": 0.0}
     assert numbers(Histogram("h", "Help.", (1.0,)), "h_count") == {"": 0.0}
 
 
-def test_nothing_is_lost_between_threads() -> None:
+def test_threads_lose_no_count() -> None:
     counter, histogram = Counter("c", "Help.", "kind"), Histogram("h", "Help.", (1.0,))
 
     def count() -> None:
@@ -81,7 +81,7 @@ def test_nothing_is_lost_between_threads() -> None:
     assert numbers(histogram, "h_bucket") == {"1.0": 20000.0, "+Inf": 40000.0}
 
 
-def test_models_that_are_not_served_share_one_series_and_those_that_were_are_forgotten() -> None:
+def test_unknown_models_share_one_series_and_series_of_old_models_are_dropped() -> None:
     telemetry = Telemetry()
     for number in range(100):
         telemetry.set_served([f"model-{number}"])
@@ -91,7 +91,7 @@ def test_models_that_are_not_served_share_one_series_and_those_that_were_are_for
     assert numbers(telemetry, "latentd_samples_total") == {"model-99": 0.0}
 
 
-def test_errors_are_counted_from_0_on() -> None:
+def test_error_counts_begin_at_0() -> None:
     paths = ("/generate", "/mix")
     telemetry = Telemetry(paths)
     telemetry.set_served(["m"])
@@ -103,13 +103,13 @@ def test_errors_are_counted_from_0_on() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 307, 404, 499, 503])
-def test_requests_are_told_apart_by_the_class_of_their_status(status: int) -> None:
+def test_requests_are_counted_by_status_class(status: int) -> None:
     telemetry = Telemetry()
     telemetry.count_request("/generate", "", status, 0.1)
     assert numbers(telemetry, "latentd_requests_total") == {f"/generate,,{status // 100}xx": 1.0}
 
 
-def test_a_batch_is_told_of_by_the_engine() -> None:
+def test_the_engine_reports_batches() -> None:
     telemetry = Telemetry()
     telemetry.set_served(["held"])
     runner = HeldRunner()
@@ -127,18 +127,18 @@ def test_a_batch_is_told_of_by_the_engine() -> None:
         await asyncio.to_thread(engine.close)
 
     asyncio.run(two_batches())
-    assert numbers(telemetry, "latentd_samples_total") == {"held": 4.0}  # what is not finite is no sample
+    assert numbers(telemetry, "latentd_samples_total") == {"held": 4.0}  # samples that are not finite do not count
     assert numbers(telemetry, "latentd_batch_samples_sum") == {"": 5.0}
     assert numbers(telemetry, "latentd_batch_samples_count") == {"": 2.0}
     assert numbers(telemetry, "latentd_batch_fill_ratio_sum") == {"": 1 / 16 + 4 / 16}
-    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"held,synthesis": 0.5}  # as the runner says
+    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"held,synthesis": 0.5}  # what the runner reports
     assert numbers(telemetry, "latentd_queue_wait_seconds_count") == {"": 3.0}
     assert 0.6 <= numbers(telemetry, "latentd_queue_wait_seconds_sum")[""] < 10
     assert numbers(telemetry, "latentd_copy_seconds_count") == {"": 0.0}
     assert numbers(telemetry, "latentd_encode_seconds_count") == {"": 2.0}
 
 
-def test_encoding_is_timed_by_itself() -> None:
+def test_encoding_has_a_time_of_its_own() -> None:
     telemetry = Telemetry()
     runner = HeldRunner()
     runner.release()
@@ -157,7 +157,7 @@ def test_encoding_is_timed_by_itself() -> None:
     assert 0.1 <= numbers(telemetry, "latentd_encode_seconds_sum")[""] < 10
 
 
-def test_w_is_no_sample_and_copies_count_where_there_are_any() -> None:
+def test_mapping_batches_count_no_samples() -> None:
     telemetry = Telemetry()
     telemetry.set_served(["held"])
     mapping = executor(HeldRunner())
@@ -169,7 +169,7 @@ def test_w_is_no_sample_and_copies_count_where_there_are_any() -> None:
     assert numbers(telemetry, "latentd_encode_seconds_sum") == {"": 0.4}
 
 
-def test_what_the_catalog_does(write: Write, tmp_path: Path) -> None:
+def test_catalog_events_are_counted(write: Write, tmp_path: Path) -> None:
     telemetry = Telemetry()
     engine = Engine(max_queue=100, parallel=1)
     engine.start()
