@@ -19,7 +19,7 @@ from latentd.models.latents import seeds_to_latents
 from latentd.models.outputs.image import to_pixels
 from latentd.models.outputs.metadata import read_metadata
 from latentd.models.sampling import generate
-from latentd.training.data.image_cache import DecodedImages, decode_collection
+from latentd.training.data.image_cache import DecodedImages, decode_images
 from tests.cli.bulk_runs import Bulk, all_gone, members, rows, workers, write_untrained
 from tests.conftest import CLASSES, eventually, image_spec, points_spec
 
@@ -106,7 +106,7 @@ def test_tar_files_hold_a_sample_its_class_and_its_name(
 def as_training_data(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> DecodedImages:
     """What `--data` makes of the folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(bulk.out.parent / "cache"))
-    return decode_collection(bulk.out, 28, 1, lambda _: None)
+    return decode_images(bulk.out, 28, 1, lambda _: None)
 
 
 def labels_of(decoded: DecodedImages) -> list[str]:

@@ -1,4 +1,4 @@
-"""`latentd evaluate` as a person meets it, and what it writes."""
+"""The command `latentd evaluate`: its output, and the card that it writes."""
 
 import json
 import shutil
@@ -26,46 +26,46 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return config.checkpoint_path
 
 
-def test_figures_as_json_and_in_the_card(ring: Path, tmp_path: Path) -> None:
+def test_metrics_are_printed_as_json_and_written_into_the_card(ring: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(ring, tmp_path))
     before = Checkpoint.read(path)
-    answer = CliRunner().invoke(evaluate, [str(path), "--rounds", "2", "--json"])
-    assert answer.exit_code == 0, answer.output
-    figures = json.loads(answer.stdout)
+    result = CliRunner().invoke(evaluate, [str(path), "--rounds", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
     after = Checkpoint.read(path)
-    assert after.version == before.version == figures["version"]
+    assert after.version == before.version == printed["version"]
     for name in ("modes", "high_quality", "reverse_kl", "frechet_distance"):
-        assert after.card.metrics[name] == figures[name]
-        assert after.card.floors[name] == figures["floors"][name]
-        assert figures["deviation"][name] >= 0
-    assert figures["floors"]["modes"] == 8
-    assert figures["floor"] == figures["floors"]["frechet_distance"]
-    assert figures["frechet_distance"] > 10 * figures["floor"]  # fifty steps teach nothing
+        assert after.card.metrics[name] == printed[name]
+        assert after.card.floors[name] == printed["floors"][name]
+        assert printed["deviation"][name] >= 0
+    assert printed["floors"]["modes"] == 8
+    assert printed["floor"] == printed["floors"]["frechet_distance"]
+    assert printed["frechet_distance"] > 10 * printed["floor"]  # 50 steps are far too few
     assert after.card.measured == "2 sets of 2500 samples, coordinates"
 
 
-def test_figures_as_a_table_leave_the_card_alone_if_asked_to(ring: Path) -> None:
+def test_no_keep_prints_a_table_and_leaves_the_card_unchanged(ring: Path) -> None:
     before = ring.read_bytes()
-    answer = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep"])
-    assert answer.exit_code == 0, answer.output
-    said = " ".join(answer.stdout.split())
-    assert "1 set of 2500 samples, judged on coordinates; of a single set there is no deviation" in said
-    line = next(line for line in answer.stdout.splitlines() if line.startswith("modes"))
+    result = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep"])
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.stdout.split())
+    assert "1 set of 2500 samples, measured on coordinates; a single set has no deviation" in output
+    line = next(line for line in result.stdout.splitlines() if line.startswith("modes"))
     assert [line.split()[column] for column in (2, 4)] == ["–", "–"]
     assert ring.read_bytes() == before
 
 
-def test_one_set_has_no_deviation(ring: Path) -> None:
-    answer = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep", "--json"])
-    figures = json.loads(answer.stdout)
-    assert set(figures["deviation"].values()) == set(figures["floor_deviation"].values()) == {None}
+def test_a_single_set_has_no_deviation(ring: Path) -> None:
+    result = CliRunner().invoke(evaluate, [str(ring), "--rounds", "1", "--no-keep", "--json"])
+    printed = json.loads(result.stdout)
+    assert set(printed["deviation"].values()) == set(printed["floor_deviation"].values()) == {None}
 
 
-def test_a_run_on_a_mixture_ends_with_its_figures(ring: Path) -> None:
+def test_training_writes_metrics_into_the_card(ring: Path) -> None:
     assert Checkpoint.read(ring).card.floors["modes"] == 8.0
 
 
-def test_what_does_not_name_its_data_cannot_be_judged(write: Callable[..., Checkpoint], tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_name_its_data_is_refused(write: Callable[..., Checkpoint], tmp_path: Path) -> None:
     write(points_spec())
-    with pytest.raises(DataError, match="model does not say what data it learnt from"):
+    with pytest.raises(DataError, match="model cannot be evaluated: its card does not name the data set"):
         evaluate.main([str(tmp_path / "model.safetensors")], standalone_mode=False)

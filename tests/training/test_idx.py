@@ -1,4 +1,4 @@
-"""The sets that have a name: idx files in several places, and downloads that fail."""
+"""Fashion-MNIST and MNIST: search of their idx files, downloads, and damaged files."""
 
 import dataclasses
 import gzip
@@ -36,8 +36,8 @@ def write_idx(folder: Path, count: int = 20, compress: bool = False) -> None:
 
 
 @pytest.fixture(autouse=True)
-def empty_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No data on this machine counts but what a test puts there, and nothing is fetched from outside."""
+def no_installed_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide data sets installed on this machine, and download nothing from the internet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LATENTD_DATA", raising=False)
     for name, idx_set in IDX_SETS.items():
@@ -50,19 +50,19 @@ def load(name: str = "mnist", path: Path | None = None) -> DataSource:
 
 
 @pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize("place", ["given", "given/mnist", "env/mnist", "env", "os/mnist", "cache/latentd/mnist"])
-def test_idx_files_are_found(place: str, compress: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_idx(tmp_path / place, compress=compress)
+@pytest.mark.parametrize("folder", ["given", "given/mnist", "env/mnist", "env", "os/mnist", "cache/latentd/mnist"])
+def test_idx_files_are_found(folder: str, compress: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx(tmp_path / folder, compress=compress)
     monkeypatch.setenv("LATENTD_DATA", str(tmp_path / "env"))
-    source = load(path=tmp_path / "given" if place.startswith("given") else None)
-    content = gzip.decompress((tmp_path / place / f"{IMAGES}.gz").read_bytes()) if compress else None
-    assert source.card.size == 19  # of 20 one is held out
+    source = load(path=tmp_path / "given" if folder.startswith("given") else None)
+    content = gzip.decompress((tmp_path / folder / f"{IMAGES}.gz").read_bytes()) if compress else None
+    assert source.card.size == 19  # one of 20 is held out
     if content:
         assert source.card.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_batches_cover_an_epoch_and_keep_labels_with_their_images(tmp_path: Path) -> None:
-    write_idx(tmp_path, count=21)  # of which one is held out
+def test_an_epoch_contains_each_image_once_with_its_label(tmp_path: Path) -> None:
+    write_idx(tmp_path, count=21)  # one of them is held out
     pixels = np.random.RandomState(0).randint(0, 256, (21, 28, 28)).astype(np.uint8)
     batches = load(path=tmp_path).draw(5, 0)
     seen = []
@@ -77,8 +77,8 @@ def test_batches_cover_an_epoch_and_keep_labels_with_their_images(tmp_path: Path
     assert sorted(seen) == list(range(20))
 
 
-def test_offline_says_what_to_put_where(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"could not be fetched.*train-images-idx3-ubyte\.gz and .*cache.*--data"):
+def test_the_error_without_network_names_the_files_and_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"could not be downloaded.*train-images-idx3-ubyte\.gz and .*cache.*--data"):
         load()
     assert not list((tmp_path / "cache").rglob("*.gz"))
     with pytest.raises(DataError, match="does not have train-images"):
@@ -100,29 +100,29 @@ def file_server(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_downloads_are_checked_and_kept(file_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_are_checked_and_cached(file_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path / "web", compress=True)
     sums = {
         name: hashlib.sha256(gzip.decompress((tmp_path / "web" / f"{name}.gz").read_bytes())).hexdigest()
         for name in (IMAGES, LABELS)
     }
     monkeypatch.setitem(IDX_SETS, "mnist", dataclasses.replace(IDX_SETS["mnist"], url=file_server, sha256=sums))
-    heard: list[TaskProgress] = []
-    assert IdxImages(name="mnist").load(None, heard.append).card.size == 19
-    assert heard[0].unit == "bytes"
+    reports: list[TaskProgress] = []
+    assert IdxImages(name="mnist").load(None, reports.append).card.size == 19
+    assert reports[0].unit == "bytes"
     (tmp_path / "web" / f"{IMAGES}.gz").unlink()
     assert load().card.size == 19  # from the cache
 
 
-def test_a_wrong_download_is_not_kept(file_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_download_is_discarded(file_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path / "web", compress=True)
     monkeypatch.setitem(IDX_SETS, "mnist", dataclasses.replace(IDX_SETS["mnist"], url=file_server))
-    with pytest.raises(DataError, match="is not the file it should be"):
+    with pytest.raises(DataError, match="is not the expected file"):
         load()
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_broken_idx_files_are_named(tmp_path: Path) -> None:
+def test_the_error_names_a_damaged_idx_file(tmp_path: Path) -> None:
     path = tmp_path / IMAGES
     whole = idx_bytes(np.zeros((2, 28, 28), dtype=np.uint8))
     for content in (b"", b"\0\0", whole[:100], whole + b"\0", gzip.compress(whole)[:-10], b"PK\x03\x04 nonsense"):
@@ -134,7 +134,7 @@ def test_broken_idx_files_are_named(tmp_path: Path) -> None:
         read_idx(path)
 
 
-def test_another_sets_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_data_set_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path / "given")
     actual = hashlib.sha256((tmp_path / "given" / IMAGES).read_bytes()).hexdigest()
     known = dataclasses.replace(IDX_SETS["fashion-mnist"], sha256={IMAGES: actual, LABELS: ""})

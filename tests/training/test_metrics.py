@@ -1,4 +1,4 @@
-"""Every figure against a second implementation, in NumPy and by definition, or against a case known by hand."""
+"""Each metric against its definition in NumPy, or against a case worked out by hand."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_frechet_distance(pair: tuple[Features, Features]) -> None:
     assert metrics.frechet_distance(*tensors(pair)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_frechet_distance_in_one_dimension_is_of_means_and_deviations() -> None:
+def test_frechet_distance_in_one_dimension() -> None:
     x = torch.tensor([[0.0], [2.0]])  # mean 1, standard deviation √2
     y = torch.tensor([[3.0], [7.0]])  # mean 5, standard deviation √8
     assert metrics.frechet_distance(x, y) == pytest.approx(16 + 2)
@@ -44,7 +44,7 @@ def test_frechet_distance_of_fewer_samples_than_features() -> None:
     assert metrics.frechet_distance(few, few) == pytest.approx(0, abs=1e-6)
 
 
-def test_kernel_distance_of_whole_sets(pair: tuple[Features, Features]) -> None:
+def test_kernel_distance(pair: tuple[Features, Features]) -> None:
     x, y = pair[0][:280], pair[1]
 
     def kernel(a: Features, b: Features) -> float:
@@ -67,9 +67,9 @@ def test_kernel_distance_of_the_same_distribution_is_near_zero() -> None:
 def test_precision_and_recall(pair: tuple[Features, Features]) -> None:
     x, y = pair
     found = metrics.precision_recall(*tensors(pair))
-    for (manifold, points), figure in zip(((x, y), (y, x)), found, strict=True):
+    for (manifold, points), fraction in zip(((x, y), (y, x)), found, strict=True):
         radii = np.sort(distances(manifold, manifold), axis=1)[:, 3]
-        assert figure == pytest.approx((distances(points, manifold) <= radii).any(axis=1).mean(), rel=1e-6)
+        assert fraction == pytest.approx((distances(points, manifold) <= radii).any(axis=1).mean(), rel=1e-6)
 
 
 def test_density_and_coverage(pair: tuple[Features, Features]) -> None:
@@ -81,7 +81,7 @@ def test_density_and_coverage(pair: tuple[Features, Features]) -> None:
     assert coverage.tolist() == within.any(axis=0).tolist()
 
 
-def test_collapse_is_precise_and_covers_nothing(pair: tuple[Features, Features]) -> None:
+def test_a_collapsed_generator_has_high_precision_and_low_coverage(pair: tuple[Features, Features]) -> None:
     real = torch.from_numpy(pair[0])
     collapsed = real[:1].repeat(200, 1) + 1e-6 * torch.arange(200)[:, None]
     precision, recall = metrics.precision_recall(real, collapsed)
@@ -91,8 +91,8 @@ def test_collapse_is_precise_and_covers_nothing(pair: tuple[Features, Features])
 
 
 def test_inception_score() -> None:
-    sure = torch.eye(4).repeat(10, 1)
-    assert metrics.inception_score(sure) == pytest.approx(4.0)
+    certain = torch.eye(4).repeat(10, 1)
+    assert metrics.inception_score(certain) == pytest.approx(4.0)
     assert metrics.inception_score(torch.full((10, 4), 0.25)) == pytest.approx(1.0)
     assert metrics.inception_score(torch.eye(4)[[0, 0, 1, 1]]) == pytest.approx(2.0)
     mixed = np.random.RandomState(0).dirichlet(np.ones(5), 50)
@@ -102,13 +102,13 @@ def test_inception_score() -> None:
 
 def test_nearest_neighbours(pair: tuple[Features, Features]) -> None:
     found, index = metrics.nearest(*tensors(pair))
-    all_of_them = distances(*pair)
-    assert found.numpy() == pytest.approx(all_of_them.min(axis=1), rel=1e-6)
-    assert np.array_equal(index.numpy(), all_of_them.argmin(axis=1))
+    expected = distances(*pair)
+    assert found.numpy() == pytest.approx(expected.min(axis=1), rel=1e-6)
+    assert np.array_equal(index.numpy(), expected.argmin(axis=1))
 
 
-def test_reverse_kl_and_shares() -> None:
-    assert metrics.shares(torch.tensor([0, 0, 1, 3]), 4) == [0.5, 0.25, 0.0, 0.25]
-    assert metrics.reverse_kl([0.25] * 4, [0.25] * 4) == pytest.approx(0.0)
-    assert metrics.reverse_kl([1.0, 0.0, 0.0, 0.0], [0.25] * 4) == pytest.approx(np.log(4))
-    assert metrics.reverse_kl([0.5, 0.25, 0.0, 0.25], [0.25] * 4) == pytest.approx(0.5 * np.log(2))
+def test_kl_divergence_and_class_fractions() -> None:
+    assert metrics.class_fractions(torch.tensor([0, 0, 1, 3]), 4) == [0.5, 0.25, 0.0, 0.25]
+    assert metrics.kl_divergence([0.25] * 4, [0.25] * 4) == pytest.approx(0.0)
+    assert metrics.kl_divergence([1.0, 0.0, 0.0, 0.0], [0.25] * 4) == pytest.approx(np.log(4))
+    assert metrics.kl_divergence([0.5, 0.25, 0.0, 0.25], [0.25] * 4) == pytest.approx(0.5 * np.log(2))

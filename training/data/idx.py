@@ -1,4 +1,4 @@
-"""Fashion-MNIST and MNIST: where their idx files are looked for, how they are fetched, checked and read.
+"""Fashion-MNIST and MNIST: finding, downloading, checking and reading their idx files.
 
 The idx format: two zero bytes, a type byte (8: unsigned byte), the number of dimensions, each dimension as a
 big-endian 32-bit integer, then the values. Files may be gzipped.
@@ -27,19 +27,19 @@ _FILES: dict[Split, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-"""Images and labels."""
+"""The files of images and of labels, without `.gz`."""
 
 
 @dataclass(frozen=True)
 class IdxSet:
-    """A data set of idx files; `sha256` is of the files' contents once decompressed."""
+    """A data set of idx files. `sha256` has the hash of each file's decompressed content."""
 
     class_names: tuple[str, ...]
     licence: str
     url: str
     sha256: dict[str, str]
     folders: tuple[Path, ...] = ()
-    """Where an operating system's package puts it."""
+    """Where packages of operating systems install it."""
 
 
 IDX_SETS = {
@@ -82,31 +82,31 @@ IDX_SETS = {
 
 
 @dataclass(frozen=True)
-class LoadedIdx:
-    """Images [N, 28, 28] and labels [N], and the sha256 of the images' file contents."""
+class IdxSplit:
+    """Images [N, 28, 28], labels [N], and the sha256 of the images' file content."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     sha256: str
 
 
-def load_idx_set(name: str, path: Path | None, on_progress: OnProgress, split: Split = "train") -> LoadedIdx:
-    """A split of `name`, from the first place that has it.
+def load_idx_set(name: str, path: Path | None, on_progress: OnProgress, split: Split = "train") -> IdxSplit:
+    """Read a split of the data set `name`.
 
-    Looked for in `path` (alone, where it is given), `$LATENTD_DATA`, the operating system's folder and the cache;
-    else downloaded into the cache.
+    Looks in `path` and `path`/`name` if `path` is given. Otherwise looks in `$LATENTD_DATA`, the operating system's
+    folder and the cache, in this order, and downloads into the cache if no folder has the files. Raises DataError.
     """
     files = _find(name, path, split) or _download(name, on_progress, split)
     images, labels = (_read_checked(name, file_name, file) for file_name, file in files.items())
     classes = len(IDX_SETS[name].class_names)
-    where = files[_FILES[split][0]].parent
+    folder = files[_FILES[split][0]].parent
     if images.values.ndim != 3 or labels.values.ndim != 1 or len(images.values) != len(labels.values):
-        raise DataError(f"{where}: images {images.values.shape} and labels {labels.values.shape} do not go together")
+        raise DataError(f"{folder}: images {images.values.shape} and labels {labels.values.shape} do not match")
     if images.values.shape[1:] != (28, 28):
-        raise DataError(f"{where}: {name} has images of 28 x 28 pixels, not {images.values.shape[1:]}")
+        raise DataError(f"{folder}: {name} has images of 28 x 28 pixels, not {images.values.shape[1:]}")
     if labels.values.max(initial=0) >= classes:
-        raise DataError(f"{where}: a label is {labels.values.max()}, but {name} has {classes} classes")
-    return LoadedIdx(images.values, labels.values, images.sha256)
+        raise DataError(f"{folder}: a label is {labels.values.max()}, but {name} has {classes} classes")
+    return IdxSplit(images.values, labels.values, images.sha256)
 
 
 @dataclass(frozen=True)
@@ -116,18 +116,21 @@ class _IdxFile:
 
 
 def _find(name: str, path: Path | None, split: Split) -> dict[str, Path] | None:
-    """The set's files by name, in the first folder that has them all."""
-    for folder in _places(name) if path is None else (path, path / name):
+    """Return the split's files by name, from the first folder that has all of them; None if there is no such folder.
+
+    Raises DataError if `path` is given and does not have them.
+    """
+    for folder in _search_folders(name) if path is None else (path, path / name):
         files = {file_name: _file(folder, file_name) for file_name in _FILES[split]}
         found = {file_name: file for file_name, file in files.items() if file is not None}
         if len(found) == len(files):
             return found
     if path is not None:
-        raise DataError(f"{path} does not have {' and '.join(_FILES[split])} (or the same with .gz)")
+        raise DataError(f"{path} does not have {' and '.join(_FILES[split])} (with or without .gz)")
     return None
 
 
-def _places(name: str) -> Iterator[Path]:
+def _search_folders(name: str) -> Iterator[Path]:
     if root := os.environ.get("LATENTD_DATA"):
         yield from (Path(root) / name, Path(root))
     yield from IDX_SETS[name].folders
@@ -143,7 +146,7 @@ def _download(name: str, on_progress: OnProgress, split: Split) -> dict[str, Pat
     for file_name in _FILES[split]:
         files[file_name] = cache_folder() / name / f"{file_name}.gz"
         url, sha256 = f"{IDX_SETS[name].url}{file_name}.gz", IDX_SETS[name].sha256[file_name]
-        download(url, files[file_name], sha256, on_progress, _where_to_put(name, split))
+        download(url, files[file_name], sha256, on_progress, _offline_advice(name, split))
     return files
 
 
@@ -156,7 +159,7 @@ def _read_checked(name: str, file_name: str, path: Path) -> _IdxFile:
 
 
 def read_idx(path: Path) -> _IdxFile:
-    """Read one idx file of unsigned bytes, gzipped or not; DataError names a file that is not one."""
+    """Read an idx file of unsigned bytes, gzipped or not. Raises DataError if it is damaged or of another type."""
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
@@ -165,16 +168,15 @@ def read_idx(path: Path) -> _IdxFile:
         shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
         values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, zlib.error, struct.error, ValueError) as problem:
-        raise DataError(f"{path} is not a whole idx file ({problem}); put a whole one there, or remove it") from problem
+        raise DataError(f"{path} is not a complete idx file ({problem}); replace or remove it") from problem
     if (zero, kind) != (0, 8):
         raise DataError(f"{path} is not an idx file of unsigned bytes (it begins with {content[:4].hex()})")
     return _IdxFile(values, hashlib.sha256(content).hexdigest())
 
 
-def _where_to_put(name: str, split: Split) -> str:
+def _offline_advice(name: str, split: Split) -> str:
     files = " and ".join(f"{file_name}.gz" for file_name in _FILES[split])
     debian = " (on Debian: apt install dataset-fashion-mnist)" if name == "fashion-mnist" else ""
     return (
-        f"To work offline, put {files} into {cache_folder() / name}, "
-        f"or anywhere and name that folder with --data{debian}"
+        f"To work offline, put {files} into {cache_folder() / name}, or into any folder and name it by --data{debian}"
     )

@@ -1,4 +1,4 @@
-"""Images in a folder or a zip, one after another, each yet to be read."""
+"""Lists of image files in a folder or a zip, without decoding them."""
 
 import os
 import zipfile
@@ -9,109 +9,108 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+MAX_FILE_BYTES = 2**28
 _SUFFIXES = {
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm"),
     *(".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 }
-LARGEST = 2**28
-"""Bytes of a file that is still read."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One image, yet to be read."""
+class ImageFile:
+    """An image file that has not been read yet, in a folder or in an archive."""
 
     name: str
     group: str
-    """The folder it lies in, or its label; "" where there is neither."""
+    """Its folder, relative to the collection, or its label; "" if it has neither."""
     size: int
-    stamp: str
-    """Changes when the image does."""
+    """Bytes."""
+    etag: str
+    """A text that changes when the file changes."""
     read: Callable[[], bytes]
 
     def content(self) -> bytes:
-        """Its bytes; ValueError where they are more than any image to learn from has."""
-        if self.size > LARGEST:
-            raise ValueError(f"it has {self.size:,} bytes; the largest that is read has {LARGEST:,}")
+        """Return the file's bytes. Raises ValueError if there are more than MAX_FILE_BYTES."""
+        if self.size > MAX_FILE_BYTES:
+            raise ValueError(f"it has {self.size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
         return self.read()
 
 
-class Collection(ABC):
-    """Images in a fixed order, which can be gone through again and again without holding them all."""
+class ImageCollection(ABC):
+    """Image files in a fixed order. It can be iterated many times and does not hold them in memory."""
 
-    stamps_are_images: ClassVar[bool]
-    """Whether there is a stamp an image, so that their number is known before they are read."""
+    one_etag_per_image: ClassVar[bool]
+    """Whether the number of etags is the number of images; if so, it is known before images are read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def stamps(self) -> Iterator[str]:
-        """What together changes when an image does; quicker to have than the images."""
-        return (f"{entry.name}\t{entry.stamp}" for entry in self)
+    def etags(self) -> Iterator[str]:
+        """Yield texts, at least one of which changes when any image changes. Faster than iterating over the images."""
+        return (f"{file.name}\t{file.etag}" for file in self)
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Entry]:
-        """Every image."""
+    def __iter__(self) -> Iterator[ImageFile]: ...
 
 
-class Folder(Collection):
-    """The files below a folder."""
+class Folder(ImageCollection):
+    """The files in a folder and its subfolders. Hidden files and linked folders are skipped."""
 
-    stamps_are_images = True
+    one_etag_per_image = True
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ImageFile]:
         return self._below(self.path.resolve(), "")
 
-    def _below(self, folder: Path, name: str) -> Iterator[Entry]:
+    def _below(self, folder: Path, prefix: str) -> Iterator[ImageFile]:
         with os.scandir(folder) as found:
             children = sorted((child.name, child.is_dir(follow_symlinks=False)) for child in found)
         for child, is_folder in children:
-            path, child_name = folder / child, f"{name}{child}"
+            path, name = folder / child, f"{prefix}{child}"
             if is_folder and not is_hidden(child):
-                yield from self._below(path, f"{child_name}/")
+                yield from self._below(path, f"{name}/")
             elif not is_folder and is_image(child):
-                yield _file_entry(path, child_name, name.rstrip("/"))
+                yield _on_disk(path, name, prefix.rstrip("/"))
 
 
-def _file_entry(path: Path, name: str, group: str) -> Entry:
+def _on_disk(path: Path, name: str, group: str) -> ImageFile:
     if not path.is_file():
-        return Entry(name, group, 0, "", _no_file)
+        return ImageFile(name, group, 0, "", _not_a_file)
     status = path.stat()
-    return Entry(name, group, status.st_size, f"{path} {status.st_size} {status.st_mtime_ns}", path.read_bytes)
+    return ImageFile(name, group, status.st_size, f"{path} {status.st_size} {status.st_mtime_ns}", path.read_bytes)
 
 
-def _no_file() -> bytes:
-    raise ValueError("it is no file, or a link to none")
+def _not_a_file() -> bytes:
+    raise ValueError("it is a broken link or not a regular file")
 
 
-class Zip(Collection):
-    """The members of a zip."""
+class Zip(ImageCollection):
+    """The members of a zip file. Hidden files and folders are skipped."""
 
-    stamps_are_images = True
+    one_etag_per_image = True
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._archive = zipfile.ZipFile(path)  # reads from several threads at once are safe
+        self._archive = zipfile.ZipFile(path)  # several threads may read at once
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ImageFile]:
         for info in sorted(self._archive.infolist(), key=lambda info: info.filename):
             path = PurePosixPath(info.filename)
             if not info.is_dir() and is_image(path.name) and not any(map(is_hidden, path.parts)):
                 group = str(path.parent).removeprefix(".")
-                stamp = f"{info.file_size} {info.CRC}"
-                yield Entry(info.filename, group, info.file_size, stamp, partial(self._archive.read, info))
+                etag = f"{info.file_size} {info.CRC}"
+                yield ImageFile(info.filename, group, info.file_size, etag, partial(self._archive.read, info))
 
 
 def suffixes() -> str:
-    """How the names of images end, in words."""
+    """Return the suffixes of image files, separated by commas."""
     return ", ".join(sorted(_SUFFIXES))
 
 
 def is_hidden(name: str) -> bool:
-    """Whether nobody means it to be seen."""
+    """Return whether a file or folder of this name is hidden, or is macOS metadata."""
     return name.startswith((".", "__MACOSX"))
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is one that would be read."""
+    """Return whether a file of this name is read as an image."""
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in _SUFFIXES  # noqa: PTH122  # a million times

@@ -1,8 +1,9 @@
-"""Image data sets: what recipes can name, and batches of them."""
+"""Image data sets: settings for recipes, and batches of images."""
 
 import warnings
 from abc import ABC
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,55 +13,53 @@ from torch import Tensor
 
 from latentd.models.card import DataCard
 from latentd.models.outputs import ImageOutput, Output
-from latentd.training.data.idx import IDX_SETS, LoadedIdx, load_idx_set
-from latentd.training.data.image_cache import DecodedImages, decode_collection
+from latentd.training.data.idx import IDX_SETS, IdxSplit, load_idx_set
+from latentd.training.data.image_cache import DecodedImages, decode_images
 from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
-from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, SEEN, load_classifier
+from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, INPUT_SHAPE, load_classifier
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadExtractor
 from latentd.training.evaluation.images import ImageEvaluator, RealImages
 from latentd.training.randomness import generator_for
 
-_HELD_OUT = 12
-"""One of so many training images is not learnt from."""
-_JUDGED, _PUBLISHED = 2000, 10_000
-"""Samples that are judged at a time while a generator learns, and in published figures."""
-_SMALL = 2**31
-"""Bytes; a set up to this size lives on the device."""
-_FEWEST_JUDGED = 100
-"""Images by which anything is judged."""
-_FEWEST_PARTED = 2000
-"""Images of one's own of which some can be spared."""
+_HOLD_OUT = 12
+"""One of so many training images is held out."""
+_QUICK_SAMPLES, _PUBLISHED_SAMPLES = 2000, 10_000
+"""Samples per evaluation during training, and for published metrics."""
+_SMALL_BYTES = 2**31
+"""Data up to this size is kept in memory, and on the device."""
+_MIN_REFERENCE = 100
+"""Fewer reference images give no useful metrics."""
+_MIN_SPLIT = 2000
+"""User images are split into training and held-out images only if there are at least so many."""
 
 
 class _Images(DataSettings, ABC):
     flip: bool = False
-    """Mirror every second image left to right, anew whenever it is drawn."""
+    """Mirror a random half of the images left to right, newly chosen in each epoch."""
 
-    def _parted(self, images: RealImages, classes: tuple[str, ...], card: DataCard) -> "ImageSource":
-        """All but the last twelfth to learn from, and that to judge by, if it is enough."""
-        learnt = len(images) - len(images) // _HELD_OUT
-        train, held_out = images[:learnt], images[learnt:]
-        card = card.model_copy(update={"size": learnt})
-        source = ImageSource(train.pixels.permute(0, 2, 3, 1), train.labels, classes, card, self.flip)
-        if len(held_out) >= _FEWEST_JUDGED:
-            source.make_evaluator = lambda: self._evaluator(held_out, train, _JUDGED)
-        return source
+    def _split(self, images: RealImages, classes: tuple[str, ...], card: DataCard) -> "ImageSource":
+        """Return a source of all but the last twelfth, which is the evaluator's reference if it is large enough."""
+        count = len(images) - len(images) // _HOLD_OUT
+        train, held_out = images[:count], images[count:]
+        has_reference = len(held_out) >= _MIN_REFERENCE
+        make_evaluator = partial(self._make_evaluator, held_out, train, _QUICK_SAMPLES) if has_reference else None
+        return ImageSource(train, classes, card.model_copy(update={"size": count}), self.flip, make_evaluator)
 
-    def _evaluator(
-        self, reference: RealImages, train: RealImages, count: int, network: LoadExtractor | None = None
+    def _make_evaluator(
+        self, reference: RealImages, train: RealImages, num_samples: int, load_extractor: LoadExtractor | None = None
     ) -> Evaluator:
-        """On the embedded features, or on those of another `network`."""
+        """By default, the features are those of the embedded classifier."""
         classifier = load_classifier()
-        shown = classifier if network is None else network()
-        known = classifier if self.name == CLASSIFIER_DATASET else None
-        return ImageEvaluator(shown, reference, train, count, known, self.class_names or ())
+        extractor = load_extractor() if load_extractor else classifier
+        of_known_classes = classifier if self.name == CLASSIFIER_DATASET else None
+        return ImageEvaluator(extractor, reference, train, num_samples, of_known_classes, self.class_names or ())
 
 
 class IdxImages(_Images):
     """The training split of Fashion-MNIST or MNIST: 60,000 grey images of 28 x 28 pixels in 10 classes.
 
-    The last twelfth is held out: a generator does not learn from it, but is chosen by it.
+    The last twelfth is held out: it is not trained on, and is the reference for choosing the best generator.
     """
 
     name: Literal["fashion-mnist", "mnist"]
@@ -74,26 +73,27 @@ class IdxImages(_Images):
         return IDX_SETS[self.name].class_names
 
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
-        loaded = load_idx_set(self.name, path, on_progress)
-        card = DataCard(name=self.name, size=None, sha256=loaded.sha256, licence=IDX_SETS[self.name].licence)
-        return self._parted(RealImages(*_tensors(loaded)), self.class_names, card)
+        split = load_idx_set(self.name, path, on_progress)
+        card = DataCard(name=self.name, size=None, sha256=split.sha256, licence=IDX_SETS[self.name].licence)
+        return self._split(_real_images(split), self.class_names, card)
 
-    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
-        """The test split is the reference, and training images are the floor."""
-        test = RealImages(*_tensors(load_idx_set(self.name, path, on_progress, "test")))
-        train = RealImages(*_tensors(load_idx_set(self.name, path, on_progress)))
-        return self._evaluator(test, train, _PUBLISHED, network)
+    def evaluator(
+        self, path: Path | None, on_progress: OnProgress, load_extractor: LoadExtractor | None = None
+    ) -> Evaluator:
+        """The test split is the reference. The real-data baseline is of training images."""
+        test = _real_images(load_idx_set(self.name, path, on_progress, "test"))
+        train = _real_images(load_idx_set(self.name, path, on_progress))
+        return self._make_evaluator(test, train, _PUBLISHED_SAMPLES, load_extractor)
 
 
-def _tensors(loaded: LoadedIdx) -> tuple[Tensor, Tensor]:
-    """Bytes of pixels [N, 1, H, W] and labels [N]."""
-    return torch.tensor(loaded.images)[:, None], torch.tensor(loaded.labels, dtype=torch.int64)
+def _real_images(split: IdxSplit) -> RealImages:
+    return RealImages(torch.tensor(split.images)[:, None], torch.tensor(split.labels, dtype=torch.int64))
 
 
 class ImageFolder(_Images):
-    """A folder, a zip or shards of images, found by `--data`; resized and centre-cropped to a square.
+    """The user's own images at `--data`: a folder, a zip or shards. They are resized and centre-cropped to squares.
 
-    Of enough images that the embedded network can judge, a twelfth is held out, as of the sets that have names.
+    A random twelfth is held out if there are at least 2,000 images of the classifier's input shape.
     """
 
     name: Literal["image-folder"]
@@ -110,69 +110,75 @@ class ImageFolder(_Images):
         return None
 
     def load(self, path: Path | None, on_progress: OnProgress) -> "ImageSource":
-        path, decoded, images = self._decoded(path, on_progress)
+        path, decoded, images = self._decode(path, on_progress)
         name = path.resolve().name if path.is_dir() else path.stem
-        card = DataCard(name=name, size=len(decoded.images), sha256=decoded.sha256, licence="unknown")
-        if self._can_be_judged(decoded):
+        card = DataCard(name=name, size=len(images), sha256=decoded.sha256, licence="unknown")
+        if self._can_hold_out(images):
             order = torch.randperm(len(images), generator=generator_for(0, "held out"))
-            source = self._parted(images[order], decoded.class_names, card)
+            source = self._split(images[order], decoded.class_names, card)
         else:
-            source = ImageSource(images.pixels.permute(0, 2, 3, 1), images.labels, decoded.class_names, card, self.flip)
+            source = ImageSource(images, decoded.class_names, card, self.flip)
         source.why_no_classes = decoded.why_no_classes
-        source.prefetch = decoded.images.nbytes > _SMALL
+        source.prefetch = decoded.images.nbytes > _SMALL_BYTES
         return source
 
-    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
-        """A random half is the reference, and the other half is the floor; of either as many as are judged."""
-        if network is None:
-            raise DataError("the embedded features are of grey garments; --features inception judges your own images")
-        path, _, images = self._decoded(path, on_progress)
-        half = min(len(images) // 2, _PUBLISHED)
-        if half < _FEWEST_JUDGED:
-            raise DataError(f"{path} has {len(images)} images; at least {2 * _FEWEST_JUDGED} are needed to judge by")
+    def evaluator(
+        self, path: Path | None, on_progress: OnProgress, load_extractor: LoadExtractor | None = None
+    ) -> Evaluator:
+        """A random half of the images is the reference. The real-data baseline is of the other half."""
+        if load_extractor is None:
+            raise DataError("the embedded features are for Fashion-MNIST; evaluate your images by --features inception")
+        path, _, images = self._decode(path, on_progress)
+        half = min(len(images) // 2, _PUBLISHED_SAMPLES)
+        if half < _MIN_REFERENCE:
+            raise DataError(f"{path} has {len(images)} images; an evaluation needs at least {2 * _MIN_REFERENCE}")
         order = torch.randperm(len(images), generator=generator_for(0, "halves"))
-        return ImageEvaluator(network(), images[order[:half]], images[order[half : 2 * half]], half)
+        return ImageEvaluator(load_extractor(), images[order[:half]], images[order[half : 2 * half]], half)
 
-    def _decoded(self, path: Path | None, on_progress: OnProgress) -> tuple[Path, DecodedImages, RealImages]:
-        """Where the images are, and all of them, mapped."""
+    def _decode(self, path: Path | None, on_progress: OnProgress) -> tuple[Path, DecodedImages, RealImages]:
+        """Return the path, the decoded images, and the same images as mapped tensors."""
         if path is None:
-            raise DataError("this recipe learns from your own images: give their folder, zip or shards by --data PATH")
-        decoded = decode_collection(path, self.resolution, self.channels, on_progress)
+            raise DataError("this recipe trains on your own images: give their folder, zip or shards by --data PATH")
+        decoded = decode_images(path, self.resolution, self.channels, on_progress)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes to it
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
             pixels = torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
         return path, decoded, RealImages(pixels, None if decoded.labels is None else torch.from_numpy(decoded.labels))
 
-    def _can_be_judged(self, decoded: DecodedImages) -> bool:
-        """By the embedded network, which is shown small grey images, in memory."""
-        count = len(decoded.images)
-        return self.output.shape == SEEN and count >= _FEWEST_PARTED and decoded.images.nbytes <= _SMALL
+    def _can_hold_out(self, images: RealImages) -> bool:
+        """Only if the embedded classifier can take the images, and they fit into memory."""
+        return self.output.shape == INPUT_SHAPE and len(images) >= _MIN_SPLIT and images.pixels.nbytes <= _SMALL_BYTES
 
 
 class ImageSource(DataSource):
-    """Bytes of images [N, H, W, C] in memory or mapped from a file, drawn in epochs that are shuffled as a whole."""
-
-    make_evaluator: Callable[[], Evaluator] | None = None
+    """Batches of images [N, C, H, W] as bytes, from memory or a mapped file, shuffled in each epoch."""
 
     def __init__(
-        self, pixels: Tensor, labels: Tensor | None, class_names: tuple[str, ...], card: DataCard, flip: bool
+        self,
+        images: RealImages,
+        class_names: tuple[str, ...],
+        card: DataCard,
+        flip: bool,
+        make_evaluator: Callable[[], Evaluator] | None = None,
     ) -> None:
-        self._pixels = pixels
-        self._labels = labels
+        self._pixels = images.pixels.permute(0, 2, 3, 1)
+        self._labels = images.labels
         self._flip = flip
+        self._make_evaluator = make_evaluator
         self.class_names = class_names
         self.card = card
 
     def evaluator(self) -> Evaluator | None:
-        return self.make_evaluator and self.make_evaluator()
+        return self._make_evaluator and self._make_evaluator()
 
     def preload(self, device: torch.device) -> None:
-        if self._pixels.nbytes <= _SMALL:
+        if self._pixels.nbytes <= _SMALL_BYTES:
             self._pixels = self._pixels.to(device)
 
     def draw(
         self, batch_size: int, seed: int, first: int = 0, select: SelectRows = lambda rows: rows
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Raises DataError if there are fewer images than a batch needs. Incomplete last batches are dropped."""
         count = len(self._pixels)
         if count < batch_size:
             raise DataError(
@@ -182,12 +188,12 @@ class ImageSource(DataSource):
         epoch, first_of_epoch = divmod(first, count // batch_size)
         while True:
             order = torch.randperm(count, generator=generator_for(seed, "epoch", epoch))
-            mirrored = torch.rand(count, generator=generator_for(seed, "flip", epoch)) < 0.5 if self._flip else None
+            flipped = torch.rand(count, generator=generator_for(seed, "flip", epoch)) < 0.5 if self._flip else None
             for batch in range(first_of_epoch, count // batch_size):
-                chosen = select(order[batch * batch_size : (batch + 1) * batch_size])
-                pixels = self._pixels[chosen.to(self._pixels.device)]  # [N, H, W, C]
-                if mirrored is not None:
-                    turned = mirrored[chosen].to(pixels.device)[:, None, None, None]
-                    pixels = torch.where(turned, pixels.flip(2), pixels)
-                yield pixels.permute(0, 3, 1, 2), None if self._labels is None else self._labels[chosen]
+                rows = select(order[batch * batch_size : (batch + 1) * batch_size])
+                pixels = self._pixels[rows.to(self._pixels.device)]  # [N, H, W, C]
+                if flipped is not None:
+                    mask = flipped[rows].to(pixels.device)[:, None, None, None]
+                    pixels = torch.where(mask, pixels.flip(2), pixels)
+                yield pixels.permute(0, 3, 1, 2), None if self._labels is None else self._labels[rows]
             epoch, first_of_epoch = epoch + 1, 0

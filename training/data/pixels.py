@@ -1,8 +1,8 @@
-"""What the bytes of pixels mean as numbers."""
+"""Conversion of pixels to floating-point numbers."""
 
 from torch import Tensor
 
 
 def normalize(pixels: Tensor) -> Tensor:
-    """Bytes 0 … 255 → numbers in [-1, 1], as images leave a generator."""
+    """Scale bytes 0 … 255 to float32 in [-1, 1], the range of a generator's images."""
     return pixels.float() / 127.5 - 1.0

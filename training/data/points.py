@@ -1,4 +1,4 @@
-"""2-D mixtures of Gaussians, drawn on the fly.
+"""Mixtures of 2-D Gaussians, sampled during training.
 
 `ring` and `grid` are the settings of VEEGAN (https://arxiv.org/abs/1705.07761) and PacGAN
 (https://arxiv.org/abs/1712.04086).
@@ -36,7 +36,11 @@ _MIXTURES = {
 
 
 class GaussianMixture(DataSettings):
-    """`gaussian`: one, at (2, -1), σ 0.5. `ring`: 8 on a circle of radius 1, σ 0.01. `grid`: 25 at -4 … 4, σ 0.05."""
+    """A mixture of equally likely Gaussians on the plane.
+
+    `gaussian`: one at (2, -1), σ = 0.5. `ring`: 8 on a circle of radius 1, σ = 0.01. `grid`: 5 x 5 at -4, -2, 0, 2, 4,
+    σ = 0.05.
+    """
 
     name: Literal["gaussian", "ring", "grid"]
 
@@ -46,17 +50,19 @@ class GaussianMixture(DataSettings):
 
     def load(self, path: Path | None, on_progress: OnProgress) -> "MixtureSource":
         if path is not None:
-            raise DataError(f"{self.name} is drawn, not read: leave --data away")
+            raise DataError(f"{self.name} is generated, not read from files: leave --data away")
         return MixtureSource(self.name)
 
-    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
-        if network is not None:
-            raise DataError(f"{self.name} is judged on its coordinates: leave --features away")
+    def evaluator(
+        self, path: Path | None, on_progress: OnProgress, load_extractor: LoadExtractor | None = None
+    ) -> Evaluator:
+        if load_extractor is not None:
+            raise DataError(f"{self.name} is evaluated on its coordinates: leave --features away")
         return self.load(path, on_progress).evaluator()
 
 
 class MixtureSource(DataSource):
-    """Endless draws from a mixture whose modes are equally likely."""
+    """Batches of points [N, 2], float32, without end and without labels."""
 
     def __init__(self, name: str) -> None:
         modes = _MIXTURES[name]
@@ -72,6 +78,6 @@ class MixtureSource(DataSource):
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         for batch in count(first):
             generator = generator_for(seed, "batch", batch)
-            chosen = torch.randint(len(self.centers), (batch_size,), generator=generator)
+            modes = torch.randint(len(self.centers), (batch_size,), generator=generator)
             noise = torch.randn(batch_size, 2, generator=generator)
-            yield select(self.centers[chosen] + self.sigma * noise), None
+            yield select(self.centers[modes] + self.sigma * noise), None

@@ -1,4 +1,4 @@
-"""What a data set offers to a recipe before its files are read, and to the loop after."""
+"""The interface of data sets: settings in a recipe before files are read, and a source of batches after."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from latentd.training.evaluation.features import LoadExtractor
 
 
 class DataError(LatentdError):
-    """Data that cannot be had or read; the message says what, where and what to do."""
+    """Data cannot be found or read. The message says what, where, and what to do."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Real samples [N, *shape] and, for class-conditional training, their one-hot classes [N, classes]."""
+    """Real samples [N, *shape] and, for class-conditional training, one-hot classes [N, classes]."""
 
     samples: Tensor
     condition: Tensor | None = None
@@ -32,14 +32,14 @@ class Batch:
         return Batch(self.samples[rows], None if self.condition is None else self.condition[rows])
 
     def split(self, parts: int) -> list["Batch"]:
-        """In `parts` of equal size."""
+        """Split into `parts` batches of equal size."""
         conditions = [None] * parts if self.condition is None else self.condition.chunk(parts)
         return [Batch(*part) for part in zip(self.samples.chunk(parts), conditions, strict=True)]
 
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """How far a long piece of work has come: `done` of `total` (None: unknown) `unit`s of `task`."""
+    """Progress of a long task: `done` of `total` units; `total` is None if unknown."""
 
     task: str
     done: int
@@ -49,66 +49,68 @@ class TaskProgress:
 
 OnProgress = Callable[[TaskProgress], None]
 
-
 SelectRows = Callable[[Tensor], Tensor]
-"""StageInput [N, ...] → some of them."""
+"""Rows [N, ...] → the rows that this process trains on."""
 
 
 class DataSource(ABC):
-    """A data set, read and ready."""
+    """A data set that has been read and yields batches."""
 
     card: DataCard
 
     class_names: tuple[str, ...] = ()
-    """The classes that the samples are labelled with; () where they are not."""
+    """Names of the classes, by index; () if samples have no labels."""
     why_no_classes: str = "it has none"
+    """The reason if `class_names` is empty, for error messages."""
     prefetch: bool = False
-    """Whether batches should be read ahead on a thread, because they come from a disk."""
+    """Whether a thread should read batches ahead, because they come from a disk."""
 
     @abstractmethod
     def draw(
         self, batch_size: int, seed: int, first: int = 0, select: SelectRows = lambda rows: rows
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Endless batches of samples [N, *shape] and class indices [N] where the data has classes.
+        """Yield batches without end: samples [N, *shape], and class indices [N] or None.
 
-        Samples are float32, or the bytes of pixels, 0 … 255 for [-1, 1]. Batches begin with number `first`; each
-        depends on `seed` and its number alone. `select` picks the wanted ones of a batch's samples.
+        Samples are float32, or pixels as bytes 0 … 255 that stand for [-1, 1]. The first batch has the number `first`.
+        A batch depends only on `seed` and its number. `select` picks rows of each batch.
         """
 
     def evaluator(self) -> Evaluator | None:
-        """What a generator's samples are held against while it learns: real ones that it is not shown."""
+        """Return the evaluator for use during training, with a held-out reference; None if nothing is held out."""
         return None
 
     def preload(self, device: torch.device) -> None:  # noqa: B027  # most data has no such place
-        """Move to `device` what is small enough to live there, so that batches need no transfer."""
+        """Move the data to `device` if it is small enough, so that batches need no transfer."""
 
 
 class DataSettings(BaseModel, ABC):
-    """The `[data]` table of a recipe: what the data will look like, and how to get it."""
+    """The `[data]` table of a recipe. It describes the data before it is read, and loads it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     weights_licence: ClassVar[str] = "Apache-2.0"
-    """Of what is learnt from this data, as an SPDX expression; `unknown` where only its owner can say."""
+    """Licence of weights trained on this data: an SPDX expression, or `unknown` if the data is the user's own."""
 
     @property
     @abstractmethod
     def output(self) -> Output:
-        """The shape that a generator of such data has."""
+        """The output spec of a generator of such data."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The classes that such data is labelled with; () where it is not, None where that is seen once it is read."""
+        """Names of the classes; () if the data has no labels, None if that is known only after reading."""
         return ()
 
     @abstractmethod
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
-        """Find and read the data, at `path` if that is given; DataError where that cannot be done."""
+        """Find and read the data, at `path` if it is given. Raises DataError."""
 
     @abstractmethod
-    def evaluator(self, path: Path | None, on_progress: OnProgress, network: LoadExtractor | None = None) -> Evaluator:
-        """What generated samples of such data are held against; DataError where there is nothing.
+    def evaluator(
+        self, path: Path | None, on_progress: OnProgress, load_extractor: LoadExtractor | None = None
+    ) -> Evaluator:
+        """Return the evaluator for published metrics. Raises DataError if this data cannot be evaluated.
 
-        On the features of `network`, or on what comes with latentd.
+        Features come from `load_extractor`, or by default from the classifier that ships with latentd.
         """

@@ -1,1 +1,1 @@
-"""How good a generator is: figures, and the features that they are measured on."""
+"""Evaluation of generators: metrics, and the feature extractors that they are computed on."""

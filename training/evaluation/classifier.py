@@ -1,7 +1,7 @@
-"""The embedded feature network: a small classifier of grey images of 28 x 28 pixels, trained on Fashion-MNIST.
+"""The embedded feature extractor: a small classifier of grey 28 x 28 images, trained on Fashion-MNIST.
 
-Its features are what figures are measured on where Inception's weights are not at hand; its classes are what generated
-garments are counted by. `python -m latentd.training.evaluation.train_classifier` trained the one that is shipped.
+Metrics use its features by default, because Inception's weights need a download. Its classes are used to count classes
+of generated garments. `python -m latentd.training.evaluation.train_classifier` trained the shipped weights.
 """
 
 from importlib.resources import files
@@ -14,15 +14,15 @@ from latentd.training.evaluation.features import FeatureExtractor
 
 CLASSIFIER_DATASET = "fashion-mnist"
 """The data set whose classes it knows."""
-SEEN = (1, 28, 28)
-"""The shape of what it is shown."""
-SHIPPED = f"{CLASSIFIER_DATASET}.safetensors"
+INPUT_SHAPE = (1, 28, 28)
+WEIGHTS_FILE = f"{CLASSIFIER_DATASET}.safetensors"
 _CLASSES = 10
 _ROWS = 500
+"""Images per forward pass."""
 
 
 class Classifier(nn.Module, FeatureExtractor):
-    """Image [N, 1, 28, 28] in [-1, 1] → features [N, 128] → logits [N, 10]."""
+    """Images [N, 1, 28, 28] in [-1, 1] → features [N, 4 · width] → logits [N, 10]."""
 
     measured_on = "features of the embedded Fashion-MNIST classifier"
 
@@ -42,14 +42,14 @@ class Classifier(nn.Module, FeatureExtractor):
 
     @torch.no_grad()
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [N, 1, 28, 28] → features [N, 128] and probabilities [N, 10], some rows at a time."""
+        """Images [N, 1, 28, 28] in [-1, 1] → features [N, 4 · width], probabilities [N, 10]."""
         features = torch.cat([self.features(rows) for rows in torch.split(images, _ROWS)])
         return features, self.logits(features).softmax(dim=1)
 
 
 def load_classifier() -> Classifier:
-    """The shipped one."""
+    """Return the classifier with the shipped weights, in evaluation mode."""
     classifier = Classifier()
-    content = files("latentd.training.evaluation").joinpath(SHIPPED).read_bytes()
+    content = files("latentd.training.evaluation").joinpath(WEIGHTS_FILE).read_bytes()
     classifier.load_state_dict({name: tensor.float() for name, tensor in load(content).items()})
     return classifier.to(memory_format=torch.channels_last).eval()  # type: ignore[no-any-return, call-overload]

@@ -1,4 +1,4 @@
-"""What figures of images are measured on: a network that is shown them."""
+"""The interface of feature extractors, on whose output metrics of images are computed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 class FeatureExtractor(ABC):
-    """Tells images by features, and by the classes that it knows."""
+    """A pretrained classifier that also returns its features."""
 
     measured_on: str
-    """Which features, in words."""
+    """A description of the features, for cards and captions."""
 
     @abstractmethod
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [N, C, H, W] in [-1, 1] → features [N, values] and probabilities [N, classes]."""
+        """Images [N, C, H, W] in [-1, 1] → features [N, values], class probabilities [N, classes]."""
 
     def extract_real(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of real images, which a network that takes long may know from the last time."""
+        """The same for real images. A slow extractor may cache the result."""
         return self.extract(images)
 
 

@@ -1,7 +1,7 @@
-"""The figures by which generators are judged: arithmetic on features [N, values] in float64, and nothing else.
+"""The arithmetic of metrics, in float64.
 
-Real samples are always the first argument. Every function that compares sets can be given any two: of two real sets it
-gives the floor under which no generator can honestly fall.
+`real` is always the first argument. Given two sets of real samples, a metric returns its real-data baseline: no
+generator can honestly be better.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,23 +10,24 @@ import torch
 from torch import Tensor
 
 _ROWS = 1024
-"""Of a distance matrix that are in memory at once."""
+"""Rows of a distance matrix held in memory at once."""
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """‖μ - μ'‖² + tr(Σ + Σ' - 2 (Σ Σ')^½) of normal distributions fitted to both.
+    """Return the Fréchet distance of Gaussians fitted to features [N, values] and [M, values].
 
-    Heusel et al. 2017, https://arxiv.org/abs/1706.08500, eq. 6; on Inception features it is called FID.
+    ‖μ - μ'‖² + tr(Σ + Σ' - 2 (Σ Σ')^½): Heusel et al. 2017, https://arxiv.org/abs/1706.08500, eq. 6. On Inception
+    features it is the FID.
     """
-    (mean, covariance), (other_mean, other_covariance) = _moments(real), _moments(fake)
+    (mean, covariance), (other_mean, other_covariance) = _mean_and_covariance(real), _mean_and_covariance(fake)
     root = _square_root(covariance)
     # (Σ Σ')^½ has the trace of (Σ^½ Σ' Σ^½)^½, which is symmetric
-    between = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
-    distance = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * between
+    cross_trace = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
+    distance = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * cross_trace
     return max(float(distance), 0.0)
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
     values = features.double()
     return values.mean(dim=0), torch.cov(values.T).reshape(values.shape[1], values.shape[1])
 
@@ -38,89 +39,93 @@ def _square_root(symmetric: Tensor) -> Tensor:
 
 
 def kernel_distance(real: Tensor, fake: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> float:
-    """Unbiased squared MMD with the kernel (x·y / d + 1)³, averaged over random subsets.
+    """Return the unbiased squared MMD with the kernel (x·y / d + 1)³, averaged over random subsets of `size` samples.
 
-    Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401, section 3; on Inception features it is called KID. Near
-    zero it can be negative.
+    Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401, section 3. On Inception features it is the KID. It can be
+    negative near zero.
     """
     size = min(size, len(real), len(fake))
     random = torch.Generator().manual_seed(seed)
     total = 0.0
     for _ in range(subsets):
         x, y = (each[torch.randperm(len(each), generator=random)[:size]].double() for each in (real, fake))
-        xx, yy, xy = _cubic(x, x), _cubic(y, y), _cubic(x, y)
+        xx, yy, xy = _cubic_kernel(x, x), _cubic_kernel(y, y), _cubic_kernel(x, y)
         within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (size * (size - 1))
         total += float(within - 2 * xy.mean())
     return total / subsets
 
 
-def _cubic(x: Tensor, y: Tensor) -> Tensor:
+def _cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     linear = (x @ y.T).div_(x.shape[1]).add_(1)
     return linear.square().mul_(linear)
 
 
 def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[float, float]:
-    """Share of fakes that lie within the real samples' manifold, and of real samples within the fakes'.
+    """Return the fraction of fakes in the manifold of real samples, and of real samples in the manifold of fakes.
 
-    Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1 and 2: a manifold is the union of balls around the
-    samples, as large as reaches the third neighbour.
+    A manifold is the union of balls around the samples; a ball reaches to its sample's third neighbour.
+    Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1 and 2.
     """
-    return _share_within(real, fake, neighbours), _share_within(fake, real, neighbours)
+    return _fraction_inside(real, fake, neighbours), _fraction_inside(fake, real, neighbours)
 
 
-def _share_within(manifold: Tensor, points: Tensor, neighbours: int) -> float:
+def _fraction_inside(manifold: Tensor, points: Tensor, neighbours: int) -> float:
     radii = _neighbour_distances(manifold, neighbours)
     inside = [(distances <= radii).any(dim=1) for distances in _distances(points, manifold)]
     return float(torch.cat(inside).double().mean())
 
 
 def density_coverage(real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[float, Tensor]:
-    """How many real samples' balls a fake lies in, over the expected number; of each real ball [N], if it holds a fake.
+    """Return the density, and whether each real sample's ball contains a fake [N]; the mean of that is the coverage.
 
-    The share of the latter is the coverage. Naeem et al. 2020, https://arxiv.org/abs/2002.09797, eq. 4 and 5.
+    Density: the number of real samples' balls that contain a fake, divided by the expected number. Naeem et al. 2020,
+    https://arxiv.org/abs/2002.09797, eq. 4 and 5.
     """
     radii = _neighbour_distances(real, neighbours)
-    balls = torch.zeros(len(real), dtype=torch.float64)
+    fakes_inside = torch.zeros(len(real), dtype=torch.float64)
     for distances in _distances(fake, real):
-        balls += (distances <= radii).double().sum(dim=0)
-    return float(balls.sum() / (neighbours * len(fake))), balls > 0
+        fakes_inside += (distances <= radii).double().sum(dim=0)
+    return float(fakes_inside.sum() / (neighbours * len(fake))), fakes_inside > 0
 
 
-def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of the points the distance to the nearest `among` those, and its index: each [N]."""
-    found = [distances.min(dim=1) for distances in _distances(points, among)]
+def nearest(points: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each point's distance to the nearest candidate [N], and that candidate's index [N]."""
+    found = [distances.min(dim=1) for distances in _distances(points, candidates)]
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
 def _neighbour_distances(points: Tensor, neighbours: int) -> Tensor:
-    """Each point's distance to its neighbour of that rank, not counting itself: [N]."""
+    """Return each point's distance to its k-th nearest other point: [N]."""
     ranked = [distances.kthvalue(neighbours + 1, dim=1).values for distances in _distances(points, points)]
     return torch.cat(ranked)
 
 
 def _distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
-    """Euclidean distances, some rows of points after another: [rows, others]."""
+    """Yield the matrix of Euclidean distances in blocks [rows, others]."""
     others = others.double()
     for rows in torch.split(points.double(), _ROWS):
         yield torch.cdist(rows, others, compute_mode="use_mm_for_euclid_dist")
 
 
 def inception_score(probabilities: Tensor) -> float:
-    """exp E KL(p(y|x) ‖ p(y)) of a classifier's answers [N, classes] (Salimans et al. 2016, section 4).
+    """Return exp E KL(p(y|x) ‖ p(y)) of class probabilities [N, classes].
 
-    https://arxiv.org/abs/1606.03498
+    Salimans et al. 2016, https://arxiv.org/abs/1606.03498, section 4.
     """
     each = probabilities.double()
     divergence = torch.xlogy(each, each) - torch.xlogy(each, each.mean(dim=0))
     return float(divergence.sum(dim=1).mean().exp())
 
 
-def shares(classes: Tensor, count: int) -> list[float]:
-    """How much of all belongs to each of `count` classes."""
-    return [float(share) for share in torch.bincount(classes, minlength=count).double() / len(classes)]
+def class_fractions(classes: Tensor, count: int) -> list[float]:
+    """Return the fraction of samples in each of `count` classes. `classes` [N] are indices."""
+    return [float(fraction) for fraction in torch.bincount(classes, minlength=count).double() / len(classes)]
 
 
-def reverse_kl(found: Sequence[float], expected: Sequence[float]) -> float:
-    """KL(found ‖ expected) of shares, in nats (of modes: PacGAN, https://arxiv.org/abs/1712.04086, section 4.1)."""
-    shares_of, wanted = (torch.tensor(each, dtype=torch.float64) for each in (found, expected))
-    return float(torch.special.xlogy(shares_of, shares_of / wanted).sum())
+def kl_divergence(found: Sequence[float], expected: Sequence[float]) -> float:
+    """Return KL(found ‖ expected) of two discrete distributions, in nats.
+
+    For modes it is the reverse KL of PacGAN, https://arxiv.org/abs/1712.04086, section 4.1.
+    """
+    p, q = (torch.tensor(each, dtype=torch.float64) for each in (found, expected))
+    return float(torch.special.xlogy(p, p / q).sum())
