@@ -87,7 +87,7 @@ def serving_here(
     keep_freed_memory()
     settings = Settings()
     telemetry = Telemetry()
-    engine = Engine(settings.max_queue, parallel=2, encoders=0, observer=Observers(telemetry, EngineTimings()))
+    engine = Engine(2 * settings.max_queue, parallel=2, encoders=0, observer=Observers(telemetry, EngineTimings()))
     catalog = Catalog(
         settings.catalog_paths,
         Loader(torch.device("cpu"), engine, deterministic=True),

@@ -70,7 +70,7 @@ class Server:
         telemetry = Telemetry([route.path for route in _NATIVE])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineTimings(), *([tracing] if tracing else []))
-        engine = Engine(settings.max_queue, **_engine_threads(device), observer=observer)
+        engine = Engine(2 * settings.max_queue, **_engine_threads(device), observer=observer)
         loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
         memory = settings.model_memory or memory_bytes(device) // 2
         catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory, telemetry)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from latentd.service.admission import Ticket
+    from latentd.service.guard.client import Client
+
 CLIENT_LEFT = 499
 """The status of a request whose client left before it was answered; nginx uses the same number."""
 OTHER = "other"
@@ -35,8 +38,10 @@ class RequestContext:
     the request itself."""
     error_body: type[ErrorBody] = ErrorAnswer
     """The shape of the route's errors."""
-    client: str | None = None
-    """Who asks: the name of the account whose token the request has. None for all requests without a token."""
+    client: Client | None = None
+    """Who asks, by the request's token. None for all requests without a token."""
+    ticket: Ticket | None = None
+    """What the request holds of the service, if its route answers with samples."""
     model: str | None = None
     """`name@version`."""
     samples: int | None = None
@@ -79,9 +84,3 @@ request_context: ContextVar[RequestContext | None] = ContextVar("request_context
 def current_context() -> RequestContext:
     """Return the context of the current request. Outside of a request, return a new one that nobody reads."""
     return request_context.get() or RequestContext()
-
-
-def current_client() -> str | None:
-    """Return the client that the current request comes from."""
-    context = request_context.get()
-    return None if context is None else context.client

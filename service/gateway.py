@@ -1,6 +1,5 @@
 """The outermost ASGI app: finds the route of a request, checks who asks, and calls the route's handler."""
 
-import math
 import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -12,10 +11,9 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from latentd.service.context import OTHER, current_client, current_context
-from latentd.service.errors import ApiError, ErrorAnswer, too_busy
-from latentd.service.guard.account import RequestCharge
-from latentd.service.guard.auth import OPEN, VISIT, Access
+from latentd.service.context import OTHER, current_context
+from latentd.service.errors import ApiError, ErrorAnswer
+from latentd.service.guard.auth import OPEN, Access
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.middleware import RequestMiddleware
 from latentd.service.responses import error_response, json_response, status_error
@@ -25,7 +23,6 @@ from latentd.service.runtime import Runtime
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """No path of ours has one. Starlette's patterns ignore a newline at the end of a path."""
-_NO_ROOM = "the service has all that it can carry, or all that it carries for one client; try again later"
 _KEPT_HEADERS = {b"allow", b"retry-after"}
 
 
@@ -110,91 +107,32 @@ def _first_segment(path: str) -> str:
 
 
 class _RouteApp:
-    """A route as an ASGI app: it checks who asks, and sends what the handler returns. Raises ApiError."""
+    """A route as an ASGI app: checks who asks, admits requests for samples, and sends what the handler returns.
+
+    Raises ApiError.
+    """
 
     def __init__(self, route: Route, rest: Starlette, runtime: Callable[[], Runtime], access: Access) -> None:
         self._route = route
         self._runtime = runtime
         self._access = access
         self._app = _with_our_errors(rest) if route.handler is None else self._handle
-        if route.body is not None:
-            self._app = _Limited(self._app, runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = current_context()
         context.route = None if self._route.handler is None else self._route.path
-        account = self._access.account(self._route.access, scope["headers"])
-        if account is None:
+        context.client = self._access.client(self._route.access, scope["headers"])
+        if self._route.body is None:
             await self._app(scope, receive, send)
-            return
-        context.client = account.name
-        scope.setdefault("state", {})[VISIT] = visit = RequestCharge(account)
-        try:
-            await self._app(scope, receive, send)
-        except Exception as problem:
-            context.status = getattr(problem, "status", 500)
-            raise
-        finally:
-            visit.end(context.status)
+        else:
+            with self._runtime().admission.request(context.client) as context.ticket:
+                await self._app(scope, receive, send)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._route.handler is not None  # noqa: S101  # for mypy
         answer = await self._route.handler(self._runtime(), Request(scope, receive))
         response = json_response(answer) if isinstance(answer, BaseModel) else answer
         await response(scope, receive, send)
-
-
-class _Limited:
-    """Turns requests away unread while the service has all that it can carry, or this client its part of that.
-
-    The engine's own limit counts samples, but only once a request was read; a flood must not get that far.
-    """
-
-    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
-        self._app = app
-        self._runtime = runtime
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime, asking = self._runtime(), current_client()
-        places, bodies = runtime.places, runtime.bodies
-        if (reason := _full(runtime)) is not None:
-            await runtime.turns.refuse(asking)
-            raise too_busy(_NO_ROOM, math.ceil(_until_room(runtime)), reason)
-        read, held = False, 0
-
-        async def receive_noting_end() -> Message:
-            nonlocal read, held
-            message = await receive()
-            size = len(message.get("body", b""))
-            held += size
-            bodies.take(asking, size)
-            if read:
-                return message
-            if places.excess(asking, 1) > 0 or bodies.excess(asking, 0) > 0:  # others were faster
-                raise too_busy(_NO_ROOM, _until_room(runtime), "too_many_requests")
-            if not message.get("more_body"):  # what is still being sent takes no place from others
-                read = True
-                places.take(asking, 1)
-            return message
-
-        try:
-            await self._app(scope, receive_noting_end, send)
-        finally:
-            if read:
-                places.leave(asking, 1)
-            bodies.leave(asking, held)
-
-
-def _full(runtime: Runtime) -> str | None:
-    """Why there is no room for another request of the current client; None where there is."""
-    if runtime.places.excess(current_client(), 1) > 0:
-        return "too_many_requests"
-    return "queue_full" if runtime.engine.overfull else None
-
-
-def _until_room(runtime: Runtime) -> float:
-    """Seconds."""
-    return runtime.engine.seconds_for(runtime.engine.queued)
 
 
 def _with_our_errors(app: ASGIApp) -> ASGIApp:

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from latentd.service.admission import Admission
 from latentd.service.catalog import Catalog
-from latentd.service.engine import Engine, Room
-from latentd.service.guard.turns import Turns
+from latentd.service.engine import Engine
 from latentd.service.observability.spans import Tracing
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-
-_BODIES_HELD = 16
-"""Of the largest size, at a time: small ones are hardly ever that many, and large ones would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +23,10 @@ class Runtime:
     """None if no exporter of spans is configured."""
 
     @cached_property
-    def places(self) -> Room:
-        """Of requests under way."""
-        return Room(self.settings.max_requests)
-
-    @cached_property
-    def bodies(self) -> Room:
-        """In bytes, of requests that are not over."""
-        return Room(_BODIES_HELD * self.settings.max_body)
-
-    @cached_property
-    def turns(self) -> Turns:
-        """For the work between a request's body and its answer."""
-        return Turns()
+    def admission(self) -> Admission:
+        """What clients share."""
+        settings = self.settings
+        return Admission(settings.max_requests, settings.max_queue, settings.max_body, self.engine.seconds_for)
 
     @property
     def ready(self) -> bool:

@@ -17,16 +17,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
+from latentd.service.admission import Ticket
 from latentd.service.context import RequestContext, current_context
 from latentd.service.errors import ApiError, invalid, raise_invalid
-from latentd.service.guard.auth import charge
 from latentd.service.guard.body import check_values, read_body
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.provenance import request_header
 from latentd.service.queries.query import SampleQuery
 from latentd.service.route import Handler, Route, ToQuery
 from latentd.service.runtime import Runtime
-from latentd.service.sample_job import SampleJob, error_event, prepare_job
+from latentd.service.sample_job import SampleJob, error_event, prepare_job, reserved_samples
 
 logger = logging.getLogger("latentd.http")
 
@@ -97,11 +97,13 @@ def sample_handler(parse: RequestParser, raw: bool = False) -> Handler:
 
     async def answer(runtime: Runtime, request: Request) -> Response:
         context = current_context()
+        ticket = context.ticket
+        assert ticket is not None  # noqa: S101  # the Gateway admits every request that has a body
         context.timeout = _seconds_allowed(request, runtime.settings.timeout)
         try:
-            body = await _body_in_time(runtime, request, context, raw)
+            body = await _body_in_time(runtime, request, context, ticket, raw)
             async with asyncio.timeout_at(context.deadline):
-                job, whole, respond = await _while_connected(request, _work(runtime, request, context, parse, body))
+                job, whole, respond = await _while_connected(request, _work(runtime, request, ticket, parse, body))
         except TimeoutError as problem:
             runtime.telemetry.expired_samples.add(amount=context.samples or 0)
             if context.timeout < runtime.settings.timeout:
@@ -112,19 +114,21 @@ def sample_handler(parse: RequestParser, raw: bool = False) -> Handler:
             raise
         if whole is None:
             return _EventStream(_events(job, runtime, context), context.timeout, _headers(job) | _STREAM_HEADERS)
+        ticket.computed()
         return await respond(FinishedJob(job, whole))
 
     return answer
 
 
 async def _work(
-    runtime: Runtime, request: Request, context: RequestContext, parse: RequestParser, body: bytes
+    runtime: Runtime, request: Request, ticket: Ticket, parse: RequestParser, body: bytes
 ) -> tuple[SampleJob, bytes | None, Responder]:
     """Return the samples' job, the answer's body (None: it is to be streamed), and what makes a response of it."""
-    async with runtime.turns.turn(context.client):
+    context = current_context()
+    async with ticket.work():
         query, respond = parse(runtime, request, body)
         context.model, context.samples = f"{query.model.name}@{query.model.version}", query.num_samples
-        charge(request.scope, query.num_samples, runtime.engine.seconds_for)
+        ticket.samples(query.num_samples, reserved_samples(query))
         return *await _carry_out(query, runtime), respond
 
 
@@ -144,13 +148,15 @@ async def _carry_out(query: SampleQuery, runtime: Runtime) -> tuple[SampleJob, b
     return job, None if query.response_format.streamed else await job.body()
 
 
-async def _body_in_time(runtime: Runtime, request: Request, context: RequestContext, raw: bool) -> bytes:
+async def _body_in_time(
+    runtime: Runtime, request: Request, context: RequestContext, ticket: Ticket, raw: bool
+) -> bytes:
     """Read the body. Raises ApiError 408 if it is late, and TimeoutError at a deadline that the request has set."""
     settings = runtime.settings
     patience = min(settings.receive_timeout, settings.timeout)
     try:
         async with asyncio.timeout_at(min(context.started + patience, context.deadline)):
-            return await read_body(request, settings.max_body, raw)
+            return await read_body(request, settings.max_body, ticket.body, raw)
     except TimeoutError as problem:
         if context.timeout < patience:
             raise

@@ -100,10 +100,14 @@ class SampleJob:
 async def prepare_job(query: SampleQuery, catalog: Catalog, engine: Engine) -> SampleJob:
     """Load the query's model if necessary, and compute its latents. Raises ApiError."""
     with _engine_errors_as_api_errors(query):
-        engine.require_room(min(query.num_samples, CHUNK_SIZE) if query.chunked else query.num_samples)
         deployment = await catalog.ensure_deployed(query.model)
         batch = await build_latent_batch(query, deployment, engine)
         return SampleJob(batch, deployment.synthesis_executor, engine, query.num_samples)
+
+
+def reserved_samples(query: SampleQuery) -> int:
+    """Return how many samples need a place in the queue. The later chunks of a long request wait outside of it."""
+    return min(query.num_samples, CHUNK_SIZE) if query.chunked else query.num_samples
 
 
 def error_event(problem: ApiError) -> bytes:
@@ -117,7 +121,7 @@ def _engine_errors_as_api_errors(query: SampleQuery) -> Iterator[None]:
     try:
         yield
     except QueueFullError as problem:
-        raise too_busy(str(problem), problem.retry_after) from problem
+        raise too_busy(str(problem), retry_after=1) from problem
     except EngineClosedError as problem:
         raise ApiError(503, "shutting_down", str(problem)) from problem
     except NotFiniteError as problem:

@@ -5,7 +5,6 @@ from latentd.service.engine.delivery import BatchFailedError
 from latentd.service.engine.engine import Engine, EngineClosedError, QueueFullError
 from latentd.service.engine.executor import ForwardResult, NotFiniteError, OutOfMemoryError, Runner, StageExecutor
 from latentd.service.engine.observer import BatchReport, Observer, Observers
-from latentd.service.engine.room import Room
 
 __all__ = [
     "BatchFailedError",
@@ -19,7 +18,6 @@ __all__ = [
     "Observers",
     "OutOfMemoryError",
     "QueueFullError",
-    "Room",
     "Runner",
     "StageExecutor",
     "calibrate",

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from latentd.models.sampling import StageInput
-from latentd.service.context import current_client, request_context
+from latentd.service.context import request_context
 from latentd.service.engine.delivery import (
     Outcome,
     assemble,
@@ -30,24 +30,15 @@ from latentd.service.engine.executor import ForwardResult, StageExecutor
 from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Submission
 from latentd.service.engine.observer import BatchReport, Observer
 from latentd.service.engine.rate import RateMeter
-from latentd.service.engine.room import Room
 
 logger = logging.getLogger("latentd.engine")
 
 _SWITCH_SECONDS = 0.0002
 """A forward pass takes the GIL again after every layer. It should not wait Python's default of 5 ms each time."""
-_EMPTY_AGAIN = 3 / 4
-"""Share of the queue's limit at which one that refused work has forgotten it."""
-_ROOM_AGAIN = 7
-"""A client whose samples were refused is read again once there is room for a seventh of what it has waiting."""
 
 
 class QueueFullError(Exception):
-    """More samples wait than the queue may hold; there may be room in `retry_after` seconds."""
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    """The queue cannot hold so many rows more."""
 
 
 class EngineClosedError(Exception):
@@ -72,10 +63,10 @@ class Engine:
         self._observer = observer
         self._ahead = ahead
         self._free_slots = parallel + ahead
-        self._queue = FairQueue(Room(max_queue))
+        self._queue = FairQueue()
+        self._max_queue = max_queue
         self._calls: deque[Callable[[], None]] = deque()
         self._rate = RateMeter()
-        self._refusing = False
         self._closed = False
         self._changed = threading.Condition()
         count = parallel + ahead + encoders
@@ -104,38 +95,17 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise EngineClosedError
-            self.require_room(len(rows))
+            if self._queue.waiting + len(rows) > self._max_queue:
+                raise QueueFullError(f"{self._queue.waiting} samples wait, of at most {self._max_queue}")
             self._queue.put(submission)
             self._changed.notify()
         future.add_done_callback(lambda future: self._drop(submission) if future.cancelled() else None)
         return future
 
-    def require_room(self, samples: int) -> None:
-        """QueueFullError where so many of the client's would not fit: worth asking before latents are drawn."""
-        room = self._queue.room
-        excess = room.excess(current_client(), samples)
-        if excess > 0:
-            self._refusing = True
-            message = f"{room.taken} samples are waiting, of at most {room.size}"
-            if room.taken + samples <= room.size:
-                message += f", {room.held(current_client())} of them yours; what is free is kept for others"
-            raise QueueFullError(f"{message}; try again later", self.seconds_for(excess))
-
     @property
     def crowded(self) -> bool:
-        """Whether half of what may wait does."""
-        return self._queue.waiting > self._queue.room.size // 2
-
-    @property
-    def overfull(self) -> bool:
-        """Whether the queue refused work and has not emptied noticeably since: what the client asks would be in vain.
-
-        Asked before a request is read, it spares the service most of what a flood costs.
-        """
-        room, asking = self._queue.room, current_client()
-        if self._refusing and room.taken <= room.size * _EMPTY_AGAIN:
-            self._refusing = False
-        return self._refusing and room.excess(asking, room.held(asking) // _ROOM_AGAIN) > 0
+        """Whether the queue is more than a quarter full. Requests in chunks then queue one chunk at a time."""
+        return self._queue.waiting > self._max_queue // 4
 
     def seconds_for(self, samples: int) -> float:
         """Return the seconds that `samples` take at the rate of recent batches; 0 before the first batch."""

@@ -20,7 +20,6 @@ from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput
 from latentd.service.context import RequestContext
 from latentd.service.engine.executor import StageExecutor
-from latentd.service.engine.room import Room
 
 Encode = Callable[[Samples], list[Any]]
 """Samples [n, *shape] → n results."""
@@ -52,7 +51,7 @@ class Submission:
         self._unfinished = len(self.rows)
 
     @property
-    def client(self) -> str | None:
+    def client(self) -> Hashable:
         """The client whose share of the batches the rows use; None: the share of all clients without a name."""
         return None if self.context is None else self.context.client
 
@@ -114,17 +113,12 @@ class _Lane:
 class FairQueue:
     """The queue in front of the device. Not thread-safe: its owner holds a lock."""
 
-    def __init__(self, room: Room) -> None:
-        """`room`: of which rows that are in no batch yet take some; whoever puts them in looks whether there is any."""
-        self.room = room
+    def __init__(self) -> None:
+        self.waiting = 0
+        """Rows that are in no batch yet."""
         self._lanes: OrderedDict[StageExecutor, OrderedDict[Hashable, _Lane]] = OrderedDict()
         """By executor and client; the next to be served is first. No lane is empty."""
         self._arrivals = count()
-
-    @property
-    def waiting(self) -> int:
-        """Rows that are in no batch yet."""
-        return self.room.taken
 
     def put(self, submission: Submission) -> None:
         """Queue all rows of a new submission."""
@@ -132,7 +126,7 @@ class FairQueue:
         key = len(submission.rows) + lane.served / _OVERTAKE_FACTOR
         heapq.heappush(lane.heap, (key, next(self._arrivals), submission))
         lane.waiting += submission.waiting
-        self.room.take(submission.client, submission.waiting)
+        self.waiting += submission.waiting
 
     def drop(self, submission: Submission) -> None:
         """Remove the rows of a submission that are in no batch yet."""
@@ -141,7 +135,7 @@ class FairQueue:
         lanes = self._lanes[submission.executor]
         lane = lanes[submission.client]
         lane.waiting -= submission.waiting
-        self.room.leave(submission.client, submission.waiting)
+        self.waiting -= submission.waiting
         submission.dispatched = len(submission.rows)
         lane.dropped += 1
         if not lane.waiting:
@@ -203,5 +197,5 @@ class FairQueue:
             size -= len(part)
             lane.served += len(part)
             lane.waiting -= len(part)
-            self.room.leave(submission.client, len(part))
+            self.waiting -= len(part)
         return slices

@@ -1,18 +1,15 @@
 """Bearer tokens at the door (RFC 6750): nothing of a request is read before its token was found good."""
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal
 
-from starlette.types import Scope
-
 from latentd.service.errors import ApiError
-from latentd.service.guard.account import Account, RequestCharge
+from latentd.service.guard.client import Client
 from latentd.service.guard.tokens import Tokens, check_token, digest_of
 from latentd.service.settings import Settings
 
 _SCHEME = b"bearer "
-VISIT = "latentd_visit"
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -23,7 +20,7 @@ class Access:
     def __init__(self, tokens: Tokens | None = None, metrics: str = "") -> None:
         """Without `tokens` the API is open, without `metrics` its numbers are."""
         self._tokens = tokens
-        self._metrics = Account("metrics")
+        self._metrics = Client("metrics")
         self._metrics_digest = digest_of(metrics) if metrics else None
 
     @property
@@ -34,8 +31,8 @@ class Access:
         self._tokens.look()
         return self._tokens.current
 
-    def account(self, access: Literal["open", "client", "metrics"], headers: Headers) -> Account | None:
-        """Return the account whose token the request has; None if `access` needs no token here.
+    def client(self, access: Literal["open", "client", "metrics"], headers: Headers) -> Client | None:
+        """Return the client whose token the request has; None if `access` needs no token here.
 
         Raises ApiError 401 without a known token, 403 if the token is for something else.
         """
@@ -50,7 +47,7 @@ class Access:
             raise _unauthorized("this token is not known here", 'Bearer error="invalid_token"')
         return found
 
-    def _whose(self, token: bytes) -> tuple[Account | None, Account | None]:
+    def _whose(self, token: bytes) -> tuple[Client | None, Client | None]:
         asker = None if self._tokens is None else self._tokens.whose(token)
         scrapes = self._metrics_digest is not None and hmac.compare_digest(self._metrics_digest, digest_of(token))
         return asker, self._metrics if scrapes else None
@@ -77,16 +74,6 @@ def configured(settings: Settings) -> Access:
     except (OSError, ValueError) as problem:
         raise ValueError(f"{name}: {problem}") from None
     return Access(tokens, metrics.get_secret_value())
-
-
-def charge(scope: Scope, samples: int, seconds_for: Callable[[int], float]) -> None:
-    """Samples at the cost of whoever asks; in flight until the answer's end, given back where it is a 429 or our fault.
-
-    Raises ApiError 429 or 400 where they are too many; `seconds_for` says how long so many take.
-    """
-    visit: RequestCharge | None = scope.get("state", {}).get(VISIT)
-    if visit is not None:
-        visit.charge(samples, seconds_for)
 
 
 def _token(headers: Headers) -> bytes:

@@ -1,6 +1,6 @@
 """The body of a request: how large it may be, what it may call itself, and how many values it may hold."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 
@@ -16,7 +16,7 @@ _LOOKED_THROUGH = 2**16
 _VALUES_BEYOND_LATENTS = 2**16
 
 
-async def read_body(request: Request, limit: int, raw: bool = False) -> bytes:
+async def read_body(request: Request, limit: int, hold: Callable[[int], None], raw: bool = False) -> bytes:
     """The whole of it. ApiError 413 beyond `limit` bytes, before they are read where a header says so; 415.
 
     A `raw` body may also be called plain bytes.
@@ -31,6 +31,7 @@ async def read_body(request: Request, limit: int, raw: bool = False) -> bytes:
             raise ApiError(415, "unsupported_media_type", "a compressed body is not taken; send it as it is")
     body = bytearray()
     async for chunk in request.stream():
+        hold(len(chunk))
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)

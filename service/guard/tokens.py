@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentd.service.guard.account import Account, Limits
+from latentd.service.guard.client import Client, Limits
 
 logger = logging.getLogger("latentd.guard")
 
@@ -95,8 +95,8 @@ class Tokens:
         self._read = read
         self._file = file
         self._reserved = reserved
-        self._accounts: dict[str, Account] = {}
-        self._known: tuple[tuple[bytes, Account], ...] = ()
+        self._clients: dict[str, Client] = {}
+        self._known: tuple[tuple[bytes, Client], ...] = ()
         self.current = True
         """Whether they are what the file says."""
         self._seen = self._state()
@@ -108,13 +108,13 @@ class Tokens:
         """The tokens of a file, as it is now and will be."""
         return cls(lambda: _text_of(file), file, reserved)
 
-    def whose(self, token: bytes) -> Account | None:
-        """The account that `token` opens; takes the same time for every token of a length."""
+    def whose(self, token: bytes) -> Client | None:
+        """The client that `token` opens; takes the same time for every token of a length."""
         self.look()
         given, found = digest_of(token), None
-        for digest, account in self._known:
+        for digest, client in self._known:
             if hmac.compare_digest(digest, given):
-                found = account
+                found = client
         return found
 
     def look(self) -> None:
@@ -134,7 +134,7 @@ class Tokens:
             logger.error("%s: %s; the tokens stay as they were", self._file, reason)
         else:
             self.current = True
-            logger.info("%s: %d tokens of %d names", self._file, len(self._known), len(self._accounts))
+            logger.info("%s: %d tokens of %d names", self._file, len(self._known), len(self._clients))
 
     def _take(self, lines: Iterable[Line]) -> None:
         """A name that stays keeps what it has used up."""
@@ -144,11 +144,11 @@ class Tokens:
                 raise ValueError(f"{line.name} has the token for the metrics, which opens nothing else")
             if line.limits is not None and limits.setdefault(line.name, line.limits) != line.limits:
                 raise ValueError(f"{line.name} has different limits on two lines")
-        accounts = {line.name: self._accounts.get(line.name) or Account(line.name) for line in lines}
-        for name, account in accounts.items():
-            account.limit(limits.get(name, Limits()))
-        self._known = tuple((line.digest, accounts[line.name]) for line in lines)
-        self._accounts = accounts
+        clients = {line.name: self._clients.get(line.name) or Client(line.name) for line in lines}
+        for name, client in clients.items():
+            client.set_limits(limits.get(name, Limits()))
+        self._known = tuple((line.digest, clients[line.name]) for line in lines)
+        self._clients = clients
 
     def _state(self) -> tuple[int, ...] | None:
         try:

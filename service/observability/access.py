@@ -47,7 +47,7 @@ def _line(context: RequestContext) -> Fields:
     if context.code is not None:
         fields["code"] = context.code
     if context.client is not None:
-        fields["account"] = context.client
+        fields["account"] = context.client.name
     if context.model is not None:
         fields |= {"model": context.model, "samples": context.samples}
     if context.batches:

@@ -39,7 +39,7 @@ class _Gauges:
         yield _gauge(
             "latentd_requests_under_way",
             "Requests whose body was read and whose answer is not sent yet.",
-            runtime.places.taken,
+            runtime.admission.requests.used,
         )
         yield _gauge("latentd_requests_capacity", "Requests that may be under way.", settings.max_requests)
         yield _gauge(

@@ -1,9 +1,14 @@
 """A device that a test can hold still."""
 
+import asyncio
+import json
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from starlette.types import ASGIApp
 
 from latentd.models.card import Card
 from latentd.models.sampling import StageInput
@@ -75,3 +80,58 @@ def rows(*values: float) -> StageInput:
 
 def first_numbers(results: list[Any]) -> list[float]:
     return [float(sample[0]) for sample in results]
+
+
+class AsgiRequest:
+    """A POST that an ASGI app answers in a task. The test says when its body comes and when its client leaves."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        body: Any,
+        path: str = "/generate",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        send_body: bool = True,
+        more_body: bool = False,
+    ) -> None:
+        self.status = 0
+        """0 until the answer begins."""
+        self.headers: dict[str, str] = {}
+        self.content = b""
+        self.was_read = False
+        """Whether the app asked for the body."""
+        self._messages: list[Any] = [
+            {"type": "http.request", "body": json.dumps(body).encode(), "more_body": more_body}
+        ]
+        self._may_send = asyncio.Event()
+        self._left = asyncio.Event()
+        if send_body:
+            self.send_body()
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "method": "POST", "path": path}
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
+
+    def send_body(self) -> None:
+        self._may_send.set()
+
+    def leave(self) -> None:
+        self._left.set()
+
+    @property
+    def error(self) -> tuple[int, str]:
+        return self.status, json.loads(self.content)["error"]["code"]
+
+    async def _receive(self) -> Any:
+        self.was_read = True
+        await self._may_send.wait()
+        if self._messages:
+            return self._messages.pop()
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.content += message["body"]

@@ -13,7 +13,6 @@ import torch
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import StageInput, generate
-from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import (
     BatchFailedError,
     Calibration,
@@ -144,60 +143,19 @@ async def test_results_are_in_order_no_matter_which_pass_ends_first() -> None:
 
 
 @in_loop
-async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
+async def test_a_full_queue_takes_no_more_rows() -> None:
     async with running() as engine:
         held = HeldRunner()
         model = executor(held)
         first = submit(engine, model, 99)
         await begun(held)
         waiting = submit(engine, model, *range(1, 65))
-        with pytest.raises(QueueFullError, match="64 samples are waiting, of at most 100"):
+        with pytest.raises(QueueFullError, match="64 samples wait, of at most 100"):
             submit(engine, model, *range(1, 38))
         assert engine.queued == 64
         held.release()
         await asyncio.gather(first, waiting)
         assert first_numbers(await submit(engine, model, 5)) == [5]
-
-
-@in_loop
-async def test_one_client_cannot_fill_the_queue_for_another() -> None:
-    async with running() as engine:
-        held = HeldRunner()
-        model = executor(held)
-        request_context.set(RequestContext(client="greedy"))
-        first = submit(engine, model, 99)
-        await begun(held)
-        waiting = [submit(engine, model, *range(1, 81))]
-        with pytest.raises(QueueFullError, match="80 samples are waiting, of at most 100, 80 of them yours"):
-            submit(engine, model, *range(1, 11))
-        assert engine.overfull
-        request_context.set(RequestContext(client="other"))
-        assert not engine.overfull
-        waiting.append(submit(engine, model, *range(1, 11)))
-        with pytest.raises(QueueFullError):
-            submit(engine, model, *range(1, 12))
-        held.release()
-        await asyncio.gather(first, *waiting)
-
-
-@in_loop
-async def test_a_queue_that_refused_counts_as_full_until_an_eighth_is_free() -> None:
-    async with running() as engine:
-        held = HeldRunner()
-        model = executor(held)
-        first = submit(engine, model, 99)
-        await begun(held)
-        waiting = submit(engine, model, *range(1, 101))
-        assert not engine.overfull
-        with pytest.raises(QueueFullError):
-            submit(engine, model, 5)
-        assert engine.overfull
-        held.release(1)
-        await begun(held)  # 16 rows have left the queue
-        assert engine.queued == 84
-        assert not engine.overfull
-        held.release()
-        await asyncio.gather(first, waiting)
 
 
 @in_loop

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from latentd.service.context import RequestContext
-from latentd.service.engine import Room, StageExecutor
+from latentd.service.engine import StageExecutor
 from latentd.service.engine.fair_queue import FairQueue, Submission
 from tests.service.fakes import HeldRunner, executor, rows
 
@@ -30,7 +30,7 @@ def model(*sizes: int) -> StageExecutor:
 
 
 def test_requests_share_a_batch() -> None:
-    queue, one = FairQueue(Room(10_000)), model()
+    queue, one = FairQueue(), model()
     first, second = submission(one, 1), submission(one, 2)
     queue.put(first)
     queue.put(second)
@@ -41,14 +41,14 @@ def test_requests_share_a_batch() -> None:
 
 
 def test_a_large_request_is_split() -> None:
-    queue, one = FairQueue(Room(10_000)), model()
+    queue, one = FairQueue(), model()
     large = submission(one, 10)
     queue.put(large)
     assert [dispatched(queue) for _ in range(3)] == [[(large, 0, 4)], [(large, 4, 8)], [(large, 8, 10)]]
 
 
 def test_a_small_request_overtakes_earlier_large_ones() -> None:
-    queue, one = FairQueue(Room(10_000)), model()
+    queue, one = FairQueue(), model()
     large = [submission(one, 100), submission(one, 100)]
     for each in large:
         queue.put(each)
@@ -59,7 +59,7 @@ def test_a_small_request_overtakes_earlier_large_ones() -> None:
 
 
 def test_requests_of_one_size_are_served_in_the_order_of_arrival() -> None:
-    queue, one = FairQueue(Room(10_000)), model()
+    queue, one = FairQueue(), model()
     submissions = [submission(one, 4) for _ in range(3)]
     for each in submissions:
         queue.put(each)
@@ -69,7 +69,7 @@ def test_requests_of_one_size_are_served_in_the_order_of_arrival() -> None:
 @pytest.mark.parametrize("burst", [1, 2, 4, 8, 16])
 def test_a_lone_sample_never_waits_for_a_burst_of_large_requests(burst: int) -> None:
     for batches_before in range(0, burst * 16, 5):
-        queue, one = FairQueue(Room(10_000)), model(16)
+        queue, one = FairQueue(), model(16)
         for _ in range(burst):
             queue.put(submission(one, 256))
         for _ in range(batches_before):
@@ -80,7 +80,7 @@ def test_a_lone_sample_never_waits_for_a_burst_of_large_requests(burst: int) -> 
 
 
 def test_small_requests_do_not_starve_a_large_one() -> None:
-    queue, one = FairQueue(Room(10_000)), model()
+    queue, one = FairQueue(), model()
     large = submission(one, 8)
     queue.put(large)
     served = 0
@@ -93,7 +93,7 @@ def test_small_requests_do_not_starve_a_large_one() -> None:
 
 
 def test_models_alternate() -> None:
-    queue, one, two = FairQueue(Room(10_000)), model(), model()
+    queue, one, two = FairQueue(), model(), model()
     for each in (one, two):
         queue.put(submission(each, 8))
     order = [batch.executor for _ in range(4) if (batch := queue.take())]
@@ -101,7 +101,7 @@ def test_models_alternate() -> None:
 
 
 def test_a_flooding_client_delays_only_itself() -> None:
-    queue, one = FairQueue(Room(10_000)), model(8)
+    queue, one = FairQueue(), model(8)
     flood = [submission(one, 1, "flood") for _ in range(64)]
     for each in flood:
         queue.put(each)
@@ -114,7 +114,7 @@ def test_a_flooding_client_delays_only_itself() -> None:
 
 
 def test_clients_alternate_if_a_batch_is_too_small_for_all() -> None:
-    queue, one = FairQueue(Room(10_000)), model(2)
+    queue, one = FairQueue(), model(2)
     for name in "abcde":
         queue.put(submission(one, 2, name))
     batches = [{part.client for part, _, _ in dispatched(queue)} for _ in range(5)]
@@ -122,7 +122,7 @@ def test_clients_alternate_if_a_batch_is_too_small_for_all() -> None:
 
 
 def test_rows_that_one_client_does_not_need_go_to_another() -> None:
-    queue, one = FairQueue(Room(10_000)), model(8)
+    queue, one = FairQueue(), model(8)
     little, much = submission(one, 2, "little"), submission(one, 20, "much")
     queue.put(much)
     queue.put(little)
@@ -132,7 +132,7 @@ def test_rows_that_one_client_does_not_need_go_to_another() -> None:
 
 
 def test_dropped_rows_leave_the_queue_at_once() -> None:
-    queue, one = FairQueue(Room(10_000)), model()
+    queue, one = FairQueue(), model()
     dropped, kept = submission(one, 3), submission(one, 5)
     queue.put(dropped)
     queue.put(kept)
@@ -146,7 +146,7 @@ def test_dropped_rows_leave_the_queue_at_once() -> None:
 
 
 def test_dropped_requests_do_not_accumulate() -> None:
-    queue, one = FairQueue(Room(10_000)), model()
+    queue, one = FairQueue(), model()
     queue.put(submission(one, 1000))
     for _ in range(300):
         dropped = submission(one, 1200)
@@ -157,7 +157,7 @@ def test_dropped_requests_do_not_accumulate() -> None:
 
 
 def test_all_requests_can_be_dropped() -> None:
-    queue = FairQueue(Room(10_000))
+    queue = FairQueue()
     submissions = [submission(model(), 3), submission(model(), 5)]
     for each in submissions:
         queue.put(each)
@@ -167,7 +167,7 @@ def test_all_requests_can_be_dropped() -> None:
 
 
 def test_waiting_rows_are_divided_among_parallel_passes() -> None:
-    queue, one = FairQueue(Room(10_000)), model(2, 4, 8)
+    queue, one = FairQueue(), model(2, 4, 8)
     large = submission(one, 8)
     queue.put(large)
     assert dispatched(queue, passes=2) == [(large, 0, 4)]

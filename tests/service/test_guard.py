@@ -17,9 +17,9 @@ from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
 from latentd.service.guard import connections
 from latentd.service.guard import tokens as tokens_module
-from latentd.service.guard.account import Account, Bucket, Limits, RequestCharge
 from latentd.service.guard.auth import Access, configured
 from latentd.service.guard.body import check_values
+from latentd.service.guard.client import Client, Limits, TokenBucket
 from latentd.service.guard.tokens import Tokens, parse
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
@@ -159,7 +159,7 @@ def test_a_file_that_is_not_good_keeps_the_tokens(
 
 def test_a_bucket_gives_its_rate_after_its_burst() -> None:
     clock = Clock()
-    bucket = Bucket(rate=10, burst=20, clock=clock)
+    bucket = TokenBucket(rate=10, burst=20, clock=clock)
     assert bucket.take(15) == 0
     assert bucket.take(10) == pytest.approx(0.5)
     clock.now += 0.5
@@ -172,44 +172,20 @@ def test_a_bucket_gives_its_rate_after_its_burst() -> None:
 
 def test_more_than_a_burst_is_given_to_a_full_bucket_and_paid_for_after() -> None:
     clock = Clock()
-    bucket = Bucket(rate=10, burst=20, clock=clock)
+    bucket = TokenBucket(rate=10, burst=20, clock=clock)
     assert bucket.take(100) == 0
     assert bucket.take(1) == pytest.approx(8.1)
     clock.now += 8.2
     assert bucket.take(1) == 0
 
 
-def test_in_flight_is_until_the_answer_ends() -> None:
-    account = Account("ci")
-    account.limit(Limits(in_flight=10))
-    first, second = RequestCharge(account), RequestCharge(account)
-    first.charge(8, float)
+def test_a_bucket_keeps_its_level_when_the_file_is_read_again() -> None:
+    client = Client("ci")
+    client.set_limits(Limits(rate=0.001, burst=10))
+    client.charge(10, float)
+    client.set_limits(Limits(rate=0.001, burst=10, in_flight=50))
     with pytest.raises(ApiError) as refused:
-        second.charge(4, lambda samples: samples * 2.5)
-    second.end(429)
-    assert (refused.value.status, refused.value.code) == (429, "too_many_in_flight")
-    assert refused.value.headers == {"Retry-After": "5"}  # two too many, 2.5 s each
-    first.end(200)
-    RequestCharge(account).charge(10, float)
-    with pytest.raises(ApiError) as never:
-        RequestCharge(account).charge(11, float)
-    assert never.value.status == 400
-
-
-@pytest.mark.parametrize(
-    ("status", "given_back"), [(200, 0), (400, 0), (404, 0), (499, 0), (504, 0), (429, 10), (500, 10), (503, 10)]
-)
-def test_what_the_service_did_not_do_is_not_charged(status: int, given_back: int) -> None:
-    account = Account("ci")
-    account.limit(Limits(rate=0.001, burst=10))
-    visit = RequestCharge(account)
-    visit.charge(10, float)
-    visit.end(status)
-    assert account.in_flight == 0
-    if given_back:
-        account.take(given_back, float)
-    with pytest.raises(ApiError) as refused:
-        account.take(1, float)
+        client.charge(1, float)
     assert refused.value.code == "rate_limited"
 
 
@@ -302,7 +278,7 @@ def test_no_body_is_read_without_a_token(client: Any) -> None:
 def test_tokens_of_one_name_are_one_client() -> None:
     access = Access(Tokens(lambda: f"ci {OLD}\nci {NEW}\nops {SCRAPER}"))
     headers = ([(b"authorization", f"Bearer {token}".encode())] for token in (OLD, NEW, SCRAPER))
-    first, second, other = (access.account("client", each) for each in headers)
+    first, second, other = (access.client("client", each) for each in headers)
     assert first is second is not other
 
 

@@ -12,21 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from latentd.models.sampling import StageInput
 from latentd.service.catalog import Catalog, LoadFailure, ServedModel
-from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import Engine, ForwardResult
-from latentd.service.errors import ApiError
-from latentd.service.gateway import Gateway, _Limited
-from latentd.service.responses import error_response
+from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, executor, rows, served
+from tests.service.fakes import HeldRunner, executor, served
 from tests.service.test_telemetry import numbers
 
 
@@ -141,157 +137,6 @@ def test_rows_of_a_request_that_ran_out_of_time_are_not_computed(client: TestCli
     runner.release()
     assert client.post("/generate", json={"latents": latent(3)}).status_code == 200
     assert [first for each in runner.passes for first in each] == [1, 3]
-
-
-def test_a_full_queue_is_429(client: TestClient, runner: Breakable) -> None:
-    runtime: Runtime = client.runtime
-    hold(runner)
-
-    async def fill() -> list[int]:
-        model = runtime.catalog.models["m"].deployment.synthesis_executor
-        assert model is not None
-        futures = [runtime.engine.submit(model, rows(1), list, len)]  # in the pass
-        await asyncio.to_thread(runner.wait_for_pass)
-        futures.append(runtime.engine.submit(model, rows(*range(8)), list, len))  # as many as the queue holds
-        refused = await asyncio.to_thread(client.post, "/generate", json={"seed": 2})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
-        assert int(refused.headers["retry-after"]) >= 1
-        runner.release()
-        return list(await asyncio.gather(*futures))
-
-    assert asyncio.run(fill()) == [1, 8]
-    assert client.post("/generate", json={"seed": 1}).status_code == 200
-
-
-def test_retry_after_is_what_the_measured_rate_says(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime: Runtime = client.runtime
-    monkeypatch.setattr(runtime.engine._queue.room, "size", 2)
-    monkeypatch.setattr(runtime.engine._rate, "seconds_for", lambda excess: excess * 2.1)
-    refused = client.post("/generate", json={"num_samples": 4, "seed": 0})
-    assert refused.status_code == 429
-    assert refused.headers["retry-after"] == "5"  # two too many, 2.1 s each, in whole seconds
-
-
-def test_more_requests_than_there_may_be_are_turned_away_unread(client: TestClient) -> None:
-    go_on = asyncio.Event()
-    answers: list[int] = []
-
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await go_on.wait()
-        await Response()(scope, receive, send)
-
-    async def ask(limited: _Limited) -> None:
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                answers.append(message["status"])
-
-        async def receive() -> Any:
-            if sent_slowly:
-                await go_on.wait()
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        try:
-            await limited({"type": "http"}, receive, send)
-        except ApiError as problem:
-            await error_response(problem)({"type": "http"}, receive, send)
-
-    async def flood() -> None:
-        nonlocal sent_slowly
-        limited = _Limited(slow, lambda: client.runtime)
-        sending = asyncio.create_task(ask(limited))  # takes no place before its body is there, and may find none then
-        await asyncio.sleep(0)
-        sent_slowly = False
-        held = [sending, *(asyncio.create_task(ask(limited)) for _ in range(8))]
-        await asyncio.sleep(0)
-        await ask(limited)
-        assert answers == [429]
-        assert client.runtime.places.taken == 8
-        go_on.set()
-        await asyncio.gather(*held)
-        await ask(limited)
-        assert sorted(answers) == [200] * 9 + [429] * 2
-        assert client.runtime.places.taken == 0
-
-    sent_slowly = True
-    asyncio.run(flood())
-
-
-def test_one_token_cannot_take_all_places() -> None:
-    async def ask(limited: _Limited, client: str) -> None:
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                answered.append((client, message["status"]))
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        request_context.set(RequestContext(client=client))
-        try:
-            await limited({"type": "http"}, receive, send)
-        except ApiError as problem:
-            await error_response(problem)({"type": "http"}, receive, send)
-
-    async def crowd() -> None:
-        go_on = asyncio.Event()
-
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            await go_on.wait()
-            await Response()(scope, receive, send)
-
-        engine = Engine(max_queue=8, parallel=1)
-        runtime = Runtime(Settings(max_requests=16), FixedCatalog(served(None)), engine, Telemetry())
-        limited = _Limited(slow, lambda: runtime)
-        greedy, other = "greedy", "other"
-        asking = [asyncio.create_task(ask(limited, greedy)) for _ in range(20)]
-        await asyncio.sleep(0)
-        assert answered == [("greedy", 429)] * 6  # 14 of 16 are seven eighths
-        asking.append(asyncio.create_task(ask(limited, other)))
-        await asyncio.sleep(0)
-        go_on.set()
-        await asyncio.gather(*asking)
-        assert answered.count(("greedy", 200)) == 14
-        assert answered.count(("other", 200)) == 1
-        assert runtime.places.taken == 0
-
-    answered: list[tuple[str, int]] = []
-    asyncio.run(crowd())
-
-
-def test_bodies_that_are_not_whole_do_not_fill_the_memory(client: TestClient) -> None:
-    client.runtime = replace(client.runtime, settings=client.runtime.settings.model_copy(update={"max_body": 1024}))
-    gateway = Gateway(Starlette(), lambda: client.runtime)
-    scope: Any = {"type": "http", "method": "POST", "path": "/generate", "headers": []}
-    answers: list[int] = []
-
-    async def send(message: Any) -> None:
-        answers.append(message.get("status"))
-
-    def pieces() -> Any:
-        sent = False
-
-        async def receive() -> Any:
-            nonlocal sent
-            if sent:
-                await asyncio.Event().wait()
-            sent = True
-            return {"type": "http.request", "body": b" " * 1000, "more_body": True}
-
-        return receive
-
-    async def flood() -> None:
-        waiting = [asyncio.create_task(gateway(dict(scope, state={}), pieces(), send)) for _ in range(16)]
-        await asyncio.sleep(0.1)
-        assert answers == []
-        await asyncio.gather(*(gateway(dict(scope, state={}), pieces(), send) for _ in range(5)))
-        assert [status for status in answers if status] == [429] * 5
-        for each in waiting:
-            each.cancel()
-        await asyncio.wait(waiting)
-
-    asyncio.run(flood())
-    assert client.post("/generate", json={"seed": 1}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class Client:
 @pytest.fixture
 def service() -> Any:
     runner = HeldRunner()
-    engine = Engine(max_queue=256, parallel=1)
+    engine = Engine(max_queue=512, parallel=1)
     engine.start()
     runtime = Runtime(Settings(timeout=20), FixedCatalog(served(executor(runner))), engine, Telemetry())
     service = SimpleNamespace(runner=runner, engine=engine, runtime=runtime)
@@ -119,13 +119,15 @@ def test_only_a_few_chunks_are_in_progress_at_a_time(service: Any) -> None:
     asyncio.run(read_slowly())
 
 
-def test_streams_leave_half_of_the_queue_to_others(service: Any) -> None:
+def test_streams_leave_most_of_the_queue_to_others(service: Any) -> None:
     async def compete() -> None:
         clients = [Client() for _ in range(4)]
         asking = [asyncio.create_task(service.app(SCOPE, each.receive, each.send)) for each in clients]
         await until(lambda: service.engine.queued > 128)
         await asyncio.sleep(0.1)
-        assert service.engine.queued <= 128 + 4 * 16  # above half of the queue, each stream queues only its first chunk
+        assert (
+            service.engine.queued <= 128 + 4 * 16
+        )  # above a quarter of the queue, each stream queues only its first chunk
         service.runner.release()
         await asyncio.wait_for(asyncio.gather(*asking), 30)
         for client in clients:
