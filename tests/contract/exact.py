@@ -14,6 +14,11 @@ from safetensors.numpy import save_file
 
 IMAGE, POINTS = "exact-image", "exact-points"
 _CHANNELS, _SIDE, _DIM = 3, 8, 8
+_CARD = """
+{"recipe": "exact", "description": "no sum is rounded", "settings": {}, "steps": 0, "images_seen": 0, "seed": 0,
+ "data": {"name": "none", "size": 0, "sha256": null, "licence": "CC0-1.0"}, "created": "2026-01-01T00:00:00+00:00",
+ "wall_seconds": 0.0, "hardware": "none", "versions": {}, "metrics": {}, "licence": "Apache-2.0"}
+"""
 
 
 def write_exact_models(folder: Path) -> None:
@@ -37,22 +42,7 @@ def _write_checkpoint(path: Path, dim: int, distribution: str, output: dict[str,
         "condition": {"kind": "none"},
         "output": output,
     }
-    card = {
-        "spec": spec,
-        "recipe": "exact",
-        "description": "no sum is rounded",
-        "settings": {},
-        "data": {"name": "none", "size": 0, "sha256": None, "licence": "CC0-1.0"},
-        "steps": 0,
-        "images_seen": 0,
-        "seed": 0,
-        "created": "2026-01-01T00:00:00+00:00",
-        "wall_seconds": 0.0,
-        "hardware": "none",
-        "versions": {},
-        "metrics": {},
-        "licence": "Apache-2.0",
-    }
+    card = {"spec": spec} | json.loads(_CARD)
     tensors = {"layer.weight": weight, "layer.bias": np.zeros(len(weight), dtype=np.float32)}
     version = _version(json.dumps(spec, sort_keys=True, separators=(",", ":")), tensors)
     _write(path, tensors, card, version)
