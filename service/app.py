@@ -21,10 +21,9 @@ from latentd.service.guard.connections import ConnectionLimits, guard_connection
 from latentd.service.observability.formatter import configure_logging, formatter_for
 from latentd.service.observability.middleware import EngineTimings
 from latentd.service.observability.spans import tracing_from_environment
-from latentd.service.route import Route
+from latentd.service.route import InProcess, Route
 from latentd.service.routes import ROUTES
 from latentd.service.runtime import Runtime
-from latentd.service.sample_handler import answer_in_process
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from latentd.service.telemetry.exposition import exposition
@@ -43,8 +42,6 @@ except ValueError as problem:
     sys.exit(f"latentd cannot start: {problem}")
 _started: list[Runtime] = []
 """The runtimes that have started. The last one counts if a process starts several."""
-_NATIVE = [route for route in ROUTES if route.to_query]
-"""The routes that BentoML declares."""
 
 logging.getLogger("latentd").setLevel(logging.INFO)  # BentoML's default is to log warnings only
 formatter = formatter_for(settings.log)
@@ -67,7 +64,7 @@ class Server:
 
     def __init__(self) -> None:
         _prepare(device)
-        telemetry = Telemetry([route.path for route in _NATIVE])
+        telemetry = Telemetry([route.path for route in ROUTES if route.in_process])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineTimings(), *([tracing] if tracing else []))
         engine = Engine(2 * settings.max_queue, **_engine_threads(device), observer=observer)
@@ -100,21 +97,22 @@ class Server:
         _started.remove(self.runtime)
 
 
-def _declared(route: Route) -> Any:
+def _declared(route: Route, in_process: InProcess) -> Any:
     """Return a method that declares `route` to BentoML's clients and pages, and answers calls within the process.
 
     Over HTTP the Gateway answers the route, with raw formats and errors.
     """
 
     async def answer(self: Server, **fields: Any) -> dict[str, Any]:
-        return await answer_in_process(self.runtime, route, fields)
+        return await in_process(self.runtime, fields)
 
     answer.__name__, answer.__doc__ = route.operation, route.summary
     return bentoml.api(route=route.path, input_spec=route.body)(answer)
 
 
-for _route in _NATIVE:
-    setattr(Server, _route.operation, _declared(_route))
+for _route in ROUTES:
+    if _route.in_process is not None:
+        setattr(Server, _route.operation, _declared(_route, _route.in_process))
 
 Latentd = bentoml.service(
     name="latentd",

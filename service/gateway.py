@@ -1,7 +1,7 @@
 """The outermost ASGI app: finds the route of a request, checks who asks, and calls the route's handler."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 
 from pydantic import BaseModel
@@ -17,7 +17,7 @@ from latentd.service.guard.auth import OPEN, Access
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.middleware import RequestMiddleware
 from latentd.service.responses import error_response, json_response, status_error
-from latentd.service.route import Route
+from latentd.service.route import Handler, Route
 from latentd.service.routes import ROUTES
 from latentd.service.runtime import Runtime
 
@@ -35,25 +35,29 @@ class Gateway:
 
     def __init__(
         self,
-        rest: Starlette,
+        bentoml_app: Starlette,
         runtime: Callable[[], Runtime],
         access: Access = OPEN,
         formatter: Formatter | None = None,
     ) -> None:
-        """`rest`: BentoML's app. `runtime` is asked at every request: it begins with the service, after this.
+        """`runtime` is asked at every request, because the service starts after this.
 
         `formatter`: of the access log's lines; None: there is no such log.
         """
-        self._rest = rest
+        self._bentoml_app = bentoml_app
         self._runtime = runtime
-        apps = [(route, _RouteApp(route, rest, runtime, access)) for route in ROUTES]
-        self._by_path: dict[tuple[str, str], ASGIApp] = {(route.method, route.path): app for route, app in apps}
-        """A short way to the apps of paths without parameters."""
+        passed_on = _with_our_errors(bentoml_app)
+        apps: list[tuple[Route, ASGIApp]] = []
+        for route in ROUTES:
+            app = passed_on if route.handler is None else _app_of(route.handler, runtime)
+            apps.append((route, _RouteApp(route, app, runtime, access)))
+        self._exact: dict[tuple[str, str], ASGIApp] = {(route.method, route.path): app for route, app in apps}
+        """Finds most apps sooner than the patterns do."""
         self._patterns = [
             routing.Route(route.path, app, methods=[route.method]) for route, app in apps if route.handler is not None
         ]
-        self._bentomls = {route.path: app for route, app in apps if route.handler is None}
-        self._bentomls_files = ExceptionMiddleware(rest.router)
+        self._passed_on = {route.path: app for route, app in apps if route.handler is None}
+        self._bentomls_files = _with_our_errors(ExceptionMiddleware(bentoml_app.router))
         self._error_bodies = {
             _first_segment(route.path): route.error for route in ROUTES if route.error is not ErrorAnswer
         }
@@ -61,7 +65,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._rest(scope, receive, send)
+            await self._bentoml_app(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -70,7 +74,7 @@ class Gateway:
         context.route = OTHER
         context.error_body = self._error_bodies.get(_first_segment(context.path), ErrorAnswer)
         try:
-            app = self._by_path.get((context.method, context.path)) or self._find(scope)
+            app = self._exact.get((context.method, context.path)) or self._find(scope)
             await app(scope, receive, send)
         except ClientDisconnect:
             pass  # nobody is there to be answered
@@ -92,14 +96,12 @@ class Gateway:
                     allowed |= pattern.methods or set()
         if allowed:
             raise status_error(405, {"Allow": ", ".join(sorted(allowed))})
-        if path in self._bentomls:
-            return self._bentomls[path]
-        if any(route.matches(scope)[0] is not routing.Match.NONE for route in self._mounts()):
-            return _with_our_errors(self._bentomls_files)  # around BentoML's counters: any name matches a folder
+        if path in self._passed_on:
+            return self._passed_on[path]
+        folders = (route for route in self._bentoml_app.routes if isinstance(route, routing.Mount))
+        if any(folder.matches(scope)[0] is not routing.Match.NONE for folder in folders):
+            return self._bentomls_files  # not through BentoML's middleware: any name in a folder matches
         raise status_error(404)
-
-    def _mounts(self) -> Iterable[routing.Mount]:
-        return (route for route in self._rest.routes if isinstance(route, routing.Mount))
 
 
 def _first_segment(path: str) -> str:
@@ -107,16 +109,13 @@ def _first_segment(path: str) -> str:
 
 
 class _RouteApp:
-    """A route as an ASGI app: checks who asks, admits requests for samples, and sends what the handler returns.
+    """Checks who asks for a route, and admits requests for samples. Raises ApiError."""
 
-    Raises ApiError.
-    """
-
-    def __init__(self, route: Route, rest: Starlette, runtime: Callable[[], Runtime], access: Access) -> None:
+    def __init__(self, route: Route, app: ASGIApp, runtime: Callable[[], Runtime], access: Access) -> None:
         self._route = route
+        self._app = app
         self._runtime = runtime
         self._access = access
-        self._app = _with_our_errors(rest) if route.handler is None else self._handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = current_context()
@@ -128,11 +127,16 @@ class _RouteApp:
             with self._runtime().admission.request(context.client) as context.ticket:
                 await self._app(scope, receive, send)
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._route.handler is not None  # noqa: S101  # for mypy
-        answer = await self._route.handler(self._runtime(), Request(scope, receive))
-        response = json_response(answer) if isinstance(answer, BaseModel) else answer
+
+def _app_of(handler: Handler, runtime: Callable[[], Runtime]) -> ASGIApp:
+    """Return an app that sends what `handler` returns."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        found = await handler(runtime(), Request(scope, receive))
+        response = json_response(found) if isinstance(found, BaseModel) else found
         await response(scope, receive, send)
+
+    return answer
 
 
 def _with_our_errors(app: ASGIApp) -> ASGIApp:

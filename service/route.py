@@ -9,17 +9,14 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from latentd.service.catalog import Catalog
 from latentd.service.errors import ErrorAnswer, ErrorBody
-from latentd.service.queries.query import SampleQuery
 from latentd.service.runtime import Runtime
-from latentd.service.settings import Settings
 
 Handler = Callable[[Runtime, Request], Awaitable[Response | BaseModel]]
 """Answers a request. A model is sent as JSON. An ApiError becomes an answer in the route's shape of errors."""
 
-ToQuery = Callable[[Any, str, Catalog, Settings], SampleQuery]
-"""(body, Accept header, catalog, settings) → query. Raises ApiError if the body does not fit the model it names."""
+InProcess = Callable[[Runtime, dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Returns the JSON answer to the fields of a body."""
 
 Access = Literal["open", "client", "metrics"]
 """Who may ask: everybody, a client with a token, or who has the token for /metrics. Tokens are asked for if the service
@@ -42,8 +39,8 @@ class Route:
     """Headers of a successful answer, beside X-Request-Id."""
     body: type[BaseModel] | None = None
     """The JSON body. Routes with a body answer with samples, and pass the admission."""
-    to_query: ToQuery | None = None
-    """Makes a query of the body, for routes that BentoML declares to its own clients too."""
+    in_process: InProcess | None = None
+    """Answers calls within the process. Routes that have it are declared to BentoML's own clients too."""
     errors: tuple[int, ...] = ()
     """Statuses that the handler may answer, beside those that follow from `access` and `body`."""
     error: type[ErrorBody] = ErrorAnswer

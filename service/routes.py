@@ -22,8 +22,8 @@ from latentd.service.queries.generate import generate_query
 from latentd.service.queries.interpolate import interpolate_query
 from latentd.service.queries.mix import mix_query
 from latentd.service.queries.neighbors import neighbors_query
-from latentd.service.route import Route, ToQuery
-from latentd.service.sample_handler import native, sample_handler
+from latentd.service.route import Route
+from latentd.service.sample_handler import ToQuery, in_process, native, sample_handler
 from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 
 _SAMPLE_TYPES = {each for kind in get_args(get_args(Output)[0]) for each in kind.media_types.values()} - {JSON}
@@ -40,7 +40,7 @@ def _samples(path: str, summary: str, body: type[BaseModel], to_query: ToQuery, 
         summary=summary,
         handler=sample_handler(native(body, to_query)),
         body=body,
-        to_query=to_query,
+        in_process=in_process(body, to_query),
         answers=answers | dict.fromkeys(sorted(_SAMPLE_TYPES | (_ANIMATION_TYPES if animated else set())), bytes),
         headers=tuple(f"X-Latentd-{name}" for name in _SAMPLE_HEADERS),
         tag="samples",

@@ -18,15 +18,17 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
 from latentd.service.admission import Ticket
+from latentd.service.catalog import Catalog
 from latentd.service.context import RequestContext, current_context
 from latentd.service.errors import ApiError, invalid, raise_invalid
 from latentd.service.guard.body import check_values, read_body
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.provenance import request_header
 from latentd.service.queries.query import SampleQuery
-from latentd.service.route import Handler, Route, ToQuery
+from latentd.service.route import Handler, InProcess
 from latentd.service.runtime import Runtime
 from latentd.service.sample_job import SampleJob, error_event, prepare_job, reserved_samples
+from latentd.service.settings import Settings
 
 logger = logging.getLogger("latentd.http")
 
@@ -59,6 +61,9 @@ class ParsedRequest(NamedTuple):
     query: SampleQuery
     respond: Responder
 
+
+ToQuery = Callable[[Any, str, Catalog, Settings], SampleQuery]
+"""(body, Accept header, catalog, settings) → query. Raises ApiError if the body does not fit the model it names."""
 
 RequestParser = Callable[[Runtime, Request, bytes], ParsedRequest]
 """Makes a query of a request and its body. Raises ApiError if they are wrong."""
@@ -132,13 +137,15 @@ async def _work(
         return *await _carry_out(query, runtime), respond
 
 
-async def answer_in_process(runtime: Runtime, route: Route, fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what the JSON of the answer over HTTP holds. `route` has a body and `to_query`."""
-    assert route.body is not None  # noqa: S101  # for mypy
-    assert route.to_query is not None  # noqa: S101  # for mypy
-    query = route.to_query(route.body(**fields), "", runtime.catalog, runtime.settings)
-    _, whole = await _carry_out(query, runtime)
-    answer: dict[str, Any] = orjson.loads(whole or b"")
+def in_process(body_type: type[BaseModel], to_query: ToQuery) -> InProcess:
+    """Return the function that answers calls within the process as HTTP is answered in JSON."""
+
+    async def answer(runtime: Runtime, fields: dict[str, Any]) -> dict[str, Any]:
+        query = to_query(body_type(**fields), "", runtime.catalog, runtime.settings)
+        _, whole = await _carry_out(query, runtime)
+        found: dict[str, Any] = orjson.loads(whole or b"")
+        return found
+
     return answer
 
 

@@ -21,7 +21,7 @@ def test_the_service_answers_over_http_and_in_process_and_stops(
     write(points_spec())
     monkeypatch.setattr(latentd.service.app, "settings", Settings(models=str(tmp_path)))
     app = latentd.service.app.Latentd.to_asgi()
-    bentomls = {route.path for route in app._rest.routes if isinstance(route, Route)}
+    bentomls = {route.path for route in app._bentoml_app.routes if isinstance(route, Route)}
     assert bentomls <= {route.path for route in ROUTES}
     with TestClient(app) as client:
         assert client.get("/readyz").status_code == 200
