@@ -1,4 +1,4 @@
-"""A device that a test can hold still."""
+"""Parts of the service that a test controls: a runner that blocks, and models and catalogs around it."""
 
 import asyncio
 import json
@@ -20,19 +20,19 @@ from tests.conftest import card_of, points_spec
 SIZE = 16
 
 
-class HeldRunner:
-    """Gives the first two latent numbers of each row; notes each pass, and waits at the gate before it answers."""
+class BlockingRunner:
+    """Returns the first two numbers of each latent. Records each pass, and blocks it until `release`."""
 
     def __init__(self) -> None:
         self.passes: list[list[float]] = []
-        self.begun = threading.Semaphore(0)
+        self.started = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
         self.problem: Exception | None = None
 
     def run(self, rows: StageInput, size: int) -> ForwardResult:
         assert len(rows) <= size
         self.passes.append(rows.latents[:, 0].tolist())
-        self.begun.release()
+        self.started.release()
         assert self.gate.acquire(timeout=10)
         if self.problem is not None:
             raise self.problem
@@ -42,15 +42,15 @@ class HeldRunner:
         self.gate.release(count)
 
     def wait_for_pass(self) -> None:
-        assert self.begun.acquire(timeout=10)
+        assert self.started.acquire(timeout=10)
 
 
 def calibration(*sizes: int) -> Calibration:
-    """Sizes whose passes all take the same time a sample, with a little for each pass."""
+    """Return a calibration in which a pass takes 1 second, and 0.1 seconds more per sample."""
     return Calibration("bitwise", {size: 1.0 + 0.1 * size for size in sizes or (SIZE,)})
 
 
-def executor(runner: HeldRunner, *sizes: int, name: str = "held") -> StageExecutor:
+def executor(runner: BlockingRunner, *sizes: int, name: str = "gan") -> StageExecutor:
     return StageExecutor(name, runner, calibration(*sizes))
 
 
@@ -58,7 +58,7 @@ def served(
     executor: StageExecutor | None, name: str = "m", spec: GeneratorSpec | None = None, **changes: Any
 ) -> ServedModel:
     card: Card = card_of(spec or points_spec())
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": name,
         "version": "0" * 12,
         "card": card,
@@ -69,7 +69,7 @@ def served(
         "fingerprint": {"threads": 1, "determinism": "bitwise"},
         "deployment": executor and Deployment(executor),
     }
-    return ServedModel(**facts | changes)
+    return ServedModel(**fields | changes)
 
 
 def rows(*values: float) -> StageInput:

@@ -17,7 +17,7 @@ from latentd.service.guard.tokens import Tokens
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import AsgiRequest, HeldRunner, executor, served
+from tests.service.fakes import AsgiRequest, BlockingRunner, executor, served
 from tests.service.test_http import FixedCatalog
 
 
@@ -361,7 +361,7 @@ class Service:
     """An app whose device is held until `runner.release`."""
 
     def __init__(self) -> None:
-        self.runner = HeldRunner()
+        self.runner = BlockingRunner()
         self.engine = Engine(max_queue=128, parallel=1)
         settings = Settings(max_requests=32, max_samples=64, max_queue=64, max_body=1024)
         self.runtime = Runtime(settings, FixedCatalog(served(executor(self.runner))), self.engine, Telemetry())

@@ -8,7 +8,7 @@ import pytest
 from latentd.service.context import RequestContext
 from latentd.service.engine import StageExecutor
 from latentd.service.engine.fair_queue import FairQueue, Submission
-from tests.service.fakes import HeldRunner, executor, rows
+from tests.service.fakes import BlockingRunner, executor, rows
 
 _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # futures need a loop; nobody awaits these
@@ -26,7 +26,7 @@ def dispatched(queue: FairQueue, passes: int = 1) -> list[tuple[Submission, int,
 
 
 def model(*sizes: int) -> StageExecutor:
-    return executor(HeldRunner(), *sizes or (4,))
+    return executor(BlockingRunner(), *sizes or (4,))
 
 
 def test_requests_share_a_batch() -> None:

@@ -24,7 +24,7 @@ from latentd.service.guard.tokens import Tokens, parse
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, executor, served
+from tests.service.fakes import BlockingRunner, executor, served
 from tests.service.test_http import FixedCatalog
 
 OLD, NEW, SCRAPER = "old-0123456789abcdef", "new-0123456789abcdef", "scraper-0123456789abcdef"
@@ -197,7 +197,7 @@ def client(tmp_path: Path) -> Iterator[Any]:
     file = tmp_path / "tokens"
     file.write_text(f"ci {OLD} rate=0.01 burst=8 in_flight=8\nfree {NEW}")
     settings = Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER), max_body=2000, max_samples=8, max_queue=8)
-    telemetry, runner = Telemetry(), HeldRunner()
+    telemetry, runner = Telemetry(), BlockingRunner()
     telemetry.set_served(["m"])
     runner.release()
     engine = Engine(max_queue=8, parallel=1, observer=telemetry)

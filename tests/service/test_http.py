@@ -22,11 +22,11 @@ from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, executor, served
+from tests.service.fakes import BlockingRunner, executor, served
 from tests.service.test_telemetry import numbers
 
 
-class Breakable(HeldRunner):
+class Breakable(BlockingRunner):
     """Breaks where a row begins with 13."""
 
     def run(self, rows: StageInput, size: int) -> ForwardResult:
@@ -67,10 +67,10 @@ def client(runner: Breakable) -> Iterator[TestClient]:
     engine.close()
 
 
-def hold(runner: HeldRunner) -> None:
+def hold(runner: BlockingRunner) -> None:
     while runner.gate.acquire(blocking=False):
         pass
-    while runner.begun.acquire(blocking=False):
+    while runner.started.acquire(blocking=False):
         pass
 
 

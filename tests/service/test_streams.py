@@ -14,7 +14,7 @@ from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import HeldRunner, executor, served
+from tests.service.fakes import BlockingRunner, executor, served
 from tests.service.test_http import FixedCatalog
 
 FRAMES = 1000
@@ -55,7 +55,7 @@ class Client:
 
 @pytest.fixture
 def service() -> Any:
-    runner = HeldRunner()
+    runner = BlockingRunner()
     engine = Engine(max_queue=512, parallel=1)
     engine.start()
     runtime = Runtime(Settings(timeout=20), FixedCatalog(served(executor(runner))), engine, Telemetry())

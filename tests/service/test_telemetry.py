@@ -21,7 +21,7 @@ from latentd.service.telemetry import Telemetry
 from latentd.service.telemetry.exposition import exposition
 from latentd.service.telemetry.instruments import Counter, Histogram
 from tests.conftest import eventually, image_spec, points_spec
-from tests.service.fakes import HeldRunner, executor, rows
+from tests.service.fakes import BlockingRunner, executor, rows
 
 Write = Callable[..., Checkpoint]
 
@@ -111,8 +111,8 @@ def test_requests_are_counted_by_status_class(status: int) -> None:
 
 def test_the_engine_reports_batches() -> None:
     telemetry = Telemetry()
-    telemetry.set_served(["held"])
-    runner = HeldRunner()
+    telemetry.set_served(["gan"])
+    runner = BlockingRunner()
 
     async def two_batches() -> None:
         engine = Engine(max_queue=100, parallel=1, observer=telemetry)
@@ -127,11 +127,11 @@ def test_the_engine_reports_batches() -> None:
         await asyncio.to_thread(engine.close)
 
     asyncio.run(two_batches())
-    assert numbers(telemetry, "latentd_samples_total") == {"held": 4.0}  # samples that are not finite do not count
+    assert numbers(telemetry, "latentd_samples_total") == {"gan": 4.0}  # samples that are not finite do not count
     assert numbers(telemetry, "latentd_batch_samples_sum") == {"": 5.0}
     assert numbers(telemetry, "latentd_batch_samples_count") == {"": 2.0}
     assert numbers(telemetry, "latentd_batch_fill_ratio_sum") == {"": 1 / 16 + 4 / 16}
-    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"held,synthesis": 0.5}  # what the runner reports
+    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"gan,synthesis": 0.5}  # what the runner reports
     assert numbers(telemetry, "latentd_queue_wait_seconds_count") == {"": 3.0}
     assert 0.6 <= numbers(telemetry, "latentd_queue_wait_seconds_sum")[""] < 10
     assert numbers(telemetry, "latentd_copy_seconds_count") == {"": 0.0}
@@ -140,7 +140,7 @@ def test_the_engine_reports_batches() -> None:
 
 def test_encoding_has_a_time_of_its_own() -> None:
     telemetry = Telemetry()
-    runner = HeldRunner()
+    runner = BlockingRunner()
     runner.release()
 
     def slow(samples: Samples) -> list[Any]:
@@ -159,12 +159,12 @@ def test_encoding_has_a_time_of_its_own() -> None:
 
 def test_mapping_batches_count_no_samples() -> None:
     telemetry = Telemetry()
-    telemetry.set_served(["held"])
-    mapping = executor(HeldRunner())
+    telemetry.set_served(["gan"])
+    mapping = executor(BlockingRunner())
     mapping.stage = "mapping"
     telemetry.batch_done(BatchReport(mapping, 4, 4, 16, [0.1], 0.2, 0.3, 0.4, [None], 1.0, 1.6))
-    assert numbers(telemetry, "latentd_samples_total") == {"held": 0.0}
-    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"held,mapping": 0.2}
+    assert numbers(telemetry, "latentd_samples_total") == {"gan": 0.0}
+    assert numbers(telemetry, "latentd_forward_seconds_sum") == {"gan,mapping": 0.2}
     assert numbers(telemetry, "latentd_copy_seconds_sum") == {"": 0.3}
     assert numbers(telemetry, "latentd_encode_seconds_sum") == {"": 0.4}
 
