@@ -67,11 +67,21 @@ def paths(page: Path) -> Iterator[str]:
 
 
 @cache
+def defined_in(file: Path) -> frozenset[str]:
+    return frozenset(re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8")))
+
+
+@cache
 def known_tests() -> frozenset[str]:
     """The names of all tests, and of their files."""
     files = list((ROOT / "tests").rglob("test_*.py"))
-    functions = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))}
-    return frozenset(functions | {file.stem for file in files})
+    return frozenset(file.stem for file in files).union(*map(defined_in, files))
+
+
+def is_known(test: str) -> bool:
+    """`test` is a name, or FILE::NAME."""
+    file, _, name = test.rpartition("::")
+    return name in (defined_in(ROOT / file) if file else known_tests())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -86,8 +96,8 @@ def test_named_files_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_named_tests_exist(page: Path) -> None:
-    named_here = {name for each in code(page) for name in re.findall(r"\btest_\w+", each)}
-    assert named_here - known_tests() == set()
+    named_here = [test for each in code(page) for test in re.findall(r"(?:tests/[\w./]+::)?\btest_\w+", each)]
+    assert [test for test in named_here if not is_known(test)] == []
 
 
 def test_pages_are_found() -> None:
