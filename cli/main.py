@@ -14,6 +14,7 @@ with exit_on_ctrl_c():  # for some seconds
     from latentd.cli.reproduce import reproduce
     from latentd.cli.runs import runs
     from latentd.cli.sample import sample
+    from latentd.cli.serve import serve
     from latentd.cli.show import show
     from latentd.training.command import run_command, train
     from latentd.training.evaluation.command import evaluate
@@ -22,10 +23,10 @@ with exit_on_ctrl_c():  # for some seconds
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="latentd")
 def latentd() -> None:
-    """Train generators, compare and judge them, sample from them, look into them, and find directions in them."""
+    """Train generators, serve them, evaluate and compare them, and sample from them."""
 
 
-for command in (recipes, train, runs, evaluate, sample, bulk, show, reproduce, directions, publish):
+for command in (serve, recipes, train, runs, evaluate, sample, bulk, show, reproduce, directions, publish):
     latentd.add_command(command)
 
 

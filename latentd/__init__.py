@@ -1,7 +1,48 @@
-"""Train generators and serve them: a seeded latent in, a sample out, the same bytes every time."""
+"""Train generators and serve them: the same model version, seed and parameters give the same bytes every time.
 
+    >>> import latentd
+    >>> model = latentd.load("fashion-dcgan")
+    >>> model.sample(seeds=range(4)).images()
+
+`import latentd` is cheap: PyTorch is loaded with the first name that needs it.
+"""
+
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentd._model import Model, load
+    from latentd._runs import Run, evaluate, train
+    from latentd._samples import Samples
+    from latentd.models.errors import LatentdError
+    from latentd.training.evaluation.evaluate import MetricResult
 
 _FOLDER = Path(__file__).parent
 if not (_FOLDER / "models").is_dir():  # a Bento keeps no links: its packages lie beside this folder
     __path__.append(str(_FOLDER.parent))
+
+__all__ = ["LatentdError", "MetricResult", "Model", "Run", "Samples", "evaluate", "load", "train"]
+
+_HOMES = {
+    "LatentdError": "latentd.models.errors",
+    "MetricResult": "latentd.training.evaluation.evaluate",
+    "Model": "latentd._model",
+    "Run": "latentd._runs",
+    "Samples": "latentd._samples",
+    "evaluate": "latentd._runs",
+    "load": "latentd._model",
+    "train": "latentd._runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latentd' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

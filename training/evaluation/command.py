@@ -1,19 +1,16 @@
 """The command `latentd evaluate`."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import click
-from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
-from latentd.training.data import DataConfig
-from latentd.training.data.source import DataError, DataSettings, TaskProgress
+from latentd.training.data.source import TaskProgress
 from latentd.training.directory import OutputError
 from latentd.training.evaluation.evaluate import MetricResult, count_sets, evaluate_generator, with_metrics
-from latentd.training.evaluation.inception import load_inception
+from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
 from latentd.training.progress import Display
 from latentd.training.tables import print_table
 
@@ -33,21 +30,20 @@ from latentd.training.tables import print_table
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Write the metrics into CHECKPOINT's card.")
-def evaluate(checkpoint: Path, data: Path | None, features: str, rounds: int, as_json: bool, keep: bool) -> None:
+def evaluate(checkpoint: Path, data: Path | None, features: Features, rounds: int, as_json: bool, keep: bool) -> None:
     """Measure how well CHECKPOINT's generator matches its data.
 
     Prints each metric with its deviation, and the same of real samples as a baseline. The metrics are also written into
     the checkpoint's card. The version does not change, because it names the samples.
     """
     read = Checkpoint.read(checkpoint)
-    settings = _data_settings(read)
+    settings = data_settings(read)
     with Display(hidden=False) as display:
 
         def on_progress(progress: TaskProgress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
 
-        load_extractor = partial(load_inception, on_progress) if features == "inception" else None
-        evaluator = settings.evaluator(data, on_progress, load_extractor)
+        evaluator = build_evaluator(settings, data, features, on_progress)
         results = evaluate_generator(read.build(), evaluator, rounds, on_progress)
     if as_json:
         facts = {
@@ -70,14 +66,6 @@ def evaluate(checkpoint: Path, data: Path | None, features: str, rounds: int, as
             raise OutputError(
                 f"{checkpoint} could not be written ({problem}); use --no-keep to only print"
             ) from problem
-
-
-def _data_settings(read: Checkpoint) -> DataSettings:
-    try:
-        settings: DataSettings = TypeAdapter(DataConfig).validate_python(read.card.settings.get("data"))
-    except ValidationError as problem:
-        raise DataError(f"{read.name} cannot be evaluated: its card does not name the data set") from problem
-    return settings
 
 
 def _as_json(results: dict[str, MetricResult]) -> dict[str, object]:

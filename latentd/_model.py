@@ -1,0 +1,213 @@
+"""A generator in this process, with the bytes that the service gives."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latentd._samples import Samples
+from latentd.models.card import SUFFIX, Card
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.errors import LatentdError
+from latentd.models.fingerprint import fingerprint_id, fingerprint_of
+from latentd.models.hardware import choose_device, configure_device
+from latentd.models.interpolation import Easing, KeyframePath, Method
+from latentd.models.latents import Latents, seeds_to_latents
+from latentd.models.provenance import Provenance, describe_label, encode_latent, producer, sample_provenance
+from latentd.models.sampling import StageInput, generate_rows, labels_to_weights
+from latentd.models.sidecars import is_sidecar
+from latentd.models.spec import ClassCondition, GeneratorSpec
+
+SHIPPED = Path(__file__).parent / "models" / "checkpoints"
+RUNS = Path("runs")
+Label = str | int
+"""A class by name or index."""
+
+
+class UnknownModelError(LatentdError):
+    """There is no model of this name."""
+
+
+def load(path_or_name: str | Path, device: str = "auto") -> "Model":
+    """Load a generator.
+
+    `path_or_name`: a .safetensors file, the folder of a run, the name of a run in runs/, or the name of a shipped
+    model; a name is looked up in that order.
+    `device`: auto (CUDA if there is a device), cpu or cuda.
+    UnknownModelError for a name that is not there, CheckpointError for a file that cannot be used.
+    """
+    return Model(Checkpoint.read(find_checkpoint(path_or_name)), device)
+
+
+def find_checkpoint(path_or_name: str | Path) -> Path:
+    """Return the checkpoint file of a path or a name, as `load` looks it up."""
+    path = Path(path_or_name)
+    if path.suffix == SUFFIX:
+        return path
+    for folder in (path, RUNS / path):
+        if found := _checkpoint_in(folder):
+            return found
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob(f"*{SUFFIX}")) if not is_sidecar(file)}
+    if (name := str(path_or_name)) not in shipped:
+        raise UnknownModelError(
+            f"there is no model {name!r}; give a {SUFFIX} file, a run, or one of {', '.join(shipped)}"
+        )
+    return shipped[name]
+
+
+def _checkpoint_in(folder: Path) -> Path | None:
+    """Return a run's generator: NAME.safetensors, which NAME-best and NAME-step100 lie beside."""
+    files = [file for file in folder.glob(f"*{SUFFIX}") if not is_sidecar(file)]
+    return min(files, key=lambda file: len(file.stem), default=None)
+
+
+class Model:
+    """A generator on a device."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        """Put `checkpoint` on `device` (auto, cpu, cuda). ValueError if there is no CUDA device."""
+        self._checkpoint = checkpoint
+        self._device = choose_device(device)
+        configure_device(self._device)
+        self._generator = checkpoint.build(self._device)
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint file, without its ending."""
+        return self._checkpoint.name
+
+    @property
+    def version(self) -> str:
+        """The version: 12 hex digits over the spec and the weights."""
+        return self._checkpoint.version
+
+    @property
+    def card(self) -> Card:
+        """Where the weights come from: recipe, data, steps, metrics, licence."""
+        return self._checkpoint.card
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        """What goes in and what comes out."""
+        return self.card.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of a conditional generator, in the order of their indices; empty for others."""
+        condition = self.spec.condition
+        return condition.names if isinstance(condition, ClassCondition) else ()
+
+    def __repr__(self) -> str:
+        return f"<latentd.Model {self.name}@{self.version} on {self._device}>"
+
+    def sample(
+        self,
+        seeds: int | Sequence[int] = 0,
+        labels: Label | Sequence[Label] | None = None,
+        truncation: float = 1.0,
+    ) -> Samples:
+        """Return the samples of `seeds`: the values that the service gives for them.
+
+        `seeds`: one seed or several, 0 to 2**32-1.
+        `labels`: a class for all, or one for each seed; None: each seed's own class. ValueError for an unknown class.
+        `truncation`: ψ, 0 < ψ ≤ 1; smaller is more typical and less varied.
+        """
+        seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+        latents, indices = self._sources(seeds, labels)
+        rows = self._one_hot(indices)
+        values, fingerprint = self._generate(StageInput(latents, rows), truncation)
+        names = [{"seed": seed} for seed in seeds]
+        return Samples(values, self.spec.output, self._provenance(fingerprint, names, rows, truncation))
+
+    def interpolate(
+        self,
+        seeds: Sequence[int],
+        steps: int = 16,
+        labels: Label | Sequence[Label] | None = None,
+        truncation: float = 1.0,
+        method: Method | None = None,
+        easing: Easing = "linear",
+        loop: bool = False,
+    ) -> Samples:
+        """Return the frames of an interpolation through the latents of `seeds` (two or more).
+
+        `steps`: frames of a segment, both keyframes included: K seeds give (K-1)·(steps-1)+1 frames, a loop K·(steps-1)
+        `labels`: as in `sample`; class weights change evenly between keyframes.
+        `method`: slerp or lerp; default: slerp for normal latents, lerp for uniform ones.
+        `easing`: linear, or smooth (slow at keyframes). `loop`: return to the first keyframe, which is not repeated.
+        """
+        seeds = list(seeds)
+        if len(seeds) < 2 or steps < 2:
+            raise ValueError("an interpolation needs two seeds and two steps or more")
+        path = KeyframePath(len(seeds), steps, loop, easing)
+        latents, indices = self._sources(seeds, labels)
+        is_normal = self.spec.input.distribution == "normal"
+        frames = path.interpolate(latents, method or ("slerp" if is_normal else "lerp"))
+        rows = self._one_hot(indices)
+        weights = None if rows is None else path.interpolate(rows, "lerp")
+        values, fingerprint = self._generate(StageInput(frames, weights), truncation)
+        names: list[Provenance] = []
+        for index, latent in enumerate(frames):
+            keyframe = path.keyframe_at(index)
+            names.append(
+                {"latent": encode_latent(latent)} if keyframe is None else {"seed": seeds[keyframe % len(seeds)]}
+            )
+        return Samples(values, self.spec.output, self._provenance(fingerprint, names, weights, truncation))
+
+    def _sources(
+        self, seeds: Sequence[int], labels: Label | Sequence[Label] | None
+    ) -> tuple[Latents, list[int | None]]:
+        """Return latents [N, dim] and a class index for each seed."""
+        if not seeds:
+            raise ValueError("give at least one seed")
+        latents, indices = seeds_to_latents(self.spec, seeds)
+        if labels is None:
+            return latents, indices
+        condition = self.spec.condition
+        if not isinstance(condition, ClassCondition):
+            raise ValueError(f"{self.name} has no classes")
+        given = [labels] * len(seeds) if isinstance(labels, str | int) else list(labels)
+        if len(given) != len(seeds):
+            raise ValueError(f"{len(given)} labels for {len(seeds)} seeds; give one, or one for each seed")
+        return latents, [condition.index(label) for label in given]
+
+    def _one_hot(self, indices: Sequence[int | None]) -> NDArray[np.float32] | None:
+        """Return class weights [N, classes]; None for a generator without classes."""
+        return labels_to_weights(indices, len(self.class_names)) if self.class_names else None
+
+    def _generate(self, rows: StageInput, truncation: float) -> tuple[NDArray[np.float32], str]:
+        """Return samples [N, *shape] and the id of the fingerprint that they were made with."""
+        if not 0.0 < truncation <= 1.0:
+            raise ValueError(f"truncation is above 0 and at most 1, not {truncation:g}")
+        with _one_thread(self._device):
+            fingerprint = fingerprint_id(fingerprint_of(self.version, self._device, "bitwise"))
+            return generate_rows(self._generator, rows, truncation), fingerprint
+
+    def _provenance(
+        self,
+        fingerprint: str,
+        names: Sequence[Provenance],
+        weights: NDArray[np.float32] | None,
+        truncation: float,
+    ) -> list[Provenance]:
+        by = producer(self.name, self.version, fingerprint)
+        labels: Sequence[Any] = (
+            [None] * len(names) if weights is None else [describe_label(self.class_names, row) for row in weights]
+        )
+        return [sample_provenance(by, name, label, truncation) for name, label in zip(names, labels, strict=True)]
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Compute on one CPU thread, as the service does by default: the number of threads is part of a fingerprint."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

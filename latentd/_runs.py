@@ -1,0 +1,93 @@
+"""Train and evaluate from Python."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentd._model import RUNS, Model, find_checkpoint, load
+from latentd.models.card import SUFFIX
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.hardware import choose_device
+from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator
+from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
+from latentd.training.recipe import load_recipe
+from latentd.training.run import RunConfig, StoppedEarly
+from latentd.training.run import run as run_training
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that has ended."""
+
+    folder: Path
+    """Where its files are: checkpoint, report.html, metrics.jsonl, samples, state."""
+    checkpoint: Path
+    """The generator."""
+    steps: int
+    """Steps that the generator has learned for."""
+    metrics: Mapping[str, float]
+    """Figures on held-out data; empty if nothing was measured."""
+    is_complete: bool
+    """False: it was interrupted; the same call continues it."""
+
+    def load(self, device: str = "auto") -> Model:
+        """Load the run's generator."""
+        return load(self.checkpoint, device)
+
+
+def train(
+    recipe: str,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    **settings: Any,
+) -> Run:
+    """Train a recipe and return its run.
+
+    `recipe`: a name that `latentd recipes` lists, or the path of a .toml file.
+    `data`: a folder, a zip file or shards, for recipes that read your data.
+    `out`: the run's folder; default: runs/RECIPE. A run that was begun there is continued.
+    `settings`: the recipe's settings, tables as mappings: `steps=2000, generator={"latent": {"dim": 64}}`.
+
+    RecipeError names a setting that is wrong; DataError, OutputError, StateError and TrainingDiverged say what went
+    wrong later. After Ctrl-C the run is returned with what was learned; KeyboardInterrupt if that is nothing.
+    """
+    name, resolved = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in _flat(settings)])
+    folder = Path(out) if out is not None else RUNS / name
+    path = folder / f"{name}{SUFFIX}"
+    job = RunConfig(name, resolved, seed, choose_device(device), None if data is None else Path(data), path)
+    try:
+        checkpoint = run_training(job, lambda _: None, lambda _step, _losses: None)
+    except StoppedEarly as stop:
+        if stop.checkpoint is None:
+            raise KeyboardInterrupt from stop
+        kept = stop.checkpoint
+        return Run(folder, path.with_stem(kept.name), kept.card.steps, dict(kept.card.metrics), is_complete=False)
+    assert checkpoint is not None  # noqa: S101  # only ranks of several devices write none
+    return Run(folder, path, checkpoint.card.steps, dict(checkpoint.card.metrics), is_complete=True)
+
+
+def evaluate(
+    path_or_name: str | Path, data: str | Path | None = None, *, rounds: int = 3, features: Features = "embedded"
+) -> dict[str, MetricResult]:
+    """Measure how well a generator covers its data: metrics by name, with the same metrics of real samples.
+
+    `path_or_name`: as `latentd.load` takes it. `data`: where the data is, if the recipe does not fetch it.
+    `rounds`: sets of samples to measure. `features`: embedded, or inception (the published protocol; needs an extra).
+    DataError if the data is not there, or the card does not name it.
+    """
+    checkpoint = Checkpoint.read(find_checkpoint(path_or_name))
+    evaluator = build_evaluator(data_settings(checkpoint), None if data is None else Path(data), features)
+    return evaluate_generator(checkpoint.build(), evaluator, rounds)
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    """Return the settings with dotted keys, as `--set` takes them."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        flat += _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else [(f"{above}{key}", value)]
+    return flat
