@@ -37,10 +37,22 @@ def versions(requirements: Path) -> set[str]:
 
 def test_what_serves_is_inside_and_nothing_else(bento: Path) -> None:
     inside = {path.name for path in (bento / "src").iterdir()}
-    assert inside == {"models", "service", "bentofile.yaml", "pyproject.toml", "README.md", "LICENSE"}
+    assert inside == {"latentd", "models", "service", "bentofile.yaml", "pyproject.toml", "README.md", "LICENSE"}
     shipped = {path.name for path in (ROOT / "models" / "checkpoints").iterdir()}
     assert {path.name for path in (bento / "src" / "models" / "checkpoints").iterdir()} == shipped
     assert (bento / "src" / "service" / "explorer" / "page").is_dir()
+
+
+def test_the_service_is_imported_from_the_bento(bento: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import latentd.service.app; print(latentd.service.app.__file__)"],
+        cwd=tmp_path,
+        env=os.environ | {"BENTOML_HOME": str(tmp_path), "PYTHONPATH": str(bento / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()) == bento / "src" / "service" / "app.py"
 
 
 def test_the_packages_are_the_locked_ones_without_those_for_development_and_training(bento: Path) -> None:
@@ -54,16 +66,18 @@ def test_the_packages_are_the_locked_ones_without_those_for_development_and_trai
 
 def test_the_service_does_not_import_what_is_left_out(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, service.app; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, latentd.service.app; print(*sys.modules)"],
         cwd=ROOT,
         env=os.environ | {"BENTOML_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    loaded = {name.split(".")[0].lower() for name in done.stdout.split()}
+    names = done.stdout.split()
+    loaded = {name.split(".")[0].lower() for name in names}
     assert {"torch", "bentoml"} <= loaded
-    assert not loaded & {*LEFT_OUT, "training", "cli"}
+    assert not loaded & LEFT_OUT
+    assert not [name for name in names if name.startswith(("latentd.training", "latentd.cli", "latentd._"))]
 
 
 def test_it_runs_as_a_user_that_is_not_root_and_as_the_first_process(final: list[tuple[str, str]]) -> None:
