@@ -156,7 +156,7 @@ def test_a_run_json_that_is_none_is_damaged_too(here: Path) -> None:
         "runs/list": "damaged",
         "runs/text": "damaged",
     }
-    assert "runs/torn has no run.json that can be read\n" in result.stderr
+    assert "runs/torn has no readable run.json\n" in result.stderr
 
 
 def test_a_folder_without_a_run_is_named_in_one_line(tmp_path: Path) -> None:

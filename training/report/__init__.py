@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing but itself, drawn from what the run folder holds."""
+"""The report of a run: one self-contained HTML page, made from the files in the run directory."""
 
 from latentd.training.report.page import write_report
 from latentd.training.report.run_record import RunNotFound, RunRecord, json_safe

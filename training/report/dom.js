@@ -1,6 +1,6 @@
 "use strict";
 
-// Elements, words and numbers. Text from the run becomes text nodes and attributes, never markup.
+// Elements, texts and numbers. Text from the run becomes text nodes and attributes, never markup.
 
 const byId = (id) => document.getElementById(id);
 const run = JSON.parse(byId("content").textContent);
@@ -13,15 +13,15 @@ function fill(element, attributes, children) {
   return element;
 }
 
-const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
-const draw = (tag, attributes = {}, ...children) =>
+const html = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
-const count = (value) => (isNumber(value) ? value.toLocaleString("en-GB") : String(value));
-const plain = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
+const formatCount = (value) => (isNumber(value) ? value.toLocaleString("en-GB") : String(value));
+const toText = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
 
-function figure(value) {
+function formatNumber(value) {
   if (!isNumber(value)) return "–";
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(1).replaceAll("-", "−");
@@ -29,26 +29,33 @@ function figure(value) {
   return String(Number(value.toPrecision(3))).replace("-", "−");
 }
 
-function duration(seconds) {
+function formatDuration(seconds) {
   if (seconds < 60) return `${Number(seconds.toPrecision(2))} s`;
   const whole = Math.round(seconds);
-  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
-  const first = parts.findIndex(([size]) => whole >= size);
-  return parts
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const first = units.findIndex(([size]) => whole >= size);
+  return units
     .slice(first, first + 2)
-    .map(([size, unit], place) => [Math.floor((place ? whole % parts[first][0] : whole) / size), unit])
-    .filter(([amount, unit], place) => amount || !place)
+    .map(([size, unit], index) => [Math.floor((index ? whole % units[first][0] : whole) / size), unit])
+    .filter(([amount, unit], index) => amount || !index)
     .map(([amount, unit]) => `${amount} ${unit}`)
     .join(" ");
 }
 
-const wordsFor = (name) => run.words[name] || { title: name, meaning: "", better: null, span: null, mark: null };
+const infoOf = (name) =>
+  run.metric_info[name] || { title: name, meaning: "", better: null, range: null, reference: null, part_of: null };
 const titleOf = (name) => {
-  const { title, part_of: whole } = wordsFor(name);
-  return whole ? `${wordsFor(whole).title} of ${title}` : title;
+  const { title, part_of: whole } = infoOf(name);
+  return whole ? `${infoOf(whole).title} of ${title}` : title;
 };
 
-/** Index of the item whose step is nearest; items are in the order of their steps. */
+/** Return the value below which the fraction `q` of `values` lies; 0 without values. */
+function quantile(values, q) {
+  const sorted = Float64Array.from(values).sort();
+  return sorted.length ? sorted[Math.round(q * (sorted.length - 1))] : 0;
+}
+
+/** Return the index of the item with the nearest step. `items` are sorted by step. */
 function nearestTo(items, step) {
   let low = 0;
   let high = items.length - 1;

@@ -1,84 +1,88 @@
-"""What the names of losses, vitals and figures mean, for people."""
+"""Titles and explanations of losses, probes and metrics, by the names that metrics.jsonl has."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Better = Literal["less", "more", "near real"]
+Better = Literal["lower", "higher", "near real"]
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """Of one name."""
+    """How the report shows a value."""
 
     title: str
     meaning: str = ""
     better: Better | None = None
-    """None where neither less nor more is."""
-    span: tuple[float, float] | None = None
-    """The values that there can be."""
-    mark: tuple[float, str] | None = None
-    """A value to compare with, and what it is."""
+    """None if neither direction is better."""
+    range: tuple[float, float] | None = None
+    """The smallest and the largest possible value."""
+    reference: tuple[float, str] | None = None
+    """A value for comparison, and its name."""
     part_of: str | None = None
-    """The figure of which this is the part that falls to one class."""
+    """The name of the metric of which this is the value for one class."""
 
 
-_SHARE = (0.0, 1.0)
+_FRACTION = (0.0, 1.0)
 
-_WORDS = {
+_METRICS = {
     # losses
     "generator": MetricInfo("Generator"),
     "discriminator": MetricInfo("Discriminator"),
     "reconstruction": MetricInfo("Reconstruction"),
     "divergence": MetricInfo(
         "Divergence",
-        "KL of where samples lie around the modes against the target: lost modes, low quality, spread",
-        "less",
+        "KL divergence of the samples from the target mixture; grows with lost modes, low quality and wrong spread",
+        "lower",
     ),
-    # vitals
-    "diversity": MetricInfo("Diversity", "Share of what the data gathers around that samples reach", "more", _SHARE),
+    # probes
+    "diversity": MetricInfo("Diversity", "Fraction of the data's clusters that samples reach", "higher", _FRACTION),
     "distance": MetricInfo(
-        "Distance",
-        "How much farther from the data samples lie than real ones, over how far these lie apart",
-        "less",
-        mark=(0.0, "real samples"),
+        "Distance to the data",
+        "How much farther from the data samples lie than real ones, in units of the data's spread",
+        "lower",
+        reference=(0.0, "real samples"),
     ),
-    "movement": MetricInfo("Movement", "How far samples went since the last look, over how far real ones lie apart"),
+    "movement": MetricInfo("Movement", "How far samples moved since the last probe, in units of the data's spread"),
     "certainty": MetricInfo(
-        "Certainty",
-        "Share of pairs, real and generated, that the discriminator tells apart",
+        "Discriminator AUC",
+        "Fraction of real-generated pairs that the discriminator ranks correctly",
         None,
-        _SHARE,
-        (0.5, "a draw"),
+        _FRACTION,
+        (0.5, "chance"),
     ),
-    # figures
+    # metrics
     "frechet_distance": MetricInfo(
-        "Fréchet distance", "Between the features of samples and of real ones, each taken as one Gaussian", "less"
+        "Fréchet distance", "Between Gaussians fitted to the features of samples and of real ones", "lower"
     ),
     "kernel_distance": MetricInfo(
-        "Kernel distance", "Maximum mean discrepancy of the features; no Gaussian assumed", "less"
+        "Kernel distance", "Maximum mean discrepancy of the features; assumes no Gaussian", "lower"
     ),
-    "precision": MetricInfo("Precision", "Share of samples that lie among real ones: quality", "more"),
-    "recall": MetricInfo("Recall", "Share of real samples that lie among generated ones: variety", "more"),
-    "density": MetricInfo("Density", "How many real neighbourhoods a sample lies in, on average: quality", "more"),
-    "coverage": MetricInfo("Coverage", "Share of real samples with a generated one nearby: variety", "more"),
-    "inception_score": MetricInfo("Inception score", "Clear classes, and many of them", "more"),
+    "precision": MetricInfo("Precision", "Fraction of samples that lie among real ones: quality", "higher"),
+    "recall": MetricInfo("Recall", "Fraction of real samples that lie among generated ones: variety", "higher"),
+    "density": MetricInfo("Density", "Mean number of real neighbourhoods that a sample lies in: quality", "higher"),
+    "coverage": MetricInfo("Coverage", "Fraction of real samples with a generated one nearby: variety", "higher"),
+    "inception_score": MetricInfo("Inception score", "High if classes are clear and varied", "higher"),
     "nearest_training": MetricInfo(
-        "Nearest training image", "Median distance to it; much below that of real samples means memorised", "near real"
+        "Nearest training image", "Median distance to it; much lower than real samples' means memorisation", "near real"
     ),
-    "least_class": MetricInfo("Smallest class", "Share of samples that fall to the rarest class", "near real"),
-    "most_class": MetricInfo("Largest class", "Share of samples that fall to the commonest class", "near real"),
-    "label_accuracy": MetricInfo("Label accuracy", "Samples recognised as the class that was asked for", "near real"),
-    "modes": MetricInfo("Modes", "Modes of the target with at least 20 samples near them", "more"),
-    "high_quality": MetricInfo("High quality", "Share of samples within 3σ of a mode", "near real"),
-    "reverse_kl": MetricInfo("Reverse KL", "Of the modes' shares against equal ones, in nats", "less"),
-    "least_spread": MetricInfo("Least spread", "Width of the narrowest mode over the target's", "near real"),
-    "most_spread": MetricInfo("Most spread", "Width of the widest mode over the target's", "near real"),
+    "least_class": MetricInfo("Smallest class", "Fraction of samples in the rarest class", "near real"),
+    "most_class": MetricInfo("Largest class", "Fraction of samples in the most frequent class", "near real"),
+    "label_accuracy": MetricInfo(
+        "Label accuracy", "Fraction of samples recognised as the class that was requested", "near real"
+    ),
+    "modes": MetricInfo("Modes", "Modes of the target with at least 20 samples nearby", "higher"),
+    "high_quality": MetricInfo("High quality", "Fraction of samples within 3σ of a mode", "near real"),
+    "reverse_kl": MetricInfo(
+        "Reverse KL", "KL divergence of the modes' fractions of samples from equal ones, in nats", "lower"
+    ),
+    "least_spread": MetricInfo("Least spread", "Width of the narrowest mode, relative to the target", "near real"),
+    "most_spread": MetricInfo("Most spread", "Width of the widest mode, relative to the target", "near real"),
 }
 
 
 def metric_info(name: str) -> MetricInfo:
-    """Of a name that metrics.jsonl has; one that nobody described is its own title."""
+    """Return the description of a name in metrics.jsonl. An unknown name becomes its own title."""
     whole, of, part = name.partition(" of ")
-    if of and whole in _WORDS:
-        return replace(_WORDS[whole], title=part, part_of=whole)
-    return _WORDS.get(name) or MetricInfo(name.replace("_", " ").capitalize())
+    if of and whole in _METRICS:
+        return replace(_METRICS[whole], title=part, part_of=whole)
+    return _METRICS.get(name) or MetricInfo(name.replace("_", " ").capitalize())

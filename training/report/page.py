@@ -1,16 +1,17 @@
-"""From a run folder to `report.html`: what the page needs as one JSON, in a template that asks no network."""
+"""The page `report.html`: the run's data as JSON, in a template that loads nothing from the network."""
 
 import base64
 import hashlib
 import html
 import json
+import math
 import mimetypes
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -19,18 +20,21 @@ from latentd.training.directory import NEAREST, sample_files, step_of
 from latentd.training.report.metric_info import metric_info
 from latentd.training.report.run_record import RunRecord, json_safe
 
+T = TypeVar("T")
+
 _REPORT = "report.html"
 _FILES = Path(__file__).parent
 _SCRIPTS = ("dom.js", "curves.js", "samples.js", "report.js")
-_CURVES = ("losses", "vitals", "figures")
-_MOST_BYTES = 8 * 2**20
-"""Of files of samples that go into a page."""
-_MOST_DRAWN = 2000
-"""Moments a curve is drawn from; of more, every second, third, … and the last."""
+_CURVES = {"losses": "losses", "probes": "vitals", "metrics": "figures"}
+"""Keys of the page's data, and of the lines in metrics.jsonl."""
+_MAX_SAMPLE_BYTES = 8 * 2**20
+"""Total size of sample files in a page."""
+_MAX_POINTS = 2000
+"""Points of a curve."""
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` into a run folder, of a run that goes on or has ended, and return its path.
+    """Write `report.html` into a run directory and return its path. The run may still be under way.
 
     Raises RunNotFound if the folder has no readable `run.json`, and OSError if the page cannot be written.
     """
@@ -38,7 +42,7 @@ def write_report(folder: Path) -> Path:
     content = {
         "folder": printable(folder.name),
         "facts": record.facts,
-        "reached": {"step": record.step, "seconds": record.seconds},
+        "progress": {"step": record.step, "seconds": record.seconds},
         "alarms": record.alarms,
         "nearest": _nearest(folder),
         **_curves(record.history),
@@ -52,20 +56,20 @@ def write_report(folder: Path) -> Path:
 
 
 def _page(title: str, content: dict[str, Any]) -> str:
-    style, script, template = _parts()
+    style, script, template = _assets()
     return template.substitute(
         title=html.escape(title),
         style=style,
-        style_hash=_hash(style),
+        style_hash=_csp_hash(style),
         script=script,
-        script_hash=_hash(script),
-        content=_embedded(content),
+        script_hash=_csp_hash(script),
+        content=_to_script(content),
     )
 
 
 @cache
-def _parts() -> tuple[str, str, Template]:
-    """Style, script and the page that they go into."""
+def _assets() -> tuple[str, str, Template]:
+    """Return the style, the script and the page's template."""
     script = "".join((_FILES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return (
         (_FILES / "report.css").read_text(encoding="utf-8"),
@@ -74,50 +78,44 @@ def _parts() -> tuple[str, str, Template]:
     )
 
 
-def _hash(source: str) -> str:
-    """As a Content-Security-Policy names what may be inline (https://www.w3.org/TR/CSP3/, 2.3.1)."""
+def _csp_hash(source: str) -> str:
+    """Return the hash that allows an inline script or style (https://www.w3.org/TR/CSP3/, 2.3.1)."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _embedded(content: dict[str, Any]) -> str:
-    """JSON that a browser reads, and that cannot end the element it stands in."""
+def _to_script(content: dict[str, Any]) -> str:
+    """Return JSON that browsers can parse and that cannot close its script element."""
     return json.dumps(json_safe(content), separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _curves(moments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    curves = {kind: [_point(each, kind) for each in moments if kind in each] for kind in _CURVES}
+def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    curves = {
+        key: [{"step": line["step"], "values": line[stored]} for line in history if stored in line]
+        for key, stored in _CURVES.items()
+    }
     names = dict.fromkeys(name for points in curves.values() for point in points for name in point["values"])
     return {
-        **{kind: _thinned(points) for kind, points in curves.items()},
-        "words": {name: asdict(metric_info(name)) for name in names},
+        **{key: _every_nth(points, len(points) / _MAX_POINTS) for key, points in curves.items()},
+        "metric_info": {name: asdict(metric_info(name)) for name in names},
     }
 
 
-def _point(moment: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    return {"step": moment["step"], "values": moment[kind]}
-
-
-def _thinned(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    every = -(-len(points) // _MOST_DRAWN) or 1
-    last = len(points) - 1
-    return [point for index, point in enumerate(points) if (last - index) % every == 0]
-
-
 def _frames(folder: Path) -> dict[str, Any]:
-    """Samples through time, and the names of files that are none, or were torn."""
+    """Return samples over time, and the names of unreadable files."""
+    files = sample_files(folder)
     frames, unreadable = [], []
-    for path in _as_many_as_fit(sample_files(folder)):
+    for path in _every_nth(files, sum(file.stat().st_size for file in files) / _MAX_SAMPLE_BYTES):
         try:
             frames.append({"step": step_of(path), **_frame(path)})
-        except (OSError, ValueError, SyntaxError):  # the last is Pillow's word for a broken PNG
+        except (OSError, ValueError, SyntaxError):  # Pillow raises SyntaxError for a damaged PNG
             unreadable.append(printable(path.name))
     return {"frames": frames, "unreadable": unreadable}
 
 
-def _as_many_as_fit(files: Sequence[Path]) -> Sequence[Path]:
-    """Every one, every second, third, … and the last, so that the page stays small enough to be sent."""
-    every = -(-sum(file.stat().st_size for file in files) // _MOST_BYTES) or 1
-    return files[::-1][::every][::-1]
+def _every_nth(items: Sequence[T], excess: float) -> Sequence[T]:
+    """Return every n-th item and the last, with the smallest n ≥ `excess`."""
+    n = max(math.ceil(excess), 1)
+    return items[::-1][::n][::-1]
 
 
 def _frame(path: Path) -> dict[str, Any]:
@@ -136,7 +134,7 @@ def _picture(path: Path) -> dict[str, Any]:
 
 
 def _nearest(folder: Path) -> dict[str, Any] | None:
-    """Samples beside the training images nearest to them, where the run has been asked for them."""
+    """Return the picture of samples beside their nearest training images; None if the run has none."""
     try:
         return {
             "picture": _picture(folder / f"{NEAREST}.png"),

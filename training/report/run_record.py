@@ -1,4 +1,4 @@
-"""What a run folder says of its run, whether that goes on, has ended or was killed."""
+"""The files of a run directory, read for reports and lists, whether the run is under way, finished or killed."""
 
 import json
 import platform
@@ -13,34 +13,36 @@ from latentd.training.lock import is_locked
 
 
 class RunNotFound(LatentdError):
-    """A folder that is no run's; the message names it."""
+    """The folder is not a run directory; the message names it."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`run.json`, of which any key may be missing, and the lines of `metrics.jsonl`."""
+    """The content of `run.json` and `metrics.jsonl`."""
 
     facts: Mapping[str, Any]
+    """`run.json`. Any key may be missing."""
     history: Sequence[Mapping[str, Any]]
-    is_held: bool = False
-    """Whether a process is at work in the folder."""
+    """The lines of `metrics.jsonl`, in order."""
+    is_locked: bool = False
+    """Whether a process is training in the directory."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Of a run folder; RunNotFound where there is no `run.json` that can be read."""
+        """Read a run directory. Raises RunNotFound if it has no readable `run.json`."""
         facts = read_run_json(folder)
         if facts is None:
-            raise RunNotFound(f"{folder} has no run.json that can be read")
+            raise RunNotFound(f"{folder} has no readable run.json")
         return cls(facts, list(read_metrics(folder)), is_locked(folder))
 
     @property
     def status(self) -> str:
-        """`running` while a process is at work, and else as it was written; `killed` where that is not how it ended.
+        """Return `running`, `finished`, `stopped`, `failed`, `killed`, `unknown` or `running?`.
 
-        `running?` where a process of another machine may be at work, whose lock need not be seen from here.
+        `running?`: the run was started on another machine, whose lock may not be visible here.
         """
         status = str(self.facts.get("status", "unknown"))
-        if self.is_held:
+        if self.is_locked:
             return "running"
         if status != "running":
             return status
@@ -48,27 +50,27 @@ class RunRecord:
 
     @property
     def step(self) -> int:
-        """The last one known: while a run goes on, `run.json` lags behind its last moment."""
+        """Return the last known step. During a run, `run.json` is older than the last line of `metrics.jsonl`."""
         step: int = max(self.facts.get("step", 0), self._last.get("step", 0))
         return step
 
     @property
     def seconds(self) -> float | None:
-        """Spent on the run so far; None where nothing says."""
+        """Return the training time so far; None if it is unknown."""
         seconds: float | None = self.facts.get("wall_seconds", self._last.get("seconds"))
         return seconds
 
     @property
     def latest_metrics(self) -> Mapping[str, float]:
-        """Of the last judgement; empty before there was one."""
-        judged: Mapping[str, float] = next(
+        """Return the metrics of the last evaluation; empty before the first."""
+        latest: Mapping[str, float] = next(
             (each["figures"] for each in reversed(self.history) if "figures" in each), {}
         )
-        return judged
+        return latest
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
-        """All that were raised, each with its step."""
+        """Return all alarms, each with its step."""
         return [{**each["alarm"], "step": each["step"]} for each in self.history if "alarm" in each]
 
     @property
@@ -77,5 +79,5 @@ class RunRecord:
 
 
 def json_safe(content: Any) -> Any:
-    """What JSON can say of `content`: null for a number that is none, which browsers could not read."""
+    """Replace NaN and infinite numbers by None, because strict JSON has none."""
     return json.loads(json.dumps(content), parse_constant=lambda _: None)

@@ -1,23 +1,23 @@
-// Samples through time: pictures, or points of the plane over the discriminator's surface.
+// Samples over time: pictures, or points on the plane over the discriminator's decision surface.
 
-const FRAMES_A_SECOND = 6;
+const FRAMES_PER_SECOND = 6;
 const SIDE = 1120; // of the canvas, in its own pixels
 const DOT = 5.5;
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
 
-/** Grids of samples as they were; all are decoded beforehand, so that none flickers. */
-class Pictures {
+/** Pictures of samples, one per frame. All are decoded at the start, so that none flickers. */
+class PictureView {
   constructor(frames) {
     const { width, height } = frames[frames.length - 1].picture;
     this.images = frames.map(({ step, picture }) => {
-      const image = make("img", { src: picture.source, width, height, alt: `Samples at step ${count(step)}` });
+      const image = html("img", { src: picture.source, width, height, alt: `Samples at step ${formatCount(step)}` });
       image.decoding = "sync";
       return image;
     });
-    this.element = make("div", { class: "grid" }, this.images[0]);
+    this.element = html("div", { class: "grid" }, this.images[0]);
     this.element.style.aspectRatio = `${width} / ${height}`;
-    this.note = "The same latents at every step.";
+    this.note = "Each frame shows samples of the same latents.";
   }
 
   show(position) {
@@ -25,8 +25,8 @@ class Pictures {
   }
 }
 
-/** Points that wander from one frame to the next, for they are of the same latents, over logits in two colours. */
-class Plane {
+/** Points over the discriminator's logits. Points move between frames, because all frames have the same latents. */
+class PointsView {
   constructor(frames) {
     this.frames = frames.map(({ step, points }) => ({
       step,
@@ -34,20 +34,22 @@ class Plane {
       surface: points.surface ? squashed(points.surface) : null,
     }));
     const reaches = frames.map(({ points }) => points.reach).filter(isNumber);
-    this.reach = Math.max(...reaches, 0) || 1.1 * quantile(this.frames.flatMap((frame) => frame.samples.flat().map(Math.abs)), 0.99) || 1;
-    this.canvas = make("canvas", { width: SIDE, height: SIDE, role: "img" });
+    const coordinates = this.frames.flatMap((frame) => frame.samples.flat().map(Math.abs));
+    this.reach = Math.max(...reaches, 0) || 1.1 * quantile(coordinates, 0.99) || 1;
+    this.canvas = html("canvas", { width: SIDE, height: SIDE, role: "img" });
     const hasSurface = this.frames.some((frame) => frame.surface);
-    this.element = make("div", { class: "plane" }, this.canvas, hasSurface ? surfaceKey() : null);
-    this.note = "Points are samples of the same latents at every step.";
-    if (hasSurface) this.note += " Colours are the discriminator's logits, about their median, each step by itself.";
-    dark.addEventListener("change", () => this.show(this.position));
+    this.element = html("div", { class: "plane" }, this.canvas, hasSurface ? surfaceKey() : null);
+    this.note = "Each frame shows samples of the same latents.";
+    if (hasSurface) this.note += " Colours show the discriminator's logits relative to their median in this frame.";
+    darkScheme.addEventListener("change", () => this.show(this.position));
   }
 
+  /** `position`: a frame's index; between two frames everything is interpolated. */
   show(position) {
     this.position = position;
     const [from, to] = [this.frames[Math.floor(position)], this.frames[Math.ceil(position)]];
-    const part = position - Math.floor(position);
-    const between = (a, b) => a + (b - a) * part;
+    const weight = position - Math.floor(position);
+    const between = (a, b) => a + (b - a) * weight;
     const style = getComputedStyle(document.documentElement);
     const brush = this.canvas.getContext("2d");
     brush.fillStyle = style.getPropertyValue("--heat-middle");
@@ -61,35 +63,30 @@ class Plane {
     from.samples.forEach(([x, y], index) => {
       const [toX, toY] = to.samples[index] || [x, y];
       brush.beginPath();
-      brush.arc(this.across(between(x, toX)), SIDE - this.across(between(y, toY)), DOT, 0, 2 * Math.PI);
+      brush.arc(this.toPixels(between(x, toX)), SIDE - this.toPixels(between(y, toY)), DOT, 0, 2 * Math.PI);
       brush.stroke();
       brush.fill();
     });
-    this.canvas.setAttribute("aria-label", `${from.samples.length} samples at step ${count(from.step)}`);
+    this.canvas.setAttribute("aria-label", `${from.samples.length} samples at step ${formatCount(from.step)}`);
   }
 
-  across(value) {
-    return ((value / this.reach + 1) / 2) * SIDE;
+  toPixels(coordinate) {
+    return ((coordinate / this.reach + 1) / 2) * SIDE;
   }
 }
 
 const surfaceKey = () =>
-  make("p", { class: "key" }, make("span", {}, "taken for generated"), make("i"), make("span", {}, "taken for real"));
+  html("p", { class: "key" }, html("span", {}, "classified as generated"), html("i"), html("span", {}, "as real"));
 
-/** Logits → -1 … 1: 0 at their median, and near the ends where the outer tenths begin. */
+/** Logits → -1 … 1: 0 at the median, and near ±1 beyond the outer tenths. */
 function squashed(surface) {
   const logits = surface.flat().filter(isNumber);
-  const [low, middle, high] = [0.1, 0.5, 0.9].map((share) => quantile(logits, share));
+  const [low, middle, high] = [0.1, 0.5, 0.9].map((q) => quantile(logits, q));
   const scale = (high - low) / 2.5 || 1e-9;
   return surface.map((row) => row.map((logit) => (isNumber(logit) ? Math.tanh((logit - middle) / scale) : 0)));
 }
 
-function quantile(values, share) {
-  const sorted = Float64Array.from(values).sort();
-  return sorted.length ? sorted[Math.round(share * (sorted.length - 1))] : 0;
-}
-
-/** Rows of -1 … 1, from below, whose first and last values lie on the edges. */
+/** Paint rows of values -1 … 1, from bottom to top. The first and the last value of a row lie on the edges. */
 function paintSurface(brush, surface, style) {
   const colours = ["--heat-low", "--heat-middle", "--heat-high"].map((name) => rgb(style.getPropertyValue(name)));
   const [rows, columns] = [surface.length, surface[0].length];
@@ -108,11 +105,11 @@ function paintSurface(brush, surface, style) {
 
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.trim().slice(at, at + 2), 16));
 
-/** Slider, play button and the step in words, for whatever shows frames. */
+/** The slider, the play button and the text of the step, for a view of frames. */
 class Player {
-  constructor(frames, stage) {
+  constructor(frames, view) {
     this.frames = frames;
-    this.stage = stage;
+    this.view = view;
     this.playing = null;
     this.slider = byId("slider");
     this.button = byId("play");
@@ -123,20 +120,20 @@ class Player {
       this.show(Number(this.slider.value));
     });
     this.button.addEventListener("click", () => (this.playing === null ? this.play() : this.pause()));
-    byId("stage").append(stage.element);
+    byId("viewer").append(view.element);
     this.show(frames.length - 1);
   }
 
   show(position) {
     this.position = position;
-    this.stage.show(position);
+    this.view.show(position);
     const index = Math.round(position);
     const { step } = this.frames[index];
     if (index === this.index) return;
     this.index = index;
     this.slider.value = index;
-    this.slider.setAttribute("aria-valuetext", `step ${count(step)}`);
-    byId("shown").textContent = `step ${count(step)}`;
+    this.slider.setAttribute("aria-valuetext", `step ${formatCount(step)}`);
+    byId("shown").textContent = `step ${formatCount(step)}`;
     markShown(step);
   }
 
@@ -151,8 +148,8 @@ class Player {
     let began = null;
     const tick = (now) => {
       began ??= now;
-      const position = Math.min(last, from + ((now - began) / 1000) * FRAMES_A_SECOND);
-      this.show(calm.matches ? Math.floor(position) : position);
+      const position = Math.min(last, from + ((now - began) / 1000) * FRAMES_PER_SECOND);
+      this.show(reducedMotion.matches ? Math.floor(position) : position);
       if (position < last) this.playing = requestAnimationFrame(tick);
       else this.pause();
     };
