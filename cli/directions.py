@@ -1,4 +1,4 @@
-"""`latentd directions`."""
+"""The command `latentd directions`."""
 
 from pathlib import Path
 
@@ -13,24 +13,32 @@ from latentd.training.directions.find import find_directions
 from latentd.training.directory import OutputError
 from latentd.training.tables import print_table
 
-_FEWEST, _MOST = 256, 65536
+_MIN_SAMPLES, _MAX_SAMPLES = 256, 65536
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option(
-    "--samples", type=click.IntRange(_FEWEST, _MOST), default=4096, show_default=True, help="Samples to study."
+    "--samples",
+    type=click.IntRange(_MIN_SAMPLES, _MAX_SAMPLES),
+    default=4096,
+    show_default=True,
+    help="Number of samples to measure.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, MAX_SEED - _MOST), default=0, show_default=True, help="Seed of the first of them."
+    "--seed",
+    type=click.IntRange(0, MAX_SEED - _MAX_SAMPLES),
+    default=0,
+    show_default=True,
+    help="Seed of the first sample.",
 )
 def directions(checkpoint: Path, samples: int, seed: int) -> None:
-    """Find directions in the latent space of CHECKPOINT's generator, and what to call them.
+    """Find interpretable directions in the latent space of CHECKPOINT's generator.
 
-    They are written beside CHECKPOINT, as NAME.directions.safetensors, in the place of those that were found before.
+    Writes NAME.directions.safetensors beside CHECKPOINT, and replaces an older one.
     """
     read = Checkpoint.read(checkpoint)
-    torch.set_num_threads(1)  # as a service has it: these are the samples that it gives
+    torch.set_num_threads(1)  # as in the service, so that samples are the same
     found = find_directions(read, samples, seed)
     try:
         path = found.write(checkpoint)
@@ -42,8 +50,8 @@ def directions(checkpoint: Path, samples: int, seed: int) -> None:
 
 def _print(found: Directions) -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in ("direction", "method", "score", "of what", "what it does"):
-        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=heading != "what it does")
+    for heading in ("direction", "method", "score", "measure", "effect"):
+        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=heading != "effect")
     for each in found.card.directions:
         table.add_row(each.name, each.method, f"{each.score:.3f}", each.scored, each.about)
     print_table(table)

@@ -1,1 +1,1 @@
-"""Finding directions in latent space that a person has a word for."""
+"""Search for interpretable directions in a generator's latent space."""

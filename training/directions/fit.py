@@ -1,54 +1,56 @@
-"""Straight lines through latent space along which something measured grows, judged on latents that were not fitted."""
+"""Linear fits in latent space: the direction along which a measured property grows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from latentd.training.directions.dataset import Studied, Wide
+from latentd.training.directions.dataset import FloatArray, LatentDataset
 
-_ONE_JUDGES_OF = 4
+_HOLD_OUT = 4
+"""One of so many latents is not fitted."""
 _TINY = 1e-300
 
 
-def judging(studied: Studied) -> Studied:
-    """The last of the latents, which no line is fitted to."""
-    return studied[-(len(studied) // _ONE_JUDGES_OF) :]
+def held_out(dataset: LatentDataset) -> LatentDataset:
+    """Return the last quarter of the latents, which no fit uses."""
+    return dataset[-(len(dataset) // _HOLD_OUT) :]
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A unit vector [dim], and how well the measured is told from where latents lie along it."""
+class LinearFit:
+    """A direction, and how well it predicts the property of the held-out latents."""
 
-    unit: Wide
-    predicted: Wide
-    """Of the latents that judge, [judges]."""
-    measured: Wide
-    """The same, as they were measured."""
+    unit: FloatArray
+    """A unit vector [dim]."""
+    predicted: FloatArray
+    """[held out]"""
+    measured: FloatArray
+    """[held out]"""
 
     @property
     def r_squared(self) -> float:
-        """Share of the variance that is explained, on latents that were not fitted; below 0 is worse than the mean."""
-        rest = np.square(self.measured - self.predicted).sum()
-        return float(1.0 - rest / max(np.square(self.measured - self.measured.mean()).sum(), _TINY))
+        """Return the fraction of the held-out variance that is explained. Below 0 is worse than the mean."""
+        residual = np.square(self.measured - self.predicted).sum()
+        return float(1.0 - residual / max(np.square(self.measured - self.measured.mean()).sum(), _TINY))
 
 
-def fit(studied: Studied, measured: Wide, held: Sequence[Wide] = ()) -> Fit:
-    """Least squares of what was `measured` [N], less what follows from `held` [N], on latents [N, dim].
+def fit(dataset: LatentDataset, measured: FloatArray, controls: Sequence[FloatArray] = ()) -> LinearFit:
+    """Fit a property `measured` [N] to the latents [N, dim] by least squares, after removing what `controls` predict.
 
-    A linear fit in latent space, as InterFaceGAN's: Shen et al. 2020, https://arxiv.org/abs/1907.10786, section 3;
-    "conditional manipulation" there takes out what is held. Of conditional generators within classes.
+    A linear fit in latent space as in InterFaceGAN (Shen et al. 2020, https://arxiv.org/abs/1907.10786, section 3;
+    controls are its "conditional manipulation"). For conditional generators, all values are relative to their class.
     """
-    fitted = len(studied) - len(judging(studied))
-    values = studied.within_classes(measured, fitted)
-    if held:
-        others = np.stack([studied.within_classes(each, fitted) for each in held], axis=1)  # [N, held]
-        values = values - others @ _solve(others[:fitted], values[:fitted])
-    latents = studied.within_classes(studied.places, fitted)
-    weights = _solve(latents[:fitted], values[:fitted])
-    return Fit(weights / max(float(np.linalg.norm(weights)), _TINY), latents[fitted:] @ weights, values[fitted:])
+    fitted = len(dataset) - len(held_out(dataset))
+    values = dataset.centred(measured, fitted)
+    if controls:
+        others = np.stack([dataset.centred(each, fitted) for each in controls], axis=1)  # [N, controls]
+        values = values - others @ _least_squares(others[:fitted], values[:fitted])
+    latents = dataset.centred(dataset.latents, fitted)
+    weights = _least_squares(latents[:fitted], values[:fitted])
+    return LinearFit(weights / max(float(np.linalg.norm(weights)), _TINY), latents[fitted:] @ weights, values[fitted:])
 
 
-def _solve(rows: Wide, values: Wide) -> Wide:
-    solution: Wide = np.linalg.lstsq(rows, values, rcond=None)[0].astype(np.float64)
+def _least_squares(rows: FloatArray, values: FloatArray) -> FloatArray:
+    solution: FloatArray = np.linalg.lstsq(rows, values, rcond=None)[0].astype(np.float64)
     return solution
