@@ -11,7 +11,7 @@ import logging
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import report
+from latentd.models.json_lines import JsonLinesAppender, read_json_lines
 from latentd.training.data.idx import load_idx_set
 from latentd.training.directory import read_metrics
 from latentd.training.loop import TrainingDiverged
@@ -173,13 +174,6 @@ def table(outcomes: list[Outcome]) -> tuple[dict[str, Any], str]:
     return facts, "\n".join(rows)
 
 
-def read_outcomes(path: Path | None) -> list[Outcome]:
-    """Return the outcomes in the file of `--keep`; none if there is no such file."""
-    if path is None or not path.is_file():
-        return []
-    return [Outcome(**json.loads(line)) for line in path.read_text().splitlines()]
-
-
 def main() -> None:
     """Train all runs and write the results."""
     parser = report.parser(__doc__)
@@ -191,9 +185,9 @@ def main() -> None:
     parser.set_defaults(variants=list(VARIANTS), settings=[])
     options = report.parse(parser, runs=1, variants=["ring, no noise, bandwidth 30"], settings=["steps=10"])
     torch.set_num_threads(1)
-    logging.getLogger("training").setLevel(logging.ERROR)
+    logging.getLogger("latentd.training").setLevel(logging.ERROR)
     facts = report.machine()
-    outcomes = read_outcomes(options.keep)
+    outcomes = list(read_json_lines(options.keep, lambda line: Outcome(**json.loads(line)))) if options.keep else []
     with tempfile.TemporaryDirectory(prefix="latentd-leak-") as folder:
         for name in options.variants:
             variant = VARIANTS[name]
@@ -206,8 +200,7 @@ def main() -> None:
                 kinds = ", ".join(alarm["kind"] for alarm in outcome.alarms) or "no alarm"
                 _print(f"{seed} {name}: reached {outcome.reached}, {kinds}, {outcome.seconds:.0f} s")
                 if options.keep:
-                    with options.keep.open("a") as file:
-                        file.write(json.dumps(outcome.__dict__) + "\n")
+                    JsonLinesAppender(options.keep).append(json.dumps(asdict(outcome)))
     counts, text = table(outcomes)
     if options.first_seed < _RESULT_SEEDS:
         _print(text)

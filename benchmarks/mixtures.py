@@ -27,7 +27,7 @@ def train(task: tuple[str, int, list[str]]) -> dict[str, Any]:
     """Train a recipe with a seed and settings. Return the metrics and the time it took."""
     name, seed, settings = task
     torch.set_num_threads(1)
-    logging.getLogger("training").setLevel(logging.ERROR)
+    logging.getLogger("latentd.training").setLevel(logging.ERROR)
     _, recipe = load_recipe(name, settings)
     with tempfile.TemporaryDirectory(prefix="latentd-mixtures-") as folder:
         began, cpu = time.monotonic(), time.process_time()

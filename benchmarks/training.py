@@ -60,7 +60,7 @@ def latentd_loop(recipe: AdversarialRecipe, source: DataSource, folder: Path) ->
 
     def run(steps: int) -> None:
         nonlocal done
-        train(algorithm, done + steps, lambda step, _: states.offer(algorithm, step, 0.0), done=done)
+        train(algorithm, done + steps, lambda step, _: states.save_if_due(algorithm, step, 0.0), steps_done=done)
         done += steps
 
     return run
@@ -143,7 +143,7 @@ def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
         nonlocal done
         first, started = done, time.perf_counter()
         while time.perf_counter() < started + seconds:
-            done = train(algorithm, done + _STEPS_BETWEEN_SAVES, on_step, done=done)
+            done = train(algorithm, done + _STEPS_BETWEEN_SAVES, on_step, steps_done=done)
         return (done - first) / (time.perf_counter() - started)
 
     def save(step: int, _: Any) -> None:

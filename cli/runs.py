@@ -12,7 +12,7 @@ from rich.text import Text
 
 from latentd.models.files import printable
 from latentd.training.directory import is_run_directory
-from latentd.training.recipe import flatten
+from latentd.training.recipe import flatten, with_current_names
 from latentd.training.report import RunNotFound, RunRecord, json_safe
 from latentd.training.tables import print_table
 
@@ -22,28 +22,28 @@ _NONE = "–"
 
 @click.command()
 @click.argument("folders", nargs=-1, metavar="[FOLDER ...]", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print all that is known of them as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything about the runs as JSON.")
 def runs(folders: tuple[Path, ...], as_json: bool) -> None:
     """List the runs in runs/, or those in the given FOLDERs, newest first. Several run FOLDERs are compared."""
     paths = [path for folder in folders for path in _run_folders(folder)] if folders else _within(_DEFAULT)
     records = {path: _read(path) for path in paths}
     are_compared = len(records) > 1 and records.keys() == set(folders)
     if not are_compared:
-        by_age = sorted(records.items(), key=lambda entry: str(entry[1].facts.get("started", "")), reverse=True)
+        by_age = sorted(records.items(), key=lambda item: str(item[1].facts.get("started", "")), reverse=True)
         records = dict(by_age)
     if as_json:
         click.echo(json.dumps(json_safe([_as_json(folder, record) for folder, record in records.items()]), indent=2))
     elif not records:
-        click.echo(f"there are no runs in {_DEFAULT}; `latentd train RECIPE` begins one")
+        click.echo(f"there are no runs in {_DEFAULT}; `latentd train RECIPE` starts one")
     else:
         print_table(_comparison(records) if are_compared else _list(records))
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    """Itself, or those within it."""
+    """Return `folder` if it is a run's, else the run folders in it."""
     found = [folder] if is_run_directory(folder) else _within(folder)
     if not found:
-        raise click.ClickException(f"{folder} is no run folder, and has none in it: there is no run.json")
+        raise click.ClickException(f"{folder} is no run folder and contains none: there is no run.json")
     return found
 
 
@@ -60,7 +60,7 @@ def _read(folder: Path) -> RunRecord:
 
 
 def _as_json(folder: Path, record: RunRecord) -> dict[str, Any]:
-    name, value, floor = _chosen(record)
+    name, value, baseline = _selection_metric(record)
     return {
         **record.facts,
         "folder": str(folder),
@@ -69,14 +69,14 @@ def _as_json(folder: Path, record: RunRecord) -> dict[str, Any]:
         "wall_seconds": record.seconds,
         "chosen_by": name,
         "value": value,
-        "floor": floor,
+        "floor": baseline,
         "figures": record.latest_metrics,
         "alarms": record.alarms,
     }
 
 
-def _chosen(record: RunRecord) -> tuple[str | None, float | None, float | None]:
-    """The figure that the best generator is chosen by: its name, its value of the best, and its floor."""
+def _selection_metric(record: RunRecord) -> tuple[str | None, float | None, float | None]:
+    """Return the name of the metric that chooses the best generator, its value for the best, and for real samples."""
     name = record.facts.get("chosen_by")
     if name is None:
         return None, None, None
@@ -91,12 +91,12 @@ def _list(records: Mapping[Path, RunRecord]) -> Table:
     for heading in ("steps", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("chosen by")
-    for heading in ("value", "× floor"):
+    for heading in ("value", "× baseline"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("alarms")
     for folder, record in records.items():
-        name, value, floor = _chosen(record)
-        times = value / floor if value is not None and floor and floor > 0 else None
+        name, value, baseline = _selection_metric(record)
+        ratio = value / baseline if value is not None and baseline and baseline > 0 else None
         table.add_row(
             _text(folder),
             _text(record.facts.get("name", _NONE)),
@@ -105,15 +105,16 @@ def _list(records: Mapping[Path, RunRecord]) -> Table:
             _time(record),
             _text(name or _NONE),
             _number(value),
-            _number(times),
+            _number(ratio),
             _alarms(record),
         )
     return table
 
 
 def _comparison(records: Mapping[Path, RunRecord]) -> Table:
-    """A column a run."""
-    table = Table(box=None, pad_edge=False, caption="In brackets: real samples, the floor.", caption_justify="left")
+    """Return a table with a column for each run, and rows for metrics and for settings that differ."""
+    caption = "In brackets: real samples (baseline)."
+    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("")
     for folder in records:
         table.add_column(_text(folder))
@@ -124,7 +125,7 @@ def _comparison(records: Mapping[Path, RunRecord]) -> Table:
     table.add_row("alarms", *map(_alarms, columns))
     table.add_row()
     for name in dict.fromkeys(name for record in columns for name in record.latest_metrics):
-        table.add_row(_text(name), *(_figure(record, name) for record in columns))
+        table.add_row(_text(name), *(_metric(record, name) for record in columns))
     table.add_row()
     settings = [_settings(record) for record in columns]
     for name in dict.fromkeys(name for each in settings for name in each):
@@ -135,15 +136,15 @@ def _comparison(records: Mapping[Path, RunRecord]) -> Table:
 
 
 def _settings(record: RunRecord) -> dict[str, str]:
-    """What a run depends on: `--set`'s key → value, as JSON."""
-    settings = {"seed": record.facts.get("seed"), **record.facts.get("settings", {})}
+    """Return the settings that a run depends on: dotted key → value as JSON."""
+    settings = {"seed": record.facts.get("seed"), **with_current_names(record.facts.get("settings", {}))}
     return {key: json.dumps(value) for key, value in flatten(settings).items() if key != "description"}
 
 
-def _figure(record: RunRecord, name: str) -> Text:
-    value, floor = record.latest_metrics.get(name), record.facts.get("floors", {}).get(name)
-    beside = "" if value is None or floor is None else f" ({floor:.4g})"
-    return Text.assemble(_number(value), (beside, "dim"))
+def _metric(record: RunRecord, name: str) -> Text:
+    value, baseline = record.latest_metrics.get(name), record.facts.get("floors", {}).get(name)
+    in_brackets = "" if value is None or baseline is None else f" ({baseline:.4g})"
+    return Text.assemble(_number(value), (in_brackets, "dim"))
 
 
 def _steps(record: RunRecord) -> str:
@@ -163,5 +164,5 @@ def _number(value: float | None) -> str:
 
 
 def _text(value: object) -> Text:
-    """As it is, whatever it holds."""
+    """Return `value` as text without markup or control characters."""
     return Text(printable(str(value)))

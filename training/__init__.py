@@ -1,1 +1,1 @@
-"""How a generator is made: data, objectives, the loop and the recipes. Uses models/ alone."""
+"""Training and evaluation of generators: data, algorithms, the loop, recipes. Imports models/ alone."""

@@ -1,8 +1,8 @@
-"""`python -m latentd.training`: the part of the command `latentd` that torchrun starts, once a device."""
+"""`python -m latentd.training`: the commands that torchrun starts, one process a device."""
 
 from latentd.training.interrupt import exit_on_ctrl_c
 
-with exit_on_ctrl_c():  # for some seconds
+with exit_on_ctrl_c():  # these imports take seconds
     import click
 
     from latentd.training.command import run_command, train

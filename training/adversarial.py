@@ -1,4 +1,4 @@
-"""Adversarial training, the algorithm box of the GAN papers.
+"""Adversarial training: the algorithm box of the GAN papers.
 
 Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, algorithm 1.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from latentd.models.family import Discriminator, Generator
 from latentd.training.augment import Augment
 from latentd.training.data.source import Batch
-from latentd.training.loop import Algorithm, Precision, Trainable, in_full, in_parts
+from latentd.training.loop import Algorithm, Precision, Trainable, at_least_float32, microbatch_losses
 from latentd.training.objectives import Objective
 from latentd.training.packing import pack, unpack
 from latentd.training.penalties import Critic, Penalty
@@ -23,25 +23,26 @@ from latentd.training.schedule import Schedule
 
 @dataclass(kw_only=True)
 class AdversarialAlgorithm(Algorithm):
-    """The two trainables and the rules between them."""
+    """A generator and a discriminator, updated in turn."""
 
     generator: Trainable[Generator]
     discriminator: Trainable[Discriminator]
     objective: Objective
     draw_latents: Callable[..., Tensor]
-    """How many, and what they are for (step and update) → this rank's latents [N, dim], on the device."""
+    """`draw_latents(count, step, purpose)` → this rank's latents [count, dim], on the device."""
     penalties: Sequence[Penalty] = ()
     augment: Augment | None = None
     noise: Schedule | None = None
-    """Step → standard deviation of what is added to all that the discriminator sees.
+    """Step → standard deviation of the noise on all samples that the discriminator sees.
 
-    Sønderby et al. 2016, https://arxiv.org/abs/1610.04490, section 2.3: while it is strong, distributions that lie
-    apart still overlap, and the discriminator can say how much is missing where.
+    Instance noise: Sønderby et al. 2016, https://arxiv.org/abs/1610.04490, section 2.3. Strong noise makes
+    distributions overlap that lie apart, so that the discriminator's gradient says where samples are missing.
     """
     discriminator_steps: int = 1
+    """Discriminator updates before each generator update (n_critic)."""
     packing: int = 1
     precision: Precision = contextlib.nullcontext
-    """What networks run in, but for penalties, whose second derivatives want full precision."""
+    """The context for networks. Penalties run outside it, because their second derivatives need float32."""
 
     divergence_hint = "lower the learning rates, or choose a gentler objective such as hinge"
 
@@ -56,7 +57,10 @@ class AdversarialAlgorithm(Algorithm):
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor | None:
-        """Of as many as are judged together in training one logit; what does not fill such a group is left out."""
+        """Return the discriminator's logits in eval mode: one for `packing` samples, [N / packing], float32.
+
+        Samples that do not fill a whole group are left out. None if there are too few for one group.
+        """
         network = self.discriminator.network
         count = len(batch.samples) // (self.packing * network.group_size) * self.packing * network.group_size
         if not count:
@@ -64,73 +68,73 @@ class AdversarialAlgorithm(Algorithm):
         whole = batch[:count]
         network.eval()
         try:
-            return in_full(network(pack(whole.samples, self.packing), whole.condition))
+            return at_least_float32(network(pack(whole.samples, self.packing), whole.condition))
         finally:
             network.train()
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """What each trainable lost, the discriminator in the last of its updates."""
-        for turn in range(self.discriminator_steps):
-            batch = next(self.batches)
-            discriminator_loss = self._discriminator_step(batch, step, turn)
-        return {"discriminator": discriminator_loss, "generator": self._generator_step(batch, step)}
+        """Update the discriminator `discriminator_steps` times, then the generator once.
 
-    def _discriminator_step(self, batch: Batch, step: int, turn: int) -> Tensor:
-        """Teach the discriminator to tell a batch of real samples from as many fakes."""
-        update = (step - 1) * self.discriminator_steps + turn
+        Return both losses; the discriminator's is that of its last update.
+        """
+        for index in range(self.discriminator_steps):
+            batch = next(self.batches)
+            discriminator_loss = self._update_discriminator(batch, step, index)
+        return {"discriminator": discriminator_loss, "generator": self._update_generator(batch, step)}
+
+    def _update_discriminator(self, batch: Batch, step: int, index: int) -> Tensor:
+        update = (step - 1) * self.discriminator_steps + index
         penalties = [penalty for penalty in self.penalties if penalty.is_due(update)]
         adapts = self.augment is not None and self.augment.adapts
-        r_t: list[Tensor] = []
+        signs: list[Tensor] = []
 
         def loss(part: Batch, latents: Tensor) -> Tensor:
-            critic = self._critic(self.discriminator.learner, part.condition, step)
+            critic = self._critic(self.discriminator.wrapped, part.condition, step)
             real = pack(part.samples, self.packing)
             with self.precision():
                 with torch.no_grad():
                     fake = pack(self.generator.network(latents, part.condition), self.packing)
-                real_logits, fake_logits = in_full(critic(real)), in_full(critic(fake))
+                real_logits, fake_logits = at_least_float32(critic(real)), at_least_float32(critic(fake))
                 loss = self.objective.discriminator_loss(real_logits, fake_logits)
             if adapts:
                 margin = real_logits - fake_logits if self.objective.relative else real_logits
-                r_t.append(margin.detach().sign().mean())
+                signs.append(margin.detach().sign().mean())
             for penalty in penalties:
-                loss = loss + penalty(critic, real, in_full(fake))
+                loss = loss + penalty(critic, real, at_least_float32(fake))
             return loss
 
-        latents = self.draw_latents(len(batch.samples), step, f"discriminator {turn}")
-        mean_loss = self.discriminator.descend(in_parts(loss, batch, latents, self.microbatches))
+        latents = self.draw_latents(len(batch.samples), step, f"discriminator {index}")
+        mean_loss = self.discriminator.update(microbatch_losses(loss, batch, latents, self.microbatches))
         if self.objective.clip is not None:
             with torch.no_grad():
                 for parameter in self.discriminator.parameters:
                     parameter.clamp_(-self.objective.clip, self.objective.clip)
         if self.augment is not None and adapts:
-            sure = self.world.mean(torch.stack(r_t).mean())
-            self.augment.observe(sure, len(batch.samples) * self.world.size)
+            r_t = self.world.mean(torch.stack(signs).mean())
+            self.augment.observe(r_t, len(batch.samples) * self.world.size)
         return mean_loss
 
-    def _generator_step(self, batch: Batch, step: int) -> Tensor:
-        """Teach the generator to pass for real, with as many samples (of the same classes) as the batch has."""
-
+    def _update_generator(self, batch: Batch, step: int) -> Tensor:
         def loss(part: Batch, latents: Tensor) -> Tensor:
             critic = self._critic(self.discriminator.network, part.condition, step)
             with self.precision():
-                fake = self.generator.learner(latents, part.condition)
-                logits = in_full(critic(pack(fake, self.packing)))
+                fake = self.generator.wrapped(latents, part.condition)
+                logits = at_least_float32(critic(pack(fake, self.packing)))
                 if self.objective.relative:
-                    logits = logits - in_full(critic(pack(part.samples, self.packing)))
+                    logits = logits - at_least_float32(critic(pack(part.samples, self.packing)))
                 return self.objective.generator_loss(logits)
 
         latents = self.draw_latents(len(batch.samples), step, "generator")
-        with _held_still(self.discriminator):
-            return self.generator.descend(in_parts(loss, batch, latents, self.microbatches))
+        with _frozen(self.discriminator):
+            return self.generator.update(microbatch_losses(loss, batch, latents, self.microbatches))
 
     def _critic(self, discriminator: nn.Module, condition: Tensor | None, step: int) -> Critic:
-        """Packed samples → logits, by way of the views and the noise through which this algorithm shows them."""
+        """Return a function from packed samples to logits, with augmentation, noise and the condition built in."""
         deviation = self.noise(step) if self.noise else 0.0
 
         def critic(packed: Tensor) -> Tensor:
             if self.augment is not None:
-                packed = pack(self.augment(unpack(in_full(packed), self.packing)), self.packing)
+                packed = pack(self.augment(unpack(at_least_float32(packed), self.packing)), self.packing)
             if deviation:
                 packed = packed + deviation * torch.randn_like(packed)
             logits: Tensor = discriminator(packed, condition)
@@ -140,8 +144,8 @@ class AdversarialAlgorithm(Algorithm):
 
 
 @contextlib.contextmanager
-def _held_still(trainable: Trainable[Any]) -> Iterator[None]:
-    """Within the block, no gradients of its parameters are computed."""
+def _frozen(trainable: Trainable[Any]) -> Iterator[None]:
+    """Compute no gradients of the network's parameters within the block."""
     for parameter in trainable.parameters:
         parameter.requires_grad_(False)
     try:

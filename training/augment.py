@@ -1,34 +1,35 @@
-"""Views of images for the discriminator alone, so that it cannot learn a small data set by heart.
+"""Augmentation of the images that the discriminator sees, so that it cannot memorise a small data set.
 
-DiffAugment (Zhao et al. 2020, https://arxiv.org/abs/2006.10738) shows it every image through the same kinds of views,
-real and fake, and lets gradients through; ADA (Karras et al. 2020, https://arxiv.org/abs/2006.06676) shows each view
-with a probability p that rises while the discriminator is too sure of itself.
+DiffAugment (Zhao et al. 2020, https://arxiv.org/abs/2006.10738) changes all images, real and fake, and lets gradients
+through. ADA (Karras et al. 2020, https://arxiv.org/abs/2006.06676) changes an image with a probability p, which rises
+while the discriminator overfits.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 View = Callable[[Tensor], Tensor]
-"""Images [N, C, H, W] → as many; each image is changed by an amount of its own."""
+"""Images [N, C, H, W] → images of the same shape. Each image is changed by a random amount of its own."""
 
 _SHIFT = 1 / 8
-"""Of the image's side: DiffAugment's translation, and the largest shift of a consistent view."""
-_CUT = 1 / 2
-"""Of the image's side: DiffAugment's cutout."""
-_ADJUSTED_EVERY = 4
-"""Updates of the discriminator between two of p, as in ADA's section 3.1."""
+"""Largest shift of `translate`, as a fraction of the image's side (DiffAugment's value)."""
+_CUTOUT = 1 / 2
+"""Side of the square of `cutout`, as a fraction of the image's side (DiffAugment's value)."""
+_ADJUST_EVERY = 4
+"""Discriminator updates between two changes of p (ADA, section 3.1)."""
 
 
 def flip(images: Tensor) -> Tensor:
-    """Mirrored left to right."""
-    return torch.where(_each(images) < 0.5, images.flip(3), images)
+    """Mirror left to right with probability ½."""
+    return torch.where(_uniform(images) < 0.5, images.flip(3), images)
 
 
 def rotate90(images: Tensor) -> Tensor:
-    """Turned by 0, 90, 180 or 270 degrees."""
+    """Rotate by 0, 90, 180 or 270 degrees."""
     turns = torch.randint(4, (len(images), 1, 1, 1), device=images.device)
     for quarter in range(1, 4):
         images = torch.where(turns >= quarter, images.rot90(1, (2, 3)), images)
@@ -36,7 +37,7 @@ def rotate90(images: Tensor) -> Tensor:
 
 
 def translate(images: Tensor) -> Tensor:
-    """Shifted by up to an eighth of the side each way; what comes in is zero."""
+    """Shift by up to an eighth of the side in both directions. What enters the image is zero."""
     count, _, height, width = images.shape
     down, right = round(height * _SHIFT), round(width * _SHIFT)
     rows = torch.randint(2 * down + 1, (count, 1, 1, 1), device=images.device)
@@ -50,28 +51,28 @@ def translate(images: Tensor) -> Tensor:
 
 
 def brighten(images: Tensor) -> Tensor:
-    """Lighter or darker by up to a half."""
-    return images + _each(images) - 0.5
+    """Add a number from [-0.5, 0.5) to all values."""
+    return images + _uniform(images) - 0.5
 
 
 def saturate(images: Tensor) -> Tensor:
-    """Colours nearer to grey or up to twice as far from it."""
+    """Scale the distance of colours from grey by a factor from [0, 2)."""
     grey = images.mean(dim=1, keepdim=True)
-    return grey + (images - grey) * 2 * _each(images)
+    return grey + (images - grey) * 2 * _uniform(images)
 
 
 def contrast(images: Tensor) -> Tensor:
-    """Values 0.5 to 1.5 times as far from the image's mean."""
+    """Scale the distance of values from the image's mean by a factor from [0.5, 1.5)."""
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + (images - mean) * (_each(images) + 0.5)
+    return mean + (images - mean) * (_uniform(images) + 0.5)
 
 
 def cutout(images: Tensor) -> Tensor:
-    """A square of half the side, which may stick out, set to zero."""
+    """Set a square of half the side to zero. A part of it may lie outside the image."""
     count, _, height, width = images.shape
     kept = []
     for side, shape in ((height, (1, 1, height, 1)), (width, (1, 1, 1, width))):
-        size = round(side * _CUT)
+        size = round(side * _CUTOUT)
         middle = torch.randint(side + 1 - size % 2, (count, 1, 1, 1), device=images.device)
         offset = torch.arange(side, device=images.device).view(shape) - middle + size // 2
         kept.append((offset < 0) | (offset >= size))
@@ -89,21 +90,22 @@ VIEWS: dict[str, View] = {
 }
 
 
-def consistent_view(images: Tensor) -> Tensor:
-    """Mirrored and shifted, as consistency regularisation does."""
+def flip_and_translate(images: Tensor) -> Tensor:
+    """Apply the augmentation of consistency regularisation."""
     return translate(flip(images))
 
 
 class Augment(nn.Module):
-    """Shows images through `views`, each with probability p: 1 always, or adapted where there is a target.
+    """Applies `views` to images, each with probability p.
 
-    Adapting needs `target` (share of real images of which the discriminator is sure, above those of which it is not)
-    and `speed` (real images until p could rise from 0 to 1). p and what it rests on are buffers, so they are saved.
+    Without a `target` p is 1. With one, p rises while the overfitting indicator r_t = E[sign(D(real))] is above the
+    target, and falls while it is below. `speed` is the number of real images in which p can rise from 0 to 1. p and
+    the running mean of r_t are buffers, so they are saved with a run's state.
     """
 
     p: Tensor
-    _sureness: Tensor
-    _heard: Tensor
+    _r_t: Tensor
+    _updates: Tensor
 
     def __init__(self, views: Sequence[View], target: float | None = None, speed: float = 500_000) -> None:
         super().__init__()
@@ -111,34 +113,42 @@ class Augment(nn.Module):
         self._target = target
         self._speed = speed
         self.register_buffer("p", torch.tensor(1.0 if target is None else 0.0))
-        self.register_buffer("_sureness", torch.tensor(0.0))
-        self.register_buffer("_heard", torch.tensor(0))
+        self.register_buffer("_r_t", torch.tensor(0.0))
+        self.register_buffer("_updates", torch.tensor(0))
+        self.register_load_state_dict_pre_hook(_accept_old_names)  # type: ignore[no-untyped-call]  # torch has no types
 
     @property
     def adapts(self) -> bool:
-        """Whether p follows what is heard."""
+        """Whether p follows r_t."""
         return self._target is not None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] → as many."""
+        """Return augmented images, [N, C, H, W] → [N, C, H, W]."""
         for view in self._views:
-            seen = view(images)
-            images = seen if self._target is None else torch.where(_each(images) < self.p, seen, images)
+            changed = view(images)
+            images = changed if self._target is None else torch.where(_uniform(images) < self.p, changed, images)
         return images
 
     @torch.no_grad()
     def observe(self, r_t: Tensor, images: int) -> None:
-        """Take note of E[sign(D(x))] over `images` real ones; p follows at every fourth time."""
+        """Take in r_t, a scalar, of an update with `images` real images. Every fourth call changes p."""
         if self._target is None:
             return
-        self._sureness += r_t / _ADJUSTED_EVERY
-        self._heard += 1
-        adjusted = self._heard % _ADJUSTED_EVERY == 0  # stays on the device: nothing waits for it
-        step = (self._sureness - self._target).sign() * (images * _ADJUSTED_EVERY / self._speed)
-        self.p.copy_(torch.where(adjusted, self.p + step, self.p).clamp(0.0, 1.0))
-        self._sureness *= ~adjusted
+        self._r_t += r_t / _ADJUST_EVERY
+        self._updates += 1
+        is_due = self._updates % _ADJUST_EVERY == 0  # stays on the device, so that the CPU need not wait for it
+        step = (self._r_t - self._target).sign() * (images * _ADJUST_EVERY / self._speed)
+        self.p.copy_(torch.where(is_due, self.p + step, self.p).clamp(0.0, 1.0))
+        self._r_t *= ~is_due
 
 
-def _each(images: Tensor) -> Tensor:
-    """A number from [0, 1) for each of the images: [N, 1, 1, 1]."""
+def _accept_old_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Read state files from before the buffers were renamed."""
+    for old, new in (("_sureness", "_r_t"), ("_heard", "_updates")):
+        if prefix + old in state:
+            state[prefix + new] = state.pop(prefix + old)
+
+
+def _uniform(images: Tensor) -> Tensor:
+    """Return a number from [0, 1) for each image: [N, 1, 1, 1]."""
     return torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype)

@@ -1,9 +1,9 @@
-"""From a recipe to an algorithm that is ready to be played: networks, optimizers and inputs, on their device."""
+"""From a recipe to an algorithm: networks, optimizers and data on their device, ready to train."""
 
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, singledispatch
 from typing import TypeVar
@@ -20,14 +20,14 @@ from latentd.training.augment import VIEWS, Augment
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.ema import Ema
 from latentd.training.gaussian import GaussianAlgorithm, Moments
-from latentd.training.loader import load_batches, send
+from latentd.training.loader import load_batches, to_device
 from latentd.training.loop import Algorithm, Precision, Trainable
 from latentd.training.randomness import generator_for, seed_default, seed_for
 from latentd.training.reconstruction import ReconstructionAlgorithm
-from latentd.training.schedule import fading, schedule
+from latentd.training.schedule import linear_fade, schedule
 from latentd.training.settings.adversarial import AdversarialRecipe
-from latentd.training.settings.autoencoder import EncodedRecipe
-from latentd.training.settings.base import LearntRecipe, Recipe
+from latentd.training.settings.autoencoder import EncoderRecipe
+from latentd.training.settings.base import OptimizedRecipe, Recipe
 from latentd.training.settings.gaussian import GaussianRecipe
 from latentd.training.world import World
 
@@ -43,14 +43,14 @@ class BuildContext:
     seed: int
     device: torch.device
     world: World
-    done: int = 0
-    """Steps that the run has done before."""
+    steps_done: int = 0
+    """Steps that the run did before it was resumed."""
 
 
 def build(recipe: Recipe, context: BuildContext) -> Algorithm:
     """Return the algorithm of `recipe`, its networks freshly initialised from the run's seed.
 
-    `training.state.restore` then loads the state of a run that resumes.
+    The batches continue after `steps_done` steps; `training.state.restore` loads the rest of a run that resumes.
     """
     _choose_kernels(recipe, context.device)
     seed_default(seed_for(context.seed, "networks"))
@@ -65,8 +65,8 @@ def _build(recipe: Recipe, context: BuildContext) -> Algorithm:
 @_build.register
 def _adversarial(recipe: AdversarialRecipe, context: BuildContext) -> Algorithm:
     spec, device = context.spec, context.device
-    generator = _place(build_generator(spec), device)
-    discriminator = _place(recipe.build_discriminator(spec), device)
+    generator = _to_channels_last(build_generator(spec), device)
+    discriminator = _to_channels_last(recipe.build_discriminator(spec), device)
     ema = Ema(generator, recipe.ema_decay)
     penalties = recipe.make_penalties()
     if recipe.compile:
@@ -79,11 +79,11 @@ def _adversarial(recipe: AdversarialRecipe, context: BuildContext) -> Algorithm:
         objective=recipe.make_objective(),
         ema=ema,
         batches=_batches(recipe, context),
-        draw_latents=partial(draw_latents, spec, context.seed, device, context.world),
+        draw_latents=_latents(context),
         seed=context.seed,
         penalties=penalties,
         augment=_augment(recipe, device),
-        noise=fading(recipe.steps, **recipe.noise.model_dump()) if recipe.noise else None,
+        noise=linear_fade(recipe.steps, **recipe.noise.model_dump()) if recipe.noise else None,
         schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
         discriminator_steps=recipe.discriminator_steps,
         microbatches=recipe.microbatches,
@@ -94,10 +94,10 @@ def _adversarial(recipe: AdversarialRecipe, context: BuildContext) -> Algorithm:
 
 
 @_build.register
-def _reconstruction(recipe: EncodedRecipe, context: BuildContext) -> Algorithm:
+def _reconstruction(recipe: EncoderRecipe, context: BuildContext) -> Algorithm:
     spec, device = context.spec, context.device
-    generator = _place(build_generator(spec), device)
-    encoder = _place(recipe.build_encoder(spec), device)
+    generator = _to_channels_last(build_generator(spec), device)
+    encoder = _to_channels_last(recipe.build_encoder(spec), device)
     ema = Ema(generator, recipe.ema_decay)
     if recipe.compile:
         generator.compile()
@@ -107,7 +107,7 @@ def _reconstruction(recipe: EncodedRecipe, context: BuildContext) -> Algorithm:
         autoencoder=_trainable(recipe, autoencoder, recipe.lr, context),
         ema=ema,
         batches=_batches(recipe, context),
-        draw_latents=partial(draw_latents, spec, context.seed, device, context.world),
+        draw_latents=_latents(context),
         seed=context.seed,
         schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
         microbatches=recipe.microbatches,
@@ -116,7 +116,7 @@ def _reconstruction(recipe: EncodedRecipe, context: BuildContext) -> Algorithm:
 
 
 @_build.register
-def _moments(recipe: GaussianRecipe, context: BuildContext) -> Algorithm:
+def _gaussian(recipe: GaussianRecipe, context: BuildContext) -> Algorithm:
     generator = recipe.build_generator(context.spec).to(context.device)
     return GaussianAlgorithm(
         generator=generator,
@@ -139,24 +139,28 @@ def _choose_kernels(recipe: Recipe, device: torch.device) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def _place(network: Network, device: torch.device) -> Network:
-    """On the device, convolutions in channels_last, which is faster on CUDA's tensor cores and on CPUs."""
+def _to_channels_last(network: Network, device: torch.device) -> Network:
+    """Move to the device, with convolutions in channels_last, which is faster on tensor cores and on CPUs."""
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this overload
     return network
 
 
 def _batches(recipe: Recipe, context: BuildContext) -> Iterator[Batch]:
-    first = context.done * recipe.batches_per_step
+    first = context.steps_done * recipe.batches_per_step
     condition, size = context.spec.condition, recipe.batch_size
     return load_batches(context.source, condition, size, context.seed, first, context.device, context.world)
 
 
-def _trainable(recipe: LearntRecipe, network: Network, lr: float, context: BuildContext) -> Trainable[Network]:
-    return Trainable(network, _optimizer(recipe, network, lr), context.world.averaging(network, context.device), lr)
+def _latents(context: BuildContext) -> Callable[..., Tensor]:
+    return partial(draw_latents, context.spec, context.seed, context.device, context.world)
 
 
-def _optimizer(recipe: LearntRecipe, module: Module, lr: float) -> Optimizer:
+def _trainable(recipe: OptimizedRecipe, network: Network, lr: float, context: BuildContext) -> Trainable[Network]:
+    return Trainable(network, _optimizer(recipe, network, lr), context.world.wrap(network, context.device), lr)
+
+
+def _optimizer(recipe: OptimizedRecipe, module: Module, lr: float) -> Optimizer:
     if recipe.optimizer == "rmsprop":
         return RMSprop(module.parameters(), lr=lr, alpha=recipe.betas[1], foreach=True)
     return Adam(module.parameters(), lr=lr, betas=recipe.betas, fused=True)
@@ -169,20 +173,22 @@ def _augment(recipe: AdversarialRecipe, device: torch.device) -> Augment | None:
     return Augment(views, recipe.augment.target, recipe.augment.speed).to(device)
 
 
-def _precision(recipe: LearntRecipe, device: torch.device) -> Precision:
-    """bfloat16 where CUDA's tensor cores make it pay, or where it is asked for."""
-    wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16) if wanted else contextlib.nullcontext
+def _precision(recipe: OptimizedRecipe, device: torch.device) -> Precision:
+    bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16) if bfloat16 else contextlib.nullcontext
 
 
 def draw_latents(
     spec: GeneratorSpec, seed: int, device: torch.device, world: World, count: int, *purpose: int | str
 ) -> Tensor:
-    """This rank's `count` of those that all ranks draw alike, so that a latent does not depend on how many they are."""
+    """Return this rank's latents [count, dim], drawn from `seed` and `purpose`.
+
+    All ranks draw the same rows and take their own, so that latents do not depend on the number of ranks.
+    """
     shape = (count * world.size, spec.input.dim)
     random = generator_for(seed, "latents", *purpose)
     if spec.input.distribution == "uniform":
         latents = torch.rand(shape, generator=random) * 2 - 1
     else:
         latents = torch.randn(shape, generator=random)
-    return send(world.share(latents), device)
+    return to_device(world.shard(latents), device)

@@ -1,4 +1,4 @@
-"""Which generators of a run are kept: the last one, and beside it the best of those that were judged on the way."""
+"""The checkpoints of a run: the last generator, and beside it the best of those that were evaluated."""
 
 import logging
 from contextlib import suppress
@@ -17,7 +17,7 @@ from latentd.models.sidecars import sidecar_path
 from latentd.training.directory import OutputError
 from latentd.training.monitor import EvaluationResult
 
-logger = logging.getLogger("training")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,56 +29,58 @@ class Progress:
 
 
 class CheckpointManager:
-    """Writes checkpoints at `path`, and the best as `NAME-best` beside it for as long as the last one is worse.
+    """Writes the last generator to `path`, and the best to `NAME-best` beside it while the last one is worse."""
 
-    `card` says what is the same for all of them; a run that goes on from step `done` remembers its best by those files.
-    """
-
-    def __init__(self, path: Path, card: Card, images_a_step: int, done: int) -> None:
+    def __init__(self, path: Path, card: Card, images_per_step: int, steps_done: int) -> None:
+        """`card`: the facts that all checkpoints share. `steps_done`: steps before the run was resumed."""
         self._path = path
         self._best_path = path.with_stem(f"{path.stem}-best")
         self._card = card
-        self._images_a_step = images_a_step
-        self._done = done
-        self._judgement: EvaluationResult | None = None
+        self._images_per_step = images_per_step
+        self._steps_done = steps_done
+        self._result: EvaluationResult | None = None
         self._best: EvaluationResult | None = None
         self._version = ""
 
-    def judged(
-        self, generator: Generator, judgement: EvaluationResult, now: Progress, surface: DecisionSurface | None = None
+    def save_if_best(
+        self,
+        generator: Generator,
+        result: EvaluationResult,
+        progress: Progress,
+        surface: DecisionSurface | None = None,
     ) -> None:
-        """Keep `generator`, and its discriminator's `surface`, if no better one was judged before.
+        """Save `generator`, and its discriminator's decision surface, if none before had a better `result`.
 
-        Raises OSError where it cannot be written.
+        Raises OSError if the file cannot be written.
         """
-        if self._judgement is None:
-            self._recall(judgement)
-        self._judgement = judgement
-        if self._best is None or judgement.value < self._best.value:
-            self._version = self._write(self._best_path, generator, now, surface).version
-            self._best = judgement
+        if self._result is None:
+            self._find_earlier_best(result)
+        self._result = result
+        if self._best is None or result.value < self._best.value:
+            self._version = self._write(self._best_path, generator, progress, surface).version
+            self._best = result
 
-    def last(
-        self, generator: Generator, now: Progress, planned: int, surface: DecisionSurface | None = None
+    def save_last(
+        self, generator: Generator, progress: Progress, planned: int, surface: DecisionSurface | None = None
     ) -> Checkpoint:
-        """Keep the generator that a run of `planned` steps ended with, at that step or stopped before, and `surface`.
+        """Save the generator that a run of `planned` steps ended with, and its discriminator's decision surface.
 
-        Raises OutputError where it cannot be written.
+        Raises OutputError if the file cannot be written.
         """
-        path = self._free_path(now, planned)
+        path = self._free_path(progress, planned)
         try:
-            kept = self._write(path, generator, now, surface)
+            checkpoint = self._write(path, generator, progress, surface)
         except OSError as problem:
             raise OutputError(f"{path} could not be written: {problem}") from problem
-        if self._best and self._best.step == now.step and path == self._path:
+        if self._best and self._best.step == progress.step and path == self._path:
             self._best = None
             self._best_path.unlink(missing_ok=True)
             sidecar_path(self._best_path, SURFACE_ENDING).unlink(missing_ok=True)
-        return kept
+        return checkpoint
 
     @property
     def best(self) -> dict[str, JsonValue] | None:
-        """What is known of the best, where that stands beside the last."""
+        """Facts about the best generator for `run.json`; None if it is the last one, or none was evaluated."""
         if self._best is None:
             return None
         return {
@@ -88,62 +90,65 @@ class CheckpointManager:
             "version": self._version,
         }
 
-    def _recall(self, like: EvaluationResult) -> None:
-        """The best of the steps before `done`; where that is the last one, it is put aside for what will follow.
+    def _find_earlier_best(self, like: EvaluationResult) -> None:
+        """Find the best generator from before the run was resumed.
 
-        Figures that were measured otherwise, by `latentd evaluate`, do not count.
+        If it was also the last one, it is copied, because the last one will be overwritten. Metrics that were measured
+        in another way (`latentd evaluate` writes such ones) do not count.
         """
         candidates = [read for read in map(_read, (self._best_path, self._path)) if read]
         candidates = [
-            read for read in candidates if read.card.steps <= self._done and read.card.measured == like.measured
+            read for read in candidates if read.card.steps <= self._steps_done and read.card.measured == like.measured
         ]
         if not candidates:
             return
-        best = min(candidates, key=lambda read: read.card.metrics[like.chosen_by])
-        self._best = replace(like, step=best.card.steps, figures=best.card.metrics, floors=best.card.floors)
+        best = min(candidates, key=lambda read: read.card.metrics[like.selection_metric])
+        self._best = replace(like, step=best.card.steps, metrics=best.card.metrics, baseline=best.card.floors)
         self._version = best.version
         if best.name != self._best_path.stem:
             write_checkpoint(self._best_path, best.card, best.tensors)
-            with suppress(CheckpointError):  # it had none
+            with suppress(CheckpointError):  # not every checkpoint has a surface
                 DecisionSurface.read(self._path, best.version).write(self._best_path, best.version)
 
-    def _write(self, path: Path, generator: Generator, now: Progress, surface: DecisionSurface | None) -> Checkpoint:
+    def _write(
+        self, path: Path, generator: Generator, progress: Progress, surface: DecisionSurface | None
+    ) -> Checkpoint:
         facts: dict[str, object] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "steps": now.step,
-            "images_seen": now.step * self._images_a_step,
-            "wall_seconds": round(now.seconds, 1),
+            "steps": progress.step,
+            "images_seen": progress.step * self._images_per_step,
+            "wall_seconds": round(progress.seconds, 1),
         }
-        if self._judgement and self._judgement.step == now.step:
+        if self._result and self._result.step == progress.step:
             facts |= {
-                "metrics": self._judgement.figures,
-                "floors": self._judgement.floors,
-                "measured": self._judgement.measured,
+                "metrics": self._result.metrics,
+                "floors": self._result.baseline,
+                "measured": self._result.measured,
             }
-        kept = write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
-        _keep_beside(path, kept.version, surface)
-        return kept
+        checkpoint = write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
+        _write_surface(path, checkpoint.version, surface)
+        return checkpoint
 
-    def _free_path(self, now: Progress, planned: int) -> Path:
-        """A run that was stopped early does not take the place of one that went further."""
+    def _free_path(self, progress: Progress, planned: int) -> Path:
+        """Return another path for a run that was stopped early, if the file there is of a later step."""
         before = _read(self._path)
-        further = now.step < planned and before is not None and before.card.steps > now.step
-        return self._path.with_stem(f"{self._path.stem}-step{now.step}") if further else self._path
+        keeps_later = progress.step < planned and before is not None and before.card.steps > progress.step
+        return self._path.with_stem(f"{self._path.stem}-step{progress.step}") if keeps_later else self._path
 
 
-def _keep_beside(path: Path, version: str, surface: DecisionSurface | None) -> None:
-    """The surface of a generator that is kept; it is an ornament, which costs no generator."""
+def _write_surface(path: Path, version: str, surface: DecisionSurface | None) -> None:
+    """Write the decision surface beside a checkpoint, or delete an old one. A failure is only logged."""
     try:
         if surface is None:
             sidecar_path(path, SURFACE_ENDING).unlink(missing_ok=True)
         else:
             surface.write(path, version)
     except OSError as problem:
-        logger.warning("the discriminator's surface beside %s could not be written: %s", path, problem)
+        logger.warning("the decision surface beside %s could not be written: %s", path, problem)
 
 
 def _read(path: Path) -> Checkpoint | None:
-    """None where there is none that anybody could use."""
+    """Return the checkpoint; None if it is missing or unreadable."""
     try:
         return Checkpoint.read(path)
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""The alarm: says from a run's vitals that it is collapsing, in which way, and what to try."""
+"""Detects mode collapse from a run's probe readings: says which kind it is, and what to try."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -10,24 +10,21 @@ from latentd.training.collapse_probe import ProbeReading
 Kind = Literal["modes lost", "frozen generator", "discriminator won", "oscillation", "far from the data"]
 
 _GRACE = 0.4
-"""Share of a run's steps in which nothing is said: every generator begins with few modes."""
-_MOST_GRACE = 3000
-"""Steps."""
-_LOOKS = 3
-"""So many looks must agree."""
-_FEW = 0.5
-"""Diversity below which modes are lost."""
-_FAR = 0.25
-"""Distance from the data above which samples are of something else."""
-_STILL = 0.01
-_RESTLESS = 0.5
-"""Movement between looks."""
-_CERTAIN = 0.98
+"""Fraction of a run's steps without alarms: every generator begins with few modes."""
+_MAX_GRACE = 3000
+"""The same in steps, at most."""
+_READINGS = 3
+"""Number of successive readings that must agree."""
+_MIN_DIVERSITY = 0.5
+_MAX_DISTANCE = 0.25
+_MIN_MOVEMENT, _MAX_MOVEMENT = 0.01, 0.5
+_MAX_AUC = 0.98
+# benchmarks/collapse.py measures how well these thresholds tell runs apart
 
-REMEDIES: dict[Kind, str] = {
+HINTS: dict[Kind, str] = {
     "modes lost": "show the discriminator several samples at once (packing=2, discriminator.config.minibatch_std=4), "
     "blur what it sees at first (noise.start=1.0), or restrain it (penalties.r1.weight=0.1)",
-    "frozen generator": "raise generator_lr, or let its gradient stay (objective=hinge)",
+    "frozen generator": "raise generator_lr, or keep its gradient from vanishing (objective=hinge)",
     "discriminator won": "restrain it (discriminator.config.norm=spectral, penalties.r1.weight=1.0), lower "
     "discriminator_lr, and look for something in the data that gives real samples away",
     "far from the data": "raise generator_lr, or give it more steps if distance is falling",
@@ -36,57 +33,55 @@ REMEDIES: dict[Kind, str] = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What the alarm says."""
+class Alarm:
+    """A collapse that began."""
 
     kind: Kind
     message: str
 
 
 class CollapseDetector:
-    """Hears the vitals of a run of `steps`, and speaks when a collapse begins or changes its kind.
+    """Raises an alarm when a collapse begins or changes its kind.
 
-    Of an algorithm without a discriminator it says nothing: what it says to try is for algorithms that have one.
+    Raises none for algorithms without a discriminator, because all hints are for GANs.
     """
 
     def __init__(self, steps: int) -> None:
-        self._grace = min(_GRACE * steps, _MOST_GRACE)
-        self._last: deque[ProbeReading] = deque(maxlen=_LOOKS)
-        self._said: Kind | None = None
+        """`steps`: planned steps of the run."""
+        self._grace = min(_GRACE * steps, _MAX_GRACE)
+        self._readings: deque[tuple[ProbeReading, float]] = deque(maxlen=_READINGS)
+        self._current: Kind | None = None
 
-    def observe(self, step: int, vitals: ProbeReading) -> Finding | None:
-        """A finding where there is a new one."""
-        if vitals.certainty is None:
+    def observe(self, step: int, reading: ProbeReading) -> Alarm | None:
+        """Take in the reading of `step`. Return an alarm if it is a new one."""
+        if reading.discriminator_auc is None:
             return None
-        self._last.append(vitals)
-        if step < self._grace or len(self._last) < _LOOKS:
+        self._readings.append((reading, reading.discriminator_auc))
+        if step < self._grace or len(self._readings) < _READINGS:
             return None
-        kind, before = self._kind(), self._said
-        self._said = kind
+        kind, before = self._kind(), self._current
+        self._current = kind
         if kind is None or kind == before:
             return None
-        return Finding(kind, f"{kind}: {self._evidence()}; try to {REMEDIES[kind]}")
+        return Alarm(kind, f"{kind}: {self._symptoms()}; try to {HINTS[kind]}")
 
     def _kind(self) -> Kind | None:
-        few = median(each.diversity for each in self._last) < _FEW
-        far = median(each.distance for each in self._last) > _FAR
+        readings = [reading for reading, _ in self._readings]
+        few = median(each.diversity for each in readings) < _MIN_DIVERSITY
+        far = median(each.distance for each in readings) > _MAX_DISTANCE
         if not (few or far):
             return None
-        if all(_certainty(each) > _CERTAIN for each in self._last):
+        if all(auc > _MAX_AUC for _, auc in self._readings):
             return "discriminator won"
-        if all(each.movement < _STILL for each in self._last):
+        if all(each.movement < _MIN_MOVEMENT for each in readings):
             return "frozen generator"
-        if all(each.movement > _RESTLESS for each in self._last):
+        if all(each.movement > _MAX_MOVEMENT for each in readings):
             return "oscillation"
         return "modes lost" if few else "far from the data"
 
-    def _evidence(self) -> str:
-        now = self._last[-1]
+    def _symptoms(self) -> str:
+        reading, auc = self._readings[-1]
         return (
-            f"samples reach {now.diversity:.0%} of the data's clusters and lie {now.distance:+.0%} farther from it "
-            f"than real ones; the discriminator tells {_certainty(now):.0%} of pairs apart"
+            f"samples reach {reading.diversity:.0%} of the data's clusters and lie {reading.distance:+.0%} farther "
+            f"from it than real ones; the discriminator tells {auc:.0%} of pairs apart"
         )
-
-
-def _certainty(vitals: ProbeReading) -> float:
-    return 0.5 if vitals.certainty is None else vitals.certainty

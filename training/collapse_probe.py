@@ -1,4 +1,4 @@
-"""Signs of mode collapse, measured on samples and on the discriminator."""
+"""Signs of mode collapse, measured on samples and on the discriminator. Cheap enough to be taken again and again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,59 +9,54 @@ from torch import Tensor
 from latentd.training.clusters import Clusters
 from latentd.training.data.source import Batch
 
-_CLUSTERS = 32
-_FEWEST_IN_A_CLUSTER = 4
+_MAX_CLUSTERS = 32
+_MIN_CLUSTER_SIZE = 4
 _REACHED = 0.25
-"""A cluster is reached where samples have this part of the share that the data has."""
+"""A cluster is reached if the fraction of samples in it is at least this part of the data's."""
 
 Critic = Callable[[Batch], Tensor | None]
-"""Samples and their condition → logits; None where there is no discriminator."""
+"""Batch of N samples → logits [N]; None if there is no discriminator."""
 
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """One look at an algorithm. Distances are of samples in the space of the data, flattened."""
+    """One measurement. Distances are Euclidean, of flattened samples, in units of the mean distance of real samples."""
 
     diversity: float
-    """Share of the data's clusters that the samples reach, 0 … 1; real samples reach nearly all."""
+    """Fraction of the data's clusters that samples reach, from 0 to 1. Real samples reach nearly all."""
     distance: float
-    """How much farther than real samples they lie from the nearest real one, over how far real ones lie apart; ≤ 0 is
-    as near."""
+    """Mean distance from the nearest real sample, minus the same of held-out real samples. Near 0 or below is good."""
     movement: float
-    """How far samples of the same latents went since the last look, over how far real ones lie apart; 0 at first."""
-    certainty: float | None
-    """Share of pairs of a real and a generated sample that the discriminator puts in order; 0.5 is a draw.
-
-    None where there is no discriminator.
-    """
+    """Mean distance that samples of the same latents moved since the last reading; 0 in the first."""
+    discriminator_auc: float | None
+    """AUC of the discriminator: the fraction of pairs of a real and a generated sample in which the real one has the
+    larger logit. 0.5 is chance. None without a discriminator."""
 
 
 class CollapseProbe:
-    """Looks at what a generator makes of always the same latents, beside always the same real samples.
-
-    It looks on the CPU, wherever the samples are.
-    """
+    """Compares samples of fixed latents with fixed real samples. Distances are computed on the CPU."""
 
     def __init__(self, known: Tensor, shown: Batch, random: torch.Generator) -> None:
+        """`known`: real samples [N, *shape] that stand for the data. `shown`: others, for the discriminator."""
         self._known = _flat(known)
         self._shown = shown
-        self._clusters = Clusters(self._known, min(_CLUSTERS, len(known) // _FEWEST_IN_A_CLUSTER), random)
-        self._near = _nearest(_flat(shown.samples), self._known)
-        self._apart = _spread(_flat(shown.samples))
-        self._before: Tensor | None = None
+        self._clusters = Clusters(self._known, min(_MAX_CLUSTERS, len(known) // _MIN_CLUSTER_SIZE), random)
+        self._real_distance = _nearest_distance(_flat(shown.samples), self._known)
+        self._unit = _mean_distance(_flat(shown.samples))
+        self._last: Tensor | None = None
 
     @torch.no_grad()
-    def look(self, fake: Batch, critic: Critic) -> ProbeReading:
-        """At generated samples."""
+    def read(self, fake: Batch, critic: Critic) -> ProbeReading:
+        """Measure generated samples. They must be of the same latents each time."""
         flat = _flat(fake.samples)
-        moved = 0.0 if self._before is None else float((flat - self._before).norm(dim=1).mean()) / self._apart
-        self._before = flat
-        reached = self._clusters.shares_of(flat) >= _REACHED * self._clusters.shares
+        moved = 0.0 if self._last is None else float((flat - self._last).norm(dim=1).mean()) / self._unit
+        self._last = flat
+        reached = self._clusters.fractions(flat) >= _REACHED * self._clusters.real_fractions
         return ProbeReading(
             diversity=float(reached.float().mean()),
-            distance=(_nearest(flat, self._known) - self._near) / self._apart,
+            distance=(_nearest_distance(flat, self._known) - self._real_distance) / self._unit,
             movement=moved,
-            certainty=_order(critic(self._shown), critic(fake)),
+            discriminator_auc=_auc(critic(self._shown), critic(fake)),
         )
 
 
@@ -69,18 +64,18 @@ def _flat(samples: Tensor) -> Tensor:
     return samples.flatten(1).float().cpu()
 
 
-def _nearest(samples: Tensor, among: Tensor) -> float:
-    """Mean distance to the nearest."""
-    return float(torch.cdist(samples, among).amin(dim=1).mean())
+def _nearest_distance(samples: Tensor, others: Tensor) -> float:
+    """Return the mean distance of `samples` from their nearest of `others`."""
+    return float(torch.cdist(samples, others).amin(dim=1).mean())
 
 
-def _spread(samples: Tensor) -> float:
-    """Mean distance of two of them; never 0."""
+def _mean_distance(samples: Tensor) -> float:
+    """Return the mean distance between two samples. Never 0."""
     return max(float(torch.pdist(samples).mean()), 1e-12)
 
 
-def _order(real: Tensor | None, fake: Tensor | None) -> float | None:
-    """Share of pairs with the larger logit on the real side, ties counted half (the area under the ROC curve)."""
+def _auc(real: Tensor | None, fake: Tensor | None) -> float | None:
+    """Return the area under the ROC curve of logits. Ties count half."""
     if real is None or fake is None:
         return None
     difference = real[:, None] - fake[None, :]

@@ -1,4 +1,4 @@
-"""`latentd train`, and its twin for torchrun, `python -m latentd.training train`."""
+"""`latentd train`, which torchrun starts as `python -m latentd.training train`."""
 
 import json
 import logging
@@ -26,6 +26,7 @@ from latentd.training.settings.base import Recipe
 from latentd.training.world import WorldError, is_distributed, join_world
 
 _INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 
 @click.command()
@@ -47,8 +48,8 @@ def train(
 ) -> None:
     """Train RECIPE (a name from `latentd recipes`, or your own .toml file).
 
-    The generator is kept in OUT/RECIPE.safetensors, also when training is interrupted with Ctrl-C. A run that was
-    begun in OUT before is gone on with: it ends as it would have without the interruption.
+    The generator is saved in OUT/RECIPE.safetensors, also when training is interrupted with Ctrl-C. If OUT holds a run
+    that was interrupted, it resumes, and ends with the same weights as without the interruption.
     """
     name, resolved = load_recipe(recipe, settings)
     try:
@@ -57,27 +58,27 @@ def train(
         raise click.ClickException(str(problem)) from problem
     path = (out or Path("runs") / name) / f"{name}{SUFFIX}"
     if dry_run:
-        click.echo(json.dumps(_plan(resolved, chosen_device, seed, path), indent=2))
+        click.echo(json.dumps(_dry_run(resolved, chosen_device, seed, path), indent=2))
         return
     try:
         with join_world(chosen_device) as (world, own_device):
             checkpoint = _train(RunConfig(name, resolved, seed, own_device, data, path, world))
     except StoppedEarly as stop:
-        kept = "nothing was learnt yet, nothing is kept"
+        result = "nothing was learnt yet, so nothing is saved"
         if stop.checkpoint:
-            kept = (
-                f"what was learnt is kept in {path.with_stem(stop.checkpoint.name)}; the same command goes on from it"
+            result = (
+                f"the generator is saved in {path.with_stem(stop.checkpoint.name)}; the same command resumes the run"
             )
-        if world.writes:
-            click.echo(f"\nstopped after {stop.steps} of {resolved.steps} steps; {kept}", err=True)
+        if world.is_main:
+            click.echo(f"\nstopped after {stop.steps} of {resolved.steps} steps; {result}", err=True)
         sys.exit(_INTERRUPTED)
     if checkpoint:
-        figures = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())
-        click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{figures}")
+        metrics = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())
+        click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{metrics}")
 
 
 def _train(config: RunConfig) -> Checkpoint | None:
-    with Display(hidden=not config.world.writes) as display:
+    with Display(hidden=not config.world.is_main) as display:
 
         def on_progress(progress: TaskProgress) -> None:
             display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
@@ -94,7 +95,7 @@ def _train(config: RunConfig) -> Checkpoint | None:
         return run(config, on_progress, on_step)
 
 
-def _plan(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:
+def _dry_run(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:
     spec = recipe.spec()
     with torch.device("meta"):
         networks = {name: build(spec) for name, build in recipe.builders.items()}
@@ -111,15 +112,15 @@ def _plan(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[s
 
 
 def run_command(command: Callable[[], object]) -> None:
-    """A program's entry point: an error that the user can mend is one line and exit status 1.
+    """Run a program. An error that the user can fix is printed in one line, and the exit status is 1.
 
-    Of several ranks the first speaks for all, but each says what befell it alone.
+    Of several ranks the main one prints errors for all, but errors that concern one rank alone are printed by it.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command()
     except LatentdError as problem:
-        said_by_first = is_distributed() and os.environ.get("RANK", "0") != "0"
-        if not said_by_first or isinstance(problem, (OutOfMemory, WorldError)):
+        main_prints = is_distributed() and os.environ.get("RANK", "0") != "0"
+        if not main_prints or isinstance(problem, (OutOfMemory, WorldError)):
             click.echo(f"error: {problem}", err=True)
         sys.exit(1)

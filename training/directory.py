@@ -1,6 +1,6 @@
-"""What a run leaves to be read: `run.json`, `metrics.jsonl`, samples as they were, and TensorBoard's events.
+"""The files of a run: `run.json`, `metrics.jsonl`, samples of several steps, and TensorBoard's events.
 
-Each can be read while the run goes on. A run that goes on from a state drops what had been written past it.
+All can be read while the run goes on. A run that resumes first drops what was written after its last saved state.
 """
 
 import json
@@ -17,79 +17,82 @@ from tensorboardX.summary import scalar
 
 from latentd.models.errors import LatentdError
 from latentd.models.files import atomic_write
+from latentd.models.json_lines import JsonLinesAppender, read_json_lines, write_json_lines
 
-_FACTS, _MOMENTS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
+_RUN_JSON, _METRICS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
 NEAREST = "nearest"
 _EVENTS = "events.out.tfevents.*"
-_PICTURE = re.compile(r"\d+\.(png|json)")
-_LASTING = {"started", "best", "chosen_by", "floors", "measured"}
-"""What `run.json` goes on saying when a run goes on."""
+_SAMPLE_FILE = re.compile(r"\d+\.(png|json)")
+_KEPT_FACTS = {"started", "best", "chosen_by", "floors", "measured"}
+"""Keys of `run.json` that keep their values when a run resumes."""
 
 
 class OutputError(LatentdError):
-    """The run folder cannot be written to, or is another run's."""
+    """An output directory that cannot be written to, or that belongs to something else."""
 
 
 class RunDirectory:
-    """Writes them. `at_step` is where the run goes on from; what was written of later steps is dropped."""
+    """Writes the files of a run."""
 
     def __init__(self, path: Path, at_step: int, facts: Mapping[str, JsonValue]) -> None:
+        """Begin at `at_step`: 0 for a new run. What older files say of later steps is dropped.
+
+        `facts`: the first content of `run.json`.
+        """
         self._path = path
         self._facts = dict(facts)
-        kept = [moment for moment in read_metrics(path) if moment["step"] <= at_step]
-        with atomic_write(path / _MOMENTS) as temporary:
-            temporary.write_text("".join(_line(moment) for moment in kept))
-        for picture in sample_files(path):
-            if step_of(picture) > at_step:
-                picture.unlink()
+        kept = [line for line in read_metrics(path) if line["step"] <= at_step]
+        write_json_lines(path / _METRICS, map(json.dumps, kept))
+        for file in sample_files(path):
+            if step_of(file) > at_step:
+                file.unlink()
         if at_step:
             before = read_run_json(path) or {}
-            self._facts |= {name: before[name] for name in _LASTING & before.keys()} | {"step": at_step}
+            self._facts |= {name: before[name] for name in _KEPT_FACTS & before.keys()} | {"step": at_step}
         else:
-            for left in (*path.glob(_EVENTS), *path.glob(f"{NEAREST}.*")):
-                left.unlink()
-        self._moments = (path / _MOMENTS).open("a", buffering=1)
-        self._events = EventsWriter(str(path / "events"))  # itself: tensorboardX's threads hang when a disk is full
+            for file in (*path.glob(_EVENTS), *path.glob(f"{NEAREST}.*")):
+                file.unlink()
+        self._metrics = JsonLinesAppender(path / _METRICS)
+        self._events = EventsWriter(str(path / "events"))  # no SummaryWriter: its threads hang when a disk is full
         if at_step:
-            log = SessionLog(status=SessionLog.START)  # curves drop what had been written past it
-            self._events.write_event(Event(wall_time=time.time(), step=at_step + 1, session_log=log))
-        self.state()
+            restart = SessionLog(status=SessionLog.START)  # TensorBoard drops later points of all curves
+            self._events.write_event(Event(wall_time=time.time(), step=at_step + 1, session_log=restart))
+        self.update()
 
-    def state(self, **facts: JsonValue) -> None:
-        """Write `run.json` with these facts in the place of what it said of them."""
+    def update(self, **facts: JsonValue) -> None:
+        """Set these facts in `run.json`."""
         self._facts |= facts
         self._events.flush()
-        with atomic_write(self._path / _FACTS) as temporary:
+        with atomic_write(self._path / _RUN_JSON) as temporary:
             temporary.write_text(json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
 
-    def note(self, step: int, seconds: float, kind: str, values: Mapping[str, Any]) -> None:
-        """Add a moment to `metrics.jsonl`, and its numbers to TensorBoard's curves."""
-        self._moments.write(_line({"step": step, "seconds": round(seconds, 2), kind: dict(values)}))
+    def log(self, step: int, seconds: float, kind: str, values: Mapping[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`, and its numbers to TensorBoard's curves.
+
+        `seconds`: time since the run began. `kind`: `losses`, `vitals`, `figures` or `alarm`.
+        """
+        self._metrics.append(json.dumps({"step": step, "seconds": round(seconds, 2), kind: dict(values)}))
         for name, value in values.items():
             if isinstance(value, float):
                 curve = scalar(f"{kind}/{name}".replace(" ", "_"), value)
                 self._events.write_event(Event(wall_time=time.time(), step=step, summary=curve))
 
-    def keep_samples(self, step: int, content: bytes, suffix: str) -> None:
-        """Keep how samples of always the same latents look at this step."""
+    def save_samples(self, step: int, content: bytes, suffix: str) -> None:
+        """Save samples of this step as a file. The latents are the same in all steps."""
         with atomic_write(self._path / _SAMPLES / f"{step:08d}.{suffix}") as temporary:
             temporary.write_bytes(content)
 
-    def keep_nearest(self, picture: bytes, distances: Mapping[str, JsonValue]) -> None:
-        """Keep samples beside the nearest of what they were learnt from."""
+    def save_nearest(self, picture: bytes, distances: Mapping[str, JsonValue]) -> None:
+        """Save a picture of samples beside their nearest training images, and the distances."""
         for suffix, content in (("png", picture), ("json", json.dumps(distances).encode())):
             with atomic_write(self._path / f"{NEAREST}.{suffix}") as temporary:
                 temporary.write_bytes(content)
 
     def close(self, **facts: JsonValue) -> None:
-        """Put all on the disk, with these last facts."""
-        self.state(**facts)
-        self._moments.close()
+        """Set these last facts and close all files."""
+        self.update(**facts)
+        self._metrics.close()
         self._events.close()
-
-
-def _line(moment: Mapping[str, Any]) -> str:
-    return json.dumps(moment) + "\n"
 
 
 _Seconds = Annotated[float, Field(ge=0.0, le=1e10)]
@@ -99,8 +102,8 @@ class _Best(BaseModel):
     value: float = 0.0
 
 
-class _Facts(BaseModel):
-    """Of `run.json`, what is calculated with."""
+class _RunJson(BaseModel):
+    """The keys of `run.json` that readers compute with."""
 
     step: int = 0
     steps: int = 0
@@ -115,8 +118,8 @@ class _Alarm(BaseModel):
     kind: str
 
 
-class _Moment(BaseModel):
-    """Of a line of `metrics.jsonl`, the same."""
+class _MetricsLine(BaseModel):
+    """The keys of a line of `metrics.jsonl` that readers compute with."""
 
     step: int
     seconds: _Seconds = 0.0
@@ -127,40 +130,36 @@ class _Moment(BaseModel):
 
 
 def is_run_directory(path: Path) -> bool:
-    """Whether there is a `run.json`, whatever it says."""
-    return (path / _FACTS).is_file()
+    """Whether `path` has a `run.json`, readable or not."""
+    return (path / _RUN_JSON).is_file()
 
 
 def read_run_json(path: Path) -> dict[str, Any] | None:
-    """What `run.json` says; None where there is none that can be read, or where it says what cannot be."""
+    """Return the content of `run.json`; None if it is missing, cannot be read, or has values of wrong types."""
     try:
-        facts: dict[str, Any] = json.loads((path / _FACTS).read_text())
-        _Facts.model_validate(facts, strict=True)
+        facts: dict[str, Any] = json.loads((path / _RUN_JSON).read_text())
+        _RunJson.model_validate(facts, strict=True)
     except (OSError, ValueError, RecursionError):
         return None
     return facts
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, in order; what is torn, or no moment, is left out."""
-    try:
-        lines = (path / _MOMENTS).read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
-        try:
-            moment = json.loads(line)
-            _Moment.model_validate(moment, strict=True)
-        except (ValueError, RecursionError):
-            continue
-        yield moment
+    """Yield the lines of `metrics.jsonl`, in order. Torn lines, and lines with values of wrong types, are left out."""
+    return read_json_lines(path / _METRICS, _parse_metrics)
+
+
+def _parse_metrics(line: bytes) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(line)
+    _MetricsLine.model_validate(values, strict=True)
+    return values
 
 
 def sample_files(path: Path) -> list[Path]:
-    """Files of samples, in the order of their steps."""
-    return sorted(file for file in (path / _SAMPLES).glob("*.*") if _PICTURE.fullmatch(file.name))
+    """Return the files of samples, in the order of their steps."""
+    return sorted(file for file in (path / _SAMPLES).glob("*.*") if _SAMPLE_FILE.fullmatch(file.name))
 
 
-def step_of(picture: Path) -> int:
-    """The step that a file of samples is of."""
-    return int(picture.stem)
+def step_of(sample_file: Path) -> int:
+    """Return the step of a file of samples."""
+    return int(sample_file.stem)

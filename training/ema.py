@@ -1,4 +1,4 @@
-"""The exponential moving average of a generator, which is what gets kept and served."""
+"""The exponential moving average of a generator. It is the generator that is saved and served."""
 
 import copy
 
@@ -8,13 +8,15 @@ from latentd.models.family import Generator
 
 
 class Ema:
-    """Follows a generator: weights and running statistics move by (1 - decay) toward it at every update.
+    """An average of a generator's weights and running statistics, with its own copy of the network.
 
-    Yazıcı et al. 2019, https://arxiv.org/abs/1806.04498. The decay ramps up as min(decay, (1 + t) / (10 + t)), so that
-    the average forgets its random start even in short runs (as `num_updates` of TensorFlow's ExponentialMovingAverage).
+    Each update moves the average by (1 - decay) toward the generator (Yazıcı et al. 2019,
+    https://arxiv.org/abs/1806.04498). The decay of update t is min(decay, (1 + t) / (10 + t)), so that short runs
+    forget their random start too (as `num_updates` of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, generator: Generator, decay: float) -> None:
+        """`decay`: from 0 (no averaging) to 1, exclusive."""
         self.generator = copy.deepcopy(generator).requires_grad_(False).eval()
         pairs = list(zip(self.generator.state_dict().values(), generator.state_dict().values(), strict=True))
         self._averages = [average for average, _ in pairs if average.is_floating_point()]
@@ -22,11 +24,11 @@ class Ema:
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._decay = decay
         self.updates = 0
-        """How often it was updated."""
+        """Number of updates so far."""
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move toward the generator; integer buffers are copied."""
+        """Move toward the generator. Integer buffers are copied."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         torch._foreach_lerp_(self._averages, self._values, 1 - decay)

@@ -1,4 +1,4 @@
-"""A normal distribution fitted to the samples' values: the simplest generator there is, and what others must beat."""
+"""A normal distribution fitted to the samples' values: the simplest generator, and a baseline for all others."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,30 +12,31 @@ from latentd.training.loop import Algorithm, Trainable
 
 
 class Moments(nn.Module):
-    """Means of samples and of their products over batches of one size, in float64."""
+    """Running first and second moments of samples, over batches of equal size, in float64."""
 
     mean: Tensor
     products: Tensor
 
     def __init__(self, values: int) -> None:
+        """`values`: numbers in a sample."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(values, dtype=torch.float64))
         self.register_buffer("products", torch.zeros(values, values, dtype=torch.float64))
 
-    def take(self, mean: Tensor, products: Tensor, number: int) -> None:
-        """Those of batch `number`, counted from 1: E[x], [values], and E[x xᵀ], [values, values]."""
+    def add(self, mean: Tensor, products: Tensor, number: int) -> None:
+        """Add batch `number`, counted from 1, with its moments E[x], [values], and E[x xᵀ], [values, values]."""
         self.mean.lerp_(mean, 1 / number)
         self.products.lerp_(products, 1 / number)
 
     @property
     def covariance(self) -> Tensor:
-        """Of all samples so far: [values, values]."""
+        """The covariance of all samples so far, [values, values]."""
         return self.products - self.mean.outer(self.mean)
 
 
 @dataclass(kw_only=True)
 class GaussianAlgorithm(Algorithm):
-    """In each step the generator is fitted to all batches up to this one."""
+    """Fits the generator in each step to all batches up to this one."""
 
     generator: FittedGenerator
     moments: Moments
@@ -51,15 +52,16 @@ class GaussianAlgorithm(Algorithm):
         return super().modules | {"moments": self.moments}
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """How far the batch moved the mean: root mean square over values."""
+        """Add a batch and fit. Return how far the batch moved the mean: root mean square over values."""
         before = self.moments.mean.clone()
-        parts = [_moments(part) for part in next(self.batches).split(self.microbatches)]
+        parts = [_moments_of(part) for part in next(self.batches).split(self.microbatches)]
         mean, products = (self.world.mean(torch.stack(each).mean(dim=0)) for each in zip(*parts, strict=True))
-        self.moments.take(mean, products, step)
+        self.moments.add(mean, products, step)
         self.generator.fit(self.moments.mean, self.moments.covariance)
         return {"change": (self.moments.mean - before).square().mean().sqrt()}
 
 
-def _moments(batch: Batch) -> tuple[Tensor, Tensor]:
+def _moments_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return E[x], [values], and E[x xᵀ], [values, values], of a batch."""
     values = batch.samples.flatten(1).double()  # [N, values]
     return values.mean(dim=0), values.T @ values / len(values)

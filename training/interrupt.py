@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait for the end of a step, so that what was learnt is kept, and nothing half-updated."""
+"""Ctrl-C and SIGTERM that wait for the end of a step, so that nothing that was learnt is lost."""
 
 import logging
 import signal
@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def exit_on_ctrl_c() -> Iterator[None]:
-    """Within the block Ctrl-C ends the process at once and without a word: nothing has begun, libraries load.
+    """Within the block Ctrl-C ends the process at once, without a traceback. For the time in which libraries load.
 
-    Where it is ignored, or somebody else has taken it over, it stays so.
+    Changes nothing if Ctrl-C is ignored or has another handler already.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -28,24 +28,24 @@ def exit_on_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def catch_interrupts() -> Iterator[Callable[[], bool]]:
-    """Within the block, both do no more than to turn the yielded function true, and to say so once.
+    """Yield a function that says whether Ctrl-C or SIGTERM came within the block. They have no other effect there.
 
-    Outside the main thread, where Python lets nobody handle signals, it is never true.
+    The function is always false outside the main thread, where Python does not allow signal handlers.
     """
-    asked = threading.Event()
+    interrupted = threading.Event()
 
     def note(number: int, frame: FrameType | None) -> None:
         del number, frame
-        if not asked.is_set():
-            asked.set()
+        if not interrupted.is_set():
+            interrupted.set()
             logger.warning("stopping after this step (Ctrl-\\ ends at once and keeps nothing)")
 
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield interrupted.is_set
         return
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield interrupted.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

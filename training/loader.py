@@ -1,4 +1,4 @@
-"""From a data set to batches on the device: the rank's share, pixels as numbers, and large sets read ahead."""
+"""From a data source to batches on the device: this rank's rows, pixels normalised, large data sets prefetched."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ from latentd.training.world import World
 
 T = TypeVar("T")
 
-_AHEAD = 4
+_PREFETCHED_BATCHES = 4
 
 
 def load_batches(
@@ -28,25 +28,32 @@ def load_batches(
     device: torch.device,
     world: World,
 ) -> Iterator[Batch]:
-    """Endless batches from number `first` on: of each, the part that is this rank's, as `condition` wants it told."""
+    """Yield this rank's rows of batch number `first`, `first` + 1, …, without end.
+
+    `batch_size` is that of all ranks together. Classes are one-hot if `condition` has classes, else left out.
+    """
     source.preload(device)
     drawn = (
-        (_pinned(samples, device), labels) for samples, labels in source.draw(batch_size, seed, first, world.share)
+        (_pinned(samples, device), labels) for samples, labels in source.draw(batch_size, seed, first, world.shard)
     )
-    for samples, labels in ahead(drawn) if source.prefetch else drawn:
+    for samples, labels in prefetch(drawn) if source.prefetch else drawn:
         yield as_batch(samples, labels, condition, device)
 
 
 def as_batch(samples: Tensor, labels: Tensor | None, condition: Condition, device: torch.device) -> Batch:
-    """What a source drew, on the device, as numbers and as `condition` wants its classes told."""
-    told = None
+    """Turn what a source drew into a batch on the device.
+
+    samples: [N, *shape], float32 or bytes of pixels. labels: class indices [N], or None.
+    """
+    classes = None
     if isinstance(condition, ClassCondition) and labels is not None:
-        told = send(functional.one_hot(labels.long(), len(condition.names)).float(), device)
-    return Batch(_normalize(samples.to(device, non_blocking=True)), told)
+        classes = to_device(functional.one_hot(labels.long(), len(condition.names)).float(), device)
+    samples = samples.to(device, non_blocking=True)
+    return Batch(normalize(samples) if samples.dtype == torch.uint8 else samples, classes)
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device, which nothing waits for: a GPU copies from pinned memory by itself."""
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy `tensor` to `device`. A copy to a GPU is from pinned memory, and the CPU does not wait for it."""
     return _pinned(tensor, device).to(device, non_blocking=True)
 
 
@@ -54,18 +61,13 @@ def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
-def _normalize(samples: Tensor) -> Tensor:
-    """Bytes of pixels as numbers in [-1, 1]; other samples as they are."""
-    return normalize(samples) if samples.dtype == torch.uint8 else samples
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same endless items, made a few ahead on a thread of its own, which ends with this iterator."""
-    made: queue.Queue[T | BaseException] = queue.Queue(_AHEAD)
-    ended = threading.Event()
+def prefetch(items: Iterator[T]) -> Iterator[T]:
+    """Yield the same endless items, made a few ahead on a thread. The thread ends when this iterator is closed."""
+    made: queue.Queue[T | BaseException] = queue.Queue(_PREFETCHED_BATCHES)
+    closed = threading.Event()
 
     def put(item: T | BaseException) -> None:
-        while not ended.is_set():
+        while not closed.is_set():
             try:
                 made.put(item, timeout=0.1)
             except queue.Full:
@@ -76,15 +78,15 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         try:
             for item in items:
                 put(item)
-                if ended.is_set():
+                if closed.is_set():
                     return
-        except BaseException as problem:  # noqa: BLE001  # raised where it is waited for
+        except BaseException as problem:  # noqa: BLE001  # raised in the consumer
             put(problem)
 
-    threading.Thread(target=make, name="latentd-feed", daemon=True).start()
+    threading.Thread(target=make, name="latentd-prefetch", daemon=True).start()
     try:
         while not isinstance(item := made.get(), BaseException):
             yield item
         raise item
     finally:
-        ended.set()
+        closed.set()

@@ -1,73 +1,86 @@
-"""Whose a run folder is: one run's at a time, for as long as its process lives.
+"""One process at a time in a run directory.
 
-The system lets go of a lock when its process ends, however it ends; the file that stays behind means nothing.
+The operating system releases the lock when its process ends, however it ends. The lock's file stays behind, and means
+nothing by itself.
 """
 
-import fcntl
 import os
 import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout, lock_descriptor
 
 from latentd.training.directory import OutputError
 
 _LOCK = "lock"
-_PATIENCE, _PAUSE = 1.0, 0.05
-"""Seconds in which it may fall free: whoever only looks holds it for a moment too."""
+_TIMEOUT_SECONDS = 1.0
+"""How long `locked` waits: `is_locked` holds the lock for a moment too."""
+_PROBE_SECONDS, _PROBE_INTERVAL = 0.1, 0.01
+"""How long `is_locked` waits for another `is_locked`."""
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Within the block the run folder, which is made if it is missing, is this process's alone.
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the lock of `directory` within the block. The directory is made if it is missing.
 
-    Raises OutputError where it is another's, or cannot be written to.
+    Raises OutputError if another process holds the lock, or if the directory cannot be written to.
     """
-    with _locked(folder):
-        yield
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a run is at work in the folder."""
+    lock = FileLock(directory / _LOCK, timeout=_TIMEOUT_SECONDS, on_acquired=_write_holder)
     try:
-        with (folder / _LOCK).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # nobody has been there
-        return False
-    return False
-
-
-def _locked(folder: Path) -> IO[str]:
-    """The lock's file, which holds it until it is closed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK).open("a+")
-        if _take(file):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            return file
-        file.seek(0)
-        holder = file.read()
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise OutputError(
+            f"another run is at work in {directory} ({_read_holder(directory)}); "
+            "stop it or wait for it, or choose another folder with --out"
+        ) from None
     except OSError as problem:
-        raise OutputError(f"{folder} cannot be written to ({problem}); choose another folder with --out") from problem
-    raise OutputError(
-        f"another run is at work in {folder} ({holder}); stop it or wait for it, or choose another folder with --out"
-    )
+        raise OutputError(
+            f"{directory} cannot be written to ({problem}); choose another folder with --out"
+        ) from problem
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _take(file: IO[str]) -> bool:
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(_PAUSE)
-        else:
-            return True
+def is_locked(directory: Path) -> bool:
+    """Whether a process holds the lock of `directory`. Creates and changes no file."""
+    try:
+        file = _open_existing(directory / _LOCK)
+    except OSError:
+        return False
+    try:
+        deadline = time.monotonic() + _PROBE_SECONDS
+        while not lock_descriptor(file, blocking=False):
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(_PROBE_INTERVAL)
+    except OSError:
+        return False
+    else:
+        return False
+    finally:
+        os.close(file)
+
+
+def _open_existing(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR)  # NFS locks only files that are open for writing
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
+
+
+def _write_holder(file: int) -> None:
+    os.truncate(file, 0)
+    os.pwrite(file, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+
+
+def _read_holder(directory: Path) -> str:
+    try:
+        return (directory / _LOCK).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "unknown process"

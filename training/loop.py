@@ -1,6 +1,6 @@
-"""The training loop: rounds of an algorithm, whatever the algorithm is; a algorithm says what is learnt, and from what.
+"""The training loop, the same for every algorithm.
 
-The algorithms: training/adversarial.py, training/reconstruction.py, training/moments.py.
+Algorithms: training/adversarial.py, training/reconstruction.py, training/gaussian.py.
 """
 
 import contextlib
@@ -26,92 +26,97 @@ from latentd.training.world import World
 Network = TypeVar("Network", bound=nn.Module)
 
 Losses = Mapping[str, float]
-"""What was lost in one step, over all ranks, by the names that the algorithm gives."""
+"""The losses of one step, averaged over all ranks. The algorithm chooses the names."""
 
 Precision = Callable[[], contextlib.AbstractContextManager[None]]
-"""What networks run in while they learn: autocast, or nothing."""
+"""Makes the context in which networks run: torch.autocast, or a context that does nothing."""
 
 
 class TrainingDiverged(LatentdError):
-    """A loss was not finite; the message names the step."""
+    """A loss or a weight is not finite. The message names the step and says what to try."""
 
 
 @dataclass
 class Trainable(Generic[Network]):
-    """A network and what moves it."""
+    """A network with its optimizer."""
 
     network: Network
     optimizer: Optimizer
-    learner: nn.Module
-    """What its own updates call: the network, or what averages its gradients over the ranks."""
+    wrapped: nn.Module
+    """The network in DistributedDataParallel if there are several ranks, else the network itself.
+
+    Call this one in the network's own updates, so that gradients are averaged over the ranks.
+    """
     lr: float
+    """The learning rate before the schedule."""
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
-        """Of the network; to gather them takes longer than to use them in small ones."""
+        """The network's parameters. The list is kept, because collecting it is slow for small networks."""
         return list(self.network.parameters())
 
-    def descend(self, losses: Sequence[Callable[[], Tensor]]) -> Tensor:
-        """One update by the mean of `losses`, one after another, so that only one is in memory; returns that mean.
+    def update(self, losses: Sequence[Callable[[], Tensor]]) -> Tensor:
+        """Do one optimizer step on the mean of `losses`, and return this mean (a scalar).
 
-        Gradient accumulation, as in https://arxiv.org/abs/1706.02677, section 2.1.
+        Losses are computed one after another, so that only one graph is in memory (gradient accumulation, as in
+        https://arxiv.org/abs/1706.02677, section 2.1).
         """
         self.optimizer.zero_grad(set_to_none=True)
         values = []
-        for index, loss_of_part in enumerate(losses, start=1):
-            with self._gradients_stay_here(index < len(losses)):
-                loss = loss_of_part()
-                share = torch.full_like(loss, 1 / len(losses))
-                loss.backward(share)  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+        for index, microbatch_loss in enumerate(losses, start=1):
+            with self._no_sync(index < len(losses)):
+                loss = microbatch_loss()
+                weight = torch.full_like(loss, 1 / len(losses))
+                loss.backward(weight)  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
             values.append(loss.detach())
         self.optimizer.step()
         return torch.stack(values).mean()
 
-    def _gradients_stay_here(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
-        if wanted and isinstance(self.learner, DistributedDataParallel):
-            return self.learner.no_sync()  # the last part's backward pass averages the sum over the ranks
+    def _no_sync(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
+        if wanted and isinstance(self.wrapped, DistributedDataParallel):
+            return self.wrapped.no_sync()  # the last microbatch's backward pass averages the sum over the ranks
         return contextlib.nullcontext()
 
 
 @dataclass(kw_only=True)
 class Algorithm(ABC):
-    """What is played in rounds: what learns, from what, and what a state file must hold of it."""
+    """What is learnt in a step, and from what. Also names all that a state file must hold."""
 
     ema: Ema
-    """Of the generator that comes of it."""
+    """The average of the generator that the run produces."""
     batches: Iterator[Batch]
-    """This rank's real samples, on the device, in the layout of the networks."""
+    """This rank's real samples, on the device."""
     seed: int
-    """Names all that is random."""
+    """The run's seed, from which all random numbers of the run are derived."""
     schedule: Schedule = lambda step: 1.0
     microbatches: int = 1
     world: World = field(default_factory=World)
 
     divergence_hint: ClassVar[str]
-    """What helps where it diverges."""
+    """What to try when training diverges."""
 
     @abstractmethod
     def step(self, step: int) -> dict[str, Tensor]:
-        """One round, counted from 1; what was lost in it over this rank's samples: name → scalar."""
+        """Do step number `step`, counted from 1. Return the losses on this rank's samples: name → scalar."""
 
     def logits(self, batch: Batch) -> Tensor | None:
-        """What the algorithm's discriminator makes of samples, without learning from them; None where it has none."""
+        """Return the discriminator's logits for `batch` in eval mode; None if there is no discriminator."""
         return None
 
     @property
     @abstractmethod
     def trainables(self) -> dict[str, Trainable[Any]]:
-        """All that an optimizer moves, by the names in state files."""
+        """All networks with an optimizer, by their names in state files."""
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """All that a step changes, but for the optimizers, by the names in state files."""
+        """All modules that a step changes, by their names in state files."""
         return {name: trainable.network for name, trainable in self.trainables.items()} | {
             "average": self.ema.generator
         }
 
-    def diverged(self, step: int, what: str) -> TrainingDiverged:
-        """That `what` is not finite, and what helps."""
+    def divergence_error(self, step: int, what: str) -> TrainingDiverged:
+        """Return the error that says that `what` is not finite at `step`, and what to try."""
         return TrainingDiverged(f"{what} is not finite at step {step}: {self.divergence_hint}")
 
 
@@ -120,38 +125,39 @@ def train(
     steps: int,
     on_step: Callable[[int, Losses], None],
     should_stop: Callable[[], bool] = lambda: False,
-    done: int = 0,
+    steps_done: int = 0,
 ) -> int:
-    """Play rounds until there are `steps`, of which `done` were played before, or until `should_stop()` on any rank.
+    """Train until `steps` steps are done, of which `steps_done` were done before. Return the number of steps done.
 
-    Returns how many there are then. `on_step(step, losses)` hears of each, counted from 1. What is random in a step
-    depends on the run's seed and the step alone. Raises TrainingDiverged where a loss stops being finite.
+    Stops early when `should_stop()` is true on any rank. Calls `on_step(step, losses)` after each step, counted from 1.
+    The random numbers of a step depend on the run's seed and the step alone. Raises TrainingDiverged if a loss is not
+    finite.
     """
     trainables = algorithm.trainables.values()
-    for step in range(done + 1, steps + 1):
+    for step in range(steps_done + 1, steps + 1):
         if algorithm.world.any(should_stop()):
             return step - 1
         seed_default(seed_for(algorithm.seed, "step", step, algorithm.world.rank))
         for trainable in trainables:
             for group in trainable.optimizer.param_groups:
                 group["lr"] = trainable.lr * algorithm.schedule(step)
-        lost = algorithm.step(step)
-        losses = dict(zip(lost, algorithm.world.mean(torch.stack(list(lost.values()))).tolist(), strict=True))
+        tensors = algorithm.step(step)
+        losses = dict(zip(tensors, algorithm.world.mean(torch.stack(list(tensors.values()))).tolist(), strict=True))
         if not all(map(math.isfinite, losses.values())):
-            raise algorithm.diverged(step, "a loss")
+            raise algorithm.divergence_error(step, "a loss")
         algorithm.ema.update()
         on_step(step, losses)
     return steps
 
 
-def in_parts(
+def microbatch_losses(
     loss: Callable[[Batch, Tensor], Tensor], batch: Batch, latents: Tensor, count: int
 ) -> list[Callable[[], Tensor]]:
-    """`loss` of each of `count` microbatches and its latents, yet to be computed."""
+    """Return `count` functions without arguments. Each computes `loss` of one microbatch and its latents."""
     pairs = zip(batch.split(count), latents.chunk(count), strict=True)
     return [partial(loss, part, part_latents) for part, part_latents in pairs]
 
 
-def in_full(values: Tensor) -> Tensor:
-    """At least in float32."""
+def at_least_float32(values: Tensor) -> Tensor:
+    """Convert bfloat16 and float16 to float32; leave wider types as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What is seen of a run while it goes on: losses, vitals, samples, figures on held-out data, and the alarm."""
+"""What is recorded of a run while it goes on: losses, probe readings, samples, metrics on held-out data, alarms."""
 
 import logging
 import time
@@ -18,167 +18,173 @@ from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.loader import as_batch
 from latentd.training.loop import Algorithm, Losses
 from latentd.training.randomness import generator_for, seed_for
-from latentd.training.snapshots import nearest_training, snapshot_of, surface_of
+from latentd.training.snapshots import decision_surface, render_nearest_training, render_snapshot
 from latentd.training.world import World
 
 logger = logging.getLogger(__name__)
 
-_REAL, _FEWEST_REAL, _ONE_SHOWN_OF = 1280, 50, 5
-"""Real samples that vitals are taken beside, at most and at least; one of so many is shown to the discriminator."""
-_LOOKED_AT = 256
-"""Generated samples a look."""
+_MAX_REAL, _MIN_REAL = 1280, 50
+"""Number of real samples for the probe. With fewer than the minimum there are no readings."""
+_SHOWN_ONE_IN = 5
+"""One of so many of these is shown to the discriminator; the others stand for the data."""
+_PROBED_SAMPLES = 256
 _MARGIN = 1.25
-_RECORDS, _SNAPSHOTS, _JUDGEMENTS = 200, 40, 10
-"""How often in a run."""
-_BETWEEN_JUDGEMENTS = 500
-"""Steps at least, because they take long."""
-_SHARE_OF_TIME = 1 / 60
-"""Of a run's time, spent on looking at its vitals."""
+"""The decision surface reaches beyond the data by this factor."""
+_LOSSES, _SNAPSHOTS, _EVALUATIONS = 200, 40, 10
+"""How often in a run each is recorded."""
+_MIN_STEPS_BETWEEN_EVALUATIONS = 500
+_PROBE_TIME = 1 / 60
+"""Fraction of the run's time that may be spent on probe readings."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures of the generator at one step, on data that it does not learn from."""
+    """Metrics of the generator at one step, on held-out data."""
 
     step: int
-    figures: Mapping[str, float]
-    floors: Mapping[str, float]
-    """The same of real samples."""
-    chosen_by: str
+    metrics: Mapping[str, float]
+    baseline: Mapping[str, float]
+    """The same metrics of real samples."""
+    selection_metric: str
+    """The metric by which the best generator is chosen; less is better."""
     measured: str
-    """How and on what, in words."""
+    """How and on what, for people to read."""
 
     @property
     def value(self) -> float:
-        """By which the best generator is chosen; less is better."""
-        return self.figures[self.chosen_by]
+        """The value of the selection metric."""
+        return self.metrics[self.selection_metric]
 
 
 class Monitor:
-    """Hears of every step of a run of `steps`, and keeps what there is to know in its folder.
-
-    `on_judged` is called with every judgement.
-    """
+    """Records a run in its directory. It changes nothing that the run learns."""
 
     def __init__(
         self,
         algorithm: Algorithm,
         source: DataSource,
         steps: int,
-        folder: RunDirectory,
-        on_judged: Callable[[EvaluationResult], None],
+        directory: RunDirectory,
+        on_evaluation: Callable[[EvaluationResult], None],
     ) -> None:
+        """`steps`: planned steps of the run. `on_evaluation` is called with the result of each evaluation."""
         self._algorithm = algorithm
         self._steps = steps
-        self._folder = folder
-        self._on_judged = on_judged
+        self._directory = directory
+        self._on_evaluation = on_evaluation
         self._losses: list[Losses] = []
+        self._last_step = (0, 0.0)
         self._evaluator = source.evaluator()
-        self._examined = _Examined(algorithm, source)
+        self._evaluated_step = 0
+        self._baseline: dict[str, float] = {}
+        self._probe = _GeneratorProbe(algorithm, source)
+        self._next_reading = 0.0
+        self._is_warm = False
         self._detector = CollapseDetector(steps)
-        self._look_at = 0.0
-        self._looked = False
-        self._heard = (0, 0.0)
-        self._judged_at = 0
-        self._floors: dict[str, float] = {}
 
     def on_step(self, step: int, losses: Losses, seconds: float) -> None:
-        """Of a step that ended `seconds` after the run began."""
-        self._heard = (step, seconds)
+        """Record what is due after `step`. `seconds`: time since the run began."""
+        self._last_step = (step, seconds)
         self._losses.append(losses)
-        if self._is_due(step, _RECORDS):
-            self.note_losses()
-        if time.monotonic() >= self._look_at:
-            self._look(step, seconds)
+        if self._is_due(step, _LOSSES):
+            self.log_losses()
+        if time.monotonic() >= self._next_reading:
+            self._read_probe(step, seconds)
         if self._is_due(step, _SNAPSHOTS):
-            self._folder.keep_samples(step, *snapshot_of(self._algorithm, self._examined.reach))
-        if self._is_due(step, _JUDGEMENTS, _BETWEEN_JUDGEMENTS) and step < self._steps:
-            self._judge(step, seconds)
+            self._directory.save_samples(step, *render_snapshot(self._algorithm, self._probe.reach))
+        if self._is_due(step, _EVALUATIONS, _MIN_STEPS_BETWEEN_EVALUATIONS) and step < self._steps:
+            self._evaluate(step, seconds)
 
-    def note_losses(self) -> None:
-        """Of the steps since they were last noted, if there were any."""
+    def log_losses(self) -> None:
+        """Record the mean losses of the steps since the last call, if there were any."""
         if self._losses:
-            self._folder.note(*self._heard, "losses", _means(self._losses))
+            self._directory.log(*self._last_step, "losses", _means(self._losses))
             self._losses.clear()
 
-    def surface(self) -> DecisionSurface | None:
-        """The discriminator's, as far as the data goes and a little more; None where there is none, or none finite."""
-        surface = surface_of(self._algorithm, self._examined.reach)
+    def decision_surface(self) -> DecisionSurface | None:
+        """Return the discriminator's decision surface; None if there is none, or if it is not finite."""
+        surface = decision_surface(self._algorithm, self._probe.reach)
         return surface if surface and surface.logits.isfinite().all() else None
 
-    def end(self, step: int, seconds: float, on_progress: OnProgress) -> None:
-        """Of the last step: the generator is judged, and held against what it learnt from."""
-        self.note_losses()
+    def finish(self, step: int, seconds: float, on_progress: OnProgress) -> None:
+        """Record the end of the run at `step`: evaluate the generator and compare samples with the training data."""
+        self.log_losses()
         if self._evaluator is None:
             return
-        on_progress(TaskProgress("judging what was learnt", 0, 1, "sets"))
-        self._judge(step, seconds)
-        if picture := nearest_training(self._algorithm.ema.generator, self._evaluator):
-            self._folder.keep_nearest(*picture)
-        on_progress(TaskProgress("judging what was learnt", 1, 1, "sets"))
+        on_progress(TaskProgress("evaluating the generator", 0, 1, "sets"))
+        self._evaluate(step, seconds)
+        if nearest := render_nearest_training(self._algorithm.ema.generator, self._evaluator):
+            self._directory.save_nearest(*nearest)
+        on_progress(TaskProgress("evaluating the generator", 1, 1, "sets"))
 
-    def _judge(self, step: int, seconds: float) -> None:
-        """The generator as it is, if there is a evaluator and it was not judged at this step."""
-        if self._evaluator is None or self._judged_at == step:
+    def _evaluate(self, step: int, seconds: float) -> None:
+        if self._evaluator is None or self._evaluated_step == step:
             return
-        self._judged_at = step
-        judged = generate_set(self._algorithm.ema.generator, range(self._evaluator.num_samples))
-        if not judged.samples.isfinite().all():
-            return  # the run is about to end
-        figures = self._evaluator.quick_metrics(judged)
-        self._folder.note(step, seconds, "figures", figures)
-        self._floors = self._floors or self._evaluator.quick_metrics(self._evaluator.real_samples(0))
+        self._evaluated_step = step
+        generated = generate_set(self._algorithm.ema.generator, range(self._evaluator.num_samples))
+        if not generated.samples.isfinite().all():
+            return  # the run will end with TrainingDiverged
+        metrics = self._evaluator.quick_metrics(generated)
+        self._directory.log(step, seconds, "figures", metrics)
+        self._baseline = self._baseline or self._evaluator.quick_metrics(self._evaluator.real_samples(0))
         measured = f"{self._evaluator.num_samples} samples against held-out data, {self._evaluator.measured_on}"
-        self._on_judged(EvaluationResult(step, figures, self._floors, self._evaluator.selection_metric, measured))
+        self._on_evaluation(EvaluationResult(step, metrics, self._baseline, self._evaluator.selection_metric, measured))
 
-    def _is_due(self, step: int, times: int, apart: int = 1) -> bool:
-        """So many times in a run, but no oftener than every so many steps; and at the last."""
-        return step % max(apart, self._steps // times) == 0 or step == self._steps
+    def _is_due(self, step: int, times: int, min_steps: int = 1) -> bool:
+        """Whether something is due that is done `times` times in a run, at least `min_steps` apart, and at the end."""
+        return step % max(min_steps, self._steps // times) == 0 or step == self._steps
 
-    def _look(self, step: int, seconds: float) -> None:
+    def _read_probe(self, step: int, seconds: float) -> None:
         started = time.monotonic()
-        if vitals := self._examined.look():
-            known = {name: value for name, value in asdict(vitals).items() if value is not None}
-            self._folder.note(step, seconds, "vitals", known)
-            if finding := self._detector.observe(step, vitals):
-                logger.warning("step %d: %s", step, finding.message)
-                self._folder.note(step, seconds, "alarm", asdict(finding))
+        if reading := self._probe.read():
+            self._directory.log(step, seconds, "vitals", _as_vitals(reading))
+            if alarm := self._detector.observe(step, reading):
+                logger.warning("step %d: %s", step, alarm.message)
+                self._directory.log(step, seconds, "alarm", asdict(alarm))
         ended = time.monotonic()
-        if self._looked:  # the first look, which warms up, is no measure
-            self._look_at = ended + (ended - started) / _SHARE_OF_TIME
-        self._looked = True
+        if self._is_warm:  # the first reading takes longer than the others
+            self._next_reading = ended + (ended - started) / _PROBE_TIME
+        self._is_warm = True
 
 
-class _Examined:
-    """The algorithm as the probe looks at it: always the same latents, beside always the same real samples."""
+class _GeneratorProbe:
+    """Takes readings of an algorithm's generator, with fixed latents and fixed real samples."""
 
     def __init__(self, algorithm: Algorithm, source: DataSource) -> None:
         self._algorithm = algorithm
         spec = algorithm.ema.generator.spec
         device = next(algorithm.ema.generator.parameters()).device
-        count = min(_REAL, source.card.size or _REAL)
+        count = min(_MAX_REAL, source.card.size or _MAX_REAL)
         seed = seed_for(algorithm.seed, "vitals")
         real = as_batch(*next(source.draw(count, seed)), spec.condition, device)
         self.reach = _MARGIN * float(real.samples.abs().max())
-        """How far the data goes from the origin, and a little more."""
+        """The largest absolute value of the data, and a little more."""
         self._probe: CollapseProbe | None = None
-        if count < _FEWEST_REAL:
-            return  # too few to tell anything by
-        shown, known = real[: count // _ONE_SHOWN_OF], real[count // _ONE_SHOWN_OF :]
-        rows = torch.arange(_LOOKED_AT, device=device) % len(shown.samples)
+        if count < _MIN_REAL:
+            return
+        num_shown = count // _SHOWN_ONE_IN
+        shown, known = real[:num_shown], real[num_shown:]
+        rows = torch.arange(_PROBED_SAMPLES, device=device) % len(shown.samples)
         self._condition = None if shown.condition is None else shown.condition[rows]
-        self._latents = draw_latents(spec, seed, device, World(), _LOOKED_AT)
+        self._latents = draw_latents(spec, seed, device, World(), _PROBED_SAMPLES)
         self._probe = CollapseProbe(known.samples, shown, generator_for(seed, "clusters"))
 
     @torch.no_grad()
-    def look(self) -> ProbeReading | None:
-        """None where there is too little to look at, or where it is not finite."""
+    def read(self) -> ProbeReading | None:
+        """Return a reading; None if there is too little data, or if samples are not finite."""
         if self._probe is None:
             return None
         samples = self._algorithm.ema.generator(self._latents, self._condition)
         if not samples.isfinite().all():
             return None
-        return self._probe.look(Batch(samples, self._condition), self._algorithm.logits)
+        return self._probe.read(Batch(samples, self._condition), self._algorithm.logits)
+
+
+def _as_vitals(reading: ProbeReading) -> dict[str, float]:
+    """Return a reading by the names that `metrics.jsonl` has had from the beginning."""
+    values = asdict(reading)
+    values["certainty"] = values.pop("discriminator_auc")
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _means(losses: Sequence[Losses]) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""The objectives: what the discriminator and the generator each minimise.
+"""Objectives of GANs: the losses that the discriminator and the generator minimise.
 
-Every function takes logits and returns a scalar, so an objective is a value that is handed to the loop.
+Each function takes logits, [N], and returns a scalar.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,23 +14,25 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
 @dataclass(frozen=True)
 class Objective:
-    """Losses: `discriminator_loss(real_logits, fake_logits)`, `generator_loss(fake_logits)`, and its constraints."""
+    """The two losses, and the constraints on the discriminator that belong to them."""
 
     discriminator_loss: Callable[..., Tensor]
+    """`discriminator_loss(real_logits, fake_logits)`, with `label=` if `has_labels`."""
     generator_loss: Callable[[Tensor], Tensor]
+    """`generator_loss(fake_logits)`, or of the differences fake - real if `relative`."""
     relative: bool = False
-    """The generator's loss is of the differences fake - real of pairs, in the place of the fake logits."""
+    """Whether losses depend on the differences of logits of real and fake pairs."""
     has_labels: bool = False
     """Whether `discriminator_loss` takes the `label` of real samples."""
     penalties: Mapping[str, float] = field(default_factory=dict)
-    """Name → weight of the penalties that belong to it."""
+    """Penalties that belong to the objective: name → weight."""
     clip: float | None = None
-    """Largest absolute value of a discriminator's parameter after its update."""
+    """Largest absolute value of the discriminator's parameters after each update."""
 
     def smoothed(self, smoothing: float) -> "Objective":
-        """With the label 1 - `smoothing` for real samples; ValueError where there are no labels.
+        """Return the objective with the label 1 - `smoothing` for real samples. ValueError if it has no labels.
 
-        One-sided: Salimans et al. 2016, https://arxiv.org/abs/1606.03498, section 3.4.
+        One-sided label smoothing: Salimans et al. 2016, https://arxiv.org/abs/1606.03498, section 3.4.
         """
         if not smoothing:
             return self

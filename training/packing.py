@@ -1,4 +1,4 @@
-"""Packing: the discriminator judges several samples at once, and so sees when they are all alike.
+"""Packing: the discriminator judges several samples together, and so sees when they are all alike.
 
 PacGAN: Lin et al. 2018, https://arxiv.org/abs/1712.04086, section 3.
 """
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def pack(samples: Tensor, count: int) -> Tensor:
-    """Each `count` neighbours beside one another along dimension 1: [N, C, ...] → [N / count, count · C, ...]."""
+    """Join each `count` neighbours along dimension 1: [N, C, ...] → [N / count, count · C, ...]."""
     return samples if count == 1 else samples.reshape(len(samples) // count, -1, *samples.shape[2:])
 
 
 def unpack(packed: Tensor, count: int) -> Tensor:
-    """What `pack` packed, [N / count, count · C, ...] → [N, C, ...]."""
+    """Undo `pack`: [N / count, count · C, ...] → [N, C, ...]."""
     return packed if count == 1 else packed.reshape(len(packed) * count, -1, *packed.shape[2:])

@@ -1,4 +1,4 @@
-"""What is added to a discriminator's loss so that it stays smooth: penalties, each a function of critic and samples."""
+"""Penalties that keep a discriminator smooth. Each is a function of critic, real and fake samples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentd.training.augment import consistent_view
+from latentd.training.augment import flip_and_translate
 
 Critic = Callable[[Tensor], Tensor]
-"""Samples [N, ...] → logits [N], the condition already filled in."""
+"""Samples [N, ...] → logits [N]. The condition is built in."""
 
 PenaltyFunction = Callable[[Critic, Tensor, Tensor], Tensor]
 """`penalty(critic, real, fake)` → a scalar, before its weight."""
@@ -17,10 +17,10 @@ PenaltyFunction = Callable[[Critic, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty with its weight, computed at every `every`-th update and then `every` times as heavy.
+    """A penalty function with its weight. Computed in every `every`-th update, where it weighs `every` times more.
 
-    Lazy regularisation: Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B. (It is part of the same
-    update as the loss, so that the optimizer's settings need no correction.)
+    Lazy regularisation: Karras et al. 2020, https://arxiv.org/abs/1912.04958, appendix B. (The penalty is part of the
+    same update as the loss, so the optimizer's settings need no correction.)
     """
 
     function: PenaltyFunction
@@ -28,7 +28,7 @@ class Penalty:
     every: int = 1
 
     def is_due(self, update: int) -> bool:
-        """Whether it is computed at this update of the discriminator, counted from 0."""
+        """Whether to compute the penalty in this update of the discriminator, counted from 0."""
         return update % self.every == 0
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
@@ -37,8 +37,8 @@ class Penalty:
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     """E[(‖∇D(x̂)‖₂ - 1)²] at random points x̂ between real and fake (Gulrajani et al. 2017, eq. 3)."""
-    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
-    between = share * real + (1 - share) * fake
+    epsilon = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
+    between = epsilon * real + (1 - epsilon) * fake
     distance = _gradients(critic, between).norm(dim=1) - 1  # [N]
     penalty: Tensor = distance.square().mean()
     return penalty
@@ -55,12 +55,12 @@ def r2(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def consistency(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
-    """E[(D(x) - D(T(x)))²] for mirrored and shifted images (Zhang et al. 2019, https://arxiv.org/abs/1910.12027)."""
-    return (critic(real) - critic(consistent_view(real))).square().mean()
+    """E[(D(x) - D(T(x)))²] for flipped and shifted images (Zhang et al. 2019, https://arxiv.org/abs/1910.12027)."""
+    return (critic(real) - critic(flip_and_translate(real))).square().mean()
 
 
 def _gradients(critic: Critic, samples: Tensor) -> Tensor:
-    """∇D at each of the samples: [N, values]."""
+    """Return ∇D at each sample: [N, values]."""
     at = samples.detach().requires_grad_()
     (gradients,) = torch.autograd.grad(critic(at).sum(), at, create_graph=True)
     flat: Tensor = gradients.flatten(1)
@@ -74,4 +74,4 @@ PENALTIES: dict[str, PenaltyFunction] = {
     "consistency": consistency,
 }
 IMAGES_ONLY = frozenset({"consistency"})
-"""Penalties whose views exist for images alone."""
+"""Penalties that work on images alone."""

@@ -1,4 +1,4 @@
-"""How long work shows itself: a bar on a terminal, a line now and then without one."""
+"""Progress of long work: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import time
@@ -20,13 +20,14 @@ from rich.progress import (
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_BETWEEN_DRAWINGS = 0.1
+_SECONDS_BETWEEN_UPDATES = 0.1
 
 
 class Display:
-    """Shows tasks one after another, with rate, time left and a note, unless `hidden`; a context manager."""
+    """Shows tasks one after another, with rate, time left and a note. A context manager."""
 
     def __init__(self, hidden: bool) -> None:
+        """`hidden`: show nothing."""
         console = Console(stderr=True, quiet=hidden)
         self._lines = not console.is_terminal
         self._bars = Progress(
@@ -50,9 +51,9 @@ class Display:
         self._bars.stop()
 
     def update(self, task: str, done: int, total: int | None, unit: str, note: Callable[[], str]) -> None:
-        """Say that `done` of `total` units are done; `note` is called only when it will be shown.
+        """Show that `done` of `total` units are done (None: unknown). `note` is called only if it will be shown.
 
-        What takes long before its first unit is done says 0 as it begins, and is shown at once.
+        A task whose first unit takes long should call this with 0 when it begins.
         """
         if task not in self._tasks:
             self._tasks[task] = _Task(self._bars.add_task(task, total=total, note="", rate=""), done)
@@ -61,7 +62,7 @@ class Display:
         shown = self._tasks[task]
         now = time.monotonic()
         finished = done == total
-        pause = _SECONDS_BETWEEN_LINES if self._lines else _SECONDS_BETWEEN_DRAWINGS
+        pause = _SECONDS_BETWEEN_LINES if self._lines else _SECONDS_BETWEEN_UPDATES
         if now - shown.last < pause and not finished:
             return
         shown.last = now

@@ -1,4 +1,4 @@
-"""Everything random in a run, named by what it is for: so a run that goes on needs to remember no generator's state."""
+"""Seeds derived from names, so that a run that resumes needs no saved state of random generators."""
 
 import hashlib
 
@@ -6,15 +6,19 @@ import torch
 
 
 def seed_for(*names: int | str) -> int:
-    """A seed of 63 bits for what `names` tell apart: the run's seed first, then a purpose, then a number."""
+    """Return the 63-bit seed of a purpose. By convention `names` are the run's seed, a word, and numbers.
+
+    Other names give other seeds, so changing a word changes the bits of every run that uses it.
+    """
     digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def seed_default(seed: int) -> None:
-    """Seed what networks and views draw from, on the CPU and on CUDA.
+    """Seed the default generators of the CPU and of CUDA.
 
-    `torch.manual_seed` takes half a millisecond where there is no CUDA: it notes the stack for every kind of device.
+    `torch.manual_seed` is not used: without CUDA it takes half a millisecond, because it records a stack trace for
+    every kind of device.
     """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -22,5 +26,5 @@ def seed_default(seed: int) -> None:
 
 
 def generator_for(*names: int | str) -> torch.Generator:
-    """A generator on the CPU, seeded so."""
+    """Return a CPU generator seeded with `seed_for(*names)`."""
     return torch.Generator().manual_seed(seed_for(*names))

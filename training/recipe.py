@@ -1,6 +1,7 @@
-"""Recipes: everything that a training run depends on, as one small TOML file, validated as a whole."""
+"""Recipes: everything that a training run depends on, as one small TOML file that is validated as a whole."""
 
 import json
+import logging
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,36 +17,40 @@ from latentd.models.validation import first_problem
 from latentd.training.objectives import OBJECTIVES
 from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
-from latentd.training.settings.base import Recipe, known
+from latentd.training.settings.base import Recipe, require_known
 from latentd.training.settings.gaussian import GaussianRecipe
 
-KINDS: dict[str, type[Recipe]] = {
+logger = logging.getLogger(__name__)
+
+RECIPE_CLASSES: dict[str, type[Recipe]] = {
     **dict.fromkeys(OBJECTIVES, AdversarialRecipe),
     "reconstruction": AutoencoderRecipe,
-    "evidence": VariationalRecipe,
-    "moments": GaussianRecipe,
+    "elbo": VariationalRecipe,
+    "gaussian": GaussianRecipe,
 }
-"""What a recipe can say, by its objective."""
+"""The class of recipes that an objective belongs to."""
+_RENAMED_OBJECTIVES = {"evidence": "elbo", "moments": "gaussian"}
+"""Names of objectives until 0.1. Recipes and runs with them are still read."""
 
-FOLDER = Path(__file__).parent / "recipes"
+RECIPE_DIRECTORY = Path(__file__).parent / "recipes"
 
 
 class RecipeError(LatentdError):
-    """A recipe that cannot be read; the message names the file and the field."""
+    """A recipe that cannot be used. The message names the file and the field."""
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with latentd."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    """Return the names of the recipes that come with latentd."""
+    return sorted(path.stem for path in RECIPE_DIRECTORY.glob("*.toml"))
 
 
 def load_recipe(name: str, settings: Sequence[str] = ()) -> tuple[str, Recipe]:
-    """A shipped recipe by name, or one of your own by the path of its .toml file; returns its name and itself.
+    """Load a shipped recipe by its name, or another one by the path of its .toml file. Return its name and itself.
 
-    Each of `settings` is `key=value`, with dots into tables (`generator.latent.dim=64`); values are read as TOML,
-    else as plain text. RecipeError names the file and the field that does not fit.
+    Each of `settings` is `key=value`, with dots for tables (`generator.latent.dim=64`). A value is read as TOML; if
+    that fails, it is taken as text. RecipeError names the file and the first field that does not fit.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else RECIPE_DIRECTORY / f"{name}.toml"
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -55,7 +60,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> tuple[str, Recipe]:
     except (OSError, RecursionError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise RecipeError(f"{path} cannot be read: {problem}") from problem
     try:
-        check_model_name(path.stem)  # what it trains will be called so
+        check_model_name(path.stem)  # the trained model gets this name
     except CheckpointError as problem:
         raise RecipeError(str(problem)) from problem
     for setting in settings:
@@ -63,17 +68,32 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> tuple[str, Recipe]:
     return path.stem, _validate(path, tables)
 
 
+def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's settings with values that were renamed by their current names."""
+    objective = settings.get("objective")
+    renamed = _RENAMED_OBJECTIVES.get(objective) if isinstance(objective, str) else None
+    return {**settings, "objective": renamed} if renamed else dict(settings)
+
+
 def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
-    kind = _kind(path, tables.get("objective"))
+    current = with_current_names(tables)
+    if current != tables:
+        logger.warning(
+            "%s: objective %r is called %r now; the old name will be dropped in a later version",
+            path.name,
+            tables["objective"],
+            current["objective"],
+        )
+    recipe_class = _recipe_class(path, current.get("objective"))
     try:
-        # by way of JSON, whose strict mode takes a list for a tuple, but no text and no truth for a number
-        recipe = kind.model_validate_json(json.dumps(tables, default=str), strict=True)
+        # by way of JSON: its strict mode takes a list for a tuple, but refuses a string or a bool for a number
+        recipe = recipe_class.model_validate_json(json.dumps(current, default=str), strict=True)
     except ValidationError as problem:
         named = str(first_problem(problem)).replace(f"data.{tables.get('data', {}).get('name')}.", "data.", 1)
         raise RecipeError(f"{path.name}: {named}") from problem
     if recipe.generator.conditional and recipe.data.class_names == ():
         raise RecipeError(f"{path.name}: generator.conditional: {recipe.data.name} has no classes")
-    with torch.device("meta"):  # no memory is taken to see whether the networks can be built
+    with torch.device("meta"):  # checks that the networks can be built, without taking memory
         for table, build in recipe.builders.items():
             try:
                 build(recipe.spec())
@@ -81,38 +101,38 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
                 raise RecipeError(f"{path.name}: {table}.config.{first_problem(problem)}") from problem
             except ValueError as problem:
                 raise RecipeError(f"{path.name}: {table}: {problem}") from problem
-    require_equal_shares(recipe, 1)
+    require_divisible_batch(recipe, 1)
     return recipe.resolved()
 
 
-def _kind(path: Path, objective: object) -> type[Recipe]:
+def _recipe_class(path: Path, objective: object) -> type[Recipe]:
     if not isinstance(objective, str):
-        return Recipe  # which says what is wrong with it
+        return Recipe  # its validation says what is wrong
     try:
-        return KINDS[known("objective", objective, KINDS)]
+        return RECIPE_CLASSES[require_known("objective", objective, RECIPE_CLASSES)]
     except ValueError as problem:
         raise RecipeError(f"{path.name}: objective: {problem}") from problem
 
 
-def require_equal_shares(recipe: Recipe, ranks: int) -> None:
-    """RecipeError where a batch cannot be shared among so many ranks and what else divides it."""
-    divisors = recipe.divisors(ranks)
+def require_divisible_batch(recipe: Recipe, ranks: int) -> None:
+    """Raise RecipeError if a batch cannot be split over `ranks`, microbatches and groups, or parts get too small."""
+    divisors = recipe.batch_divisors(ranks)
     if recipe.batch_size % math.prod(divisors.values()):
         named = " · ".join(f"{name}={divisor}" for name, divisor in divisors.items() if divisor > 1)
-        raise RecipeError(f"batch_size={recipe.batch_size} (of all ranks together) is no multiple of {named}")
-    together = recipe.batch_size // recipe.microbatches // ranks
-    if together < recipe.min_batch:
+        raise RecipeError(f"batch_size={recipe.batch_size} (of all ranks together) is not a multiple of {named}")
+    at_once = recipe.batch_size // recipe.microbatches // ranks
+    if at_once < recipe.min_batch:
         raise RecipeError(
-            f"batch_size={recipe.batch_size} is computed in parts of {together}, but objective={recipe.objective} with "
-            f"generator.latent.dim={recipe.generator.latent.dim} takes {recipe.min_batch} at once"
+            f"batch_size={recipe.batch_size} is computed in parts of {at_once}, but objective={recipe.objective} with "
+            f"generator.latent.dim={recipe.generator.latent.dim} needs at least {recipe.min_batch} at once"
         )
 
 
-def flatten(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """All values of nested tables, by the keys by which `settings` name them."""
+def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by dotted keys, as `--set` names them."""
     values: dict[str, Any] = {}
     for name, value in tables.items():
-        values |= flatten(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+        values |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return values
 
 

@@ -1,6 +1,6 @@
-"""Autoencoders: an encoder says what a sample could be made of, and the generator makes it again of that.
+"""Autoencoders, plain and variational: an encoder and a generator that learn together from one loss.
 
-Neither is told what is real by anybody else: they learn by one loss, together. The encoder is left behind.
+Only the generator is kept; a finished run has no use for the encoder.
 """
 
 import math
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 
 from latentd.models.family import Encoder, Generator
 from latentd.training.data.source import Batch
-from latentd.training.loop import Algorithm, Precision, Trainable, in_full, in_parts
+from latentd.training.loop import Algorithm, Precision, Trainable, at_least_float32, microbatch_losses
 
-_LEAST_VARIANCE = 1e-6
-"""Of reconstructions: the likelihood of samples that are made exactly stays finite."""
+_MIN_VARIANCE = 1e-6
+"""Smallest variance of reconstructions. It keeps the likelihood finite when a reconstruction is exact."""
 _RIDGE = 1e-4
-"""Of the mean variance of codes, added to each: whitening stays defined where some code never varies."""
+"""Added to each variance before whitening, as a part of the mean variance. Needed if a code never varies."""
 
 
 class Autoencoder(nn.Module, ABC):
-    """Encoder and generator as one network: samples → what they lose on them."""
+    """Encoder and generator as one network from samples to losses."""
 
-    draws_codes: ClassVar[bool]
-    """Whether a code is drawn from what the encoder says, by noise."""
+    needs_noise: ClassVar[bool]
+    """Whether `forward` draws codes at random and takes noise for this."""
 
     def __init__(self, encoder: Encoder, generator: Generator, precision: Precision) -> None:
-        """`precision`: what the two networks, and these alone, run in."""
+        """`precision`: the context for the two networks; losses are computed outside it."""
         super().__init__()
         self.encoder = encoder
         self.generator = generator
@@ -37,43 +37,43 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, samples: Tensor, condition: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
-        """Samples [N, *shape], their classes (for the generator alone), normal noise [N, dim] → name → scalar.
+        """Return the losses, name → scalar.
 
-        The noise is [N, 0] where no codes are drawn.
+        samples: [N, *shape]. condition: one-hot classes [N, classes] for the generator, or None. noise: standard normal
+        numbers [N, dim]; [N, 0] if the network needs none.
         """
 
     def _encode(self, samples: Tensor) -> Tensor:
         with self._precision():
-            return in_full(self.encoder(samples))
+            return at_least_float32(self.encoder(samples))
 
-    def _make(self, latents: Tensor, condition: Tensor | None) -> Tensor:
+    def _decode(self, latents: Tensor, condition: Tensor | None) -> Tensor:
         with self._precision():
-            return in_full(self.generator(latents, condition))
+            return at_least_float32(self.generator(latents, condition))
 
 
 class PlainAutoencoder(Autoencoder):
-    """Codes are whitened, so that they have mean and covariance of the normal latents that they stand for.
+    """An autoencoder whose codes are whitened, so that they have the mean and covariance of normal latents.
 
-    Nothing else holds them to the normal distribution. Hinton and Salakhutdinov 2006,
-    https://doi.org/10.1126/science.1127647.
+    Nothing else makes the codes normal. Hinton and Salakhutdinov 2006, https://doi.org/10.1126/science.1127647.
     """
 
-    draws_codes = False
+    needs_noise = False
 
     def forward(self, samples: Tensor, condition: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
-        made = self._make(whitened(self._encode(samples)), condition)
-        return {"reconstruction": (samples - made).square().mean()}
+        reconstruction = self._decode(whiten(self._encode(samples)), condition)
+        return {"reconstruction": (samples - reconstruction).square().mean()}
 
 
 class VariationalAutoencoder(Autoencoder):
-    """Minus the lower bound of the evidence, in nats a sample.
+    """A variational autoencoder: its losses add up to minus the evidence lower bound (ELBO), in nats a sample.
 
-    Kingma and Welling 2013, https://arxiv.org/abs/1312.6114, eq. 10; p(x | z) is normal with one variance for all
-    values, the likeliest one (Rybkin et al. 2020, https://arxiv.org/abs/2006.13202, section 3.2). `beta` weighs the
-    divergence (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl, eq. 4).
+    Kingma and Welling 2013, https://arxiv.org/abs/1312.6114, eq. 10. p(x | z) is normal, with one variance for all
+    values: the maximum-likelihood one (σ-VAE, Rybkin et al. 2020, https://arxiv.org/abs/2006.13202, section 3.2).
+    `beta` weights the divergence (Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl, eq. 4).
     """
 
-    draws_codes = True
+    needs_noise = True
 
     def __init__(self, encoder: Encoder, generator: Generator, precision: Precision, beta: float = 1.0) -> None:
         super().__init__(encoder, generator, precision)
@@ -81,17 +81,18 @@ class VariationalAutoencoder(Autoencoder):
 
     def forward(self, samples: Tensor, condition: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
         mean, log_variance = self._encode(samples).chunk(2, dim=1)  # each [N, dim]
-        made = self._make(mean + noise * (log_variance / 2).exp(), condition)
+        reconstruction = self._decode(mean + noise * (log_variance / 2).exp(), condition)
         return {
-            "reconstruction": surprise(samples, made),
-            "divergence": self._beta * divergence(mean, log_variance).mean(),
+            "reconstruction": negative_log_likelihood(samples, reconstruction),
+            "divergence": self._beta * kl_divergence(mean, log_variance).mean(),
         }
 
 
-def whitened(codes: Tensor) -> Tensor:
-    """Codes [N, dim], N > dim, with the mean of this batch taken away and its covariance made the identity.
+def whiten(codes: Tensor) -> Tensor:
+    """Shift and transform codes [N, dim], N > dim, to zero mean and identity covariance over this batch.
 
-    Siarohin et al. 2018, https://arxiv.org/abs/1806.00420, section 3.1: by the Cholesky factor. NaN where it has none.
+    Siarohin et al. 2018, https://arxiv.org/abs/1806.00420, section 3.1, by the Cholesky factor. All values are NaN if
+    the covariance has no Cholesky factor.
     """
     centred = codes - codes.mean(dim=0)
     covariance = centred.T @ centred / len(codes)  # [dim, dim]
@@ -101,24 +102,27 @@ def whitened(codes: Tensor) -> Tensor:
     return torch.where(failed == 0, white, torch.nan)
 
 
-def surprise(samples: Tensor, made: Tensor) -> Tensor:
-    """-log N(samples; made, v) a sample, in nats, with the variance v that makes it least: the mean squared error."""
-    variance = (samples - made).square().mean().clamp(min=_LEAST_VARIANCE)
+def negative_log_likelihood(samples: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return -log N(samples; reconstruction, v) in nats a sample, a scalar.
+
+    samples, reconstruction: [N, *shape]. v is the variance of maximum likelihood, which is the mean squared error.
+    """
+    variance = (samples - reconstruction).square().mean().clamp(min=_MIN_VARIANCE)
     return samples[0].numel() / 2 * ((2 * math.pi * variance).log() + 1)
 
 
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) ‖ N(0, 1)) of each row, [N, dim] → [N] (Kingma and Welling 2013, appendix B)."""
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(mean, variance) ‖ N(0, 1)) of each row, [N, dim] → [N] (Kingma and Welling 2013, appendix B)."""
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
 
 
 @dataclass(kw_only=True)
 class ReconstructionAlgorithm(Algorithm):
-    """An autoencoder learns by its losses' sum."""
+    """Minimises the sum of an autoencoder's losses."""
 
     autoencoder: Trainable[Autoencoder]
     draw_latents: Callable[..., Tensor]
-    """How many, and what they are for (step and update) → this rank's noise [N, dim], on the device."""
+    """`draw_latents(count, step, purpose)` → this rank's noise [count, dim], on the device."""
 
     divergence_hint = "lower the learning rate (lr)"
 
@@ -128,15 +132,15 @@ class ReconstructionAlgorithm(Algorithm):
 
     def step(self, step: int) -> dict[str, Tensor]:
         batch = next(self.batches)
-        lost: list[dict[str, Tensor]] = []
+        parts: list[dict[str, Tensor]] = []
 
         def loss(part: Batch, noise: Tensor) -> Tensor:
-            losses: dict[str, Tensor] = self.autoencoder.learner(part.samples, part.condition, noise)
-            lost.append({name: value.detach() for name, value in losses.items()})
+            losses: dict[str, Tensor] = self.autoencoder.wrapped(part.samples, part.condition, noise)
+            parts.append({name: value.detach() for name, value in losses.items()})
             return torch.stack(list(losses.values())).sum()
 
         count = len(batch.samples)
-        draws_codes = self.autoencoder.network.draws_codes
-        noise = self.draw_latents(count, step, "encoder") if draws_codes else batch.samples.new_empty(count, 0)
-        self.autoencoder.descend(in_parts(loss, batch, noise, self.microbatches))
-        return {name: torch.stack([part[name] for part in lost]).mean() for name in lost[0]}
+        needs_noise = self.autoencoder.network.needs_noise
+        noise = self.draw_latents(count, step, "encoder") if needs_noise else batch.samples.new_empty(count, 0)
+        self.autoencoder.update(microbatch_losses(loss, batch, noise, self.microbatches))
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}

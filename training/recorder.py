@@ -1,9 +1,10 @@
-"""What one process writes of a run: its states, what is seen of it, and its generators."""
+"""Everything that a run writes: its state, what the monitor records, checkpoints, and the report."""
 
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class RunRecorder:
-    """Hears of every step of a run that goes on from `done`, and of how it ends.
+    """Writes the files of a run, on the main rank.
 
-    A disk that is full costs what is seen of the run, and says so; it does not end the run.
+    A full disk does not end the run: records that cannot be written are lost, and this is logged once.
     """
 
     def __init__(
@@ -38,67 +39,76 @@ class RunRecorder:
         checkpoints: CheckpointManager,
         done: Progress,
     ) -> None:
+        """`path`: the checkpoint, in the run's directory. `done`: how far the run came before it was resumed."""
         self._path = path.parent
         self._algorithm = algorithm
         self._states = states
         self._checkpoints = checkpoints
         self._began = time.monotonic() - done.seconds
-        self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # of any recipe
-        self._folder = RunDirectory(self._path, done.step, _facts(path, card))
+        self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # every recipe has it
+        self._directory = RunDirectory(self._path, done.step, _facts(path, card))
         self._disk_was_full = False
-        self._monitor = Monitor(algorithm, source, self._steps, self._folder, self._on_judged)
+        self._monitor = Monitor(algorithm, source, self._steps, self._directory, self._on_evaluation)
 
     def on_step(self, step: int, losses: Losses) -> None:
-        """Of a step that was played."""
-        self._seeing(lambda: self._monitor.on_step(step, losses, self._seconds()))
-        self._states.offer(self._algorithm, step, self._seconds())
+        """Record a step."""
+        with self._tolerate_full_disk():
+            self._monitor.on_step(step, losses, self._seconds())
+        self._states.save_if_due(self._algorithm, step, self._seconds())
 
-    def finished(self, step: int, on_progress: OnProgress) -> Checkpoint | None:
-        """Keep what was learnt in all the steps, or in those until the run was stopped (None: in not a single one)."""
+    def finish(self, step: int, on_progress: OnProgress) -> Checkpoint | None:
+        """Save the generator of a run that finished, or was stopped, after `step`. Return None if `step` is 0."""
         if not step:
             self._close(status="stopped")
             return None
-        now = Progress(step, self._seconds())
-        self._states.save_now(self._algorithm, step, now.seconds)
-        self._seeing(lambda: self._monitor.end(step, now.seconds, on_progress))
-        kept = self._checkpoints.last(self._algorithm.ema.generator, now, self._steps, self._monitor.surface())
+        progress = Progress(step, self._seconds())
+        self._states.save_now(self._algorithm, step, progress.seconds)
+        with self._tolerate_full_disk():
+            self._monitor.finish(step, progress.seconds, on_progress)
+        surface = self._monitor.decision_surface()
+        checkpoint = self._checkpoints.save_last(self._algorithm.ema.generator, progress, self._steps, surface)
         self._close(
             status="finished" if step == self._steps else "stopped",
             step=step,
-            wall_seconds=round(now.seconds, 1),
-            version=kept.version,
+            wall_seconds=round(progress.seconds, 1),
+            version=checkpoint.version,
             best=self._checkpoints.best,
         )
-        return kept
+        return checkpoint
 
-    def failed(self, problem: BaseException) -> None:
-        """Note why the run ended."""
-        self._seeing(self._monitor.note_losses)
+    def fail(self, problem: BaseException) -> None:
+        """Record why the run failed."""
+        with self._tolerate_full_disk():
+            self._monitor.log_losses()
         self._close(status="failed", wall_seconds=round(self._seconds(), 1), error=str(problem) or repr(problem))
 
-    def _on_judged(self, judgement: EvaluationResult) -> None:
-        now = Progress(judgement.step, self._seconds())
-        self._checkpoints.judged(self._algorithm.ema.generator, judgement, now, self._monitor.surface())
-        self._folder.state(
-            step=now.step,
-            wall_seconds=round(now.seconds, 1),
-            chosen_by=judgement.chosen_by,
-            floors=dict(judgement.floors),
-            measured=judgement.measured,
+    def _on_evaluation(self, result: EvaluationResult) -> None:
+        progress = Progress(result.step, self._seconds())
+        surface = self._monitor.decision_surface()
+        self._checkpoints.save_if_best(self._algorithm.ema.generator, result, progress, surface)
+        self._directory.update(
+            step=progress.step,
+            wall_seconds=round(progress.seconds, 1),
+            chosen_by=result.selection_metric,
+            floors=dict(result.baseline),
+            measured=result.measured,
             best=self._checkpoints.best,
         )
         write_report(self._path)
 
     def _close(self, **facts: JsonValue) -> None:
-        self._seeing(lambda: self._folder.close(**facts))
-        self._seeing(lambda: write_report(self._path))
+        with self._tolerate_full_disk():
+            self._directory.close(**facts)
+        with self._tolerate_full_disk():
+            write_report(self._path)
 
-    def _seeing(self, write: Callable[[], object]) -> None:
+    @contextmanager
+    def _tolerate_full_disk(self) -> Iterator[None]:
         try:
-            write()
+            yield
         except OSError as problem:
             if not self._disk_was_full:
-                logger.warning("not all that is seen of this run can be kept: %s", problem)
+                logger.warning("not all records of this run can be written: %s", problem)
             self._disk_was_full = True
 
     def _seconds(self) -> float:
@@ -106,10 +116,11 @@ class RunRecorder:
 
 
 def _facts(path: Path, card: Card) -> dict[str, JsonValue]:
-    told = card.model_dump(
+    """Return the first content of `run.json`."""
+    shared = card.model_dump(
         mode="json", include={"recipe", "description", "settings", "seed", "data", "hardware", "versions"}
     )
-    return told | {
+    return shared | {
         "name": path.stem,
         "steps": card.settings["steps"],
         "status": "running",

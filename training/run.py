@@ -1,4 +1,4 @@
-"""One training run: from a recipe to a checkpoint file."""
+"""One training run, from a recipe to a checkpoint file."""
 
 import logging
 import platform
@@ -22,18 +22,18 @@ from latentd.training.directory import OutputError
 from latentd.training.interrupt import catch_interrupts
 from latentd.training.lock import locked
 from latentd.training.loop import Algorithm, Losses, train
-from latentd.training.memory import naming_the_remedy
-from latentd.training.recipe import require_equal_shares
+from latentd.training.memory import explain_out_of_memory
+from latentd.training.recipe import require_divisible_batch
 from latentd.training.recorder import RunRecorder
 from latentd.training.settings.base import Recipe
-from latentd.training.state import Saved, StateDirectory, StateError, restore
+from latentd.training.state import SavedState, StateDirectory, StateError, restore
 from latentd.training.world import World
 
 logger = logging.getLogger(__name__)
 
 
 class StoppedEarly(Exception):
-    """Training was interrupted; what was learnt until then is in `checkpoint` (None: not a single step)."""
+    """Training was interrupted. `checkpoint` has what was learnt so far; None if no step was finished."""
 
     def __init__(self, checkpoint: Checkpoint | None, steps: int) -> None:
         super().__init__(f"stopped after {steps} steps")
@@ -43,58 +43,62 @@ class StoppedEarly(Exception):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to train, with what, and where the result goes."""
+    """What to train, on what, and where the result goes."""
 
     name: str
+    """The recipe's name."""
     recipe: Recipe
     seed: int
     device: torch.device
     data_path: Path | None
+    """Where the data is; None for data that is drawn, or found by its name."""
     checkpoint_path: Path
+    """The file to write. Its directory is the run's."""
     world: World = field(default_factory=World)
 
 
 def run(config: RunConfig, on_progress: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
-    """Train `config`, write its checkpoint and return it (None on ranks that write nothing).
+    """Train, write the checkpoint and return it (None on ranks other than the main one).
 
-    A run folder that holds a state is gone on from. Raises OutputError, DataError, StateError, OutOfMemory and
-    TrainingDiverged (the last saved state stands), and when it is interrupted StoppedEarly, once what was learnt is
-    written.
+    Resumes if the run's directory holds a saved state. Raises OutputError, DataError, StateError, RecipeError,
+    OutOfMemory and TrainingDiverged; the last saved state stays. Raises StoppedEarly when interrupted, after the
+    checkpoint is written.
     """
-    require_equal_shares(config.recipe, config.world.size)
-    with ExitStack() as until_the_end:
-        config.world.from_first(lambda: until_the_end.enter_context(locked(config.checkpoint_path.parent)))
-        return _run(config, on_progress, on_step)
+    require_divisible_batch(config.recipe, config.world.size)
+    with ExitStack() as stack:
+        config.world.on_main(lambda: stack.enter_context(locked(config.checkpoint_path.parent)))
+        return _run_locked(config, on_progress, on_step)
 
 
-def _run(config: RunConfig, on_progress: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
-    """In a folder that is this run's alone."""
+def _run_locked(
+    config: RunConfig, on_progress: OnProgress, on_step: Callable[[int, Losses], None]
+) -> Checkpoint | None:
     world, recipe = config.world, config.recipe
-    source = world.in_turn(lambda: recipe.data.load(config.data_path, on_progress))
+    source = world.local_main_first(lambda: recipe.data.load(config.data_path, on_progress))
     spec = _spec(recipe, source)
     states = StateDirectory(config.checkpoint_path.parent / "state", _identity(config, source), recipe.save_seconds)
-    saved = world.from_first(lambda: _last_state(config, states))
+    saved = world.on_main(lambda: _latest_state(config, states))
     done = Progress(saved.step, saved.wall_seconds) if saved else Progress(0, 0.0)
-    with catch_interrupts() as interrupted, naming_the_remedy(recipe, world):
+    with catch_interrupts() as interrupted, explain_out_of_memory(recipe, world):
         algorithm = build(recipe, BuildContext(source, spec, config.seed, config.device, world, done.step))
         if saved:
             restore(algorithm, saved)
             logger.info("resumed at step %d", done.step)
-        recorder = _recorder(config, source, algorithm, states, done) if world.writes else None
+        recorder = _make_recorder(config, source, algorithm, states, done) if world.is_main else None
 
-        def on_step_done(step: int, losses: Losses) -> None:
+        def after_step(step: int, losses: Losses) -> None:
             on_step(step, losses)
             if recorder:
                 recorder.on_step(step, losses)
 
         try:
-            steps = train(algorithm, recipe.steps, on_step_done, interrupted, done.step)
+            steps = train(algorithm, recipe.steps, after_step, interrupted, done.step)
             if steps:
                 _require_finite(algorithm, steps)
-            checkpoint = recorder.finished(steps, on_progress) if recorder else None
+            checkpoint = recorder.finish(steps, on_progress) if recorder else None
         except BaseException as problem:
             if recorder:
-                recorder.failed(problem)
+                recorder.fail(problem)
             raise
         finally:
             states.wait()
@@ -108,12 +112,12 @@ def _spec(recipe: Recipe, source: DataSource) -> GeneratorSpec:
         raise DataError(
             f"{source.card.name} has no classes for generator.conditional: {source.why_no_classes}. "
             "Put the images of each class into a folder of its own (in shards: a .cls file or a label for each), "
-            "or leave conditional away"
+            "or leave conditional out"
         )
     return recipe.spec(source.class_names)
 
 
-def _last_state(config: RunConfig, states: StateDirectory) -> Saved | None:
+def _latest_state(config: RunConfig, states: StateDirectory) -> SavedState | None:
     saved = states.latest()
     if saved and saved.step > config.recipe.steps:
         raise StateError(
@@ -124,7 +128,7 @@ def _last_state(config: RunConfig, states: StateDirectory) -> Saved | None:
 
 
 def _identity(config: RunConfig, source: DataSource) -> dict[str, Any]:
-    """All that decides what a step does; how many ranks share it, and how often it is saved, does not."""
+    """Return all settings that decide what a step does. The number of ranks, for one, does not."""
     return {
         **config.recipe.resume_key(),
         "recipe": config.name,
@@ -137,13 +141,13 @@ def _identity(config: RunConfig, source: DataSource) -> dict[str, Any]:
 
 def _require_finite(algorithm: Algorithm, steps: int) -> None:
     if not all(value.isfinite().all() for value in algorithm.ema.generator.state_dict().values()):
-        raise algorithm.diverged(steps, "a weight")
+        raise algorithm.divergence_error(steps, "a weight")
 
 
-def _recorder(
+def _make_recorder(
     config: RunConfig, source: DataSource, algorithm: Algorithm, states: StateDirectory, done: Progress
 ) -> RunRecorder:
-    recipe = config.recipe
+    recipe, path = config.recipe, config.checkpoint_path
     card = Card(
         spec=algorithm.ema.generator.spec,
         recipe=config.name,
@@ -161,13 +165,11 @@ def _recorder(
         metrics={},
         licence=recipe.data.weights_licence,
     )
-    checkpoints = CheckpointManager(
-        config.checkpoint_path, card, recipe.batches_per_step * recipe.batch_size, done.step
-    )
+    checkpoints = CheckpointManager(path, card, recipe.batches_per_step * recipe.batch_size, done.step)
     try:
-        return RunRecorder(config.checkpoint_path, card, algorithm, source, states, checkpoints, done)
+        return RunRecorder(path, card, algorithm, source, states, checkpoints, done)
     except OSError as problem:
-        raise OutputError(f"{config.checkpoint_path.parent} cannot be written to ({problem})") from problem
+        raise OutputError(f"{path.parent} cannot be written to ({problem})") from problem
 
 
 def _hardware(config: RunConfig) -> str:

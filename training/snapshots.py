@@ -1,4 +1,4 @@
-"""How a generator's samples look at one step, as a file: a picture, or points with the discriminator's surface."""
+"""A generator's samples at one step as a file: a picture, or points with the discriminator's decision surface."""
 
 import orjson
 import torch
@@ -13,65 +13,70 @@ from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.loop import Algorithm
 
-_PICTURED, _PLOTTED = 64, 512
-"""Seeds from 0."""
-_MESH = 48
-"""Points of the surface in each direction."""
-_NEIGHBOURED = 16
+_PICTURED_SEEDS, _PLOTTED_SEEDS = range(64), range(512)
+_NEAREST_SEEDS = range(16)
+_SURFACE_SIDE = 48
+"""Points of the decision surface in each direction."""
 _DIGITS = 3
 _PLANE = (2,)
+"""The shape of samples that are points of the plane."""
 
 
-def snapshot_of(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:
-    """The file's content and its suffix: samples of seeds 0, 1, 2, … of the averaged generator.
+def render_snapshot(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:
+    """Return samples of the averaged generator as a file's content, and its suffix.
 
-    A `png` where samples can be laid out as one picture. Else a `json` with `samples` and, for points of the plane
-    where there is a discriminator, its `surface`: logits on a mesh of [-reach, reach]², rows from below; the `reach`.
+    `png`: a grid of images. `json`: `samples`, rounded, and for points of the plane, if there is a discriminator, its
+    `surface` (logits on a grid over [-reach, reach]², the bottom row first) and the `reach`.
     """
     generator = algorithm.ema.generator
     output = generator.spec.output
     if "png" in output.grid_formats:
-        return output.encode_grid(generate_set(generator, range(_PICTURED)).samples.numpy(), "png"), "png"
-    content: dict[str, object] = {"samples": _short(generate_set(generator, range(_PLOTTED)).samples)}
-    if (surface := surface_of(algorithm, reach)) is not None:
-        content |= {"surface": _short(surface.logits), "reach": reach}
+        return output.encode_grid(generate_set(generator, _PICTURED_SEEDS).samples.numpy(), "png"), "png"
+    content: dict[str, object] = {"samples": _rounded(generate_set(generator, _PLOTTED_SEEDS).samples)}
+    if (surface := decision_surface(algorithm, reach)) is not None:
+        content |= {"surface": _rounded(surface.logits), "reach": reach}
     return orjson.dumps(content), "json"
 
 
 @torch.no_grad()
-def surface_of(algorithm: Algorithm, reach: float) -> DecisionSurface | None:
-    """The discriminator's logits on [-reach, reach]²; None without one, or where samples are no points of the plane."""
+def decision_surface(algorithm: Algorithm, reach: float) -> DecisionSurface | None:
+    """Return the discriminator's logits on a grid over [-reach, reach]².
+
+    None if there is no discriminator, if it judges several samples together, or if samples are not points of the plane.
+    """
     generator = algorithm.ema.generator
     if generator.spec.output.shape != _PLANE:
         return None
     device = next(generator.parameters()).device
-    across = torch.linspace(-reach, reach, _MESH, device=device)
-    mesh = torch.cartesian_prod(across, across).flip(1)  # [MESH², 2], x running first
-    logits = algorithm.logits(Batch(mesh))
-    if logits is None or len(logits) != len(mesh):
+    axis = torch.linspace(-reach, reach, _SURFACE_SIDE, device=device)
+    grid = torch.cartesian_prod(axis, axis).flip(1)  # [side², 2], x varies fastest
+    logits = algorithm.logits(Batch(grid))
+    if logits is None or len(logits) != len(grid):
         return None
-    return DecisionSurface(logits.view(_MESH, _MESH), (-reach, reach, -reach, reach))
+    return DecisionSurface(logits.view(_SURFACE_SIDE, _SURFACE_SIDE), (-reach, reach, -reach, reach))
 
 
-def nearest_training(generator: Generator, evaluator: Evaluator) -> tuple[bytes, dict[str, JsonValue]] | None:
-    """A picture of samples, each with the nearest of the training data to its right, and how far these are."""
+def render_nearest_training(generator: Generator, evaluator: Evaluator) -> tuple[bytes, dict[str, JsonValue]] | None:
+    """Return a picture (PNG) of samples, each with its nearest training image to the right, and the distances.
+
+    None if samples are not images, or if the evaluator has no training images.
+    """
     output = generator.spec.output
     if not isinstance(output, ImageOutput):
         return None
-    samples = generate_set(generator, range(_NEIGHBOURED)).samples
+    samples = generate_set(generator, _NEAREST_SEEDS).samples
     found = evaluator.nearest_training(samples)
     if found is None:
         return None
     distances, nearest = found
     pair = output.model_copy(update={"width": 2 * output.width})
     picture = pair.encode_grid(torch.cat([samples, nearest], dim=3).numpy(), "png")
-    real = evaluator.real_samples(0).samples[:_NEIGHBOURED]
-    of_real = evaluator.nearest_training(real)
+    of_real = evaluator.nearest_training(evaluator.real_samples(0).samples[: len(samples)])
     return picture, {
         "distances": [round(value, _DIGITS) for value in distances.tolist()],
         "of_real": of_real and round(float(of_real[0].median()), _DIGITS),
     }
 
 
-def _short(values: Tensor) -> object:
+def _rounded(values: Tensor) -> object:
     return [[round(value, _DIGITS) for value in row] for row in values.flatten(1).tolist()]

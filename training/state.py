@@ -1,7 +1,7 @@
-"""What a run must remember to go on as if it had never stopped: networks, average, optimizers and how far it is.
+"""The state from which a run resumes as if it had never stopped: networks, average, optimizers and step.
 
-Two files take turns, so that one is whole whatever happens while the other is written. What is random needs no memory:
-it depends on the run's seed and the step alone.
+Two files are written alternately, so that one is whole whatever happens while the other is written. Random generators
+have no state to save: all random numbers depend on the run's seed and the step alone.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.tensor_files import write_tensors
 from latentd.training.loop import Algorithm
-from latentd.training.recipe import flatten
+from latentd.training.recipe import flatten, with_current_names
 
 logger = logging.getLogger(__name__)
 
@@ -31,22 +31,22 @@ _FACTS, _DIGEST = "latentd.state", "latentd.sha256"
 
 
 class StateError(LatentdError):
-    """A run folder's state that cannot be gone on from; the message says why and what to do."""
+    """A state from which this run cannot resume. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What a state file holds."""
+class SavedState:
+    """The content of a state file."""
 
     step: int
     wall_seconds: float
     identity: dict[str, Any]
-    """All that decides what a step does."""
+    """All settings that decide what a step does."""
     tensors: Mapping[str, Tensor]
 
 
-def snapshot(algorithm: Algorithm) -> dict[str, Tensor]:
-    """Copies of all that a step changes, on the CPU."""
+def state_tensors(algorithm: Algorithm) -> dict[str, Tensor]:
+    """Return copies of all tensors that a step changes, on the CPU, by their names in state files."""
     tensors: dict[str, Tensor] = {}
     for name, module in algorithm.modules.items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
@@ -56,8 +56,8 @@ def snapshot(algorithm: Algorithm) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def restore(algorithm: Algorithm, saved: Saved) -> None:
-    """Put the trainables, the average and the optimizers where they were."""
+def restore(algorithm: Algorithm, saved: SavedState) -> None:
+    """Load a state into the networks, the average and the optimizers."""
     for name, module in algorithm.modules.items():
         module.load_state_dict(_below(name, saved.tensors))
     for name, optimizer in _optimizers(algorithm).items():
@@ -70,8 +70,9 @@ def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> N
     for index, parameter in enumerate(parameters):
         state: dict[str, Tensor] = {}
         for key, value in _below(str(index), tensors).items():
+            # in the parameter's memory format, which decides how updates are rounded
             like = parameter if value.shape == parameter.shape else value.to(parameter.device)
-            state[key] = torch.empty_like(like).copy_(value)  # in the parameter's memory format: it decides on rounding
+            state[key] = torch.empty_like(like).copy_(value)
         if state:
             optimizer.state[parameter] = state
 
@@ -81,30 +82,32 @@ def _optimizers(algorithm: Algorithm) -> dict[str, Optimizer]:
 
 
 def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{name}/"
-    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+    """Return the tensors named `name/…`, without this prefix."""
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 class StateDirectory:
-    """A run's folder of states. Writes on a thread of its own, one at a time."""
+    """The state files of a run. A thread writes them, one at a time."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any], save_seconds: float) -> None:
-        self._folder = folder
+    def __init__(self, path: Path, identity: dict[str, Any], save_seconds: float) -> None:
+        """`identity`: all settings that decide what a step does. `save_seconds`: time between two saves."""
+        self._path = path
         self._identity = identity
         self._save_seconds = save_seconds
         self._saved_at = time.monotonic()
         self._next_slot = 0
         self._writer: threading.Thread | None = None
 
-    def latest(self) -> Saved | None:
-        """The state that is farthest; None where there is none at all.
+    def latest(self) -> SavedState | None:
+        """Return the whole state with the largest step; None if there are no files.
 
-        StateError where there are files but no whole one, or where it is another run's.
+        Raises StateError if there are files but none is whole, or if the state is another run's.
         """
-        found: dict[int, Saved] = {}
+        found: dict[int, SavedState] = {}
         broken: list[str] = []
         for slot, name in enumerate(_SLOTS):
-            path = self._folder / name
+            path = self._path / name
             if not path.exists():
                 continue
             try:
@@ -113,11 +116,11 @@ class StateDirectory:
                 broken.append(f"{path}: {problem}")
         if broken and not found:
             raise StateError(
-                f"no whole state to go on from ({'; '.join(broken)}); "
-                f"to begin anew, delete {self._folder} or choose another folder with --out"
+                f"no whole state to resume from ({'; '.join(broken)}); "
+                f"to start over, delete {self._path} or choose another folder with --out"
             )
         for each in broken:
-            logger.warning("%s; going on from the state before it", each)
+            logger.warning("%s; resuming from the state before it", each)
         if not found:
             return None
         newest = max(found, key=lambda slot: found[slot].step)
@@ -125,62 +128,62 @@ class StateDirectory:
         self._require_same(found[newest].identity)
         return found[newest]
 
-    def offer(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
-        """Save if it is time to, and the last one is written."""
+    def save_if_due(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
+        """Start a save if the last one began `save_seconds` ago and is finished."""
         if time.monotonic() - self._saved_at < self._save_seconds or (self._writer and self._writer.is_alive()):
             return
         self._start_writing(algorithm, step, wall_seconds)
 
     def save_now(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
-        """Save, and wait until it is on the disk."""
+        """Save, and wait until the state is on the disk."""
         self.wait()
         self._start_writing(algorithm, step, wall_seconds)
         self.wait()
 
     def wait(self) -> None:
-        """Until what is being written is."""
+        """Wait until no save is under way."""
         if self._writer:
             self._writer.join()
 
     def _start_writing(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
         self._saved_at = time.monotonic()
-        saved = Saved(step, wall_seconds, self._identity, snapshot(algorithm))
-        self._writer = threading.Thread(target=self._write, args=(saved,), name="latentd-state")
+        state = SavedState(step, wall_seconds, self._identity, state_tensors(algorithm))
+        self._writer = threading.Thread(target=self._write, args=(state,), name="latentd-state")
         self._writer.start()
 
-    def _write(self, saved: Saved) -> None:
-        facts = {"step": saved.step, "wall_seconds": saved.wall_seconds, "identity": saved.identity}
-        metadata = {_FACTS: json.dumps(facts), _DIGEST: _digest(saved.tensors)}
+    def _write(self, state: SavedState) -> None:
+        facts = {"step": state.step, "wall_seconds": state.wall_seconds, "identity": state.identity}
+        metadata = {_FACTS: json.dumps(facts), _DIGEST: _digest(state.tensors)}
         try:
-            write_tensors(self._folder / _SLOTS[self._next_slot], saved.tensors, metadata)
+            write_tensors(self._path / _SLOTS[self._next_slot], state.tensors, metadata)
         except (OSError, CheckpointError) as problem:
-            logger.warning("the state of step %d was not saved: %s; %s", saved.step, problem, self._what_stands())
+            logger.warning("the state of step %d was not saved: %s; %s", state.step, problem, self._what_is_left())
         else:
             self._next_slot = 1 - self._next_slot
 
-    def _what_stands(self) -> str:
-        stands = any((self._folder / name).exists() for name in _SLOTS)
-        return "the one before it stands" if stands else "there is none to go on from"
+    def _what_is_left(self) -> str:
+        exists = any((self._path / name).exists() for name in _SLOTS)
+        return "the state before it is kept" if exists else "there is no earlier state"
 
-    def _require_same(self, before: dict[str, Any]) -> None:
-        old, new = flatten(before), flatten(self._identity)
-        for name in sorted(new.keys() | old.keys()):
-            was, is_now = old.get(name), new.get(name)
-            if was != is_now:
+    def _require_same(self, saved: dict[str, Any]) -> None:
+        before, now = flatten(with_current_names(saved)), flatten(self._identity)
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
                 raise StateError(
-                    f"{self._folder} is of a run with {name}={json.dumps(was)}, this one has {json.dumps(is_now)}; "
+                    f"{self._path} is of a run with {name}={json.dumps(before.get(name))}, "
+                    f"but this run has {json.dumps(now.get(name))}; "
                     "choose another folder with --out, or the settings of that run"
                 )
 
 
-def _read(path: Path) -> Saved:
+def _read(path: Path) -> SavedState:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
     if metadata[_DIGEST] != _digest(tensors):
-        raise ValueError("its tensors are not those that were written")
+        raise ValueError("the tensors do not match their checksum")
     facts = json.loads(metadata[_FACTS])
-    return Saved(facts["step"], facts["wall_seconds"], facts["identity"], tensors)
+    return SavedState(facts["step"], facts["wall_seconds"], facts["identity"], tensors)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

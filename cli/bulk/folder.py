@@ -4,7 +4,6 @@ A shard is done when its line is there. It is written whole or not at all, and i
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from latentd.cli.bulk.shard import Shard
 from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.models.files import atomic_write
+from latentd.models.json_lines import JsonLinesAppender, read_json_lines, write_json_lines
 from latentd.training.directory import OutputError
 
 _NOTES, _ORDER, _DONE = "_bulk", "order.json", "shards.jsonl"
@@ -50,7 +50,7 @@ class BulkFolder:
             with atomic_write(self._notes / _ORDER) as temporary:
                 temporary.write_text(order.model_dump_json(indent=2) + "\n")
             self._write_lines()
-            self._lines = (self._notes / _DONE).open("ab", buffering=0)
+            self._lines = JsonLinesAppender(self._notes / _DONE, durable=True)
         except OSError as problem:
             raise self._unwritable(problem) from problem
 
@@ -78,8 +78,7 @@ class BulkFolder:
         try:
             with atomic_write(self._path / file) as temporary:
                 temporary.write_bytes(shard.content)
-            self._lines.write(line.model_dump_json().encode() + b"\n")
-            os.fsync(self._lines.fileno())
+            self._lines.append(line.model_dump_json())
         except OSError as problem:
             raise self._unwritable(problem) from problem
         self._done[file] = line
@@ -99,8 +98,7 @@ class BulkFolder:
 
     def _write_lines(self) -> None:
         lines = sorted(self._done.values(), key=lambda line: line.seed)
-        with atomic_write(self._notes / _DONE) as temporary:
-            temporary.write_text("".join(line.model_dump_json() + "\n" for line in lines))
+        write_json_lines(self._notes / _DONE, (line.model_dump_json() for line in lines))
 
     def _require_own(self) -> None:
         if not (self._notes / _ORDER).exists():
@@ -120,16 +118,8 @@ class BulkFolder:
             raise OutputError(f"{self._path} holds other samples ({'; '.join(differing)}); choose a new folder")
 
     def _read(self) -> Iterator[_Line]:
-        """A line that was torn is a shard that is made again."""
-        try:
-            lines = (self._notes / _DONE).read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            try:
-                yield _Line.model_validate_json(line)
-            except ValidationError:
-                continue
+        """Yield the shards that are done. A shard whose line is torn is made again."""
+        return read_json_lines(self._notes / _DONE, _Line.model_validate_json)
 
     def _is_whole(self, line: _Line) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""What one rank does in test_ranks: plays an algorithm in float64 by hand and writes down what came of it.
+"""One rank of test_ranks: trains networks in a given dtype and writes their weights and gradients to a file.
 
 `python -m tests.training.one_rank FOLDER STEPS DTYPE`, alone or under torchrun.
 """
@@ -17,7 +17,7 @@ from latentd.training.data import GaussianMixture
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.loader import load_batches
-from latentd.training.loop import Trainable, train
+from latentd.training.loop import Network, Trainable, train
 from latentd.training.objectives import OBJECTIVES
 from latentd.training.penalties import PENALTIES, Penalty
 from latentd.training.world import World, join_world
@@ -27,21 +27,21 @@ CPU = torch.device("cpu")
 BATCH = 16
 
 
-def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Weights after `steps` of networks without batch statistics, and the gradients of the last one."""
+def train_points(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Train networks without batch statistics. Return their weights, and the gradients of the last step."""
     torch.manual_seed(0)
     spec = points_spec()
     generator = build_generator(spec).to(dtype)
     discriminator = build_discriminator(spec, {"hidden": (16,)}).to(dtype)
 
-    def trainable(network: torch.nn.Module) -> Trainable[torch.nn.Module]:
-        return Trainable(network, torch.optim.Adam(network.parameters()), world.averaging(network, CPU), 1e-2)
+    def with_adam(network: Network) -> Trainable[Network]:
+        return Trainable(network, torch.optim.Adam(network.parameters()), world.wrap(network, CPU), 1e-2)
 
     source = GaussianMixture(name="ring").load(None, lambda _: None)
     latents = partial(draw_latents, spec, 0, CPU, world)
     algorithm = AdversarialAlgorithm(
-        generator=trainable(generator),  # type: ignore[arg-type]  # a trainable of its own class
-        discriminator=trainable(discriminator),  # type: ignore[arg-type]
+        generator=with_adam(generator),
+        discriminator=with_adam(discriminator),
         objective=OBJECTIVES["relativistic"],
         ema=Ema(generator, 0.9),
         batches=(
@@ -68,5 +68,5 @@ def play(world: World, steps: int, dtype: torch.dtype) -> dict[str, torch.Tensor
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with join_world(CPU) as (its_world, _):
-        tensors = play(its_world, int(sys.argv[2]), getattr(torch, sys.argv[3]))
+        tensors = train_points(its_world, int(sys.argv[2]), getattr(torch, sys.argv[3]))
     save_file(tensors, Path(sys.argv[1]) / f"rank{its_world.rank}.safetensors")

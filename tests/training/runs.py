@@ -1,4 +1,4 @@
-"""Runs of shipped recipes, small enough for tests."""
+"""Training runs of recipes, for tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from latentd.training.recipe import load_recipe
 from latentd.training.run import RunConfig, run
 
 
-def run_of(name: str, folder: Path, *settings: str, data: Path | None = None) -> RunConfig:
+def run_config(name: str, folder: Path, *settings: str, data: Path | None = None) -> RunConfig:
     name, recipe = load_recipe(name, settings)
     return RunConfig(name, recipe, 0, torch.device("cpu"), data, folder / f"{name}.safetensors")
 

@@ -1,4 +1,4 @@
-"""What is seen of an algorithm from its samples, on data whose state is known."""
+"""Probe readings of samples whose diversity, distance and movement are known."""
 
 import math
 
@@ -17,7 +17,7 @@ def draw(count: int, seed: int) -> Tensor:
     return samples
 
 
-def probe() -> CollapseProbe:
+def make_probe() -> CollapseProbe:
     return CollapseProbe(draw(1024, 0), Batch(draw(256, 1)), torch.Generator().manual_seed(0))
 
 
@@ -25,46 +25,46 @@ def undecided(batch: Batch) -> Tensor:
     return torch.zeros(len(batch.samples))
 
 
-def test_clusters_are_where_the_data_is() -> None:
+def test_clusters_are_the_modes_of_the_data() -> None:
     real = draw(2000, 0)
     clusters = Clusters(real, 8, torch.Generator().manual_seed(0))
-    assert clusters.shares.tolist() == pytest.approx([0.125] * 8, abs=0.03)
+    assert clusters.real_fractions.tolist() == pytest.approx([0.125] * 8, abs=0.03)
     one_mode = real[(real - torch.tensor([1.0, 0.0])).norm(dim=1) < 0.1]
-    assert sorted(clusters.shares_of(one_mode).tolist()) == [0.0] * 7 + [1.0]
+    assert sorted(clusters.fractions(one_mode).tolist()) == [0.0] * 7 + [1.0]
 
 
-def test_real_samples_are_healthy() -> None:
-    vitals = probe().look(Batch(draw(256, 2)), undecided)
-    assert vitals.diversity > 0.95
-    assert abs(vitals.distance) < 0.01
-    assert vitals.certainty == 0.5
+def test_real_samples_have_a_good_reading() -> None:
+    reading = make_probe().read(Batch(draw(256, 2)), undecided)
+    assert reading.diversity > 0.95
+    assert abs(reading.distance) < 0.01
+    assert reading.discriminator_auc == 0.5
 
 
-def test_lost_modes_cost_their_share_of_diversity() -> None:
+def test_diversity_is_the_fraction_of_modes_that_are_reached() -> None:
     samples = draw(4000, 2)
     angles = torch.atan2(samples[:, 1], samples[:, 0])
     half = samples[(angles > -0.1) & (angles < math.pi - 0.1)][:256]
-    assert probe().look(Batch(half), undecided).diversity == pytest.approx(0.5, abs=0.1)
-    assert probe().look(Batch(samples[:1].expand(256, 2)), undecided).diversity <= 1 / 32
+    assert make_probe().read(Batch(half), undecided).diversity == pytest.approx(0.5, abs=0.1)
+    assert make_probe().read(Batch(samples[:1].expand(256, 2)), undecided).diversity <= 1 / 32
 
 
-def test_samples_far_from_the_data_are_far() -> None:
-    """A real one lies about 1.3 from another; these are 2 farther away than they should be."""
-    vitals = probe().look(Batch(3.0 * draw(256, 2)), undecided)
-    assert vitals.distance == pytest.approx(2.0 / 1.27, rel=0.05)
+def test_distance_is_in_units_of_the_distance_between_real_samples() -> None:
+    """Real samples are 1.27 apart on average; these are 2 farther from the data than real ones."""
+    reading = make_probe().read(Batch(3.0 * draw(256, 2)), undecided)
+    assert reading.distance == pytest.approx(2.0 / 1.27, rel=0.05)
 
 
-def test_movement_is_of_the_same_latents() -> None:
-    watching = probe()
+def test_movement_is_relative_to_the_last_reading() -> None:
+    probe = make_probe()
     samples = draw(256, 2)
-    assert watching.look(Batch(samples), undecided).movement == 0.0
-    assert watching.look(Batch(samples), undecided).movement == 0.0
-    assert watching.look(Batch(-samples), undecided).movement == pytest.approx(2.0 / 1.27, rel=0.05)
+    assert probe.read(Batch(samples), undecided).movement == 0.0
+    assert probe.read(Batch(samples), undecided).movement == 0.0
+    assert probe.read(Batch(-samples), undecided).movement == pytest.approx(2.0 / 1.27, rel=0.05)
 
 
-def test_certainty_is_the_share_of_pairs_in_order() -> None:
-    watching, fake = probe(), Batch(draw(256, 2))
-    for logit_of_fakes, certainty in ((-1.0, 1.0), (1.0, 0.0), (0.0, 0.5)):
-        vitals = watching.look(fake, lambda batch, logit=logit_of_fakes: torch.full((256,), logit * (batch is fake)))
-        assert vitals.certainty == certainty
-    assert watching.look(fake, lambda batch: None).certainty is None
+def test_the_auc_is_the_fraction_of_pairs_in_order() -> None:
+    probe, fake = make_probe(), Batch(draw(256, 2))
+    for fake_logit, auc in ((-1.0, 1.0), (1.0, 0.0), (0.0, 0.5)):
+        reading = probe.read(fake, lambda batch, logit=fake_logit: torch.full((256,), logit * (batch is fake)))
+        assert reading.discriminator_auc == auc
+    assert probe.read(fake, lambda batch: None).discriminator_auc is None

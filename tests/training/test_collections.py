@@ -19,7 +19,7 @@ from PIL import Image
 from latentd.training.data import ImageFolder
 from latentd.training.data.image_cache import decode_images
 from latentd.training.data.source import DataError, DataSource, TaskProgress
-from tests.training.runs import run_of, train
+from tests.training.runs import run_config, train
 
 
 @pytest.fixture(autouse=True)
@@ -399,7 +399,7 @@ def test_nothing_is_held_out_of_few_or_of_other_images(
 def test_a_run_on_user_images_is_evaluated_on_held_out_images(tmp_path: Path) -> None:
     path = write_noise(tmp_path / "noise.zip", 2400)
     small = ("data.resolution=28", "data.channels=1", "generator.config.width=8", "discriminator.config.width=8")
-    checkpoint = train(run_of("image-folder-dcgan", tmp_path / "run", *small, "steps=2", "batch_size=8", data=path))
+    checkpoint = train(run_config("image-folder-dcgan", tmp_path / "run", *small, "steps=2", "batch_size=8", data=path))
     assert checkpoint.card.measured.startswith("200 samples against held-out data, features of the embedded")
     assert checkpoint.card.metrics["frechet_distance"] > checkpoint.card.floors["frechet_distance"]
     assert (tmp_path / "run" / "nearest.png").exists()

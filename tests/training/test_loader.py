@@ -1,4 +1,4 @@
-"""Batches that are made ahead."""
+"""Prefetching on a thread."""
 
 import threading
 import time
@@ -7,15 +7,15 @@ from itertools import count, islice
 
 import pytest
 
-from latentd.training.loader import ahead
+from latentd.training.loader import prefetch
 
 
 def threads() -> int:
-    return sum(thread.name == "latentd-feed" for thread in threading.enumerate())
+    return sum(thread.name == "latentd-prefetch" for thread in threading.enumerate())
 
 
-def test_the_same_items_in_order_and_no_thread_is_left() -> None:
-    items = ahead(count())
+def test_items_come_in_order_and_the_thread_ends() -> None:
+    items = prefetch(count())
     assert list(islice(items, 50)) == list(range(50))
     assert threads() == 1
     items.close()  # type: ignore[attr-defined]  # a generator
@@ -25,12 +25,12 @@ def test_the_same_items_in_order_and_no_thread_is_left() -> None:
     assert threads() == 0
 
 
-def test_what_goes_wrong_is_raised_in_its_place() -> None:
+def test_an_exception_is_raised_in_place_of_the_item() -> None:
     def failing() -> Iterator[int]:
         yield 1
         raise OSError("the disk is gone")
 
-    items = ahead(failing())
+    items = prefetch(failing())
     assert next(items) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(items)

@@ -1,21 +1,23 @@
-"""A run folder is one run's at a time, as people meet it who start a second."""
+"""The lock of a run directory, as users meet it who start a second run."""
 
-import fcntl
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import lock_descriptor
 
 from latentd.training.directory import OutputError
 from latentd.training.lock import is_locked, locked
-from tests.training.runs import run_of, train
+from tests.training.runs import run_config, train
 
 LATENTD = Path(sys.executable).with_name("latentd")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -28,7 +30,7 @@ def start(out: Path) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def at_work(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(tmp_path)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("state/*.safetensors")) and time.monotonic() < deadline:
@@ -43,19 +45,17 @@ def status(folder: Path) -> str:
     return str(json.loads(listed.stdout)[0]["status"])
 
 
-def test_a_second_run_is_refused_in_one_line_and_a_killed_one_is_in_nobody_s_way(
-    tmp_path: Path, at_work: subprocess.Popen[str]
-) -> None:
+def test_a_second_run_is_refused_and_a_killed_run_resumes(tmp_path: Path, running: subprocess.Popen[str]) -> None:
     second = start(tmp_path)
     said = second.communicate(timeout=60)[1]
     assert second.returncode == 1
-    assert said.startswith(f"error: another run is at work in {tmp_path} (process {at_work.pid} on ")
+    assert said.startswith(f"error: another run is at work in {tmp_path} (process {running.pid} on ")
     assert said.count("\n") == 1
-    assert at_work.poll() is None
+    assert running.poll() is None
     assert status(tmp_path) == "running"
 
-    at_work.kill()
-    at_work.wait()
+    running.kill()
+    running.wait()
     assert status(tmp_path) == "killed"
 
     third = start(tmp_path)
@@ -67,26 +67,43 @@ def test_a_second_run_is_refused_in_one_line_and_a_killed_one_is_in_nobody_s_way
     assert status(tmp_path) == "stopped"
 
 
-def test_a_folder_is_free_again_after_a_run(tmp_path: Path) -> None:
-    config = run_of("gaussian-gan", tmp_path, "steps=2")
+def test_the_lock_is_released_after_a_run(tmp_path: Path) -> None:
+    config = run_config("gaussian-gan", tmp_path, "steps=2")
     with locked(tmp_path), pytest.raises(OutputError, match="another run is at work"):
         train(config)
     train(config)
     assert not is_locked(tmp_path)
 
 
-def test_who_only_looks_refuses_nobody(tmp_path: Path) -> None:
+def test_asking_keeps_no_run_from_starting(tmp_path: Path) -> None:
     with locked(tmp_path):
         pass
-    looking = (tmp_path / "lock").open()
-    fcntl.flock(looking, fcntl.LOCK_SH)
-    threading.Timer(0.2, looking.close).start()
+    asking = (tmp_path / "lock").open()  # as `is_locked` does, but for longer
+    assert lock_descriptor(asking.fileno(), blocking=False)
+    threading.Timer(0.2, asking.close).start()
     with locked(tmp_path):
         assert is_locked(tmp_path)
 
 
-def test_what_cannot_be_locked_is_named(tmp_path: Path) -> None:
+def test_asking_at_the_same_time_gives_the_right_answer(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        pass
+    with ThreadPoolExecutor(8) as threads:
+        assert not any(threads.map(is_locked, [tmp_path] * 400))
+
+
+def test_asking_creates_and_changes_no_file(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "missing")
+    assert not is_locked(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path):
+        holder = (tmp_path / "lock").read_text()
+        assert is_locked(tmp_path)
+        assert (tmp_path / "lock").read_text() == holder == f"process {os.getpid()} on {platform.node()}"
+
+
+def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = pytest.raises(OutputError, match=r"file/below cannot be written to .* --out")
-    with said, locked(tmp_path / "file" / "below"):
+    refused = pytest.raises(OutputError, match=r"file/below cannot be written to .* --out")
+    with refused, locked(tmp_path / "file" / "below"):
         pass

@@ -1,4 +1,4 @@
-"""The algorithm box on networks small enough to work out by hand."""
+"""Adversarial training on networks with one parameter, against values worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ from latentd.training.ema import Ema
 from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
 from latentd.training.objectives import OBJECTIVES, Objective
 from latentd.training.penalties import PENALTIES, Penalty
-from latentd.training.schedule import fading
+from latentd.training.schedule import linear_fade
 from tests.conftest import spec_of
 
 SPEC = spec_of("mlp", PointsOutput(dim=1))
@@ -35,7 +35,7 @@ class Shift(Generator):
 
 
 class Slope(Discriminator):
-    """slope * x: one parameter; remembers how often it was called."""
+    """slope * x: one parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,21 +45,21 @@ class Slope(Discriminator):
         return (samples * self.slope).squeeze(1)
 
 
-def trainable(network: Any, lr: float) -> Trainable[Any]:
+def with_sgd(network: Any, lr: float) -> Trainable[Any]:
     return Trainable(network, torch.optim.SGD(network.parameters(), lr=lr), network, lr)
 
 
-def make_algorithm(objective: Objective, real: float = 3.0, lr: float = 0.1, **rules: Any) -> AdversarialAlgorithm:
+def make_algorithm(objective: Objective, real: float = 3.0, lr: float = 0.1, **settings: Any) -> AdversarialAlgorithm:
     generator = Shift()
     return AdversarialAlgorithm(
-        generator=trainable(generator, lr),
-        discriminator=trainable(Slope(), lr),
+        generator=with_sgd(generator, lr),
+        discriminator=with_sgd(Slope(), lr),
         objective=objective,
         ema=Ema(generator, 0.5),
         batches=repeat(Batch(torch.full((4, 1), real))),
         draw_latents=lambda count, *_: torch.zeros(count, 1),
         seed=0,
-        **rules,
+        **settings,
     )
 
 
@@ -74,31 +74,31 @@ def shift(algorithm: AdversarialAlgorithm) -> float:
 WASSERSTEIN = replace(OBJECTIVES["wasserstein"], clip=None)
 
 
-def test_one_round_by_hand() -> None:
-    """D: slope += lr (real - fake) = 0.3; then G: shift += lr slope = 0.03, with D held still."""
+def test_one_step_by_hand() -> None:
+    """D: slope += lr (real - fake) = 0.3. Then G: shift += lr slope = 0.03, with D unchanged."""
     algorithm = make_algorithm(WASSERSTEIN)
-    heard: list[tuple[int, Losses]] = []
-    train(algorithm, 1, lambda step, losses: heard.append((step, losses)))
+    reported: list[tuple[int, Losses]] = []
+    train(algorithm, 1, lambda step, losses: reported.append((step, losses)))
     assert slope(algorithm) == pytest.approx(0.3)
     assert shift(algorithm) == pytest.approx(0.03)
-    assert heard == [(1, {"discriminator": 0.0, "generator": 0.0})]
+    assert reported == [(1, {"discriminator": 0.0, "generator": 0.0})]
 
 
-def test_discriminator_steps_come_before_each_generator_step() -> None:
+def test_the_discriminator_is_updated_several_times_before_the_generator() -> None:
     algorithm = make_algorithm(WASSERSTEIN, discriminator_steps=5)
     train(algorithm, 1, lambda *_: None)
     assert slope(algorithm) == pytest.approx(1.5)
     assert shift(algorithm) == pytest.approx(0.15)
 
 
-def test_clipping_bounds_the_discriminator() -> None:
+def test_the_wasserstein_objective_clips_the_discriminator() -> None:
     algorithm = make_algorithm(OBJECTIVES["wasserstein"])
     train(algorithm, 3, lambda *_: None)
     assert slope(algorithm) == pytest.approx(0.01)
 
 
-def test_the_penalty_is_part_of_the_loss() -> None:
-    """At slope 0 the gradient of 10 (|s| - 1)² is taken as 0 by torch, so one step goes to 0.3, the next feels it."""
+def test_a_penalty_is_added_to_the_loss() -> None:
+    """At slope 0 torch takes the gradient of 10 (|s| - 1)² as 0, so the penalty changes the second update alone."""
     algorithm = make_algorithm(
         WASSERSTEIN, lr=0.01, discriminator_steps=2, penalties=[Penalty(PENALTIES["gradient"], 10.0)]
     )
@@ -107,12 +107,12 @@ def test_the_penalty_is_part_of_the_loss() -> None:
     assert slope(algorithm) == pytest.approx(first + 0.01 * (3.0 - 20 * (first - 1)), rel=1e-5)
 
 
-def test_a_lazy_penalty_is_heavier_and_rarer() -> None:
-    """R1 of a plane with slope s is γ s²/2: its gradient is γ s, here at steps 1 and 3 alone, and twice as heavy."""
+def test_a_lazy_penalty_is_computed_in_every_second_update_with_twice_the_weight() -> None:
+    """R1 of a plane with slope s is γ s²/2, and its gradient γ s. It is due in steps 1 and 3, with the weight 2 γ."""
     algorithm = make_algorithm(WASSERSTEIN, lr=0.01, penalties=[Penalty(PENALTIES["r1"], 5.0, every=2)])
     expected, moved = 0.0, 0.0
     for step in range(1, 5):
-        train(algorithm, step, lambda *_: None, done=step - 1)
+        train(algorithm, step, lambda *_: None, steps_done=step - 1)
         due = step % 2 == 1
         expected, moved = (
             expected + 0.01 * (3.0 - moved - (10.0 * expected if due else 0.0)),
@@ -121,20 +121,20 @@ def test_a_lazy_penalty_is_heavier_and_rarer() -> None:
         assert slope(algorithm) == pytest.approx(expected, rel=1e-5)
 
 
-def test_relativistic_losses_are_of_pairs() -> None:
+def test_relativistic_losses_depend_on_differences_of_pairs() -> None:
     """At slope 0 both losses are log 2; D's gradient is -½ (real - fake), G's -½ slope."""
     algorithm = make_algorithm(OBJECTIVES["relativistic"])
-    heard: list[Losses] = []
-    train(algorithm, 1, lambda _, losses: heard.append(losses))
+    reported: list[Losses] = []
+    train(algorithm, 1, lambda _, losses: reported.append(losses))
     assert slope(algorithm) == pytest.approx(0.1 * 0.5 * 3.0)
     difference = 0.15 * (0.0 - 3.0)  # D(fake) - D(real)
-    share = 1 / (1 + math.exp(difference))
-    assert shift(algorithm) == pytest.approx(0.1 * share * 0.15)
-    assert heard[0]["generator"] == pytest.approx(math.log(1 + math.exp(-difference)))
+    sigmoid = 1 / (1 + math.exp(difference))
+    assert shift(algorithm) == pytest.approx(0.1 * sigmoid * 0.15)
+    assert reported[0]["generator"] == pytest.approx(math.log(1 + math.exp(-difference)))
 
 
 @pytest.mark.parametrize("name", ["non-saturating", "relativistic", "wasserstein"])
-def test_microbatches_give_the_whole_batch_s_gradient(name: str) -> None:
+def test_microbatches_give_the_gradient_of_the_whole_batch(name: str) -> None:
     batches = [Batch(torch.tensor([[1.0], [2.0], [-3.0], [4.0]]) * number) for number in (1, 2, 3)]
     results = []
     for parts in (1, 2, 4):
@@ -147,8 +147,8 @@ def test_microbatches_give_the_whole_batch_s_gradient(name: str) -> None:
     assert results[2] == pytest.approx(results[0], rel=1e-5)
 
 
-class OneOfTwo(Slope):
-    """Judges by the first of two samples that are packed."""
+class FirstOfTwo(Slope):
+    """Looks at the first of two packed samples alone."""
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         assert samples.shape == (2, 2)
@@ -157,7 +157,7 @@ class OneOfTwo(Slope):
 
 def test_packed_samples_are_judged_together() -> None:
     algorithm = make_algorithm(WASSERSTEIN, packing=2)
-    algorithm.discriminator = trainable(OneOfTwo(), 0.1)
+    algorithm.discriminator = with_sgd(FirstOfTwo(), 0.1)
     algorithm.batches = repeat(Batch(torch.tensor([[1.0], [9.0], [3.0], [9.0]])))
     train(algorithm, 1, lambda *_: None)
     assert slope(algorithm) == pytest.approx(0.1 * 2.0)  # the mean of 1 and 3
@@ -167,12 +167,12 @@ def test_learning_rates_follow_the_schedule() -> None:
     algorithm = make_algorithm(WASSERSTEIN, schedule=lambda step: {1: 0.5, 2: 0.0}[step])
     train(algorithm, 1, lambda *_: None)
     assert slope(algorithm) == pytest.approx(0.15)
-    train(algorithm, 2, lambda *_: None, done=1)
+    train(algorithm, 2, lambda *_: None, steps_done=1)
     assert slope(algorithm) == pytest.approx(0.15)
 
 
-class Listening(Slope):
-    """Remembers what it is shown."""
+class RecordingSlope(Slope):
+    """Remembers the samples that it is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,11 +183,11 @@ class Listening(Slope):
         return super().forward(samples)
 
 
-def test_noise_blurs_all_that_the_discriminator_sees_and_fades() -> None:
-    algorithm = make_algorithm(OBJECTIVES["non-saturating"], real=0.0, lr=0.0, noise=fading(10, 2.0, 0.5))
+def test_instance_noise_is_on_all_samples_and_fades() -> None:
+    algorithm = make_algorithm(OBJECTIVES["non-saturating"], real=0.0, lr=0.0, noise=linear_fade(10, 2.0, 0.5))
     algorithm.batches = repeat(Batch(torch.zeros(20_000, 1)))
-    critic = Listening()
-    algorithm.discriminator = trainable(critic, 0.0)
+    critic = RecordingSlope()
+    algorithm.discriminator = with_sgd(critic, 0.0)
     deviations = {}
 
     def note(step: int, _: Losses) -> None:
@@ -200,12 +200,12 @@ def test_noise_blurs_all_that_the_discriminator_sees_and_fades() -> None:
     assert deviations[6] == [0.0] * 3
 
 
-def test_it_stops_after_the_step_in_which_it_is_asked_to() -> None:
+def test_training_stops_after_the_step_in_which_it_is_asked_to() -> None:
     algorithm = make_algorithm(WASSERSTEIN)
     assert train(algorithm, 5, lambda *_: None, should_stop=lambda: algorithm.ema.updates == 2) == 2
 
 
-def test_a_loss_that_is_not_finite_stops_and_leaves_the_average_alone() -> None:
+def test_a_loss_that_is_not_finite_ends_training_before_the_average_is_updated() -> None:
     algorithm = make_algorithm(OBJECTIVES["least-squares"], real=1e30)
     with pytest.raises(TrainingDiverged, match=r"step 2: lower the learning rates"):
         train(algorithm, 10, lambda *_: None)
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_average_alone() -> None:
     assert average.shift.isfinite()
 
 
-def test_ema_ramps_up_to_its_decay() -> None:
+def test_the_decay_of_the_average_rises_to_its_final_value() -> None:
     generator = Shift()
     ema = Ema(generator, 0.5)
     with torch.no_grad():

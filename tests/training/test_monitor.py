@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, read as a person or a tool would."""
+"""The files of a run: run.json, metrics, samples, TensorBoard's events, checkpoints."""
 
 import json
 import logging
@@ -28,16 +28,17 @@ from latentd.training.loop import Algorithm, Losses, TrainingDiverged
 from latentd.training.monitor import EvaluationResult, Monitor
 from latentd.training.run import StoppedEarly, run
 from tests.conftest import needs_fashion
-from tests.training.runs import run_of, train
+from tests.training.runs import run_config, train
 from tests.training.test_idx import write_idx
 
 
-def moments(folder: Path, kind: str) -> dict[int, Any]:
-    return {moment["step"]: moment[kind] for moment in read_metrics(folder) if kind in moment}
+def logged(folder: Path, kind: str) -> dict[int, Any]:
+    """Step → values of this kind in metrics.jsonl."""
+    return {line["step"]: line[kind] for line in read_metrics(folder) if kind in line}
 
 
 def curves(folder: Path) -> dict[str, list[int]]:
-    """Steps of every scalar in TensorBoard's event files: records of length, its checksum, data, its checksum."""
+    """Curve → steps in TensorBoard's event files. A record is a length, its checksum, data, its checksum."""
     steps = defaultdict(list)
     for file in folder.glob("events.out.tfevents.*"):
         content = file.read_bytes()
@@ -53,11 +54,11 @@ def curves(folder: Path) -> dict[str, list[int]]:
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ring")
-    train(run_of("ring-gan", folder, "steps=100"))
+    train(run_config("ring-gan", folder, "steps=100"))
     return folder
 
 
-def test_run_json_says_what_it_was_and_how_it_ended(ring: Path) -> None:
+def test_run_json_has_the_settings_and_the_result(ring: Path) -> None:
     facts = read_run_json(ring)
     assert facts is not None
     checkpoint = Checkpoint.read(ring / "ring-gan.safetensors")
@@ -68,19 +69,19 @@ def test_run_json_says_what_it_was_and_how_it_ended(ring: Path) -> None:
     assert facts["chosen_by"] == "divergence"
 
 
-def test_losses_figures_and_samples_through_time(ring: Path) -> None:
-    losses = moments(ring, "losses")
+def test_losses_metrics_and_samples_are_recorded_by_step(ring: Path) -> None:
+    losses = logged(ring, "losses")
     assert list(losses) == list(range(1, 101))
     assert set(losses[7]) == {"generator", "discriminator"}
-    figures = moments(ring, "figures")
-    assert list(figures) == [100]
-    assert figures[100] == Checkpoint.read(ring / "ring-gan.safetensors").card.metrics
+    metrics = logged(ring, "figures")
+    assert list(metrics) == [100]
+    assert metrics[100] == Checkpoint.read(ring / "ring-gan.safetensors").card.metrics
     assert [path.name for path in sample_files(ring)][-1] == "00000100.json"
     assert curves(ring)["losses/generator"] == list(range(1, 101))
-    assert curves(ring)["figures/divergence"] == list(figures)
+    assert curves(ring)["figures/divergence"] == list(metrics)
 
 
-def test_points_lie_over_the_discriminator_s_surface(ring: Path) -> None:
+def test_snapshots_of_points_have_the_decision_surface(ring: Path) -> None:
     shown = json.loads(sample_files(ring)[-1].read_text())
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     samples = generate(generator, *seeds_to_latents(generator.spec, range(512)))
@@ -89,52 +90,52 @@ def test_points_lie_over_the_discriminator_s_surface(ring: Path) -> None:
     assert 1.2 < shown["reach"] < 1.4
 
 
-def test_the_best_generator_stands_beside_a_worse_last_one(tmp_path: Path) -> None:
-    train(run_of("ring-gan", tmp_path, "steps=1200", "batch_size=16", "discriminator.config.frequencies=0"))
-    judged = {step: figures["divergence"] for step, figures in moments(tmp_path, "figures").items()}
-    assert list(judged) == [500, 1000, 1200]
-    best = min(judged, key=lambda step: judged[step])
+def test_the_best_generator_is_saved_beside_a_worse_last_one(tmp_path: Path) -> None:
+    train(run_config("ring-gan", tmp_path, "steps=1200", "batch_size=16", "discriminator.config.frequencies=0"))
+    divergence = {step: metrics["divergence"] for step, metrics in logged(tmp_path, "figures").items()}
+    assert list(divergence) == [500, 1000, 1200]
+    best = min(divergence, key=lambda step: divergence[step])
     kept = tmp_path / "ring-gan-best.safetensors"
     if best == 1200:
         assert not kept.exists()
     else:
         card = Checkpoint.read(kept).card
-        assert (card.steps, card.metrics["divergence"]) == (best, judged[best])
+        assert (card.steps, card.metrics["divergence"]) == (best, divergence[best])
 
 
-def judgement(step: int, value: float) -> EvaluationResult:
+def result(step: int, value: float) -> EvaluationResult:
     return EvaluationResult(step, {"divergence": value}, {"divergence": 0.1}, "divergence", "by hand")
 
 
 @pytest.fixture
-def checkpoints(ring: Path, tmp_path: Path) -> Callable[[int], CheckpointManager]:
-    """Of a run that goes on from that step."""
+def manager(ring: Path, tmp_path: Path) -> Callable[[int], CheckpointManager]:
+    """Makes the checkpoint manager of a run that resumed after so many steps."""
     card = Checkpoint.read(ring / "ring-gan.safetensors").card
     fresh = card.model_copy(update={"metrics": {}, "floors": {}, "measured": ""})
     return lambda done: CheckpointManager(tmp_path / "ring-gan.safetensors", fresh, 256, done)
 
 
-def test_the_best_is_remembered_when_a_run_goes_on(
-    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
+def test_the_best_generator_is_found_when_a_run_resumes(
+    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     best = tmp_path / "ring-gan-best.safetensors"
-    first = checkpoints(0)
-    first.judged(generator, judgement(10, 0.5), Progress(10, 1.0))
-    first.judged(generator, judgement(20, 0.7), Progress(20, 2.0))
-    first.last(generator, Progress(20, 2.0), planned=20)
+    first = manager(0)
+    first.save_if_best(generator, result(10, 0.5), Progress(10, 1.0))
+    first.save_if_best(generator, result(20, 0.7), Progress(20, 2.0))
+    first.save_last(generator, Progress(20, 2.0), planned=20)
     assert first.best == {"name": best.stem, "step": 10, "value": 0.5, "version": Checkpoint.read(best).version}
-    again = checkpoints(20)
-    again.judged(generator, judgement(30, 0.6), Progress(30, 3.0))
+    again = manager(20)
+    again.save_if_best(generator, result(30, 0.6), Progress(30, 3.0))
     assert Checkpoint.read(best).card.steps == 10
-    again.judged(generator, judgement(40, 0.4), Progress(40, 4.0))
-    assert again.last(generator, Progress(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
+    again.save_if_best(generator, result(40, 0.4), Progress(40, 4.0))
+    assert again.save_last(generator, Progress(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
     assert again.best is None  # the last one is
     assert not best.exists()
 
 
-def test_surfaces_stay_beside_the_generators_that_they_are_of(
-    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
+def test_decision_surfaces_belong_to_their_checkpoints(
+    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
     last, best = tmp_path / "ring-gan.safetensors", tmp_path / "ring-gan-best.safetensors"
@@ -142,20 +143,20 @@ def test_surfaces_stay_beside_the_generators_that_they_are_of(
     def surface(value: float) -> DecisionSurface:
         return DecisionSurface(torch.full((2, 2), value), (-1.0, 1.0, -1.0, 1.0))
 
-    def kept(path: Path) -> float:
+    def saved(path: Path) -> float:
         return float(DecisionSurface.read(path, Checkpoint.read(path).version).logits[0, 0])
 
-    first = checkpoints(0)
-    first.judged(generator, judgement(10, 0.2), Progress(10, 1.0), surface(1.0))
-    first.last(generator, Progress(10, 1.0), 40, surface(1.0))
+    first = manager(0)
+    first.save_if_best(generator, result(10, 0.2), Progress(10, 1.0), surface(1.0))
+    first.save_last(generator, Progress(10, 1.0), 40, surface(1.0))
     assert sorted(path.name for path in tmp_path.iterdir()) == [last.name, "ring-gan.surface.safetensors"]
-    again = checkpoints(10)
-    again.judged(generator, judgement(40, 0.9), Progress(40, 4.0), surface(2.0))
-    again.last(generator, Progress(40, 4.0), 40, surface(2.0))
-    assert (kept(best), kept(last)) == (1.0, 2.0)
+    again = manager(10)
+    again.save_if_best(generator, result(40, 0.9), Progress(40, 4.0), surface(2.0))
+    again.save_last(generator, Progress(40, 4.0), 40, surface(2.0))
+    assert (saved(best), saved(last)) == (1.0, 2.0)
 
 
-def test_a_run_keeps_its_discriminator_s_surface(ring: Path) -> None:
+def test_a_run_saves_its_decision_surface(ring: Path) -> None:
     path = ring / "ring-gan.safetensors"
     surface = DecisionSurface.read(path, Checkpoint.read(path).version)
     left, right, bottom, top = surface.extent
@@ -163,39 +164,39 @@ def test_a_run_keeps_its_discriminator_s_surface(ring: Path) -> None:
     assert left == bottom == -right == -top < -1.0  # the ring's radius is 1
 
 
-def test_a_best_that_was_the_last_is_put_aside_when_the_run_goes_on(
-    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
+def test_the_last_generator_is_copied_when_a_run_resumes_and_it_was_the_best(
+    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    first = checkpoints(0)
-    first.judged(generator, judgement(10, 0.2), Progress(10, 1.0))
-    first.last(generator, Progress(10, 1.0), planned=40)
-    again = checkpoints(10)
-    again.judged(generator, judgement(40, 0.9), Progress(40, 4.0))
-    again.last(generator, Progress(40, 4.0), planned=40)
+    first = manager(0)
+    first.save_if_best(generator, result(10, 0.2), Progress(10, 1.0))
+    first.save_last(generator, Progress(10, 1.0), planned=40)
+    again = manager(10)
+    again.save_if_best(generator, result(40, 0.9), Progress(40, 4.0))
+    again.save_last(generator, Progress(40, 4.0), planned=40)
     assert Checkpoint.read(tmp_path / "ring-gan.safetensors").card.metrics == {"divergence": 0.9}
     assert Checkpoint.read(tmp_path / "ring-gan-best.safetensors").card.metrics == {"divergence": 0.2}
 
 
-def test_figures_of_another_measure_choose_nothing(
-    ring: Path, tmp_path: Path, checkpoints: Callable[[int], CheckpointManager]
+def test_metrics_measured_in_another_way_do_not_choose_the_best(
+    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
 ) -> None:
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    first = checkpoints(0)
-    first.judged(generator, judgement(10, 0.5), Progress(10, 1.0))
-    first.last(generator, Progress(10, 1.0), planned=40)
+    first = manager(0)
+    first.save_if_best(generator, result(10, 0.5), Progress(10, 1.0))
+    first.save_last(generator, Progress(10, 1.0), planned=40)
     path = tmp_path / "ring-gan.safetensors"
     read = Checkpoint.read(path)
-    judged = read.card.model_copy(update={"metrics": {"divergence": 0.01}, "measured": "on the test split"})
-    write_checkpoint(path, judged, read.tensors)  # as `latentd evaluate` does
-    again = checkpoints(10)
-    again.judged(generator, judgement(30, 0.6), Progress(30, 3.0))
+    evaluated = read.card.model_copy(update={"metrics": {"divergence": 0.01}, "measured": "on the test split"})
+    write_checkpoint(path, evaluated, read.tensors)  # as `latentd evaluate` does
+    again = manager(10)
+    again.save_if_best(generator, result(30, 0.6), Progress(30, 3.0))
     assert again.best is not None
     assert again.best["step"] == 30
 
 
-def test_a_run_that_goes_on_tells_one_story(tmp_path: Path) -> None:
-    config = run_of("ring-gan", tmp_path, "steps=40")
+def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+    config = run_config("ring-gan", tmp_path, "steps=40")
 
     def press(step: int, _: Losses) -> None:
         if step == 15:
@@ -210,13 +211,13 @@ def test_a_run_that_goes_on_tells_one_story(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "state", state)
     train(config)
     shutil.rmtree(tmp_path / "state")
-    shutil.copytree(state, tmp_path / "state")  # as if all after step 15 had been lost with the machine
+    shutil.copytree(state, tmp_path / "state")  # as if all states after step 15 were lost
     train(config)
-    assert list(moments(tmp_path, "losses")) == list(range(1, 41))
+    assert list(logged(tmp_path, "losses")) == list(range(1, 41))
     assert [int(path.stem) for path in sample_files(tmp_path)] == list(range(1, 41))
 
 
-def test_a_run_that_begins_anew_forgets_the_old_one(ring: Path, tmp_path: Path) -> None:
+def test_a_new_run_deletes_the_files_of_the_old_one(ring: Path, tmp_path: Path) -> None:
     shutil.copytree(ring, tmp_path, dirs_exist_ok=True)
     RunDirectory(tmp_path, 0, {"name": "new"}).close()
     assert list(read_metrics(tmp_path)) == []
@@ -227,15 +228,15 @@ def test_a_run_that_begins_anew_forgets_the_old_one(ring: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     "line", ["[1, 2]", "5", '{"step": "x", "losses": {}}', '{"step": 3, "alarm": 5}', '{"step": 3, "los', "\udcff"]
 )
-def test_a_line_that_is_no_moment_is_left_out(line: str, tmp_path: Path) -> None:
+def test_lines_that_cannot_be_read_are_left_out(line: str, tmp_path: Path) -> None:
     good = '{"step": 1, "seconds": 0.5, "losses": {"generator": 1.0}}'
     content = f"{good}\n{line}\n{good}\n".encode(errors="surrogateescape")
     (tmp_path / "metrics.jsonl").write_bytes(content)
     assert list(read_metrics(tmp_path)) == [json.loads(good)] * 2
 
 
-def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
-    config = run_of("ring-gan", tmp_path, "steps=10")
+def test_the_error_of_a_failed_run_is_recorded(tmp_path: Path) -> None:
+    config = run_config("ring-gan", tmp_path, "steps=10")
 
     def fail(step: int, _: Losses) -> None:
         raise TrainingDiverged(f"a loss is not finite at step {step}")
@@ -247,68 +248,69 @@ def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
     assert (facts["status"], facts["error"]) == ("failed", "a loss is not finite at step 1")
 
 
-def test_a_full_disk_costs_what_does_not_fit_and_not_the_run(
+def test_a_full_disk_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(RunDirectory, "keep_samples", full)
+    monkeypatch.setattr(RunDirectory, "save_samples", full)
     with caplog.at_level(logging.WARNING):
-        checkpoint = train(run_of("ring-gan", tmp_path, "steps=40"))
+        checkpoint = train(run_config("ring-gan", tmp_path, "steps=40"))
     assert checkpoint.card.steps == 40
-    assert checkpoint.card.metrics == moments(tmp_path, "figures")[40]
-    assert caplog.text.count("not all that is seen of this run can be kept: [Errno 28] No space left on device") == 1
+    assert checkpoint.card.metrics == logged(tmp_path, "figures")[40]
+    assert caplog.text.count("not all records of this run can be written: [Errno 28] No space left on device") == 1
     facts = read_run_json(tmp_path)
     assert facts is not None
     assert facts["status"] == "finished"
 
 
-def test_it_is_said_that_the_end_is_judged(tmp_path: Path) -> None:
-    told: list[tuple[str, int, bool]] = []
+def test_the_last_evaluation_is_shown_as_progress(tmp_path: Path) -> None:
+    shown: list[tuple[str, int, bool]] = []
 
     def on_progress(progress: TaskProgress) -> None:
-        told.append((progress.task, progress.done, bool(moments(tmp_path, "figures"))))
+        shown.append((progress.task, progress.done, bool(logged(tmp_path, "figures"))))
 
-    run(run_of("ring-gan", tmp_path, "steps=10"), on_progress, lambda *_: None)
-    assert told == [("judging what was learnt", 0, False), ("judging what was learnt", 1, True)]
+    run(run_config("ring-gan", tmp_path, "steps=10"), on_progress, lambda *_: None)
+    assert shown == [("evaluating the generator", 0, False), ("evaluating the generator", 1, True)]
 
 
-def test_a_run_that_is_stopped_before_its_first_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stopped_before_its_first_step_has_the_status_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def build_and_press(*parts: Any) -> Algorithm:
         signal.raise_signal(signal.SIGINT)
         return build(*parts)
 
     monkeypatch.setattr("latentd.training.run.build", build_and_press)
     with pytest.raises(StoppedEarly):
-        run(run_of("ring-gan", tmp_path, "steps=40"), lambda _: None, lambda *_: None)
+        run(run_config("ring-gan", tmp_path, "steps=40"), lambda _: None, lambda *_: None)
     facts = read_run_json(tmp_path)
     assert facts is not None
     assert facts["status"] == "stopped"
 
 
-def test_watching_leaves_a_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it is looked at or not, the same weights come of it."""
+def test_the_monitor_does_not_change_what_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ("steps=30", "batch_size=16", "discriminator.config.norm=spectral", "discriminator.config.dropout=0.2")
-    seen = train(run_of("ring-gan", tmp_path / "seen", *settings))
+    seen = train(run_config("ring-gan", tmp_path / "seen", *settings))
     monkeypatch.setattr(Monitor, "on_step", lambda *_: None)
-    monkeypatch.setattr(Monitor, "end", lambda *_: None)
-    assert train(run_of("ring-gan", tmp_path / "unseen", *settings)).version == seen.version
+    monkeypatch.setattr(Monitor, "finish", lambda *_: None)
+    assert train(run_config("ring-gan", tmp_path / "unseen", *settings)).version == seen.version
 
 
-def test_a_small_set_is_enough_for_vitals_or_is_left_alone(tmp_path: Path) -> None:
-    for count, looked_at in ((40, False), (110, True)):
+def test_the_probe_needs_at_least_50_images(tmp_path: Path) -> None:
+    for count, has_readings in ((40, False), (110, True)):
         write_idx(tmp_path / f"data{count}", count=count)
         small = ("generator.config.width=8", "discriminator.config.width=8", "batch_size=8", "steps=2")
         folder = tmp_path / f"run{count}"
-        train(run_of("fashion-dcgan-conditional", folder, *small, data=tmp_path / f"data{count}"))
-        assert bool(moments(folder, "vitals")) is looked_at
+        train(run_config("fashion-dcgan-conditional", folder, *small, data=tmp_path / f"data{count}"))
+        assert bool(logged(folder, "vitals")) is has_readings
 
 
 @needs_fashion
-def test_images_are_shown_judged_and_held_against_what_was_learnt(tmp_path: Path) -> None:
+def test_runs_on_images_have_snapshots_metrics_and_nearest_images(tmp_path: Path) -> None:
     small = ("generator.config.width=8", "discriminator.config.width=8", "batch_size=8", "steps=2")
-    checkpoint = train(run_of("fashion-dcgan", tmp_path, *small))
+    checkpoint = train(run_config("fashion-dcgan", tmp_path, *small))
     assert checkpoint.card.data.size == 55_000
     assert checkpoint.card.measured.startswith("2000 samples against held-out data, features of the embedded")
     assert checkpoint.card.metrics["frechet_distance"] > 10 * checkpoint.card.floors["frechet_distance"]

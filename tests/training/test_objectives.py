@@ -1,4 +1,4 @@
-"""Every objective against its formula, worked out by hand in plain Python."""
+"""Each objective against its formula in plain Python."""
 
 import math
 
@@ -36,7 +36,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_losses(name: str) -> None:
+def test_losses_agree_with_their_formulas(name: str) -> None:
     discriminator_loss, generator_loss = EXPECTED[name]
     objective = OBJECTIVES[name]
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
@@ -44,14 +44,14 @@ def test_losses(name: str) -> None:
     assert objective.generator_loss(fake).item() == pytest.approx(generator_loss, rel=1e-6)
 
 
-def test_constraints_belong_to_the_wasserstein_objectives_alone() -> None:
+def test_only_wasserstein_objectives_have_constraints() -> None:
     assert OBJECTIVES["wasserstein"].clip == 0.01
     assert OBJECTIVES["wasserstein-gp"].penalties == {"gradient": 10.0}
     others = set(OBJECTIVES) - {"wasserstein", "wasserstein-gp"}
     assert all(OBJECTIVES[name].clip is None and not OBJECTIVES[name].penalties for name in others)
 
 
-def test_smoothed_labels() -> None:
+def test_label_smoothing() -> None:
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
     on_real = -mean([0.9 * math.log(sigmoid(r)) + 0.1 * math.log(1 - sigmoid(r)) for r in REAL])
     on_fake = -mean([math.log(1 - sigmoid(f)) for f in FAKE])

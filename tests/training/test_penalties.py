@@ -1,4 +1,4 @@
-"""Every penalty against a case worked out by hand."""
+"""Each penalty against a case worked out by hand."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_gradient_penalty_of_a_plane() -> None:
     assert slope.grad.tolist() == pytest.approx([20 * 4 * 0.6, 20 * 4 * 0.8])
 
 
-def test_gradient_penalty_looks_between_real_and_fake() -> None:
+def test_the_gradient_penalty_is_at_points_between_real_and_fake() -> None:
     seen: list[torch.Tensor] = []
 
     def critic(x: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ def test_gradient_penalty_looks_between_real_and_fake() -> None:
 
     gradient_penalty(critic, torch.zeros(50, 1, 2, 2), torch.ones(50, 1, 2, 2))
     assert 0 <= seen[0].min() < 0.5 < seen[0].max() <= 1
-    assert torch.equal(seen[0].flatten(1).std(1), torch.zeros(50))  # one share a sample
+    assert torch.equal(seen[0].flatten(1).std(1), torch.zeros(50))  # one number for each sample
 
 
 def square(x: Tensor) -> Tensor:
@@ -34,27 +34,27 @@ def square(x: Tensor) -> Tensor:
     return x.flatten(1).square().sum(1)
 
 
-def test_r1_and_r2_are_of_real_and_of_fake() -> None:
+def test_r1_is_at_real_samples_and_r2_at_fakes() -> None:
     real, fake = torch.tensor([[1.0, 2.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert r1(square, real, fake).item() == pytest.approx(0.5 * (4 * 5 + 4 * 9) / 2)
     assert r2(square, real, fake).item() == pytest.approx(0.5 * (4 * 1 + 0) / 2)
 
 
-def test_r1_moves_the_discriminator() -> None:
-    """For D(x) = s·x it is ½ ‖s‖², whose gradient is s."""
+def test_r1_has_a_gradient_for_the_discriminator() -> None:
+    """For D(x) = s·x, R1 is ½ ‖s‖², and its gradient is s."""
     slope = torch.tensor([3.0, 4.0], requires_grad=True)
     r1(lambda x: x @ slope, torch.zeros(6, 2), torch.ones(6, 2)).backward()
     assert slope.grad is not None
     assert slope.grad.tolist() == pytest.approx([3.0, 4.0])
 
 
-def test_weight_and_interval() -> None:
+def test_a_penalty_every_4_updates_weighs_4_times_as_much() -> None:
     penalty = Penalty(lambda critic, real, fake: torch.tensor(2.0), weight=0.5, every=4)
     assert [update for update in range(10) if penalty.is_due(update)] == [0, 4, 8]
     assert penalty(square, torch.zeros(1), torch.zeros(1)).item() == 0.5 * 4 * 2.0
 
 
-def test_consistency_is_of_the_change_that_a_view_makes() -> None:
+def test_consistency_is_the_change_of_logits_when_images_are_moved() -> None:
     torch.manual_seed(0)
     images = torch.zeros(64, 1, 8, 8)
     images[:, :, 4, 4] = 1.0
@@ -63,6 +63,6 @@ def test_consistency_is_of_the_change_that_a_view_makes() -> None:
         return x[:, 0, 4, 4]
 
     penalty = consistency(middle, images, images).item()
-    assert penalty * 64 == pytest.approx(round(penalty * 64))  # each image is moved away (1) or is not (0)
+    assert penalty * 64 == pytest.approx(round(penalty * 64))  # each image was moved (1) or not (0)
     assert 0 < penalty < 1
-    assert consistency(lambda x: x.sum(dim=(1, 2, 3)), images, images).item() == 0.0  # moving keeps the sum
+    assert consistency(lambda x: x.sum(dim=(1, 2, 3)), images, images).item() == 0.0  # moving does not change the sum

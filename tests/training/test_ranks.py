@@ -1,4 +1,4 @@
-"""Two ranks on one machine, started by torchrun, that exchange over gloo."""
+"""Two ranks on one machine, started by torchrun, that communicate over gloo."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from latentd.training.build import draw_latents
 from latentd.training.lock import locked
 from latentd.training.world import World
 from tests.conftest import free_port, points_spec
-from tests.training.one_rank import BATCH, play
+from tests.training.one_rank import BATCH, train_points
 from tests.training.test_idx import write_idx
 from tests.training.test_resume import ENCODED, EVERYTHING, IMAGES
 
@@ -29,7 +29,7 @@ def torchrun() -> list[str]:
     return [*TORCHRUN, "--master-port", str(free_port()), "-m"]
 
 
-def test_latents_do_not_depend_on_how_many_ranks_draw_them() -> None:
+def test_latents_do_not_depend_on_the_number_of_ranks() -> None:
     spec, cpu = points_spec(), torch.device("cpu")
     whole = draw_latents(spec, 0, cpu, World(), BATCH, 7, "generator")
     parts = [draw_latents(spec, 0, cpu, World(rank, 4), BATCH // 4, 7, "generator") for rank in range(4)]
@@ -37,13 +37,13 @@ def test_latents_do_not_depend_on_how_many_ranks_draw_them() -> None:
 
 
 @pytest.mark.parametrize(("steps", "dtype", "relative"), [(20, "float64", 1e-8), (1, "float32", 1e-5)])
-def test_two_ranks_are_one_with_twice_the_batch(
+def test_two_ranks_learn_the_same_as_one(
     steps: int, dtype: str, relative: float, tmp_path: Path, torchrun: list[str]
 ) -> None:
     command = [*torchrun, "tests.training.one_rank", str(tmp_path), str(steps), dtype]
     subprocess.run(command, check=True, env=ENVIRONMENT, timeout=120)
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
-    alone = play(World(), steps, getattr(torch, dtype))
+    alone = train_points(World(), steps, getattr(torch, dtype))
     assert first.keys() == second.keys() == alone.keys()
     assert any(name.endswith(".grad") for name in alone)
     for name, value in alone.items():
@@ -53,13 +53,13 @@ def test_two_ranks_are_one_with_twice_the_batch(
 
 def train_command(torchrun: list[str], out: Path, *settings: str) -> list[str]:
     changes = [word for setting in settings for word in ("--set", setting)]
-    return [*torchrun, "training", "train", "gaussian-gan", "--out", str(out), *changes]
+    return [*torchrun, "latentd.training", "train", "gaussian-gan", "--out", str(out), *changes]
 
 
-def test_a_lost_rank_ends_the_run_which_then_goes_on(tmp_path: Path, torchrun: list[str]) -> None:
+def test_a_lost_rank_ends_the_run_and_the_run_resumes(tmp_path: Path, torchrun: list[str]) -> None:
     whole = train_command(torchrun, tmp_path / "whole", "steps=400")
     done = subprocess.run(whole, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.count("gaussian-gan.safetensors: version") == 1  # one rank writes and speaks
+    assert done.stdout.count("gaussian-gan.safetensors: version") == 1  # one rank writes and prints
     assert {path.name for path in (tmp_path / "whole").glob("*.safetensors")} == {
         "gaussian-gan.safetensors",
         "gaussian-gan.surface.safetensors",
@@ -97,11 +97,11 @@ def test_a_lost_rank_ends_the_run_which_then_goes_on(tmp_path: Path, torchrun: l
         ("fashion-gaussian", ("generator.latent.dim=16", "microbatches=2")),
     ],
 )
-def test_every_kind_of_game_over_two_ranks_goes_on_to_the_same_bits(
+def test_every_algorithm_resumes_over_two_ranks_to_the_same_bits(
     name: str, settings: tuple[str, ...], tmp_path: Path, torchrun: list[str]
 ) -> None:
     write_idx(tmp_path / "data", count=40)
-    command = [*torchrun, "training", "train", name, "--data", str(tmp_path / "data")]
+    command = [*torchrun, "latentd.training", "train", name, "--data", str(tmp_path / "data")]
     steady = () if name == "fashion-gaussian" else ("schedule.decay=none",)
     for folder, ends in (("whole", (6,)), ("torn", (3, 6))):
         for steps in ends:
@@ -112,7 +112,7 @@ def test_every_kind_of_game_over_two_ranks_goes_on_to_the_same_bits(
     assert versions[0] == versions[1]
 
 
-def test_ranks_are_refused_a_folder_where_a_run_is_at_work(tmp_path: Path, torchrun: list[str]) -> None:
+def test_ranks_are_refused_the_folder_of_a_running_run(tmp_path: Path, torchrun: list[str]) -> None:
     with locked(tmp_path):
         refused = subprocess.run(
             train_command(torchrun, tmp_path),
@@ -126,7 +126,7 @@ def test_ranks_are_refused_a_folder_where_a_run_is_at_work(tmp_path: Path, torch
     assert refused.stderr.count(f"error: another run is at work in {tmp_path} (process {os.getpid()} on ") == 1
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path, torchrun: list[str]) -> None:
+def test_a_batch_that_cannot_be_split_over_ranks_is_refused(tmp_path: Path, torchrun: list[str]) -> None:
     refused = subprocess.run(
         train_command(torchrun, tmp_path, "batch_size=255"),
         env=ENVIRONMENT,
@@ -136,4 +136,4 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path, torchrun: li
         check=False,
     )
     assert refused.returncode != 0
-    assert refused.stderr.count("error: batch_size=255 (of all ranks together) is no multiple of ranks=2") == 1
+    assert refused.stderr.count("error: batch_size=255 (of all ranks together) is not a multiple of ranks=2") == 1

@@ -1,10 +1,13 @@
+"""Recipes: the shipped ones, settings, and errors that name the field."""
+
+import logging
 from pathlib import Path
 
 import pytest
 
 from latentd.models.spec import ClassCondition
 from latentd.training.penalties import PENALTIES
-from latentd.training.recipe import FOLDER, RecipeError, load_recipe, recipe_names
+from latentd.training.recipe import RECIPE_DIRECTORY, RecipeError, load_recipe, recipe_names
 
 REQUIRED = {
     "gaussian-gan",
@@ -24,13 +27,13 @@ REQUIRED = {
 }
 
 
-def test_every_recipe_is_sound() -> None:
+def test_all_shipped_recipes_load() -> None:
     assert set(recipe_names()) >= REQUIRED
     for name in recipe_names():
         assert load_recipe(name)[0] == name
 
 
-def test_textbook_settings() -> None:
+def test_recipes_have_the_settings_of_their_papers() -> None:
     _, gaussian = load_recipe("gaussian-gan")
     assert gaussian.spec().input.dim == 100
     assert gaussian.spec().config["hidden"] == [256]
@@ -40,14 +43,14 @@ def test_textbook_settings() -> None:
         "leaky_slope": 0.2,
         "dropout": 0.3,
         "norm": "none",
-        "minibatch_std": 0,  # what the recipe leaves open is written out
+        "minibatch_std": 0,  # defaults are written out
         "frequencies": 0,
         "bandwidth": 1.0,
     }
     assert (mnist.generator_lr, mnist.betas) == (2e-4, (0.5, 0.999))
 
 
-def test_conditional_recipes_carry_the_datas_classes() -> None:
+def test_conditional_recipes_have_the_classes_of_the_data() -> None:
     condition = load_recipe("fashion-dcgan-conditional")[1].spec().condition
     assert isinstance(condition, ClassCondition)
     assert "Dress" in condition.names
@@ -80,24 +83,24 @@ def test_settings_change_values_and_tables() -> None:
         ("penalties.r1.weight=-1", "penalties.r1.weight: "),
         ("augment.views=['blur']", "augment.views: .*unknown view 'blur'; known are flip"),
         ("label_smoothing=0.1", "label_smoothing: relativistic: it has no labels"),
-        ("microbatches=3", "batch_size=64 .* is no multiple of microbatches=3 ·"),
+        ("microbatches=3", "batch_size=64 .* is not a multiple of microbatches=3 ·"),
         ("schedule.decay=slow", "schedule.decay: "),
         ("compile=fast", "compile: "),
         ("data.resolution=64", "data.resolution: unknown field"),
         ("batch_size=100000000000000000000000", "batch_size: "),
-        ("discriminator.config.minibatch_std=7", "no multiple of discriminator.config.minibatch_std=7"),
+        ("discriminator.config.minibatch_std=7", "not a multiple of discriminator.config.minibatch_std=7"),
         ("beta=2", "beta: unknown field"),
         ("objective=7", "objective: "),
         ("steps", "key=value"),
         ("steps.more=1", "steps is a value"),
     ],
 )
-def test_a_wrong_setting_is_named(setting: str, named: str) -> None:
+def test_the_error_names_the_wrong_setting(setting: str, named: str) -> None:
     with pytest.raises(RecipeError, match=named):
         load_recipe("fashion-dcgan", [setting])
 
 
-def test_penalties_of_an_objective_can_be_changed() -> None:
+def test_the_penalties_of_an_objective_can_be_changed() -> None:
     def weights(*settings: str) -> list[tuple[float, int]]:
         penalties = load_recipe("fashion-wgan-gp", settings)[1].make_penalties()
         return [(penalty.weight, penalty.every) for penalty in penalties]
@@ -107,20 +110,20 @@ def test_penalties_of_an_objective_can_be_changed() -> None:
     assert weights("penalties.r1.weight=3") == [(10.0, 1), (3.0, 1)]
 
 
-def test_r3gan_is_a_recipe() -> None:
+def test_the_r3gan_recipe_is_relativistic_with_r1_and_r2() -> None:
     _, recipe = load_recipe("fashion-r3gan")
     assert recipe.make_objective().relative
     assert [penalty.function for penalty in recipe.make_penalties()] == [PENALTIES["r1"], PENALTIES["r2"]]
 
 
-def test_impossible_pairs_are_named() -> None:
+def test_the_error_names_settings_that_do_not_go_together() -> None:
     with pytest.raises(RecipeError, match="discriminator: family linear has no discriminator"):
         load_recipe("fashion-gaussian", ["objective=hinge"])
     with pytest.raises(RecipeError, match="encoder: family linear has no encoder"):
-        load_recipe("fashion-gaussian", ["objective=evidence"])
-    with pytest.raises(RecipeError, match="augment: there are views of images alone"):
+        load_recipe("fashion-gaussian", ["objective=elbo"])
+    with pytest.raises(RecipeError, match="augment: works on images alone"):
         load_recipe("ring-gan", ["augment.views=['flip']"])
-    with pytest.raises(RecipeError, match=r"penalties\.consistency: there are views of images alone"):
+    with pytest.raises(RecipeError, match=r"penalties\.consistency: works on images alone"):
         load_recipe("ring-gan", ["penalties.consistency.weight=1"])
     with pytest.raises(RecipeError, match="packing: samples of several classes"):
         load_recipe("fashion-dcgan-conditional", ["packing=2"])
@@ -136,35 +139,51 @@ def test_impossible_pairs_are_named() -> None:
         ("fashion-vae", "discriminator_lr=1e-3", "discriminator_lr: unknown field"),
         ("fashion-vae", "beta=0", "beta: "),
         ("fashion-vae", "encoder.config.widht=3", r"encoder\.config\.widht: unknown field"),
-        ("fashion-vae", "generator.latent.distribution=uniform", "distribution: evidence is for normal latents alone"),
+        ("fashion-vae", "generator.latent.distribution=uniform", "distribution: elbo needs normal latents"),
         ("fashion-vae", "generator.family=linear", "generator.config.width: unknown field"),
         ("fashion-autoencoder", "beta=2", "beta: unknown field"),
         ("fashion-autoencoder", "generator.conditional=true", "generator.conditional: a plain autoencoder's codes"),
-        ("fashion-autoencoder", "microbatches=32", r"batch_size=128 .* parts of 4, .*latent\.dim=16 takes 32 at once"),
-        ("fashion-gaussian", "generator.family=mlp", "generator: family mlp has nothing to fit"),
+        (
+            "fashion-autoencoder",
+            "microbatches=32",
+            r"batch_size=128 .* parts of 4, .*latent\.dim=16 needs at least 32 at once",
+        ),
+        ("fashion-gaussian", "generator.family=mlp", "generator: family mlp cannot be fitted"),
         ("fashion-gaussian", "generator.latent.dim=785", "generator: a latent of 785 numbers is more than the 784"),
         ("fashion-gaussian", "generator.conditional=true", "generator: family linear takes no condition"),
         ("fashion-gaussian", "ema_decay=0.5", "ema_decay: unknown field"),
         ("fashion-gaussian", "precision=bfloat16", "precision: unknown field"),
     ],
 )
-def test_what_a_kind_of_game_has_no_use_for_is_named(recipe: str, setting: str, named: str) -> None:
+def test_the_error_names_settings_that_the_algorithm_does_not_have(recipe: str, setting: str, named: str) -> None:
     with pytest.raises(RecipeError, match=named):
         load_recipe(recipe, [setting])
 
 
-def test_your_own_file(tmp_path: Path) -> None:
+def test_a_recipe_of_your_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text((FOLDER / "ring-gan.toml").read_text())
+    path.write_text((RECIPE_DIRECTORY / "ring-gan.toml").read_text())
     assert load_recipe(str(path))[0] == "mine"
     for wrong in ("steps = ", "a = " + "[" * 10_000, "\0"):
         path.write_text(wrong)
         with pytest.raises(RecipeError, match=r"mine\.toml cannot be read"):
             load_recipe(str(path))
-    path.write_text((FOLDER / "ring-gan.toml").read_text(), encoding="utf-8-sig")
+    path.write_text((RECIPE_DIRECTORY / "ring-gan.toml").read_text(), encoding="utf-8-sig")
     assert load_recipe(str(path))[0] == "mine"
-    path.write_text((FOLDER / "ring-gan.toml").read_text())
+    path.write_text((RECIPE_DIRECTORY / "ring-gan.toml").read_text())
     with pytest.raises(RecipeError, match="cannot be a model's name"):
         load_recipe(str(path.rename(tmp_path / "my own.toml")))
     with pytest.raises(RecipeError, match=r"there is no recipe 'nope'.*ring-gan"):
         load_recipe("nope")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "old", "new"), [("fashion-vae", "evidence", "elbo"), ("fashion-gaussian", "moments", "gaussian")]
+)
+def test_the_old_names_of_objectives_are_read_with_a_warning(
+    recipe: str, old: str, new: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert load_recipe(recipe, [f"objective={old}"]) == load_recipe(recipe)
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{recipe}.toml: objective '{old}' is called '{new}' now")

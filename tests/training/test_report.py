@@ -13,7 +13,7 @@ import pytest
 
 from latentd.training.directory import read_metrics
 from latentd.training.report import RunNotFound, write_report
-from tests.training.run_directories import keep_pictures, keep_points, write_run
+from tests.training.run_directories import write_pictures, write_points, write_run
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 def test_the_page_has_the_content_of_the_run_directory(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
-    pictures = keep_pictures(folder, {100: 10, 200: 20})
+    pictures = write_pictures(folder, {100: 10, 200: 20})
     content = Page(write_report(folder)).content
     assert content["facts"]["description"] == "Eight Gaussians on a circle"
     assert content["progress"] == {"step": 400, "seconds": 71.5}
@@ -62,7 +62,7 @@ def test_the_page_has_the_content_of_the_run_directory(tmp_path: Path) -> None:
 
 def test_the_page_loads_nothing(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
-    keep_pictures(folder, {100: 10})
+    write_pictures(folder, {100: 10})
     page = Page(write_report(folder))
     addresses = [attributes.get(name) for _, attributes in page.tags for name in ("src", "href")]
     assert [address for address in addresses if address] == ["data:,"]
@@ -104,7 +104,7 @@ def test_an_empty_run(tmp_path: Path) -> None:
 
 def test_damaged_files_are_named_and_skipped(tmp_path: Path) -> None:
     folder = write_run(tmp_path, status="running", step=0)
-    pictures = keep_pictures(folder, {100: 10, 200: 20, 300: 30})
+    pictures = write_pictures(folder, {100: 10, 200: 20, 300: 30})
     (folder / "samples" / "00000300.png").write_bytes(pictures[300][:-16])
     with (folder / "metrics.jsonl").open("a") as moments:
         moments.write('{"step": 500, "seconds": 5.0, "los')
@@ -132,7 +132,7 @@ def test_curves_of_long_runs_are_thinned_and_keep_the_last_point(tmp_path: Path)
 
 def test_nearest_training_images_need_both_files(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
-    keep_pictures(folder, {100: 10})
+    write_pictures(folder, {100: 10})
     (folder / "samples" / "00000100.png").rename(folder / "nearest.png")
     assert Page(write_report(folder)).content["nearest"] is None
     (folder / "nearest.json").write_text(json.dumps({"distances": [0.1, 0.2], "of_real": 0.15}))
@@ -165,7 +165,7 @@ def tab(chromium: Any) -> Iterator[Any]:
 
 def test_arrow_keys_step_through_the_pictures(tmp_path: Path, tab: Any) -> None:
     folder = write_run(tmp_path, status="failed", error=HOSTILE, name=HOSTILE)
-    keep_pictures(folder, {100: 0, 200: 90, 400: 255})
+    write_pictures(folder, {100: 0, 200: 90, 400: 255})
     tab.goto(write_report(folder).as_uri())
     assert tab.inner_text("#name") == HOSTILE
     assert tab.title() == f"{HOSTILE} · latentd"
@@ -196,7 +196,7 @@ def test_a_run_that_diverged_at_once(tmp_path: Path, tab: Any) -> None:
 def test_points_move_over_the_decision_surface(tmp_path: Path, tab: Any) -> None:
     folder = write_run(tmp_path)
     for step, place in ((100, -0.5), (400, 0.5)):
-        keep_points(folder, step, {"samples": [[place, place]], "surface": [[0.0, 0.0], [1.0, 3.0]], "reach": 1.0})
+        write_points(folder, step, {"samples": [[place, place]], "surface": [[0.0, 0.0], [1.0, 3.0]], "reach": 1.0})
     tab.goto(write_report(folder).as_uri())
     pixel = "(([x, y]) => [...document.querySelector('canvas').getContext('2d').getImageData(x, y, 1, 1).data])"
     side = tab.evaluate("document.querySelector('canvas').width")

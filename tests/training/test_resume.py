@@ -1,6 +1,7 @@
-"""Runs that end too soon and go on: what comes out has the very bits of a run that did not."""
+"""Runs that are interrupted and resume. They end with the same bits as runs that were not interrupted."""
 
 import dataclasses
+import json
 import logging
 import os
 import random
@@ -12,18 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.loop import Losses, TrainingDiverged
 from latentd.training.run import RunConfig, StoppedEarly, run
 from latentd.training.state import StateError
-from tests.training.runs import run_of, train
+from tests.training.runs import run_config, train
 from tests.training.test_idx import write_idx
 
 
 def stop_at(config: RunConfig, step: int) -> None:
-    """Ctrl-C in this step."""
+    """Press Ctrl-C in this step."""
 
     def press(now: int, _: Losses) -> None:
         if now == step:
@@ -58,15 +60,15 @@ ENCODED = ("steps=7", "batch_size=8", "generator.latent.dim=4", "generator.confi
         ("ring-gan", ("steps=40", "packing=2", "schedule.warmup=5", "discriminator.config.norm=spectral")),
     ],
 )
-def test_a_run_that_goes_on_ends_with_the_same_bits(
+def test_a_resumed_run_ends_with_the_same_bits(
     name: str, settings: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = None
     if name.startswith("fashion"):
         data = tmp_path / "data"
-        write_idx(data, count=20)  # two batches an epoch, so that epochs end within
-    whole = train(run_of(name, tmp_path / "whole", *settings, data=data))
-    torn = run_of(name, tmp_path / "torn", *settings, data=data)
+        write_idx(data, count=20)  # two batches an epoch, so that several epochs end
+    whole = train(run_config(name, tmp_path / "whole", *settings, data=data))
+    torn = run_config(name, tmp_path / "torn", *settings, data=data)
     for step in (1, 3, 4):
         stop_at(torn, step)
     with caplog.at_level(logging.INFO):
@@ -76,23 +78,23 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(
     assert resumed.card.steps == whole.card.steps
 
 
-def test_more_steps_go_on_from_where_a_run_ended(tmp_path: Path) -> None:
-    train(run_of("gaussian-gan", tmp_path / "a", "steps=10"))
-    longer = train(run_of("gaussian-gan", tmp_path / "a", "steps=25"))
-    assert longer.version == train(run_of("gaussian-gan", tmp_path / "b", "steps=25")).version
+def test_a_finished_run_resumes_with_more_steps(tmp_path: Path) -> None:
+    train(run_config("gaussian-gan", tmp_path / "a", "steps=10"))
+    longer = train(run_config("gaussian-gan", tmp_path / "a", "steps=25"))
+    assert longer.version == train(run_config("gaussian-gan", tmp_path / "b", "steps=25")).version
     with pytest.raises(StateError, match=r"at step 25 already, past steps=10"):
-        train(run_of("gaussian-gan", tmp_path / "a", "steps=10"))
+        train(run_config("gaussian-gan", tmp_path / "a", "steps=10"))
 
 
-def test_a_schedule_that_ends_elsewhere_is_another_run(tmp_path: Path) -> None:
-    train(run_of("ring-gan", tmp_path, "steps=10", "schedule.decay=linear"))
-    with pytest.raises(StateError, match=r"a run with steps=10, this one has 20"):
-        train(run_of("ring-gan", tmp_path, "steps=20", "schedule.decay=linear"))
+def test_a_schedule_with_another_end_is_another_run(tmp_path: Path) -> None:
+    train(run_config("ring-gan", tmp_path, "steps=10", "schedule.decay=linear"))
+    with pytest.raises(StateError, match=r"a run with steps=10, but this run has 20"):
+        train(run_config("ring-gan", tmp_path, "steps=20", "schedule.decay=linear"))
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    """A loss can be finite and the update after it not; what is saved then must not take the place of what was good."""
-    config = run_of(
+    """A loss can be finite although the update after it is not. Such a state must not replace a good one."""
+    config = run_config(
         "ring-gan", tmp_path, "steps=300", "generator_lr=0.999", "discriminator_lr=0.999", "save_seconds=1e-6"
     )
     exploding = dataclasses.replace(
@@ -104,11 +106,11 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
         assert all(tensor.isfinite().all() for tensor in load_file(state).values())
 
 
-def test_another_run_s_state_is_refused(tmp_path: Path) -> None:
-    config = run_of("ring-gan", tmp_path, "steps=5")
+def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    config = run_config("ring-gan", tmp_path, "steps=5")
     train(config)
     for changed, named in (
-        (run_of("ring-gan", tmp_path, "steps=5", "batch_size=32"), "batch_size=256"),
+        (run_config("ring-gan", tmp_path, "steps=5", "batch_size=32"), "batch_size=256"),
         (dataclasses.replace(config, seed=3), "seed=0"),
     ):
         with pytest.raises(StateError, match=f"{named}.*choose another folder"):
@@ -116,16 +118,31 @@ def test_another_run_s_state_is_refused(tmp_path: Path) -> None:
     assert Checkpoint.read(config.checkpoint_path).card.steps == 5
 
 
+def test_a_run_resumes_whose_objective_was_renamed(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data", count=20)
+    whole = train(run_config("fashion-vae", tmp_path / "whole", *ENCODED, data=tmp_path / "data"))
+    config = run_config("fashion-vae", tmp_path / "old", *ENCODED, data=tmp_path / "data")
+    stop_at(config, 3)
+    (state,) = (tmp_path / "old" / "state").iterdir()
+    with safe_open(state, framework="pt") as file:
+        metadata = file.metadata()
+    facts = json.loads(metadata["latentd.state"])
+    assert facts["identity"]["objective"] == "elbo"
+    facts["identity"]["objective"] = "evidence"
+    save_file(load_file(state), state, metadata | {"latentd.state": json.dumps(facts)})
+    assert train(config).version == whole.version
+
+
 def test_other_data_is_refused(tmp_path: Path) -> None:
     for name, count in (("some", 20), ("more", 24)):
         write_idx(tmp_path / name, count=count)
-    train(run_of("fashion-dcgan", tmp_path, *IMAGES, data=tmp_path / "some"))
+    train(run_config("fashion-dcgan", tmp_path, *IMAGES, data=tmp_path / "some"))
     with pytest.raises(StateError, match=r"data_sha256|data_size"):
-        train(run_of("fashion-dcgan", tmp_path, *IMAGES, data=tmp_path / "more"))
+        train(run_config("fashion-dcgan", tmp_path, *IMAGES, data=tmp_path / "more"))
 
 
-def test_a_torn_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config = run_of("ring-gan", tmp_path / "torn", "steps=20")
+def test_a_torn_state_falls_back_to_the_state_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = run_config("ring-gan", tmp_path / "torn", "steps=20")
     stop_at(config, 5)
     stop_at(config, 9)
     states = sorted((tmp_path / "torn" / "state").iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -137,19 +154,19 @@ def test_a_torn_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytes
         shutil.copytree(tmp_path / "torn", tmp_path / "again")
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            resumed = train(run_of("ring-gan", tmp_path / "again", "steps=20"))
-        assert "going on from the state before it" in caplog.text
+            resumed = train(run_config("ring-gan", tmp_path / "again", "steps=20"))
+        assert "resuming from the state before it" in caplog.text
         assert "resumed at step 5" in caplog.text
-        assert resumed.version == train(run_of("ring-gan", tmp_path / f"whole{len(torn)}", "steps=20")).version
+        assert resumed.version == train(run_config("ring-gan", tmp_path / f"whole{len(torn)}", "steps=20")).version
     states[0].write_bytes(b"torn too")
-    with pytest.raises(StateError, match="no whole state to go on from"):
+    with pytest.raises(StateError, match="no whole state to resume from"):
         train(config)
 
 
-def test_a_full_disk_costs_no_state_and_is_said(
+def test_a_full_disk_leaves_the_state_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = run_of("ring-gan", tmp_path, "steps=20")
+    config = run_config("ring-gan", tmp_path, "steps=20")
     stop_at(config, 5)
 
     def full(*_: object) -> None:
@@ -164,8 +181,8 @@ def test_a_full_disk_costs_no_state_and_is_said(
     assert "resumed at step 5" in caplog.text
 
 
-def test_a_run_that_diverges_keeps_its_last_state(tmp_path: Path) -> None:
-    config = run_of("ring-gan", tmp_path, "steps=300", "save_seconds=0.0001")
+def test_a_diverged_run_keeps_its_last_state(tmp_path: Path) -> None:
+    config = run_config("ring-gan", tmp_path, "steps=300", "save_seconds=0.0001")
 
     def poison(step: int, _: Losses) -> None:
         if step == 100:
@@ -173,11 +190,11 @@ def test_a_run_that_diverges_keeps_its_last_state(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingDiverged):
         run(config, lambda _: None, poison)
-    whole = train(run_of("ring-gan", tmp_path / "whole", "steps=300"))
+    whole = train(run_config("ring-gan", tmp_path / "whole", "steps=300"))
     assert train(config).version == whole.version
 
 
-def test_killed_at_random_it_ends_the_same(tmp_path: Path) -> None:
+def test_a_run_killed_at_random_times_ends_with_the_same_bits(tmp_path: Path) -> None:
     settings = ["--set", "steps=3000", "--set", "save_seconds=0.05"]
 
     def command(folder: str) -> list[str]:
@@ -186,18 +203,18 @@ def test_killed_at_random_it_ends_the_same(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, torn = str(tmp_path / "whole"), str(tmp_path / "torn")
     subprocess.run(command(whole), check=True, env=environment, capture_output=True, timeout=120)
-    chance = random.Random(0)  # noqa: S311  # moments
-    said = ""
+    times = random.Random(0)  # noqa: S311  # no cryptography
+    log = ""
     for _ in range(4):
         before = saved_at(Path(torn))
         process = subprocess.Popen(command(torn), env=environment, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
         while saved_at(Path(torn)) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(chance.uniform(0.0, 0.2))
+        time.sleep(times.uniform(0.0, 0.2))
         process.kill()
-        said += process.communicate()[1]
-    assert said.count("resumed at step") == 3
+        log += process.communicate()[1]
+    assert log.count("resumed at step") == 3
     subprocess.run(command(torn), check=True, env=environment, capture_output=True, timeout=120)
     results = [Checkpoint.read(Path(folder) / "ring-gan.safetensors") for folder in (whole, torn)]
     assert results[0].version == results[1].version

@@ -5,7 +5,7 @@ import pytest
 from latentd.training.schedule import schedule
 
 
-def test_constant_by_default() -> None:
+def test_the_factor_is_1_by_default() -> None:
     assert {schedule(10)(step) for step in range(1, 11)} == {1.0}
 
 
@@ -24,6 +24,6 @@ def test_cosine_decay() -> None:
     assert [factor(step) for step in (1, 2, 3, 4, 5)] == pytest.approx([1.0, 0.853553, 0.5, 0.146447, 0.0], abs=1e-6)
 
 
-def test_both_at_once() -> None:
+def test_warmup_and_decay_together() -> None:
     assert schedule(4, "linear", warmup=2)(2) == 0.75
     assert schedule(4, "linear", warmup=2)(1) == 0.5

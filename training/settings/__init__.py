@@ -1,1 +1,1 @@
-"""What a recipe can say: a class for each kind of algorithm, from which training/recipe.py chooses by the objective."""
+"""What a recipe can say: one class for each algorithm. training/recipe.py chooses the class by the objective."""

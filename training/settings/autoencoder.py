@@ -12,18 +12,18 @@ from latentd.models.family import Encoder, Generator
 from latentd.models.spec import GeneratorSpec
 from latentd.training.loop import Precision
 from latentd.training.reconstruction import Autoencoder, PlainAutoencoder, VariationalAutoencoder
-from latentd.training.settings.base import LearningRate, LearntRecipe, NetworkTable
+from latentd.training.settings.base import LearningRate, NetworkTable, OptimizedRecipe
 
 
-class EncodedRecipe(LearntRecipe):
+class EncoderRecipe(OptimizedRecipe):
     """An encoder and a generator that learn together."""
 
     lr: LearningRate = 1e-3
-    """Of both networks."""
+    """Learning rate of both networks."""
     encoder: NetworkTable = NetworkTable()
 
     outputs_per_latent: ClassVar[int]
-    """What the encoder says of each number of a latent."""
+    """Number of the encoder's outputs for each number of a latent."""
 
     @model_validator(mode="after")
     def _latents_are_normal(self) -> Self:
@@ -35,40 +35,41 @@ class EncodedRecipe(LearntRecipe):
         return super().builders | {"encoder": self.build_encoder}
 
     def build_encoder(self, spec: GeneratorSpec) -> Encoder:
-        """The encoder for samples of `spec`."""
+        """Return an encoder for samples of `spec`."""
         return build_encoder(spec, self.encoder.config, self.outputs_per_latent * spec.input.dim)
 
     @abstractmethod
     def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
-        """Both as the one network that learns."""
+        """Return both networks as one, with its loss."""
 
 
-class AutoencoderRecipe(EncodedRecipe):
-    """`reconstruction`: codes are whitened, and samples made of them again."""
+class AutoencoderRecipe(EncoderRecipe):
+    """`reconstruction`: a plain autoencoder with whitened codes."""
 
     outputs_per_latent = 1
 
     @model_validator(mode="after")
-    def _codes_know_the_class(self) -> Self:
+    def _is_unconditional(self) -> Self:
         if self.generator.conditional:
             raise ValueError("generator.conditional: a plain autoencoder's codes hold the class already")
         return self
 
     @property
     def min_batch(self) -> int:
+        """Twice the latent's size: whitening inverts a covariance matrix of the codes."""
         return 2 * self.generator.latent.dim
 
     def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
         return PlainAutoencoder(encoder, generator, precision)
 
 
-class VariationalRecipe(EncodedRecipe):
-    """`evidence`: a variational autoencoder, by the lower bound of its evidence."""
+class VariationalRecipe(EncoderRecipe):
+    """`elbo`: a variational autoencoder, trained on the evidence lower bound."""
 
     beta: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-    """Weight of the divergence of codes from the latents' distribution."""
+    """Weight of the divergence of codes from the prior (β-VAE)."""
 
-    outputs_per_latent = 2
+    outputs_per_latent = 2  # mean and log variance
 
     def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
         return VariationalAutoencoder(encoder, generator, precision, self.beta)

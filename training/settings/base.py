@@ -1,4 +1,4 @@
-"""What recipes of every kind say, and what a kind of recipe must know of itself."""
+"""The settings that all recipes have, and what each class of recipes must provide."""
 
 from abc import ABC
 from collections.abc import Callable, Iterable
@@ -15,31 +15,31 @@ from latentd.training.schedule import Decay
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-_UNREAD = ("0", "1")
-"""Classes of data that nobody has read yet: enough to see whether networks can be built."""
+_PLACEHOLDER_CLASSES = ("0", "1")
+"""Stand for the classes of data that has not been read yet. Enough to check that networks can be built."""
 _MAY_CHANGE = {"steps", "save_seconds", "description", "compile", "microbatches"}
-"""On the way: a batch is the same in however many parts it is computed, but for rounding and batch statistics."""
+"""Settings that may change when a run resumes. (`microbatches` changes rounding and batch statistics alone.)"""
 
 
 class Table(BaseModel):
-    """Names and values that do not fit are refused."""
+    """A table of a recipe. Unknown keys and values that do not fit are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NetworkTable(Table):
-    """The table of a network, by whose name it is called: `config` is its family's own."""
+    """The table of a network, such as `[discriminator]`. `config` holds the settings of its family."""
 
     config: dict[str, Any] = {}
 
 
 class GeneratorTable(NetworkTable):
-    """The `[generator]` table; its family is that of all networks."""
+    """The `[generator]` table. All networks of a run are of the generator's family."""
 
     family: str
     latent: LatentInput
     conditional: bool = False
-    """Whether the generator is told the data's classes."""
+    """Whether the generator is conditioned on the data's classes."""
 
     @field_validator("family")
     @classmethod
@@ -52,48 +52,48 @@ class ScheduleTable(Table):
     """The `[schedule]` table: how the learning rates change."""
 
     warmup: NonNegativeInt = 0
-    """Steps until they are reached; no more than the run has."""
+    """Steps in which the learning rates rise from 0."""
     decay: Decay = "none"
     decay_from: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """The share of the steps after which they fall, to reach zero after the last."""
+    """Fraction of the steps after which the learning rates fall. They reach 0 after the last step."""
 
 
 class Recipe(Table, ABC):
-    """One training run."""
+    """Everything that a training run depends on, besides data and seed."""
 
     description: str
     objective: str
     steps: PositiveInt
     batch_size: Annotated[int, Field(ge=1, le=2**24)] = 64
     microbatches: PositiveInt = 1
-    """Parts in which a batch is computed, to need less memory."""
+    """Number of parts in which a batch is computed, to save memory."""
     save_seconds: Annotated[float, Field(gt=0.0)] = 60.0
-    """How often the state is saved from which a run that ended can go on."""
+    """Seconds between two saves of the state from which a run can resume."""
     deterministic: bool = False
-    """On CUDA, take only kernels that give the same bits again; on a CPU they all do."""
+    """On CUDA, use only kernels that give the same bits each time. On a CPU all kernels do."""
     data: DataConfig
     generator: GeneratorTable
 
     @property
     def min_batch(self) -> int:
-        """Samples that must at least be computed at once, on a rank and in a microbatch."""
+        """Smallest number of samples that a rank can compute at once (in one microbatch)."""
         return 1
 
     @property
     def batches_per_step(self) -> int:
-        """How many batches of real samples a step takes."""
+        """Number of batches of real samples that a step takes."""
         return 1
 
     @property
     def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:
-        """What builds each network, with freshly drawn weights, by the name of its table.
+        """Functions that build each network with random weights, by the name of its table.
 
-        Raises what pydantic does for a wrong config, and ValueError for a network that cannot be.
+        They raise pydantic's ValidationError for a wrong config, and ValueError for a network that cannot be built.
         """
         return {"generator": build_generator}
 
     def resolved(self) -> Self:
-        """Itself, with the defaults of its networks' settings written out."""
+        """Return a copy with the defaults of the networks' configs written out."""
         family = get_family(self.generator.family)
         tables = {}
         for name in self.builders:
@@ -103,13 +103,13 @@ class Recipe(Table, ABC):
         return self.model_copy(update=tables)
 
     def spec(self, class_names: tuple[str, ...] | None = None) -> GeneratorSpec:
-        """The spec of the generator that this recipe trains, with the family's defaults filled in.
+        """Return the spec of the generator that this recipe trains, with the family's defaults written out.
 
-        `class_names` are those of the data as it was read, where its settings do not say them.
+        `class_names`: the classes found in the data, used if the data's settings do not name them.
         """
         condition: Condition = NoCondition()
         if self.generator.conditional:
-            condition = ClassCondition(names=self.data.class_names or class_names or _UNREAD)
+            condition = ClassCondition(names=self.data.class_names or class_names or _PLACEHOLDER_CLASSES)
         family = get_family(self.generator.family)
         return GeneratorSpec(
             family=self.generator.family,
@@ -119,32 +119,32 @@ class Recipe(Table, ABC):
             output=self.data.output,
         )
 
-    def divisors(self, ranks: int) -> dict[str, int]:
-        """What `batch_size` must be a multiple of, all taken together: name → number."""
+    def batch_divisors(self, ranks: int) -> dict[str, int]:
+        """Return name → number. `batch_size` must be a multiple of the product of all."""
         return {"ranks": ranks, "microbatches": self.microbatches}
 
     def require_normal_latents(self) -> None:
-        """ValueError where they are not."""
+        """Raise ValueError if the latents are not normal."""
         if self.generator.latent.distribution != "normal":
-            raise ValueError(f"generator.latent.distribution: {self.objective} is for normal latents alone")
+            raise ValueError(f"generator.latent.distribution: {self.objective} needs normal latents")
 
     def resume_key(self) -> dict[str, Any]:
-        """The settings that decide what a step does: what must not change while a run goes on."""
+        """Return the settings that decide what a step does. They must not change when a run resumes."""
         return self.model_dump(mode="json", exclude=_MAY_CHANGE)
 
 
-class LearntRecipe(Recipe):
-    """One whose networks learn step by step, downhill."""
+class OptimizedRecipe(Recipe):
+    """A recipe whose networks are trained by an optimizer."""
 
     schedule: ScheduleTable = ScheduleTable()
     optimizer: Literal["adam", "rmsprop"] = "adam"
     betas: tuple[Beta, Beta] = (0.5, 0.999)
-    """Adam's; RMSprop smooths its squares with the second."""
+    """Adam's. RMSprop uses the second one as its smoothing constant."""
     ema_decay: Beta = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of networks while they learn; `auto` is bfloat16 on CUDA and float32 elsewhere."""
+    """Of networks during training. `auto` is bfloat16 on CUDA and float32 elsewhere."""
     compile: bool = False
-    """Whether networks go through torch.compile."""
+    """Whether to compile networks with torch.compile."""
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Self:
@@ -157,8 +157,8 @@ class LearntRecipe(Recipe):
         return super().resume_key() | ends
 
 
-def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """`name`, if it is one of `names`; ValueError that lists them where it is not."""
+def require_known(kind: str, name: str, names: Iterable[str]) -> str:
+    """Return `name`. ValueError that lists `names` if it is not one of them."""
     if name not in names:
         raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(names)}")
     return name

@@ -1,4 +1,4 @@
-"""Recipes of generators that are fitted to mean and covariance."""
+"""Recipes of generators that are fitted to the data's mean and covariance."""
 
 from collections.abc import Callable
 from typing import Self
@@ -13,7 +13,7 @@ from latentd.training.settings.base import Recipe
 
 
 class GaussianRecipe(Recipe):
-    """`moments`: nothing learns; the generator is fitted to all samples so far."""
+    """`gaussian`: the generator is fitted to all samples so far, without an optimizer."""
 
     @model_validator(mode="after")
     def _latents_are_normal(self) -> Self:
@@ -25,8 +25,8 @@ class GaussianRecipe(Recipe):
         return {"generator": self.build_generator}
 
     def build_generator(self, spec: GeneratorSpec) -> FittedGenerator:
-        """The generator of `spec`; ValueError where it cannot be fitted."""
+        """Return the generator of `spec`. ValueError if its family cannot be fitted."""
         generator = build_generator(spec)
         if not isinstance(generator, FittedGenerator):
-            raise ValueError(f"family {spec.family} has nothing to fit: moments is for families such as linear")
+            raise ValueError(f"family {spec.family} cannot be fitted; objective gaussian needs a family such as linear")
         return generator
