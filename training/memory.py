@@ -32,7 +32,7 @@ def explain_out_of_memory(recipe: Recipe, world: World) -> Iterator[None]:
 
 def _advice(recipe: Recipe, world: World, memory: str) -> str:
     at_once = recipe.batch_size // recipe.microbatches // world.size
-    problem = f"{memory} is too small for a step on {at_once} samples of batch_size={recipe.batch_size} at once; "
+    problem = f"{memory} is too small for {at_once} samples of batch_size={recipe.batch_size} at once; "
     options = []
     divisor = math.prod(recipe.batch_divisors(world.size).values())
     smallest = recipe.min_batch * recipe.microbatches * world.size

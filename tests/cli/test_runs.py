@@ -17,7 +17,7 @@ def runs(*arguments: str | Path) -> Result:
 
 
 def rows(result: Result) -> dict[str, list[str]]:
-    """First word of a line → the others."""
+    """Return the first word of each line → the others."""
     assert result.exit_code == 0, result.output
     return {words[0]: words[1:] for line in result.output.splitlines() if (words := line.split())}
 
@@ -55,7 +55,7 @@ def test_runs_are_listed_newest_first(here: Path) -> None:
     assert listed["runs/third"][2:] == ["0", "/", "400", "0:01:12", "divergence", "0.02", "2", "–"]
 
 
-def test_no_runs_is_no_error(here: Path) -> None:
+def test_without_runs_there_is_a_hint(here: Path) -> None:
     assert "latentd train" in runs().output
     assert json.loads(runs("--json").output) == []
 
@@ -63,12 +63,12 @@ def test_no_runs_is_no_error(here: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "status"),
     [
-        ({"host": platform.node(), "pid": os.getpid()}, "killed"),  # whoever has got its number since
+        ({"host": platform.node(), "pid": os.getpid()}, "killed"),  # another process may have this number now
         ({"host": "elsewhere"}, "running?"),
         ({}, "running?"),
     ],
 )
-def test_runs_that_were_killed_are_told_apart(facts: dict[str, object], status: str, tmp_path: Path) -> None:
+def test_killed_runs_are_recognised(facts: dict[str, object], status: str, tmp_path: Path) -> None:
     folder = write_run(tmp_path, status="running", step=0, **facts)
     (run,) = json.loads(runs(folder, "--json").output)
     assert (run["status"], run["step"]) == (status, 400)
@@ -84,7 +84,14 @@ def test_runs_are_compared(here: Path) -> None:
     assert compared["modes"] == ["8", "–"]
     assert compared["generator.latent.dim"] == ["2", "64"]
     assert compared["seed"] == ["0", "7"]
-    assert compared["steps"] == ["400", "/", "400", "400", "/", "400"]  # of the runs, for the setting is the same
+    assert compared["steps"] == [
+        "400",
+        "/",
+        "400",
+        "400",
+        "/",
+        "400",
+    ]  # once: the row of the setting is left out, because it is the same in both
     assert list(compared) == [
         "one",
         "status",
@@ -99,9 +106,9 @@ def test_runs_are_compared(here: Path) -> None:
     ]
 
 
-def test_json_has_all_there_is(tmp_path: Path) -> None:
-    moments = [{"step": 1, "seconds": 0.1, "figures": {"divergence": float("nan")}}]
-    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", moments)
+def test_json_has_all_facts(tmp_path: Path) -> None:
+    metrics = [{"step": 1, "seconds": 0.1, "figures": {"divergence": float("nan")}}]
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", metrics)
     first, second = json.loads(runs(one, other, "--json").output, parse_constant=pytest.fail)
     assert (first["folder"], first["value"], first["floor"]) == (str(one), 0.03, 0.01)
     assert first["alarms"][0]["kind"] == "modes lost"
@@ -109,7 +116,7 @@ def test_json_has_all_there_is(tmp_path: Path) -> None:
     assert second["figures"] == {"divergence": None}
 
 
-def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_markup_and_control_characters_of_a_name_are_shown_as_text(tmp_path: Path) -> None:
     folder = write_run(tmp_path, name="[red]x[/]\x1b[31m")
     assert r"[red]x[/]\x1b[31m" in runs(folder).output
 
@@ -137,7 +144,7 @@ def test_a_folder_of_runs_is_listed(here: Path) -> None:
         {"chosen_by": ["divergence"]},
     ],
 )
-def test_a_damaged_run_is_shown_as_such_among_the_others(damage: dict[str, object], here: Path) -> None:
+def test_a_damaged_run_is_listed_as_damaged(damage: dict[str, object], here: Path) -> None:
     write_run(here / "runs" / "whole")
     write_run(here / "runs" / "torn", **damage)
     listed = rows(runs())
@@ -147,7 +154,7 @@ def test_a_damaged_run_is_shown_as_such_among_the_others(damage: dict[str, objec
     assert {run["status"] for run in json.loads(runs("--json").stdout)} == {"damaged", "finished"}
 
 
-def test_a_run_json_that_is_none_is_damaged_too(here: Path) -> None:
+def test_an_unreadable_run_json_is_damaged(here: Path) -> None:
     for name, content in (("torn", '{"step": 4'), ("list", "[1]"), ("text", '"run"')):
         (write_run(here / "runs" / name) / "run.json").write_text(content)
     result = runs("runs")
@@ -159,7 +166,7 @@ def test_a_run_json_that_is_none_is_damaged_too(here: Path) -> None:
     assert "runs/torn has no readable run.json\n" in result.stderr
 
 
-def test_a_folder_without_a_run_is_named_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_runs_is_named_in_one_line(tmp_path: Path) -> None:
     result = runs(write_run(tmp_path / "one"), tmp_path / "none")
     assert result.exit_code == 1
-    assert result.output == f"Error: {tmp_path / 'none'} is no run folder, and has none in it: there is no run.json\n"
+    assert result.output == f"Error: {tmp_path / 'none'} is no run folder and contains none: there is no run.json\n"
