@@ -109,7 +109,7 @@ def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
     parameters = asked.parameters or {}
     if unknown := parameters.keys() - _PARAMETERS:
         known = ", ".join(sorted(_PARAMETERS))
-        raise invalid("parameters", f"{min(unknown)!r} is not known here; known are {known}")
+        raise invalid("parameters", f"unknown parameter {min(unknown)!r}; known are {known}")
     if "truncation" in parameters:
         fields["truncation"] = parameters["truncation"]
     in_binary = _wants_binary(asked, parameters)
@@ -137,15 +137,15 @@ def _fields(asked: InferRequest, binary: bytes, max_samples: int) -> dict[str, A
     for tensor in asked.inputs:
         kind = INPUTS.get(tensor.name)
         if kind is None:
-            raise invalid("inputs", f"there is no input {tensor.name!r}; there are {', '.join(INPUTS)}")
+            raise invalid("inputs", f"unknown input {tensor.name!r}; the inputs are {', '.join(INPUTS)}")
         if kind.field in fields:
-            raise invalid("inputs", f"{tensor.name} is there twice")
+            raise invalid("inputs", f"the input {tensor.name} is there twice")
         if tensor.datatype != kind.datatype:
-            raise invalid("inputs", f"{tensor.name} is {kind.datatype}, not {tensor.datatype!r}")
+            raise invalid("inputs", f"the datatype of {tensor.name} is {kind.datatype}, not {tensor.datatype!r}")
         rank = 2 if tensor.name == "latents" else 1
         if len(tensor.shape) != rank or 0 in tensor.shape:
             wanted = "[n, dim]" if rank == 2 else "[n]"
-            raise invalid("inputs", f"{tensor.name} has the shape {wanted}, not {tensor.shape}")
+            raise invalid("inputs", f"the shape of {tensor.name} is {wanted}, not {tensor.shape}")
         require_at_most(tensor.shape[0], max_samples, tensor.name)
         fields[kind.field], binary = _numbers(tensor, kind, binary)
     if binary:
@@ -159,24 +159,24 @@ def _numbers(tensor: RequestTensor, kind: InputTensor, binary: bytes) -> tuple[l
     """Return a tensor's numbers, one row for each sample, and the bytes that other tensors follow in."""
     parameters = tensor.parameters or {}
     if unknown := parameters.keys() - {"binary_data_size"}:
-        raise invalid("inputs", f"{tensor.name}: the parameter {min(unknown)!r} is not known here")
+        raise invalid("inputs", f"{tensor.name}: unknown parameter {min(unknown)!r}")
     size = parameters.get("binary_data_size")
     if (size is None) == (tensor.data is None):
-        raise invalid("inputs", f"{tensor.name} has either data or a binary_data_size")
+        raise invalid("inputs", f"{tensor.name} needs either data or binary_data_size")
     count = math.prod(tensor.shape)
     if tensor.data is None:
         here = count * np.dtype(kind.dtype).itemsize
         if size != here or here > len(binary):
-            message = f"{tensor.name}: a tensor of shape {tensor.shape} is {here} bytes; announced were {size}"
-            raise invalid("inputs", f"{message}, and {len(binary)} are there")
+            message = f"{tensor.name}: a tensor of shape {tensor.shape} is {here} bytes; binary_data_size says {size}"
+            raise invalid("inputs", f"{message}, and {len(binary)} bytes came")
         rows: list[Any] = np.frombuffer(binary, kind.dtype, count).reshape(tensor.shape).tolist()
         return rows, binary[here:]
     flat = [number for row in tensor.data for number in (row if isinstance(row, list) else [row])]
     if len(flat) != count:
-        raise invalid("inputs", f"{tensor.name}: {len(flat)} numbers for the shape {tensor.shape}")
+        raise invalid("inputs", f"{tensor.name} has {len(flat)} numbers for the shape {tensor.shape}")
     if len(tensor.shape) == 1:
         if not all(type(number) is int for number in flat):
-            raise invalid("inputs", f"{tensor.name} has whole numbers")
+            raise invalid("inputs", f"{tensor.name} needs whole numbers")
         return flat, binary
     width = tensor.shape[1]
     return [flat[first : first + width] for first in range(0, count, width)], binary
@@ -187,13 +187,13 @@ def _wants_binary(asked: InferRequest, parameters: dict[str, JsonValue]) -> bool
     wanted: JsonValue = parameters.get("binary_data_output", False)
     for output in asked.outputs or []:
         if output.name != OUTPUT:
-            raise invalid("outputs", f"there is no output {output.name!r}; there is {OUTPUT}")
+            raise invalid("outputs", f"unknown output {output.name!r}; the output is {OUTPUT}")
         of_output = output.parameters or {}
         if unknown := of_output.keys() - {"binary_data"}:
-            raise invalid("outputs", f"the parameter {min(unknown)!r} is not known here")
+            raise invalid("outputs", f"unknown parameter {min(unknown)!r}")
         wanted = of_output.get("binary_data", wanted)
     if not isinstance(wanted, bool):
-        raise invalid("outputs", "whether an output is to be binary is true or false")
+        raise invalid("outputs", "binary_data and binary_data_output are true or false")
     return wanted
 
 

@@ -42,7 +42,7 @@ class ImagesRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     prompt: Annotated[str, Field(max_length=_LONGEST_PROMPT)] = Field(
-        description="a class's name, or a text that has exactly one in it; not read where the model is unconditional"
+        description="the name of a class, or a text with exactly one in it; ignored if the model is unconditional"
     )
     model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
     n: Annotated[int, Field(ge=1)] | None = Field(None, description="how many images; default 1")
@@ -50,17 +50,19 @@ class ImagesRequest(BaseModel):
         None, description="`auto` (default): the model's own; WIDTHxHEIGHT: enlarged by a whole factor"
     )
     seed: Seed | None = Field(None, description="seed of the first image; the next ones count up; default: drawn")
-    truncation: float | None = Field(None, description="ψ: toward the mean latent; default 1")
+    truncation: float | None = Field(
+        None, description="ψ: scales latents toward their mean; default 1, which leaves them unchanged"
+    )
     output_format: Literal["png", "jpeg", "webp"] | None = Field(None, description="default png")
-    response_format: Literal["b64_json", "url"] | None = Field(None, description="b64_json alone")
-    stream: Literal[False] | None = Field(None, description="images are answered whole")
-    partial_images: Literal[0] | None = Field(None, description="images are answered whole")
+    response_format: Literal["b64_json", "url"] | None = Field(None, description="only b64_json is possible")
+    stream: Literal[False] | None = Field(None, description="images are not sent in parts")
+    partial_images: Literal[0] | None = Field(None, description="images are not sent in parts")
     background: Literal["auto", "opaque"] | None = Field(None, description="images have no transparent parts")
-    quality: str | None = Field(None, description="not read: a sample has one quality")
-    style: str | None = Field(None, description="not read")
-    moderation: str | None = Field(None, description="not read")
-    user: str | None = Field(None, description="not read")
-    safety_identifier: str | None = Field(None, description="not read")
+    quality: str | None = Field(None, description="ignored: a sample has one quality")
+    style: str | None = Field(None, description="ignored")
+    moderation: str | None = Field(None, description="ignored")
+    user: str | None = Field(None, description="ignored")
+    safety_identifier: str | None = Field(None, description="ignored")
 
 
 class ImagesErrorFields(Answer):
@@ -141,12 +143,12 @@ def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
     del request
     asked = parse_json(ImagesRequest, body, runtime)
     if asked.response_format == "url":
-        raise invalid("response_format", "images are not kept, and have no URL; ask for b64_json")
+        raise invalid("response_format", "images are not stored and have no URL; ask for b64_json")
     model = runtime.catalog.find(asked.model)
     spec = model.card.spec
     output = spec.output
     if not isinstance(output, ImageOutput):
-        raise invalid("model", f"{model.name} gives {output.kind}, and no images; POST /generate has them")
+        raise invalid("model", f"{model.name} makes {output.kind}, not images; use POST /generate")
     fields: dict[str, Any] = {
         "model": f"{model.name}@{model.version}",
         "num_samples": asked.n,
@@ -177,7 +179,7 @@ def _class_in(prompt: str, names: Sequence[str]) -> str:
     meant = [name for name in names if name.casefold() in found]
     if len(meant) != 1:
         what = f"names {' and '.join(meant)}" if meant else "names no class of this model"
-        raise invalid("label", f"the prompt {what}; it is to name exactly one of {', '.join(names)}")
+        raise invalid("label", f"the prompt {what}; it has to name exactly one of {', '.join(names)}")
     return meant[0]
 
 
@@ -190,10 +192,10 @@ def _scale(size: str | None, output: ImageOutput, count: int) -> int:
     sizes = [(output.width * each, output.height * each) for each in range(1, MAX_SCALE + 1)]
     possible = [f"{w}x{h}" for w, h in sizes if max(w, h) <= MAX_SIDE]
     if f"{width}x{height}" not in possible:
-        raise invalid("size", f"an image is enlarged by whole factors alone; it can be {', '.join(possible)}, or auto")
+        raise invalid("size", f"an image can only be enlarged by whole factors: {', '.join(possible)} or auto")
     if scale > 1 and count * width * height > MAX_PIXELS:
         most = MAX_PIXELS // (width * height)
-        raise invalid("size", f"{count} images of {size}; a request may ask for at most {most} that are so large")
+        raise invalid("size", f"{count} images of {size}; a request may ask for at most {most} of that size")
     return scale
 
 

@@ -133,7 +133,7 @@ def test_sizes_are_whole_factors(client: openai.OpenAI, server: Server, tmp_path
         ({"extra_body": {"truncation": 2}}, "truncation", "less than or equal to 1"),
         ({"extra_body": {"truncation": 0.5}}, None, None),
         ({"extra_body": {"negative_prompt": "x"}}, "negative_prompt", "unknown field"),
-        ({"model": "ring-gan"}, "model", "gives points, and no images"),
+        ({"model": "ring-gan"}, "model", "makes points, not images"),
     ],
 )
 def test_accepted_and_refused_fields(

@@ -85,9 +85,9 @@ def test_names_that_differ_only_in_case_are_not_guessed() -> None:
 def test_too_many_large_images_are_refused() -> None:
     output = ImageOutput(channels=3, height=256, width=256)
     assert _scale("4096x4096", output, 4) == 16
-    with pytest.raises(ApiError, match="5 images of 4096x4096; a request may ask for at most 4"):
+    with pytest.raises(ApiError, match="5 images of 4096x4096; a request may ask for at most 4 of"):
         _scale("4096x4096", output, 5)
-    with pytest.raises(ApiError, match="4096x4096, or auto"):
+    with pytest.raises(ApiError, match="4096x4096 or auto"):
         _scale("1000x1000", output, 1)
     assert _scale("256x256", output, 10_000) == 1
 
