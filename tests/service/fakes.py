@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import wraps
 from types import MappingProxyType
 from typing import Any
 
@@ -135,3 +136,13 @@ class AsgiRequest:
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         else:
             self.content += message["body"]
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an asynchronous test in an event loop of its own."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=30))
+
+    return run

@@ -1,9 +1,8 @@
 """The engine, with a runner that the test can block."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -27,15 +26,7 @@ from latentd.service.engine import (
 from latentd.service.engine.cpu import CpuRunner
 from tests.conftest import image_spec
 from tests.models.test_imports import loaded
-from tests.service.fakes import BlockingRunner, executor, first_numbers, rows
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=30))
-
-    return run
+from tests.service.fakes import BlockingRunner, executor, first_numbers, in_loop, rows
 
 
 @asynccontextmanager
