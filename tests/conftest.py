@@ -129,9 +129,9 @@ def free_port() -> int:
             return port
 
 
-def eventually(check: Callable[[], bool], otherwise: str = "", seconds: float = 60) -> None:
-    """Wait until `check` is true. Raises AssertionError with the text `otherwise` after `seconds`."""
-    deadline = time.monotonic() + seconds
+def eventually(check: Callable[[], bool], otherwise: str = "") -> None:
+    """Wait until `check` is true. Raises AssertionError with the text `otherwise` after five minutes."""
+    deadline = time.monotonic() + 300
     while not check():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)

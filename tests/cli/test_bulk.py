@@ -140,7 +140,7 @@ def test_what_was_ended_goes_on_to_the_same_bytes(conditional: Path, tmp_path: P
             helpers = workers(process)
             assert helpers
             os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-            said = process.communicate(timeout=60)[1]
+            said = process.communicate(timeout=300)[1]
             eventually(lambda: all_gone(helpers), "processes that make samples are left")  # noqa: B023
         kept = sum(line["samples"] for line in bulk.lines())
         assert kept < NUM
@@ -159,7 +159,7 @@ def test_a_lost_worker_is_told_of(conditional: Path, tmp_path: Path) -> None:
     bulk = Bulk(conditional, tmp_path / "out", MANY)
     with bulk.begun(shards=1) as process:
         workers(process)[0].kill()
-        said = process.communicate(timeout=30)[1]
+        said = process.communicate(timeout=300)[1]
     assert process.returncode == 1
     assert "a process that made samples was killed" in said
     assert "the same command goes on" in said

@@ -52,7 +52,7 @@ class Server:
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
         except urllib.error.HTTPError as problem:
             return Answer(problem.code, {k.lower(): v for k, v in problem.headers.items()}, problem.read())
@@ -87,9 +87,10 @@ def serving(
         _wait_for(server, probe, process)
         yield server
     finally:
-        process.send_signal(signal.SIGTERM)
+        if "told to stop" not in log.read_text(errors="replace"):  # a second SIGTERM, late, would kill it
+            process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=300)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -97,7 +98,7 @@ def serving(
 
 
 def _wait_for(server: Server, probe: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert process.poll() is None, server.log.read_text()
         try:

@@ -34,7 +34,7 @@ class BlockingRunner:
         assert len(rows) <= size
         self.passes.append(rows.latents[:, 0].tolist())
         self.started.release()
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=300)
         if self.problem is not None:
             raise self.problem
         return ForwardResult(rows.latents[:, :2].copy(), size, 0.25)
@@ -43,7 +43,7 @@ class BlockingRunner:
         self.gate.release(count)
 
     def wait_for_pass(self) -> None:
-        assert self.started.acquire(timeout=10)
+        assert self.started.acquire(timeout=300)
 
 
 def calibration(*sizes: int) -> Calibration:

@@ -77,7 +77,7 @@ async def test_the_next_pass_runs_while_the_last_one_is_encoded() -> None:
 
         def encode(samples: Samples) -> list[Any]:
             loop.call_soon_threadsafe(encoding.set)
-            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=10)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=300)
             return list(samples)
 
         model = executor(runner)
@@ -313,7 +313,7 @@ def test_a_closed_event_loop_does_not_stop_the_engine() -> None:
     async def stay() -> None:
         assert first_numbers(await submit(engine, model, 2)) == [2]
 
-    asyncio.run(asyncio.wait_for(stay(), timeout=10))
+    asyncio.run(asyncio.wait_for(stay(), timeout=300))
     assert engine.alive
     engine.close()
 
