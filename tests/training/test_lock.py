@@ -20,13 +20,12 @@ from tests.conftest import eventually
 from tests.training.runs import run_config, train
 
 LATENTD = Path(sys.executable).with_name("latentd")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def start(out: Path) -> subprocess.Popen[str]:
     settings = ["--set", "steps=1000000", "--set", "save_seconds=0.05"]
     command = [LATENTD, "train", "gaussian-gan", "--out", out, *settings]
-    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
