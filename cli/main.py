@@ -2,7 +2,7 @@
 
 from latentd.training.interrupt import exit_on_ctrl_c
 
-with exit_on_ctrl_c():  # for some seconds
+with exit_on_ctrl_c():  # loading the libraries takes seconds
     import logging
 
     import click
@@ -32,5 +32,5 @@ for command in (serve, recipes, train, runs, evaluate, sample, bulk, show, repro
 
 def main() -> None:
     """Entry point."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     run_command(latentd)

@@ -16,9 +16,9 @@ from latentd.models.sidecars import sidecar_path
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 def publish(checkpoint: Path) -> None:
-    """Put CHECKPOINT into BentoML's model store as NAME:VERSION, with its card and what lies beside it.
+    """Copy CHECKPOINT to BentoML's model store as NAME:VERSION, with its card and sidecar files.
 
-    What is in the store is never changed. LATENTD_MODELS=bento:NAME:latest serves it.
+    A version in the store never changes. LATENTD_MODELS=bento:NAME:latest serves it.
     """
     read = Checkpoint.read(checkpoint)
     tag = f"{read.name}:{read.version}"
@@ -26,19 +26,19 @@ def publish(checkpoint: Path) -> None:
     labels = {"family": card.spec.family, "recipe": card.recipe, "data": card.data.name, "licence": card.licence}
     try:
         if bentoml.Tag.from_str(tag).name != read.name:
-            raise click.ClickException(f"BentoML's names are in lower case: rename {checkpoint.name}")
+            raise click.ClickException(f"names in BentoML's store are lower case; rename {checkpoint.name}")
         metadata = _without_nulls(card.model_dump(mode="json"))
         with bentoml.models.create(tag, labels=labels, metadata=metadata) as model:
             for file in (checkpoint, *(sidecar_path(checkpoint, ending) for ending in SIDECAR_ENDINGS)):
                 if file.exists():
                     shutil.copyfile(file, Path(model.path) / file.name)
     except (BentoMLException, ValueError) as problem:
-        raise click.ClickException(f"{tag} cannot be put into BentoML's model store: {problem}") from problem
+        raise click.ClickException(f"{tag} cannot be copied to BentoML's model store: {problem}") from problem
     click.echo(tag)
 
 
 def _without_nulls(value: Any) -> Any:
-    """BentoML's metadata knows no null."""
+    """Drop null values, which BentoML's metadata does not allow."""
     if isinstance(value, dict):
         return {key: _without_nulls(each) for key, each in value.items() if each is not None}
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value

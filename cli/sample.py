@@ -16,12 +16,12 @@ _SUFFIX_FORMATS = {"jpg": "jpeg"}
 
 
 class Seeds(click.ParamType[list[int]]):
-    """`7`, `0-63`, or several of these with commas between."""
+    """Seeds as `7`, `0-63`, or several of these separated by commas."""
 
     name = "seeds"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """The seeds in the order named."""
+        """Return the seeds in the order given."""
         seeds: list[int] = []
         for part in str(value).split(","):
             match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
@@ -34,23 +34,23 @@ class Seeds(click.ParamType[list[int]]):
         return seeds
 
 
-_MOST_SEEDS = 4096  # as a grid, a picture that every format can hold
+_MOST_SEEDS = 4096  # a grid of these fits every format
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--seeds", type=Seeds(), default="0-63", show_default=True, help="For example 7 or 0-63 or 1,5,9.")
-@click.option("--label", help="Class to draw, by name or index, for a conditional generator.")
+@click.option("--label", help="Class of all samples, by name or index, for a conditional generator.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
 def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) -> None:
-    """Draw samples from CHECKPOINT into one file, whose ending says how: .png, .webp, .jpg (a grid), .npy (rows)."""
+    """Write samples of CHECKPOINT to one file. The ending is the format: .png, .webp, .jpg (grids), .npy."""
     read = Checkpoint.read(checkpoint)
     spec = read.card.spec
     format_name = _format(spec.output, output)
     latents, labels = seeds_to_latents(spec, seeds)
     if label is not None:
         labels = [class_index(read, label)] * len(seeds)
-    torch.set_num_threads(1)  # as a service has it by default: with several, now and then a first pass rounds otherwise
+    torch.set_num_threads(1)  # the service's default; with several threads, a first pass sometimes rounds differently
     samples = generate(read.build(), latents, labels)
     data = (
         spec.output.encode_grid(samples, format_name)
@@ -65,10 +65,10 @@ def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) 
 
 
 def class_index(checkpoint: Checkpoint, label: str) -> int:
-    """The class that `--label` names, by name or index; click.BadParameter where there is none."""
+    """Return the index of the class that `--label` names. Raises click.BadParameter if there is none."""
     classes = checkpoint.card.spec.condition
     if not isinstance(classes, ClassCondition):
-        raise click.BadParameter(f"{checkpoint.name} takes no label", param_hint="--label")
+        raise click.BadParameter(f"{checkpoint.name} has no classes", param_hint="--label")
     try:
         return classes.index(label if label in classes.names or not label.isdecimal() else int(label))
     except ValueError as problem:
@@ -81,5 +81,5 @@ def _format(kind: OutputKind, output: Path) -> str:
     possible = {*kind.grid_formats, "npy"}
     if format_name not in possible:
         endings = ", ".join(f".{name}" for name in sorted(possible))
-        raise click.BadParameter(f"the file's ending must be one of {endings}", param_hint="-o")
+        raise click.BadParameter(f"the file name must end in one of {endings}", param_hint="-o")
     return format_name

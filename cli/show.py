@@ -11,7 +11,7 @@ from latentd.models.checkpoint import Checkpoint
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 def show(checkpoint: Path) -> None:
-    """Print CHECKPOINT's card, with its name and version, as JSON."""
+    """Print CHECKPOINT's name, version and card as JSON."""
     read = Checkpoint.read(checkpoint)
     card = {"name": read.name, "version": read.version} | read.card.model_dump(mode="json")
     click.echo(json.dumps(card, indent=2, ensure_ascii=False))

@@ -1,7 +1,7 @@
-"""Shards made on a Ray cluster, a task a shard. Where tasks run, and again when a node is lost, is Ray's to say.
+"""Shards from a Ray cluster: one task for each shard. Ray places the tasks and repeats those of a lost node.
 
-Shards come back as objects, and one process writes them: no node needs a folder in common with another, and what Ray
-does twice is still kept once.
+Shards come back as objects and one process writes them. The nodes need no shared folder, and a repeated task adds no
+second shard.
 """
 
 import logging
@@ -21,53 +21,54 @@ from latentd.models.hardware import choose_device
 
 _CONNECT_SECONDS = 5.0
 _RETRIES = 10
-"""How often a task may lose its node."""
+"""Times that a task is repeated after it lost its node."""
 
 
-def run_on_ray(address: str, checkpoint: Path, order: BulkSpec, parts: Iterator[ShardRange]) -> Generator[Shard]:
-    """All `parts` as shards, in the order in which they are done, by the cluster at `address`. To be closed.
+def run_on_ray(address: str, checkpoint: Path, spec: BulkSpec, ranges: Iterator[ShardRange]) -> Generator[Shard]:
+    """Yield the shards of `ranges` as the cluster at `address` completes them. Close the generator after use.
 
-    BulkError where there is no such cluster, or they cannot be made.
+    Raises BulkError if there is no such cluster, or if the samples cannot be computed.
     """
-    ray = _joined(address)
+    ray = _connect(address)
     try:
         content = ray.put(checkpoint.read_bytes())
-        needs = {"num_cpus": 1, "num_gpus": _share_of_gpu(ray.cluster_resources())}
+        needs = {"num_cpus": 1, "num_gpus": _gpus_per_task(ray.cluster_resources())}
         task = ray.remote(max_retries=_RETRIES, **needs)(make_shard)
 
-        def begin(count: int) -> list[Any]:
-            # in a list, an object is not handed over with every task: a process takes it once
-            return [task.remote(checkpoint.name, [content], order, part) for part in islice(parts, max(0, count))]
+        def start(count: int) -> list[Any]:
+            # inside a list, Ray passes the reference: each process fetches the object once, not once per task
+            return [task.remote(checkpoint.name, [content], spec, each) for each in islice(ranges, max(0, count))]
 
         waiting: list[Any] = []
-        while waiting := waiting + begin(_enough(ray.cluster_resources()) - len(waiting)):
+        while waiting := waiting + start(_tasks_in_flight(ray.cluster_resources()) - len(waiting)):
             done, waiting = ray.wait(waiting)
             yield ray.get(done[0])
     except ray.exceptions.RayTaskError as problem:
         raise BulkError(str(problem.cause)) from problem
     except ray.exceptions.RayError as problem:
-        raise BulkError(f"the Ray cluster gave up: {problem}") from problem
+        raise BulkError(f"the Ray cluster failed: {problem}") from problem
     finally:
         ray.shutdown()
 
 
-def _joined(address: str) -> Any:
+def _connect(address: str) -> Any:
+    """Return the module ray, connected to the cluster. Raises BulkError if Ray or the cluster is missing."""
     try:
-        import ray  # an extra: large, and for clusters alone
+        import ray  # an extra: it is large, and only clusters need it
     except ImportError as problem:
-        raise BulkError("clusters are Ray's: pip install 'latentd[ray]'") from problem
+        raise BulkError("--ray needs Ray: pip install 'latentd[ray]'") from problem
     _require_listener(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise BulkError(f"no Ray cluster answers at {address!r}: {problem}") from problem
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has one of its own
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray installs its own handler
     return ray
 
 
 def _require_listener(address: str) -> None:
-    """BulkError where nobody listens at HOST:PORT: Ray would try for minutes, and heed no signal meanwhile."""
+    """Raise BulkError if nothing listens at HOST:PORT. Ray would try for minutes, and ignore signals meanwhile."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         try:
@@ -76,29 +77,35 @@ def _require_listener(address: str) -> None:
             raise BulkError(f"no Ray cluster answers at {address!r}: {problem}") from problem
 
 
-def _share_of_gpu(resources: dict[str, float]) -> float:
-    """Of each task's: where there are GPUs they make all samples, because other devices round otherwise."""
+def _gpus_per_task(resources: dict[str, float]) -> float:
+    """Return the fraction of a GPU that a task reserves.
+
+    If the cluster has GPUs, every task needs one, because CPUs round differently.
+    """
     gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 1.0)
     return min(1.0, max(1.0 / PROCESSES_A_GPU, gpus / cpus)) if gpus else 0.0
 
 
-def _enough(resources: dict[str, float]) -> int:
-    """Tasks under way and waiting, so that no core ever waits for this process, and not all shards are in memory."""
+def _tasks_in_flight(resources: dict[str, float]) -> int:
+    """Return a number of tasks that keeps every core busy without holding all shards in memory."""
     return 2 * max(1, int(resources.get("CPU", 1)))
 
 
-_makers: dict[BulkSpec, ShardWorker] = {}
-"""A process of the cluster's works for one order, shard after shard."""
+_workers: dict[BulkSpec, ShardWorker] = {}
+"""The worker of this process of the cluster, kept from task to task."""
 
 
-def make_shard(name: str, content: list[Any], order: BulkSpec, part: ShardRange) -> Shard:
-    """The task, as the cluster calls it: the checkpoint `name`, whose bytes are the one object in `content`."""
-    if order not in _makers:
-        _makers[order] = ShardWorker(_fetched(name, content), order, choose_device("auto"))
-    return _makers[order].make(part)
+def make_shard(name: str, content: list[Any], spec: BulkSpec, shard_range: ShardRange) -> Shard:
+    """Compute one shard; the task that the cluster runs.
+
+    `name`: the checkpoint's file name. `content`: a list of one reference to its bytes.
+    """
+    if spec not in _workers:
+        _workers[spec] = ShardWorker(_fetch(name, content), spec, choose_device("auto"))
+    return _workers[spec].make(shard_range)
 
 
-def _fetched(name: str, content: list[Any]) -> Checkpoint:
+def _fetch(name: str, content: list[Any]) -> Checkpoint:
     import ray
 
     with tempfile.NamedTemporaryFile() as file:

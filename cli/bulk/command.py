@@ -11,10 +11,10 @@ from typing import get_args
 import click
 
 from latentd.cli.bulk.cluster import run_on_ray
-from latentd.cli.bulk.folder import BulkFolder, notes_of
+from latentd.cli.bulk.folder import BulkFolder, control_folder
 from latentd.cli.bulk.local import run_local
 from latentd.cli.bulk.shard import BulkError
-from latentd.cli.bulk.spec import BulkSpec, Form
+from latentd.cli.bulk.spec import BulkSpec, ShardFormat
 from latentd.cli.sample import class_index
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.latents import MAX_SEED
@@ -26,15 +26,17 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--num", type=click.IntRange(1), required=True, help="How many samples.")
+@click.option("--num", type=click.IntRange(1), required=True, help="Number of samples.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the shards.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the first sample.")
-@click.option("--label", help="Class of all samples, by name or index [default: from each seed].")
+@click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Seed of the first sample."
+)
+@click.option("--label", help="Class of all samples, by name or index. [default: each seed's own]")
 @click.option("--truncation", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
-@click.option("--form", type=click.Choice(get_args(Form)), default="parquet", show_default=True)
-@click.option("--format", help="Of a sample: png, webp, jpeg, npy, json [default: by the kind of output].")
-@click.option("--shard-samples", type=click.IntRange(1), default=10_000, show_default=True, help="Samples a shard.")
-@click.option("--ray", "address", metavar="ADDRESS", help="Make them on a Ray cluster; `auto` is that of this machine.")
+@click.option("--form", type=click.Choice(get_args(ShardFormat)), default="parquet", show_default=True)
+@click.option("--format", help="Format of a sample: png, webp, jpeg, npy, json. [default: by the kind of output]")
+@click.option("--shard-samples", type=click.IntRange(1), default=10_000, show_default=True, help="Samples of a shard.")
+@click.option("--ray", "address", metavar="ADDRESS", help="Use a Ray cluster; `auto` is the one on this machine.")
 def bulk(
     checkpoint: Path,
     num: int,
@@ -42,14 +44,14 @@ def bulk(
     seed: int,
     label: str | None,
     truncation: float,
-    form: Form,
+    form: ShardFormat,
     format: str | None,
     shard_samples: int,
     address: str | None,
 ) -> None:
-    """Write samples of CHECKPOINT as Parquet files or WebDataset's tar files into a folder.
+    """Write samples of CHECKPOINT into a folder, as Parquet files or WebDataset tar files.
 
-    Sample i has the seed SEED + i. What was begun in the folder before is gone on with.
+    Sample i has the seed SEED + i. If the folder is unfinished, the same command continues it.
     """
     read = Checkpoint.read(checkpoint)
     if seed + num - 1 > MAX_SEED:
@@ -60,7 +62,7 @@ def bulk(
         raise click.ClickException(
             "Parquet is written by pyarrow: pip install 'latentd[parquet]', or --form webdataset"
         )
-    order = BulkSpec(
+    spec = BulkSpec(
         model=read.name,
         version=read.version,
         seed=seed,
@@ -71,42 +73,43 @@ def bulk(
         format=_format(read, format),
         shard_samples=shard_samples,
     )
-    with locked(notes_of(out)):
-        folder = BulkFolder(out, order)
+    with locked(control_folder(out)):
+        folder = BulkFolder(out, spec)
         if folder.samples < num:
-            _fill(folder, checkpoint, order, address)
+            _fill(folder, checkpoint, spec, address)
     if len(folder.fingerprints) > 1:
         click.echo(
             f"the shards have several fingerprints ({', '.join(sorted(folder.fingerprints))}): "
-            "they may differ in their last bits from what one machine would have made"
+            "their last bits may differ from those of one machine"
         )
     click.echo(f"{out}: {num} samples of {read.name}@{read.version}")
 
 
-def _fill(folder: BulkFolder, checkpoint: Path, order: BulkSpec, address: str | None) -> None:
-    parts = folder.missing()
-    shards = run_on_ray(address, checkpoint, order, parts) if address else run_local(checkpoint, order, parts)
+def _fill(folder: BulkFolder, checkpoint: Path, spec: BulkSpec, address: str | None) -> None:
+    missing = folder.missing()
+    shards = run_on_ray(address, checkpoint, spec, missing) if address else run_local(checkpoint, spec, missing)
     try:
         with _sigterm_as_ctrl_c(), Display(hidden=False) as display, closing(shards):
-            task = f"sampling {order.model}"
-            display.update(task, folder.samples, order.num, "samples", note=str)
+            task = f"sampling {spec.model}"
+            display.update(task, folder.samples, spec.num, "samples", note=str)
             for shard in shards:
-                folder.keep(shard)
-                display.update(task, folder.samples, order.num, "samples", note=str)
+                folder.add(shard)
+                display.update(task, folder.samples, spec.num, "samples", note=str)
         folder.finish()
     except BulkError as problem:
-        raise click.ClickException(f"{problem} ({_so_far(folder, order)})") from problem
+        raise click.ClickException(f"{problem} ({_progress(folder, spec)})") from problem
     except KeyboardInterrupt:
-        click.echo(f"\nstopped: {_so_far(folder, order)}", err=True)
+        click.echo(f"\nstopped: {_progress(folder, spec)}", err=True)
         sys.exit(_INTERRUPTED)
 
 
-def _so_far(folder: BulkFolder, order: BulkSpec) -> str:
-    return f"{folder.samples_on_disk()} of {order.num} samples are kept; the same command goes on from them"
+def _progress(folder: BulkFolder, spec: BulkSpec) -> str:
+    return f"{folder.samples_on_disk()} of {spec.num} samples are there; the same command continues"
 
 
 @contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt in the block."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -114,8 +117,8 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _format(read: Checkpoint, asked: str | None) -> str:
+def _format(read: Checkpoint, requested: str | None) -> str:
     output = read.card.spec.output
-    if asked is not None and asked not in output.media_types:
-        raise click.BadParameter(f"{read.name} can be {', '.join(output.media_types)}", param_hint="--format")
-    return asked or output.default_format
+    if requested is not None and requested not in output.media_types:
+        raise click.BadParameter(f"{read.name} has the formats {', '.join(output.media_types)}", param_hint="--format")
+    return requested or output.default_format

@@ -1,6 +1,6 @@
-"""The folder of shards. In `_bulk/` stand what was ordered, `order.json`, and what is done, `shards.jsonl`.
+"""The folder of shards. Its `_bulk/` holds the arguments, `order.json`, and the finished shards, `shards.jsonl`.
 
-A shard is done when its line is there. It is written whole or not at all, and its line after it.
+A shard is finished once its line is there. The shard is written atomically, and the line after it.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from latentd.models.files import atomic_write
 from latentd.models.json_lines import JsonLinesAppender, read_json_lines, write_json_lines
 from latentd.training.directory import OutputError
 
-_NOTES, _ORDER, _DONE = "_bulk", "order.json", "shards.jsonl"
+_CONTROL, _SPEC, _DONE = "_bulk", "order.json", "shards.jsonl"
 
 
-class _Line(BaseModel):
-    """A shard that is done."""
+class _ShardRecord(BaseModel):
+    """A finished shard."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,43 +31,44 @@ class _Line(BaseModel):
     fingerprint: str
 
 
-def notes_of(folder: Path) -> Path:
-    """Where a folder of shards keeps what is no shard: what begins with `_` is passed over by readers of Parquet."""
-    return folder / _NOTES
+def control_folder(folder: Path) -> Path:
+    """Return the folder for everything that is no shard. Readers of Parquet skip names that begin with `_`."""
+    return folder / _CONTROL
 
 
 class BulkFolder:
-    """Keeps shards. OutputError where `path` holds something else, or cannot be written to."""
+    """Writes shards to a folder, and knows which are finished."""
 
-    def __init__(self, path: Path, order: BulkSpec) -> None:
+    def __init__(self, path: Path, spec: BulkSpec) -> None:
+        """Open `path`. Raises OutputError if it holds something else, or cannot be written."""
         self._path = path
-        self._notes = notes_of(path)
-        self._order = order
+        self._control = control_folder(path)
+        self._spec = spec
         self._require_own()
-        self._done = {line.file: line for line in self._read() if self._is_whole(line)}
+        self._done = {line.file: line for line in self._read() if self._is_intact(line)}
         self.samples = sum(line.samples for line in self._done.values())
         try:
-            with atomic_write(self._notes / _ORDER) as temporary:
-                temporary.write_text(order.model_dump_json(indent=2) + "\n")
+            with atomic_write(self._control / _SPEC) as temporary:
+                temporary.write_text(spec.model_dump_json(indent=2) + "\n")
             self._write_lines()
-            self._lines = JsonLinesAppender(self._notes / _DONE, durable=True)
+            self._lines = JsonLinesAppender(self._control / _DONE, durable=True)
         except OSError as problem:
-            raise self._unwritable(problem) from problem
+            raise self._cannot_write(problem) from problem
 
     @property
     def fingerprints(self) -> set[str]:
-        """Those of the shards."""
+        """The fingerprints of the finished shards."""
         return {line.fingerprint for line in self._done.values()}
 
     def missing(self) -> Iterator[ShardRange]:
-        """The parts that are not done."""
-        return (part for part in self._order.parts() if part.file not in self._done)
+        """Yield the ranges that are not finished."""
+        return (each for each in self._spec.ranges() if each.file not in self._done)
 
-    def keep(self, shard: Shard) -> None:
-        """Write it. OutputError where there is no room; what was kept before stays."""
-        file, seeds = shard.part.file, shard.part.seeds
+    def add(self, shard: Shard) -> None:
+        """Write a shard. Raises OutputError if the disk is full; finished shards stay."""
+        file, seeds = shard.range.file, shard.range.seeds
         digest = hashlib.sha256(shard.content).hexdigest()
-        line = _Line(
+        line = _ShardRecord(
             file=file,
             seed=seeds[0],
             samples=len(seeds),
@@ -80,56 +81,55 @@ class BulkFolder:
                 temporary.write_bytes(shard.content)
             self._lines.append(line.model_dump_json())
         except OSError as problem:
-            raise self._unwritable(problem) from problem
+            raise self._cannot_write(problem) from problem
         self._done[file] = line
         self.samples += line.samples
 
     def samples_on_disk(self) -> int:
-        """The same as `samples`, also where Ctrl-C came between a line and the count."""
+        """Count the samples on disk: equal to `samples`, even if Ctrl-C came between a line and its count."""
         return sum(line.samples for line in self._read())
 
     def finish(self) -> None:
-        """Put the lines in the order of their seeds, so that the whole folder is the same however it came to be."""
+        """Sort the lines by seed, so that the folder has the same content however it was made."""
         try:
             self._lines.close()
             self._write_lines()
         except OSError as problem:
-            raise self._unwritable(problem) from problem
+            raise self._cannot_write(problem) from problem
 
     def _write_lines(self) -> None:
         lines = sorted(self._done.values(), key=lambda line: line.seed)
-        write_json_lines(self._notes / _DONE, (line.model_dump_json() for line in lines))
+        write_json_lines(self._control / _DONE, (line.model_dump_json() for line in lines))
 
     def _require_own(self) -> None:
-        if not (self._notes / _ORDER).exists():
+        if not (self._control / _SPEC).exists():
             for other in self._path.iterdir():
-                if other != self._notes:
-                    raise OutputError(f"{self._path} has other things in it ({other.name}); choose a new folder")
+                if other != self._control:
+                    raise OutputError(f"{self._path} contains other files ({other.name}); choose a new folder")
             return
         try:
-            before = BulkSpec.model_validate_json((self._notes / _ORDER).read_bytes())
+            before = BulkSpec.model_validate_json((self._control / _SPEC).read_bytes())
         except (OSError, ValidationError) as problem:
-            raise OutputError(f"{self._notes / _ORDER} cannot be read; choose a new folder") from problem
+            raise OutputError(f"{self._control / _SPEC} cannot be read; choose a new folder") from problem
         if not any(self._read()):
-            return  # nothing of it was ever made
-        there, here = before.model_dump(), self._order.model_dump()
-        differing = [f"{word} is {there[word]} there, {here[word]} here" for word in here if there[word] != here[word]]
+            return  # no shard was ever finished
+        there, here = before.model_dump(), self._spec.model_dump()
+        differing = [f"{name} is {there[name]} there, {here[name]} here" for name in here if there[name] != here[name]]
         if differing:
             raise OutputError(f"{self._path} holds other samples ({'; '.join(differing)}); choose a new folder")
 
-    def _read(self) -> Iterator[_Line]:
+    def _read(self) -> Iterator[_ShardRecord]:
         """Yield the shards that are done. A shard whose line is torn is made again."""
-        return read_json_lines(self._notes / _DONE, _Line.model_validate_json)
+        return read_json_lines(self._control / _DONE, _ShardRecord.model_validate_json)
 
-    def _is_whole(self, line: _Line) -> bool:
+    def _is_intact(self, line: _ShardRecord) -> bool:
         try:
             with (self._path / line.file).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == line.sha256
         except OSError:
             return False
 
-    def _unwritable(self, problem: OSError) -> OutputError:
+    def _cannot_write(self, problem: OSError) -> OutputError:
         return OutputError(
-            f"{self._path} cannot be written to ({problem.strerror}); what is finished stays there, "
-            "and the same command goes on from it"
+            f"{self._path} cannot be written ({problem.strerror}); finished shards stay, and the same command continues"
         )

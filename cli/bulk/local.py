@@ -1,7 +1,7 @@
-"""Shards made on this machine: a process a CPU core, or several for each GPU.
+"""Shards from this machine: one process for each CPU core, or several for each GPU.
 
-Processes, because drawing latents, packing and a small network's layers are Python's work for the most part, which the
-threads of one process would take turns at.
+They are processes and not threads, because most of the time goes into Python code: drawing latents, writing shards, and
+the layers of small networks.
 """
 
 import multiprocessing
@@ -26,42 +26,40 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import core_count
 
 PROCESSES_A_GPU = 4
-"""At most: while one of them computes, the others draw, encode and pack."""
+"""The most processes of one GPU: while one computes, the others draw latents, encode and write."""
 
 
-def run_local(checkpoint: Path, order: BulkSpec, parts: Iterator[ShardRange]) -> Generator[Shard]:
-    """All `parts` as shards, in the order in which they are done. To be closed, which ends the processes.
+def run_local(checkpoint: Path, spec: BulkSpec, ranges: Iterator[ShardRange]) -> Generator[Shard]:
+    """Yield the shards of `ranges` as they are completed. Close the generator after use, which ends the processes.
 
-    BulkError where they cannot be made.
+    Raises BulkError if the samples cannot be computed.
     """
     gpus = torch.cuda.device_count()
     processes = max(gpus, min(core_count(), PROCESSES_A_GPU * gpus)) if gpus else core_count()
-    context = multiprocessing.get_context("spawn")  # a fork would take over locks, and not find its GPU
-    strangers = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # a forked process inherits locks and cannot use CUDA
+    others = set(multiprocessing.active_children())
     devices: SimpleQueue[str] = context.SimpleQueue()
     for number in range(processes):
         devices.put(f"cuda:{number % gpus}" if gpus else "cpu")
-    pool = ProcessPoolExecutor(processes, context, _begin, (checkpoint, order, devices))
+    pool = ProcessPoolExecutor(processes, context, _initialize, (checkpoint, spec, devices))
     try:
         with _signals_ignored():
-            waiting = {pool.submit(_make, part) for part in islice(parts, processes + 1)}
+            waiting = {pool.submit(_make, each) for each in islice(ranges, processes + 1)}
         while waiting:
             done: set[Future[Shard]]
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            waiting |= {pool.submit(_make, part) for part in islice(parts, len(done))}
+            waiting |= {pool.submit(_make, each) for each in islice(ranges, len(done))}
             yield from (future.result() for future in done)
     except BrokenProcessPool as problem:
-        raise BulkError(
-            "a process that made samples was killed; for want of memory, lower --shard-samples"
-        ) from problem
+        raise BulkError("a worker process was killed; if memory ran out, lower --shard-samples") from problem
     finally:
-        _end(set(multiprocessing.active_children()) - strangers)
+        _kill(set(multiprocessing.active_children()) - others)
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """What is started within the block is not ended by Ctrl-C, which a terminal sends to all: its parent ends it."""
+    """Start processes that ignore Ctrl-C, which a terminal sends to all of them: their parent ends them."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -70,30 +68,30 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end(processes: set[BaseProcess]) -> None:
+def _kill(processes: set[BaseProcess]) -> None:
     for process in processes:
         process.kill()
 
 
-_work: dict[str, Any] = {}
-"""A worker's: what it was begun with, and its maker."""
+_state: dict[str, Any] = {}
+"""Of a worker process: its arguments, and its ShardWorker after the first shard."""
 
 
-def _begin(checkpoint: Path, order: BulkSpec, devices: SimpleQueue[str]) -> None:
+def _initialize(checkpoint: Path, spec: BulkSpec, devices: SimpleQueue[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _work.update(checkpoint=checkpoint, order=order, device=torch.device(devices.get()))
+    _state.update(checkpoint=checkpoint, spec=spec, device=torch.device(devices.get()))
 
 
 def _end_with_parent() -> None:
-    """A worker that waits for work does not notice by itself that nobody is there any more."""
+    """End this process with its parent: a worker that waits for work does not notice that the parent is gone."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _make(part: ShardRange) -> Shard:
-    if "maker" not in _work:  # here, and not as it begins: what is raised here reaches the parent
-        _work["maker"] = ShardWorker(Checkpoint.read(_work["checkpoint"]), _work["order"], _work["device"])
-    shard: Shard = _work["maker"].make(part)
+def _make(shard_range: ShardRange) -> Shard:
+    if "worker" not in _state:  # not in _initialize: an exception here reaches the parent
+        _state["worker"] = ShardWorker(Checkpoint.read(_state["checkpoint"]), _state["spec"], _state["device"])
+    shard: Shard = _state["worker"].make(shard_range)
     return shard

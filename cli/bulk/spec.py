@@ -1,4 +1,4 @@
-"""What is asked of `latentd bulk`, and the parts that it is done in."""
+"""The arguments of `latentd bulk`, and the shards that follow from them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,37 +6,37 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Form = Literal["parquet", "webdataset"]
-ENDINGS: dict[Form, str] = {"parquet": "parquet", "webdataset": "tar"}
+ShardFormat = Literal["parquet", "webdataset"]
+ENDINGS: dict[ShardFormat, str] = {"parquet": "parquet", "webdataset": "tar"}
 
 
 @dataclass(frozen=True)
 class ShardRange:
-    """What one shard holds: the samples of a range of seeds."""
+    """The seeds of one shard, and its file name."""
 
     file: str
     seeds: range
 
 
 class BulkSpec(BaseModel):
-    """All that the bytes of the shards depend on, besides the fingerprint."""
+    """Everything that the bytes of the shards depend on, except the fingerprint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     version: str
     seed: int
-    """Of the first sample; the next ones count up."""
+    """The seed of the first sample; the next ones count up."""
     num: int
     label: int | None
-    """A class's index; None: from each seed, or there are no classes."""
+    """The class index of all samples. None: each seed's own class, or a generator without classes."""
     truncation: float
-    form: Form
+    form: ShardFormat
     format: str
     shard_samples: int
 
-    def parts(self) -> Iterator[ShardRange]:
-        """One a shard, in the order of their seeds."""
+    def ranges(self) -> Iterator[ShardRange]:
+        """Yield the range of every shard, in the order of the seeds."""
         total = -(-self.num // self.shard_samples)
         end = self.seed + self.num
         for index in range(total):

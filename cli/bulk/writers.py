@@ -1,4 +1,4 @@
-"""The forms that shards come in. Nothing in a file tells when or where it was written."""
+"""Writers of shards: Parquet and WebDataset. Files contain no time and no path, so equal samples give equal bytes."""
 
 import io
 import tarfile
@@ -7,35 +7,35 @@ from dataclasses import dataclass
 
 import orjson
 
-from latentd.cli.bulk.spec import BulkSpec, Form
+from latentd.cli.bulk.spec import BulkSpec, ShardFormat
 from latentd.models.provenance import Provenance
 
 _ROWS_A_GROUP = 1000
-"""Of Parquet, so that a reader may take some without the others."""
+"""Rows of a Parquet row group, which a reader can load by itself."""
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Those of a shard, a place a sample in each list."""
+class ShardSamples:
+    """The samples of a shard; the lists have one item for each sample."""
 
     files: list[bytes]
-    """As encoded, and with their names in them where the format has room for that."""
+    """Encoded samples, with their provenance embedded if the format allows it."""
     names: list[Provenance]
     labels: list[int | None]
-    """Class indices."""
+    """Class indices; None for a generator without classes."""
 
 
-def packed(order: BulkSpec, kind: str, samples: Samples) -> bytes:
-    """The bytes of a shard in the order's form; `kind` is the samples' kind of output."""
-    return _PACKERS[order.form](order, kind, samples)
+def write_shard(spec: BulkSpec, kind: str, samples: ShardSamples) -> bytes:
+    """Return the bytes of a shard. `kind`: the samples' kind of output, which names the Parquet column."""
+    return _WRITERS[spec.form](spec, kind, samples)
 
 
-def _parquet(order: BulkSpec, kind: str, samples: Samples) -> bytes:
-    """A column called as the output's kind, and one for each word of the samples' names."""
-    import pyarrow  # an extra: few need it, and it is large
+def _parquet(spec: BulkSpec, kind: str, samples: ShardSamples) -> bytes:
+    """Write one column of samples, named after the kind of output, and one for each field of their provenance."""
+    import pyarrow  # an extra: it is large, and few need it
     from pyarrow import parquet
 
-    if order.format == "json":
+    if spec.format == "json":
         content = pyarrow.array([orjson.loads(file) for file in samples.files], pyarrow.list_(pyarrow.float32()))
     else:
         content = pyarrow.array(samples.files, pyarrow.binary())
@@ -52,8 +52,8 @@ def _parquet(order: BulkSpec, kind: str, samples: Samples) -> bytes:
     return buffer.getvalue()
 
 
-def _webdataset(order: BulkSpec, kind: str, samples: Samples) -> bytes:
-    """A tar file: `SEED.FORMAT`, its class as a number in `SEED.cls`, and its name in `SEED.name.json`.
+def _webdataset(spec: BulkSpec, kind: str, samples: ShardSamples) -> bytes:
+    """Write a tar file: `SEED.FORMAT`, its class index in `SEED.cls`, and its provenance in `SEED.name.json`.
 
     https://github.com/webdataset/webdataset
     """
@@ -62,7 +62,7 @@ def _webdataset(order: BulkSpec, kind: str, samples: Samples) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for file, name, label in zip(samples.files, samples.names, samples.labels, strict=True):
             key = f"{name['seed']:010d}"
-            _add(archive, f"{key}.{order.format}", file)
+            _add(archive, f"{key}.{spec.format}", file)
             if label is not None:
                 _add(archive, f"{key}.cls", str(label).encode())
             _add(archive, f"{key}.name.json", orjson.dumps(name))
@@ -70,9 +70,12 @@ def _webdataset(order: BulkSpec, kind: str, samples: Samples) -> bytes:
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)  # of the year 1970, and nobody's
+    member = tarfile.TarInfo(name)  # TarInfo's defaults: 1970, no owner
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
 
 
-_PACKERS: dict[Form, Callable[[BulkSpec, str, Samples], bytes]] = {"parquet": _parquet, "webdataset": _webdataset}
+_WRITERS: dict[ShardFormat, Callable[[BulkSpec, str, ShardSamples], bytes]] = {
+    "parquet": _parquet,
+    "webdataset": _webdataset,
+}

@@ -29,7 +29,7 @@ SHORT_RING = ["ring-gan", "--set", "steps=20"]
 
 
 def latentd(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([LATENTD, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run([LATENTD, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_recipes_are_listed() -> None:
@@ -52,7 +52,7 @@ def test_train_and_show(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     path = tmp_path / "runs" / "ring-gan" / "ring-gan.safetensors"
     assert "training ring-gan: 20 of 20" in done.stderr
-    assert "\nevaluating the generator\n" in done.stderr
+    assert "\njudging what was learnt\n" in done.stderr
     card = json.loads(latentd("show", path).stdout)
     assert card["version"] in done.stdout
     assert (card["steps"], card["images_seen"], card["seed"]) == (20, 20 * card["settings"]["batch_size"], 0)
@@ -60,7 +60,7 @@ def test_train_and_show(tmp_path: Path) -> None:
     assert {"modes", "high_quality"} < card["metrics"].keys() == card["floors"].keys()
 
 
-def test_ctrl_c_saves_the_generator(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [LATENTD, "train", "ring-gan", "--out", tmp_path, "--set", "steps=1000000"],
         stderr=subprocess.PIPE,
@@ -70,9 +70,9 @@ def test_ctrl_c_saves_the_generator(tmp_path: Path) -> None:
     assert process.stderr is not None
     assert "training ring-gan" in process.stderr.readline()  # the first line comes after some seconds of steps
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=300)[1]
+    rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130, rest
-    assert "the generator is saved in" in rest
+    assert "what was learnt is kept in" in rest
     steps = Checkpoint.read(tmp_path / "ring-gan.safetensors").card.steps
     assert 0 < steps < 1000000
     assert f"stopped after {steps} of 1000000 steps" in rest
@@ -93,7 +93,7 @@ def test_ctrl_c_while_libraries_load_is_quiet(command: list[str | Path]) -> None
         assert line
         imported = line.rpartition("|")[2].strip()
     process.send_signal(signal.SIGINT)
-    shown, rest = process.communicate(timeout=300)
+    shown, rest = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT  # a shell calls it 130
     assert shown == ""
     assert all(line.startswith("import time:") for line in rest.splitlines())
@@ -151,7 +151,7 @@ def test_directions_are_found_and_written_beside(tmp_path: Path, write: Callable
         (["sample", "{model}", "--seeds", "4294967296", "-o", "x.npy"], "is not a seed"),
         (["sample", "{model}", "--seeds", "9" * 5000, "-o", "x.npy"], "is not a seed"),
         (["sample", "{model}", "--seeds", "0-4096", "-o", "x.npy"], "at most 4096"),
-        (["sample", "{model}", "--label", "cat", "-o", "x.npy"], "takes no label"),
+        (["sample", "{model}", "--label", "cat", "-o", "x.npy"], "has no classes"),
         (["sample", "{model}", "-o", "x.png"], "ending must be one of .npy"),
         (["sample", "{model}", "-o", "missing/x.npy"], "cannot be written"),
     ],
@@ -188,7 +188,7 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:
         while chunk := os.read(ours, 65536):
             shown += chunk
     os.close(ours)
-    assert process.wait(timeout=300) == 0
+    assert process.wait(timeout=120) == 0
     text = shown.decode()
     assert "━" in text
     assert "steps/s" in text

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,35 +17,37 @@ from filelock import lock_descriptor
 
 from latentd.training.directory import OutputError
 from latentd.training.lock import is_locked, locked
-from tests.conftest import eventually
 from tests.training.runs import run_config, train
 
 LATENTD = Path(sys.executable).with_name("latentd")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def start(out: Path) -> subprocess.Popen[str]:
     settings = ["--set", "steps=1000000", "--set", "save_seconds=0.05"]
     command = [LATENTD, "train", "gaussian-gan", "--out", out, *settings]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(tmp_path)
-    eventually(lambda: any(tmp_path.glob("state/*.safetensors")))
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("state/*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
     yield process
     process.kill()
     process.communicate()
 
 
 def status(folder: Path) -> str:
-    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, check=True, timeout=300)
+    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, text=True, timeout=60, check=True)
     return str(json.loads(listed.stdout)[0]["status"])
 
 
 def test_a_second_run_is_refused_and_a_killed_run_resumes(tmp_path: Path, running: subprocess.Popen[str]) -> None:
     second = start(tmp_path)
-    said = second.communicate(timeout=300)[1]
+    said = second.communicate(timeout=60)[1]
     assert second.returncode == 1
     assert said.startswith(f"error: another run is at work in {tmp_path} (process {running.pid} on ")
     assert said.count("\n") == 1
@@ -59,7 +62,7 @@ def test_a_second_run_is_refused_and_a_killed_run_resumes(tmp_path: Path, runnin
     assert third.stderr is not None
     assert "resumed at step" in third.stderr.readline()
     third.send_signal(signal.SIGINT)
-    third.communicate(timeout=300)
+    third.communicate(timeout=60)
     assert third.returncode == 130
     assert status(tmp_path) == "stopped"
 
