@@ -23,11 +23,11 @@ _MAX_AUC = 0.98
 
 HINTS: dict[Kind, str] = {
     "modes lost": "show the discriminator several samples at once (packing=2, discriminator.config.minibatch_std=4), "
-    "blur what it sees at first (noise.start=1.0), or restrain it (penalties.r1.weight=0.1)",
+    "add noise to what it sees at first (noise.start=1.0), or regularise it (penalties.r1.weight=0.1)",
     "frozen generator": "raise generator_lr, or keep its gradient from vanishing (objective=hinge)",
-    "discriminator won": "restrain it (discriminator.config.norm=spectral, penalties.r1.weight=1.0), lower "
-    "discriminator_lr, and look for something in the data that gives real samples away",
-    "far from the data": "raise generator_lr, or give it more steps if distance is falling",
+    "discriminator won": "regularise it (discriminator.config.norm=spectral, penalties.r1.weight=1.0), lower "
+    "discriminator_lr, and look for a detail in the data by which it recognises real samples",
+    "far from the data": "raise generator_lr, or train for more steps if the distance is falling",
     "oscillation": "lower both learning rates, set betas=[0.0, 0.9], or let the schedule decay",
 }
 

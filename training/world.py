@@ -32,7 +32,7 @@ class WorldError(LatentdError):
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among `size` ranks. The default is a process alone."""
+    """This process as one of `size` ranks. By default it is alone."""
 
     rank: int = 0
     size: int = 1
