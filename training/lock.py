@@ -8,8 +8,9 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock, Timeout, lock_descriptor
 
@@ -49,29 +50,20 @@ def locked(directory: Path) -> Iterator[None]:
 
 def is_locked(directory: Path) -> bool:
     """Whether a process holds the lock of `directory`. Creates and changes no file."""
-    try:
-        file = _open_existing(directory / _LOCK)
-    except OSError:
-        return False
-    try:
+    with suppress(OSError), _open_existing(directory / _LOCK) as file:
         deadline = time.monotonic() + _PROBE_SECONDS
-        while not lock_descriptor(file, blocking=False):
+        while not lock_descriptor(file.fileno(), blocking=False):
             if time.monotonic() > deadline:
                 return True
             time.sleep(_PROBE_INTERVAL)
-    except OSError:
-        return False
-    else:
-        return False
-    finally:
-        os.close(file)
+    return False
 
 
-def _open_existing(path: Path) -> int:
+def _open_existing(path: Path) -> IO[bytes]:
     try:
-        return os.open(path, os.O_RDWR)  # NFS locks only files that are open for writing
-    except PermissionError:
-        return os.open(path, os.O_RDONLY)
+        return path.open("r+b")  # NFS locks only files that are open for writing
+    except OSError:
+        return path.open("rb")
 
 
 def _write_holder(file: int) -> None:

@@ -68,11 +68,11 @@ def test_a_resumed_run_ends_with_the_same_bits(
         data = tmp_path / "data"
         write_idx(data, count=20)  # two batches an epoch, so that several epochs end
     whole = train(run_config(name, tmp_path / "whole", *settings, data=data))
-    torn = run_config(name, tmp_path / "torn", *settings, data=data)
+    interrupted = run_config(name, tmp_path / "interrupted", *settings, data=data)
     for step in (1, 3, 4):
-        stop_at(torn, step)
+        stop_at(interrupted, step)
     with caplog.at_level(logging.INFO):
-        resumed = train(torn)
+        resumed = train(interrupted)
     assert "resumed at step 4" in caplog.text
     assert resumed.version == whole.version
     assert resumed.card.steps == whole.card.steps
@@ -201,22 +201,22 @@ def test_a_run_killed_at_random_times_ends_with_the_same_bits(tmp_path: Path) ->
         return [str(Path(sys.executable).with_name("latentd")), "train", "ring-gan", "--out", folder, *settings]
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    whole, torn = str(tmp_path / "whole"), str(tmp_path / "torn")
+    whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
     subprocess.run(command(whole), check=True, env=environment, capture_output=True, timeout=120)
     times = random.Random(0)  # noqa: S311  # no cryptography
     log = ""
     for _ in range(4):
-        before = saved_at(Path(torn))
-        process = subprocess.Popen(command(torn), env=environment, stderr=subprocess.PIPE, text=True)
+        before = saved_at(Path(killed))
+        process = subprocess.Popen(command(killed), env=environment, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
-        while saved_at(Path(torn)) == before and process.poll() is None and time.monotonic() < deadline:
+        while saved_at(Path(killed)) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(times.uniform(0.0, 0.2))
         process.kill()
         log += process.communicate()[1]
     assert log.count("resumed at step") == 3
-    subprocess.run(command(torn), check=True, env=environment, capture_output=True, timeout=120)
-    results = [Checkpoint.read(Path(folder) / "ring-gan.safetensors") for folder in (whole, torn)]
+    subprocess.run(command(killed), check=True, env=environment, capture_output=True, timeout=120)
+    results = [Checkpoint.read(Path(folder) / "ring-gan.safetensors") for folder in (whole, killed)]
     assert results[0].version == results[1].version
     assert results[1].card.steps == 3000
 
