@@ -100,7 +100,7 @@ def test_tar_files_hold_a_sample_its_class_and_its_name(
 
     decoded = as_training_data(bulk, monkeypatch)
     assert np.array_equal(decoded.images, expected)
-    assert labels_of(decoded) == [str(label) for label in labels]
+    assert labels_of(decoded) == [CLASSES[label or 0] for label in labels]
 
 
 def as_training_data(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> DecodedImages:
@@ -110,8 +110,8 @@ def as_training_data(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> DecodedImag
 
 
 def labels_of(decoded: DecodedImages) -> list[str]:
-    assert decoded.labels is not None
-    return [decoded.class_names[label] for label in decoded.labels]
+    assert decoded.classes.labels is not None
+    return [decoded.classes.names[label] for label in decoded.classes.labels]
 
 
 def test_one_class_as_arrays(conditional: Path, tmp_path: Path) -> None:

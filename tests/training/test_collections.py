@@ -214,7 +214,7 @@ def test_numeric_class_names_are_sorted_by_value(tmp_path: Path) -> None:
         (tmp_path / "data" / label).mkdir(parents=True)
         (tmp_path / "data" / label / "0.png").write_bytes(png(0))
     decoded = decode_images(tmp_path / "data", 8, 1, lambda _: None)
-    assert decoded.class_names == ("9", "10", "a", "b")
+    assert decoded.classes.names == ("9", "10", "a", "b")
 
 
 def test_images_beside_class_folders_disable_classes(tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_the_error_names_a_damaged_shard(tmp_path: Path) -> None:
     (parquet / "1.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(DataError, match=r"1\.parquet is damaged or incomplete"):
         decode_images(parquet, 8, 1, lambda _: None)
-    pyarrow.parquet.write_table(pyarrow.table({"picture": [b""]}), parquet / "1.parquet")
-    with pytest.raises(DataError, match=r"1\.parquet has no column `image`; it has picture"):
+    pyarrow.parquet.write_table(pyarrow.table({"shade": [1]}), parquet / "1.parquet")
+    with pytest.raises(DataError, match=r"1\.parquet has no column of images; it has shade"):
         decode_images(parquet, 8, 1, lambda _: None)
 
 
@@ -332,7 +332,7 @@ def test_an_incomplete_cache_is_rebuilt(tmp_path: Path) -> None:
                 file.write_bytes(torn)
             again = decode_images(folder, 8, 1, lambda _: None)
             assert again.sha256 == first.sha256
-            assert again.class_names == ("cat", "dog")
+            assert again.classes.names == ("cat", "dog")
 
 
 def test_images_beside_shards_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from latentd.models.card import DataCard
 from latentd.models.outputs import ImageOutput, Output
 from latentd.training.data.idx import IDX_SETS, IdxSplit, load_idx_set
 from latentd.training.data.image_cache import DecodedImages, decode_images
+from latentd.training.data.image_files import ReadOptions
 from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
 from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, INPUT_SHAPE, load_classifier
 from latentd.training.evaluation.evaluator import Evaluator
@@ -100,6 +101,12 @@ class ImageFolder(_Images):
     weights_licence: ClassVar[str] = "unknown"
     resolution: int = Field(default=64, ge=8, le=1024)
     channels: Literal[1, 3] = 3
+    image_column: str | None = None
+    """Of Parquet files; None: found by its type and name."""
+    label_column: str | None = None
+    """Of Parquet files, a column or a Hive folder's key; None: found by its name."""
+    names_encoding: str | None = None
+    """Of the names in a zip or tar that are not UTF-8, such as `shift_jis`, `gbk`, `cp1252`."""
 
     @property
     def output(self) -> Output:
@@ -115,10 +122,10 @@ class ImageFolder(_Images):
         card = DataCard(name=name, size=len(images), sha256=decoded.sha256, licence="unknown")
         if self._can_hold_out(images):
             order = torch.randperm(len(images), generator=generator_for(0, "held out"))
-            source = self._split(images[order], decoded.class_names, card)
+            source = self._split(images[order], decoded.classes.names, card)
         else:
-            source = ImageSource(images, decoded.class_names, card, self.flip)
-        source.why_no_classes = decoded.why_no_classes
+            source = ImageSource(images, decoded.classes.names, card, self.flip)
+        source.why_no_classes = decoded.classes.why_none
         source.prefetch = decoded.images.nbytes > _SMALL_BYTES
         return source
 
@@ -139,11 +146,13 @@ class ImageFolder(_Images):
         """Return the path, the decoded images, and the same images as mapped tensors."""
         if path is None:
             raise DataError("this recipe trains on your own images: give their folder, zip or shards by --data PATH")
-        decoded = decode_images(path, self.resolution, self.channels, on_progress)
+        options = ReadOptions(self.image_column, self.label_column, self.names_encoding)
+        decoded = decode_images(path, self.resolution, self.channels, on_progress, options)
+        labels = decoded.classes.labels
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
             pixels = torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
-        return path, decoded, RealImages(pixels, None if decoded.labels is None else torch.from_numpy(decoded.labels))
+        return path, decoded, RealImages(pixels, None if labels is None else torch.from_numpy(labels))
 
     def _can_hold_out(self, images: RealImages) -> bool:
         """Only if the embedded classifier can take the images, and they fit into memory."""
