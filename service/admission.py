@@ -9,7 +9,7 @@ Clients are told apart by their tokens. Without tokens, all requests have the cl
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Self
@@ -18,10 +18,11 @@ from latentd.service.errors import ApiError, too_busy
 from latentd.service.guard.client import Client
 
 _SHARE = 7
-_AT_WORK = 16
+_AT_WORK = 8
 """Requests of a client that are at work at a time while other clients ask, too. Beside a flood of one client, this sets
 how long the requests of others wait for the event loop (docs/performance.md)."""
 _ALONE_SECONDS = 1.0
+_REFUSAL_SECONDS = 1.0
 _MAX_BODIES = 16
 """Bodies of the largest size that may be in memory at a time. Most bodies are small, so that hundreds fit."""
 _BUSY = "the service has all the work that it can take, in total or from one client; try again later"
@@ -83,13 +84,14 @@ class ConcurrencyLimiter:
     @asynccontextmanager
     async def slot(self, client: Hashable) -> AsyncIterator[None]:
         """Wait until a request of `client` may be at work; it is until the block ends."""
-        if self._is_alone(client):
+        if self.is_alone(client):
             yield
         else:
             async with self._slots[client]:
                 yield
 
-    def _is_alone(self, client: Hashable) -> bool:
+    def is_alone(self, client: Hashable) -> bool:
+        """Note that `client` asks, and return whether no other client has asked within a second."""
         now = self._clock()
         last, when = self._last
         if client != last:
@@ -171,20 +173,33 @@ class Admission:
         max_body: int,
         seconds_for: Callable[[int], float],
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`max_body`: bytes of one body; `seconds_for`: how long a number of samples takes."""
+        """`max_body`: bytes of one body. `seconds_for` estimates how long a number of samples takes."""
         self.requests = Quota(max_requests)
         self.queue = Quota(max_queue)
         self.bodies = Quota(_MAX_BODIES * max_body)
         self.limiter = ConcurrencyLimiter(clock)
         self.seconds_for = seconds_for
+        self._sleep = sleep
 
-    def request(self, client: Client | None) -> Ticket:
-        """Return the ticket of a request. Raises ApiError 429 if not even a request for one sample would fit now."""
-        for quota in (self.requests, self.queue):
-            if shortfall := quota.shortfall(client, 1):
-                raise self.refusal(quota, shortfall)
-        return Ticket(self, client)
+    @asynccontextmanager
+    async def request(self, client: Client | None) -> AsyncIterator[Ticket]:
+        """Give a request its ticket until the block ends.
+
+        Raises ApiError 429 at once if not even a request for one sample would fit now. Beside other clients, a refusal
+        is delayed: a client that comes again at once would keep the event loop busy with nothing else.
+        """
+        try:
+            for quota in (self.requests, self.queue):
+                if shortfall := quota.shortfall(client, 1):
+                    raise self.refusal(quota, shortfall)
+            with Ticket(self, client) as ticket:
+                yield ticket
+        except ApiError as problem:
+            if problem.status == HTTPStatus.TOO_MANY_REQUESTS and not self.limiter.is_alone(client):
+                await self._sleep(_REFUSAL_SECONDS)
+            raise
 
     def refusal(self, quota: Quota, shortfall: int) -> ApiError:
         """Return the error for a request that does not fit into `quota`."""

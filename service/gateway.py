@@ -124,7 +124,7 @@ class _RouteApp:
         if self._route.body is None:
             await self._app(scope, receive, send)
         else:
-            with self._runtime().admission.request(context.client) as context.ticket:
+            async with self._runtime().admission.request(context.client) as context.ticket:
                 await self._app(scope, receive, send)
 
 

@@ -28,6 +28,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _OWN = tempfile.TemporaryDirectory(prefix="latentd-tests-")
 for _name in ("BENTOML_HOME", "XDG_CACHE_HOME"):  # no test reads, or leaves a file in, the user's home
     os.environ[_name] = str(Path(_OWN.name) / _name.lower())
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # programs that tests start do not wait for each other's threads
 
 needs_fashion = pytest.mark.skipif(
     not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS["fashion-mnist"].folders),
@@ -129,9 +130,9 @@ def free_port() -> int:
             return port
 
 
-def eventually(check: Callable[[], bool], otherwise: str = "", seconds: float = 60) -> None:
-    """Wait until `check` is true. Raises AssertionError with the text `otherwise` after `seconds`."""
-    deadline = time.monotonic() + seconds
+def eventually(check: Callable[[], bool], otherwise: str = "") -> None:
+    """Wait until `check` is true. Raises AssertionError with the text `otherwise` after five minutes."""
+    deadline = time.monotonic() + 300
     while not check():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)

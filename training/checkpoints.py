@@ -33,9 +33,9 @@ class CheckpointManager:
 
     def __init__(self, path: Path, card: Card, images_per_step: int, steps_done: int) -> None:
         """`card`: the facts that all checkpoints share. `steps_done`: steps before the run was resumed."""
-        self._path = path
+        self.path = path
+        self.card = card
         self._best_path = path.with_stem(f"{path.stem}-best")
-        self._card = card
         self._images_per_step = images_per_step
         self._steps_done = steps_done
         self._result: EvaluationResult | None = None
@@ -72,7 +72,7 @@ class CheckpointManager:
             checkpoint = self._write(path, generator, progress, surface)
         except OSError as problem:
             raise OutputError(f"{path} could not be written: {problem}") from problem
-        if self._best and self._best.step == progress.step and path == self._path:
+        if self._best and self._best.step == progress.step and path == self.path:
             self._best = None
             self._best_path.unlink(missing_ok=True)
             sidecar_path(self._best_path, SURFACE_ENDING).unlink(missing_ok=True)
@@ -96,7 +96,7 @@ class CheckpointManager:
         If it was also the last one, it is copied, because the last one will be overwritten. Metrics that were measured
         in another way (`latentd evaluate` writes such ones) do not count.
         """
-        candidates = [read for read in map(_read, (self._best_path, self._path)) if read]
+        candidates = [read for read in map(_read, (self._best_path, self.path)) if read]
         candidates = [
             read for read in candidates if read.card.steps <= self._steps_done and read.card.measured == like.measured
         ]
@@ -108,7 +108,7 @@ class CheckpointManager:
         if best.name != self._best_path.stem:
             write_checkpoint(self._best_path, best.card, best.tensors)
             with suppress(CheckpointError):  # not every checkpoint has a surface
-                DecisionSurface.read(self._path, best.version).write(self._best_path, best.version)
+                DecisionSurface.read(self.path, best.version).write(self._best_path, best.version)
 
     def _write(
         self, path: Path, generator: Generator, progress: Progress, surface: DecisionSurface | None
@@ -125,15 +125,15 @@ class CheckpointManager:
                 "floors": self._result.baseline,
                 "measured": self._result.measured,
             }
-        checkpoint = write_checkpoint(path, self._card.model_copy(update=facts), generator.state_dict())
+        checkpoint = write_checkpoint(path, self.card.model_copy(update=facts), generator.state_dict())
         _write_surface(path, checkpoint.version, surface)
         return checkpoint
 
     def _free_path(self, progress: Progress, planned: int) -> Path:
         """Return another path for a run that was stopped early, if the file there is of a later step."""
-        before = _read(self._path)
+        before = _read(self.path)
         keeps_later = progress.step < planned and before is not None and before.card.steps > progress.step
-        return self._path.with_stem(f"{self._path.stem}-step{progress.step}") if keeps_later else self._path
+        return self.path.with_stem(f"{self.path.stem}-step{progress.step}") if keeps_later else self.path
 
 
 def _write_surface(path: Path, version: str, surface: DecisionSurface | None) -> None:

@@ -114,13 +114,13 @@ def _dry_run(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dic
 def run_command(command: Callable[[], object]) -> None:
     """Run a program. An error that the user can fix is printed in one line, and the exit status is 1.
 
-    Of several ranks the main one prints errors for all, but errors that concern one rank alone are printed by it.
+    Of several ranks only the main one prints, but each prints the errors that may concern it alone.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command()
     except LatentdError as problem:
-        main_prints = is_distributed() and os.environ.get("RANK", "0") != "0"
-        if not main_prints or isinstance(problem, (OutOfMemory, WorldError)):
+        is_main = not is_distributed() or os.environ.get("RANK", "0") == "0"
+        if is_main or isinstance(problem, (OutOfMemory, WorldError)):
             click.echo(f"error: {problem}", err=True)
         sys.exit(1)

@@ -6,11 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pydantic import JsonValue
 
-from latentd.models.card import Card
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import DataSource, OnProgress
@@ -31,24 +29,23 @@ class RunRecorder:
 
     def __init__(
         self,
-        path: Path,
-        card: Card,
         algorithm: Algorithm,
         source: DataSource,
         states: StateDirectory,
         checkpoints: CheckpointManager,
+        steps: int,
         done: Progress,
     ) -> None:
-        """`path`: the checkpoint, in the run's directory. `done`: how far the run came before it was resumed."""
-        self._path = path.parent
+        """`steps`: planned steps of the run. `done`: how far it came before it was resumed."""
+        self._path = checkpoints.path.parent
         self._algorithm = algorithm
         self._states = states
         self._checkpoints = checkpoints
         self._began = time.monotonic() - done.seconds
-        self._steps: int = card.settings["steps"]  # type: ignore[assignment]  # every recipe has it
-        self._directory = RunDirectory(self._path, done.step, _facts(path, card))
+        self._steps = steps
+        self._directory = RunDirectory(self._path, done.step, _facts(checkpoints, steps))
         self._disk_was_full = False
-        self._monitor = Monitor(algorithm, source, self._steps, self._directory, self._on_evaluation)
+        self._monitor = Monitor(algorithm, source, steps, self._directory, self._on_evaluation)
 
     def on_step(self, step: int, losses: Losses) -> None:
         """Record a step."""
@@ -115,14 +112,14 @@ class RunRecorder:
         return time.monotonic() - self._began
 
 
-def _facts(path: Path, card: Card) -> dict[str, JsonValue]:
+def _facts(checkpoints: CheckpointManager, steps: int) -> dict[str, JsonValue]:
     """Return the first content of `run.json`."""
-    shared = card.model_dump(
+    shared = checkpoints.card.model_dump(
         mode="json", include={"recipe", "description", "settings", "seed", "data", "hardware", "versions"}
     )
     return shared | {
-        "name": path.stem,
-        "steps": card.settings["steps"],
+        "name": checkpoints.path.stem,
+        "steps": steps,
         "status": "running",
         "step": 0,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

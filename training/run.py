@@ -167,7 +167,7 @@ def _make_recorder(
     )
     checkpoints = CheckpointManager(path, card, recipe.batches_per_step * recipe.batch_size, done.step)
     try:
-        return RunRecorder(path, card, algorithm, source, states, checkpoints, done)
+        return RunRecorder(algorithm, source, states, checkpoints, recipe.steps, done)
     except OSError as problem:
         raise OutputError(f"{path.parent} cannot be written to ({problem})") from problem
 

@@ -1,4 +1,4 @@
-"""Debian's buildah and podman with an image store of their own: containers without a Docker engine or any daemon."""
+"""Debian's buildah and podman, with an image store of their own: containers without Docker or another daemon."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ _READY_SECONDS = 180.0
 
 
 def tool(name: str) -> str:
-    """Its path; ends the program where it is not installed."""
+    """Return the path of a program. Exits if it is not installed."""
     path = shutil.which(name)
     if path is None:
         raise SystemExit(
@@ -32,18 +32,18 @@ def tool(name: str) -> str:
 
 @dataclass(frozen=True)
 class Running:
-    """A container whose port is this machine's."""
+    """A running container that uses the network of this machine."""
 
     name: str
     url: str
     engine: "Engine"
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """`command` beside the service, as its user."""
+        """Run `command` in the container, as its user."""
         return self.engine.podman("exec", self.name, *command, check=False)
 
     def ask(self, path: str, body: bytes | None = None, accept: str = "*/*") -> bytes:
-        """An answer's body; raises `urllib.error.HTTPError` for what is no success."""
+        """Return the body of an answer. Raises `urllib.error.HTTPError` if it is not a success."""
         headers = {"Content-Type": "application/json", "Accept": accept}
         request = urllib.request.Request(self.url + path, data=body, headers=headers)  # noqa: S310  # loopback
         with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310  # loopback
@@ -51,7 +51,7 @@ class Running:
 
 
 class Engine:
-    """Images and containers in a folder."""
+    """Builds images and runs containers; both are stored in a folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,29 +64,29 @@ class Engine:
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(folder),
             "BUILDAH_ISOLATION": "chroot",
-            "BUILDAH_FORMAT": "docker",  # OCI's own format knows no health check
+            "BUILDAH_FORMAT": "docker",  # the OCI format has no health checks
             "CONTAINERS_STORAGE_CONF": str(storage),
             "CONTAINERS_CONF": str(folder / "containers.conf"),
         }
 
     def buildah(self, *arguments: str | Path, quiet: bool = True) -> None:
-        """Raises `subprocess.CalledProcessError` if it fails."""
+        """Run buildah. Raises `subprocess.CalledProcessError` if it fails."""
         output = subprocess.DEVNULL if quiet else None
         subprocess.run([tool("buildah"), *arguments], env=self._environment, check=True, stdout=output, stderr=output)
 
     def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """What it says is in `stdout` and `stderr`."""
+        """Run podman, and return its output. Raises `subprocess.CalledProcessError` if it fails and `check` is true."""
         return subprocess.run(
             [tool("podman"), *arguments], env=self._environment, capture_output=True, text=True, check=check
         )
 
     def has(self, image: str) -> bool:
-        """Whether `image` is in the store."""
+        """Return whether `image` is in the store."""
         return self.podman("image", "exists", image, check=False).returncode == 0
 
     @contextmanager
     def created(self, image: str, name: str, port: int, *options: str) -> Iterator[None]:
-        """A container as one would start it in production: nothing to write to but /tmp, no rights at all."""
+        """Create a container as in production: without capabilities, and read-only except for /tmp."""
         self.podman("rm", "--force", "--ignore", name)
         locked = ("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp", "--cap-drop", "all")  # noqa: S108  # its own
         loopback = ("--network", "host", "--env", "BENTOML_HOST=127.0.0.1", "--env", f"BENTOML_PORT={port}")
@@ -101,11 +101,11 @@ class Engine:
 
     @contextmanager
     def running(self, name: str, port: int, cold: bool = False) -> Iterator[tuple[Running, float]]:
-        """It, and the seconds that it took until /readyz; at the end it is stopped, and has to exit with 0.
+        """Start a container; yield it and the seconds until /readyz. Then stop it, and exit unless its status is 0.
 
-        `cold`: nothing of it is in memory before.
+        `cold`: empty the page cache first.
         """
-        self.podman("init", name)  # copies the image, in this kind of store; that is no part of starting
+        self.podman("init", name)  # with this kind of store it copies the image, which is not a part of starting
         if cold:
             os.sync()
             Path("/proc/sys/vm/drop_caches").write_text("3")

@@ -1,4 +1,4 @@
-"""From the checkout to an image, by the Dockerfile that `bentoml build` writes."""
+"""Builds the image of the checkout with the Dockerfile that `bentoml build` writes."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ DOCKERFILE = Path("env", "docker", "Dockerfile")
 
 
 def build_bento(home: Path) -> Path:
-    """The folder of a new Bento of the checkout, in a BentoML home of its own."""
+    """Build a Bento of the checkout in a new BentoML home, and return its folder."""
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     program = Path(sys.executable).with_name("bentoml")
@@ -28,7 +28,7 @@ def build_bento(home: Path) -> Path:
 
 
 def build_image(engine: Engine, bento: Path, folder: Path) -> None:
-    """The Bento's Dockerfile as it is; pip finds this machine's settings, and nothing of them stays."""
+    """Build the Bento's Dockerfile unchanged. pip uses the settings of this machine, which do not stay in the image."""
     for base in set(re.findall(r"^FROM (\S+)", (bento / DOCKERFILE).read_text(), re.MULTILINE)):
         _provide(engine, base, folder)
     engine.buildah("bud", "--tag", IMAGE, "--file", bento / DOCKERFILE, *_pip_options(folder), bento, quiet=False)
@@ -36,7 +36,7 @@ def build_image(engine: Engine, bento: Path, folder: Path) -> None:
 
 
 def _provide(engine: Engine, base: str, folder: Path) -> None:
-    """Pull `base`, or where that cannot be, let Debian with its Python stand in for it."""
+    """Pull `base`. If that fails, build a minimal Debian with its Python instead."""
     name = f"docker.io/library/{base}"
     if engine.has(name):
         return
@@ -58,10 +58,10 @@ def _provide(engine: Engine, base: str, folder: Path) -> None:
 
 
 def _pip_options(folder: Path) -> list[str]:
-    """For `buildah bud`: this machine's settings of pip, and the folders and files that they name."""
+    """Return options of `buildah bud` that mount this machine's pip settings, and the paths that they name."""
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
     found = re.findall(r"^(\S+)\.(\S+?)=(.+)$", listed.stdout, re.MULTILINE)
-    # the environment's outweigh the files'
+    # those of the environment override those of files
     settings = {key: ast.literal_eval(text) for place, key, text in sorted(found, key=lambda each: each[0] == ":env:")}
     options = []
     if "extra-index-url" in settings:
@@ -74,5 +74,5 @@ def _pip_options(folder: Path) -> list[str]:
 
 
 def _path(word: str) -> Path:
-    """A file or folder that is named; of an index, the folder above, beside whose pages the packages lie."""
+    """Return the path that a setting names. For an index: its parent folder, which also has the packages."""
     return Path(word.removeprefix("file://")).parent if word.startswith("file://") else Path(word)

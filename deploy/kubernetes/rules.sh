@@ -1,5 +1,6 @@
 #!/bin/sh
-# Prints deploy/prometheus's rules as the Prometheus operator takes them: deploy/kubernetes/rules.sh | kubectl apply -n latentd -f -
+# Prints the rules of deploy/prometheus as objects of the Prometheus operator:
+# deploy/kubernetes/rules.sh | kubectl apply -n latentd -f -
 set -eu
 cd "$(dirname "$0")/../prometheus"
 for name in recording alerts; do

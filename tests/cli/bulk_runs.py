@@ -42,7 +42,7 @@ class Bulk:
         return [LATENTD, "bulk", self.checkpoint, "--out", self.out, *self.arguments]
 
     def run(self, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command, capture_output=True, text=True, timeout=180, check=False, **options)
+        return subprocess.run(self.command, capture_output=True, text=True, timeout=300, check=False, **options)
 
     def done(self) -> str:
         """Runs it to its end; what it says."""

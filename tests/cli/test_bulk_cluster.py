@@ -56,7 +56,7 @@ def test_every_sample_is_there_once_though_a_node_is_killed(cluster: Any, tmp_pa
         eventually(lambda: bool(found.extend(at_work(node)) or found), "the node that will be killed has no work")
         cluster.remove_node(node, allow_graceful=False)
         assert len(bulk.lines()) < NUM // 100
-        said = process.communicate(timeout=120)
+        said = process.communicate(timeout=300)
         assert process.returncode == 0, said
         assert all_gone(found)
     assert [row["seed"] for row in rows(bulk.out)] == list(range(NUM))

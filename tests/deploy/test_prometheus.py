@@ -32,7 +32,7 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str) -> Any:
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=300) as answer:
             return json.load(answer)["data"]
 
     def values(self, promql: str) -> list[float]:
@@ -70,7 +70,7 @@ def scraping(program: str, folder: Path, target: str) -> Iterator[Prometheus]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=300)
         finally:
             process.kill()
 

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Server:
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
         except urllib.error.HTTPError as problem:
             return Answer(problem.code, {k.lower(): v for k, v in problem.headers.items()}, problem.read())
@@ -68,17 +68,24 @@ def serving(
     probe: str = "/readyz",
     port: int | None = None,
     may_end_with: Collection[int] = (0,),
+    command: Sequence[str] = ("bentoml", "serve", "--host", "127.0.0.1"),
+    folder: Path = ROOT,
     **environment: str,
 ) -> Iterator[Server]:
-    """`bentoml serve` in the repository root, until the block ends; then it has to stop cleanly, or as is said here."""
+    """Run `command` in `folder` until the block ends. Then it must end with a status of `may_end_with`.
+
+    Yields when the path `probe` is answered 200. Environment variables are those of the tests and `environment`.
+    """
     port = port or free_port()
+    program, *arguments = command
+    inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # as users start it
     home.mkdir(parents=True, exist_ok=True)
     log = home / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT,
-            env=os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"} | environment,
+            [Path(sys.executable).with_name(program), *arguments, "--port", str(port)],
+            cwd=folder,
+            env=inherited | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"} | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -87,9 +94,10 @@ def serving(
         _wait_for(server, probe, process)
         yield server
     finally:
-        process.send_signal(signal.SIGTERM)
+        if "told to stop" not in log.read_text(errors="replace"):  # a second SIGTERM, late, would kill it
+            process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=300)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -97,7 +105,7 @@ def serving(
 
 
 def _wait_for(server: Server, probe: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert process.poll() is None, server.log.read_text()
         try:

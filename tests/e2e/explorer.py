@@ -21,7 +21,7 @@ def settle(page: Any) -> None:
 
 def until(page: Any, expression: str) -> None:
     """Wait until a JavaScript expression is true. The page's security policy forbids `wait_for_function`."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, expression
         page.wait_for_timeout(20)
@@ -55,6 +55,6 @@ def run_copied_code(page: Any, folder: Path) -> bytes:
     assert text == page.inner_text("#request")
     folder.mkdir()
     command = ["bash", "-ec", text] if text.startswith("curl") else [sys.executable, "-c", text]
-    subprocess.run(command, cwd=folder, check=True, timeout=60)
+    subprocess.run(command, cwd=folder, check=True, timeout=300)
     (file,) = folder.iterdir()
     return file.read_bytes()

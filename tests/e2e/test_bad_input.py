@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import socket
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ import psutil
 import pytest
 import torch
 
+from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 
 GOOD_LATENT = [0.0] * 64
@@ -147,7 +147,7 @@ def resident_bytes(pid: int) -> int:
 def test_a_body_that_is_slow_is_given_up(tmp_path: Path) -> None:
     with serving(tmp_path, LATENTD_MODELS="models/checkpoints/ring-gan.safetensors", LATENTD_TIMEOUT="1") as other:
         address = urlsplit(other.url)
-        with socket.create_connection((address.hostname, address.port), timeout=30) as slow:
+        with socket.create_connection((address.hostname, address.port), timeout=300) as slow:
             slow.sendall(b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
             answer = http.client.HTTPResponse(slow)
             answer.begin()
@@ -157,7 +157,7 @@ def test_a_body_that_is_slow_is_given_up(tmp_path: Path) -> None:
 
 def test_a_body_that_is_too_large(server: Server) -> None:
     address = urlsplit(server.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=300)
     connection.request("POST", "/generate", body=b" " * (16 * 2**20 + 1))
     answer = connection.getresponse()
     assert answer.status == 413
@@ -168,8 +168,9 @@ def test_a_clients_mistake_is_no_traceback(server: Server) -> None:
     server.generate(num_samples=0)
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as left_early:
-        left_early.sendall(b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
-    time.sleep(0.5)
+        head = b"POST /generate HTTP/1.1\r\nHost: a\r\nX-Request-Id: left-early\r\nContent-Length: 100\r\n\r\n"
+        left_early.sendall(head + b"{")
+    eventually(lambda: "left-early" in server.log.read_text())
     assert "Traceback" not in server.log.read_text()
 
 

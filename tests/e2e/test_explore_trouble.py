@@ -2,12 +2,12 @@
 
 import re
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 from tests.e2e.explorer import READY, RING, Open, settle, slide, until
 
@@ -114,20 +114,13 @@ def test_directions_that_changed_meanwhile_are_shown(chromium: Any, tmp_path: Pa
         page.wait_for_selector(READY)
         settle(page)
         (models / "fashion-dcgan.directions.safetensors").unlink()
-        wait_until_no_directions(server)
+        eventually(lambda: server.call("/models/fashion-dcgan").json["directions_version"] is None)
         page.click("#reroll")
         until(page, "!document.getElementById('slider-direction-trouser')")
         settle(page)
         assert "found anew" in page.inner_text("#notice-text")
         assert "directions" not in page.inner_text("#request")
         page.close()
-
-
-def wait_until_no_directions(server: Server) -> None:
-    deadline = time.monotonic() + 30
-    while server.call("/models/fashion-dcgan").json["directions_version"] is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_playing_continues_while_a_slider_is_held(look: Open) -> None:

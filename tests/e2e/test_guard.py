@@ -58,7 +58,7 @@ def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
     connection = socket.socket()
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.settimeout(30)
+    connection.settimeout(300)
     connection.connect((address.hostname, address.port))
     return connection
 
@@ -344,7 +344,7 @@ def test_a_body_that_drips_is_not_waited_for(guarded: Server, pieces: int) -> No
                     break
             except TimeoutError:
                 pass
-        connection.settimeout(30)
+        connection.settimeout(300)
         assert answer(connection).error == (408, "request_timeout", None)
 
 
@@ -355,7 +355,7 @@ def test_an_answer_that_is_not_taken_is_dropped(guarded: Server) -> None:
         connection.sendall(request * 16)  # more than the kernel's buffers take
         port = connection.getsockname()[1]
         assert holds(guarded, port)
-        eventually(lambda: not holds(guarded, port), seconds=40)
+        eventually(lambda: not holds(guarded, port))
     eventually(lambda: "sent or read too slowly" in guarded.log.read_text())
     assert ask(guarded, seed=1).status == 200
 
@@ -376,8 +376,7 @@ def test_clients_that_send_several_requests_and_leave_are_no_traceback(guarded: 
         with closing(connect(guarded)) as connection:
             connection.sendall((head(CLIENT, f"Content-Length: {len(body)}") + body.encode()) * 4)
             time.sleep(0.1)
-    time.sleep(1)
-    assert "Traceback" not in guarded.log.read_text()
+    assert ask(guarded, seed=1).status == 200  # `guarded` looks for tracebacks at its end
 
 
 # What is said, and what is never done

@@ -288,7 +288,7 @@ def under_load(swarm: Swarm) -> Iterator[Load]:
 def begin_endless(balancer: Server) -> http.client.HTTPResponse:
     """A stream that has begun, and that nobody reads on."""
     address = urlsplit(balancer.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=300)
     connection.request("POST", ENDLESS.path, ENDLESS.body, {"Accept": ENDLESS.accept})
     answer = connection.getresponse()
     assert answer.status == 200

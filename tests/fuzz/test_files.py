@@ -16,6 +16,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.errors import CheckpointError
+from tests.conftest import eventually
 from tests.e2e.conftest import Server
 from tests.e2e.test_bad_input import resident_bytes
 from tests.fuzz.cases import NOTES, TRIED, cases
@@ -26,9 +27,8 @@ PEAK = 64 * 2**20
 """Bytes of memory that reading a file may take. Good files have up to 200 KiB, and lists of cards 100,000 members."""
 GROWTH = 128 * 2**20
 """Bytes that a server may use more at the end: code that was loaded meanwhile, and nothing of the files."""
-HANGS = 20.0
+HANGS = 120.0
 """Seconds after which reading one file counts as hanging, even on a slow machine."""
-WAIT = 60.0
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 
@@ -116,13 +116,6 @@ def replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)
     temporary.replace(path)
-
-
-def eventually(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

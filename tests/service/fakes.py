@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import wraps
 from types import MappingProxyType
 from typing import Any
 
@@ -33,7 +34,7 @@ class BlockingRunner:
         assert len(rows) <= size
         self.passes.append(rows.latents[:, 0].tolist())
         self.started.release()
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=300)
         if self.problem is not None:
             raise self.problem
         return ForwardResult(rows.latents[:, :2].copy(), size, 0.25)
@@ -42,7 +43,7 @@ class BlockingRunner:
         self.gate.release(count)
 
     def wait_for_pass(self) -> None:
-        assert self.started.acquire(timeout=10)
+        assert self.started.acquire(timeout=300)
 
 
 def calibration(*sizes: int) -> Calibration:
@@ -135,3 +136,13 @@ class AsgiRequest:
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         else:
             self.content += message["body"]
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an asynchronous test in an event loop of its own."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=30))
+
+    return run

@@ -1,9 +1,8 @@
 """The engine, with a runner that the test can block."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -27,15 +26,7 @@ from latentd.service.engine import (
 from latentd.service.engine.cpu import CpuRunner
 from tests.conftest import image_spec
 from tests.models.test_imports import loaded
-from tests.service.fakes import BlockingRunner, executor, first_numbers, rows
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=30))
-
-    return run
+from tests.service.fakes import BlockingRunner, executor, first_numbers, in_loop, rows
 
 
 @asynccontextmanager
@@ -86,7 +77,7 @@ async def test_the_next_pass_runs_while_the_last_one_is_encoded() -> None:
 
         def encode(samples: Samples) -> list[Any]:
             loop.call_soon_threadsafe(encoding.set)
-            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=10)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=300)
             return list(samples)
 
         model = executor(runner)
@@ -322,7 +313,7 @@ def test_a_closed_event_loop_does_not_stop_the_engine() -> None:
     async def stay() -> None:
         assert first_numbers(await submit(engine, model, 2)) == [2]
 
-    asyncio.run(asyncio.wait_for(stay(), timeout=10))
+    asyncio.run(asyncio.wait_for(stay(), timeout=300))
     assert engine.alive
     engine.close()
 

@@ -79,7 +79,7 @@ def client(runner: Breakable, exporter: InMemorySpanExporter) -> Iterator[TestCl
     telemetry, tracing = Telemetry(), Tracing(SimpleSpanProcessor(exporter))
     engine = Engine(max_queue=32, parallel=1, observer=Observers(telemetry, EngineTimings(), tracing))
     engine.start()
-    settings = Settings(max_samples=8, max_queue=32, max_requests=8, timeout=20)
+    settings = Settings(max_samples=8, max_queue=32, max_requests=8, timeout=300)
     catalog = FixedCatalog(served(executor(runner, name="m")))
     runtime = Runtime(settings, catalog, engine, telemetry)
     gateway = Gateway(Starlette(), lambda: client.runtime, formatter=as_json)

@@ -1,13 +1,13 @@
 """Prefetching on a thread."""
 
 import threading
-import time
 from collections.abc import Iterator
 from itertools import count, islice
 
 import pytest
 
 from latentd.training.loader import prefetch
+from tests.conftest import eventually
 
 
 def threads() -> int:
@@ -19,10 +19,7 @@ def test_items_come_in_order_and_the_thread_ends() -> None:
     assert list(islice(items, 50)) == list(range(50))
     assert threads() == 1
     items.close()  # type: ignore[attr-defined]  # a generator
-    deadline = time.monotonic() + 5
-    while threads() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threads() == 0
+    eventually(lambda: threads() == 0)
 
 
 def test_an_exception_is_raised_in_place_of_the_item() -> None:

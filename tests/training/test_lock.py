@@ -47,7 +47,7 @@ def status(folder: Path) -> str:
 
 def test_a_second_run_is_refused_and_a_killed_run_resumes(tmp_path: Path, running: subprocess.Popen[str]) -> None:
     second = start(tmp_path)
-    error = second.communicate(timeout=60)[1]
+    error = second.communicate(timeout=300)[1]
     assert second.returncode == 1
     assert error.startswith(f"error: another run is at work in {tmp_path} (process {running.pid} on ")
     assert error.count("\n") == 1

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -15,13 +14,12 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.training.build import draw_latents
 from latentd.training.lock import locked
 from latentd.training.world import World
-from tests.conftest import free_port, points_spec
+from tests.conftest import eventually, free_port, points_spec
 from tests.training.one_rank import BATCH, train_points
 from tests.training.test_idx import write_idx
 from tests.training.test_resume import ENCODED, EVERYTHING, IMAGES
 
 TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def test_two_ranks_learn_the_same_as_one(
     steps: int, dtype: str, relative: float, tmp_path: Path, torchrun: list[str]
 ) -> None:
     command = [*torchrun, "tests.training.one_rank", str(tmp_path), str(steps), dtype]
-    subprocess.run(command, check=True, env=ENVIRONMENT, timeout=120)
+    subprocess.run(command, check=True, timeout=300)
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
     alone = train_points(World(), steps, getattr(torch, dtype))
     assert first.keys() == second.keys() == alone.keys()
@@ -58,7 +56,7 @@ def train_command(torchrun: list[str], out: Path, *settings: str) -> list[str]:
 
 def test_a_lost_rank_ends_the_run_and_the_run_resumes(tmp_path: Path, torchrun: list[str]) -> None:
     whole = train_command(torchrun, tmp_path / "whole", "steps=400")
-    done = subprocess.run(whole, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(whole, check=True, capture_output=True, text=True, timeout=300)
     assert done.stdout.count("gaussian-gan.safetensors: version") == 1  # one rank writes and prints
     assert {path.name for path in (tmp_path / "whole").glob("*.safetensors")} == {
         "gaussian-gan.safetensors",
@@ -66,24 +64,22 @@ def test_a_lost_rank_ends_the_run_and_the_run_resumes(tmp_path: Path, torchrun: 
     }
 
     torn = train_command(torchrun, tmp_path / "torn", "steps=400", "save_seconds=0.05")
-    process = subprocess.Popen(torn, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "torn").glob("state/*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process = subprocess.Popen(torn, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: any((tmp_path / "torn").glob("state/*.safetensors")))
     ranks = psutil.Process(process.pid).children()
     ranks[1].kill()
-    assert "rank 0 lost another of the 2 processes" in process.communicate(timeout=60)[1]
+    assert "rank 0 lost another of the 2 processes" in process.communicate(timeout=300)[1]
     assert process.returncode != 0
     assert not any(rank.is_running() for rank in ranks)
     assert not (tmp_path / "torn" / "gaussian-gan.safetensors").exists()
 
-    again = subprocess.run(torn, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(torn, check=True, capture_output=True, text=True, timeout=300)
     assert again.stderr.count("resumed at step") == 1
     versions = [Checkpoint.read(tmp_path / name / "gaussian-gan.safetensors").version for name in ("whole", "torn")]
     assert versions[0] == versions[1]
 
     alone = [sys.executable, *train_command(["-m"], tmp_path / "torn", "steps=410", "save_seconds=0.05")]
-    other_size = subprocess.run(alone, check=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    other_size = subprocess.run(alone, check=True, capture_output=True, text=True, timeout=300)
     assert "resumed at step 400" in other_size.stderr
     assert Checkpoint.read(tmp_path / "torn" / "gaussian-gan.safetensors").card.steps == 410
 
@@ -107,7 +103,7 @@ def test_every_algorithm_resumes_over_two_ranks_to_the_same_bits(
         for steps in ends:
             changes = [f"--set={setting}" for setting in (*settings, *steady, "batch_size=16", f"steps={steps}")]
             out = ["--out", str(tmp_path / folder)]
-            subprocess.run([*command, *changes, *out], check=True, env=ENVIRONMENT, capture_output=True, timeout=120)
+            subprocess.run([*command, *changes, *out], check=True, capture_output=True, timeout=300)
     versions = [Checkpoint.read(tmp_path / folder / f"{name}.safetensors").version for folder in ("whole", "torn")]
     assert versions[0] == versions[1]
 
@@ -116,10 +112,9 @@ def test_ranks_are_refused_the_folder_of_a_running_run(tmp_path: Path, torchrun:
     with locked(tmp_path):
         refused = subprocess.run(
             train_command(torchrun, tmp_path),
-            env=ENVIRONMENT,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
     assert refused.returncode != 0
@@ -129,10 +124,9 @@ def test_ranks_are_refused_the_folder_of_a_running_run(tmp_path: Path, torchrun:
 def test_a_batch_that_cannot_be_split_over_ranks_is_refused(tmp_path: Path, torchrun: list[str]) -> None:
     refused = subprocess.run(
         train_command(torchrun, tmp_path, "batch_size=255"),
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert refused.returncode != 0

@@ -202,7 +202,7 @@ def test_a_run_killed_at_random_times_ends_with_the_same_bits(tmp_path: Path) ->
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
-    subprocess.run(command(whole), check=True, env=environment, capture_output=True, timeout=120)
+    subprocess.run(command(whole), check=True, env=environment, capture_output=True, timeout=300)
     times = random.Random(0)  # noqa: S311  # no cryptography
     log = ""
     for _ in range(4):
@@ -215,7 +215,7 @@ def test_a_run_killed_at_random_times_ends_with_the_same_bits(tmp_path: Path) ->
         process.kill()
         log += process.communicate()[1]
     assert log.count("resumed at step") == 3
-    subprocess.run(command(killed), check=True, env=environment, capture_output=True, timeout=120)
+    subprocess.run(command(killed), check=True, env=environment, capture_output=True, timeout=300)
     results = [Checkpoint.read(Path(folder) / "ring-gan.safetensors") for folder in (whole, killed)]
     assert results[0].version == results[1].version
     assert results[1].card.steps == 3000

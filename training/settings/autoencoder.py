@@ -22,13 +22,9 @@ class EncoderRecipe(OptimizedRecipe):
     """Learning rate of both networks."""
     encoder: NetworkTable = NetworkTable()
 
+    needs_normal_latents = True
     outputs_per_latent: ClassVar[int]
     """Number of the encoder's outputs for each number of a latent."""
-
-    @model_validator(mode="after")
-    def _latents_are_normal(self) -> Self:
-        self.require_normal_latents()
-        return self
 
     @property
     def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:

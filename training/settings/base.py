@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from torch import nn
@@ -74,6 +74,14 @@ class Recipe(Table, ABC):
     data: DataConfig
     generator: GeneratorTable
 
+    needs_normal_latents: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _latents_fit(self) -> Self:
+        if self.needs_normal_latents and self.generator.latent.distribution != "normal":
+            raise ValueError(f"generator.latent.distribution: {self.objective} needs normal latents")
+        return self
+
     @property
     def min_batch(self) -> int:
         """Smallest number of samples that a rank can compute at once (in one microbatch)."""
@@ -122,11 +130,6 @@ class Recipe(Table, ABC):
     def batch_divisors(self, ranks: int) -> dict[str, int]:
         """Return name → number. `batch_size` must be a multiple of the product of all."""
         return {"ranks": ranks, "microbatches": self.microbatches}
-
-    def require_normal_latents(self) -> None:
-        """Raise ValueError if the latents are not normal."""
-        if self.generator.latent.distribution != "normal":
-            raise ValueError(f"generator.latent.distribution: {self.objective} needs normal latents")
 
     def resume_key(self) -> dict[str, Any]:
         """Return the settings that decide what a step does. They must not change when a run resumes."""

@@ -1,9 +1,7 @@
 """Recipes of generators that are fitted to the data's mean and covariance."""
 
 from collections.abc import Callable
-from typing import Self
 
-from pydantic import model_validator
 from torch import nn
 
 from latentd.models.families import build_generator
@@ -15,10 +13,7 @@ from latentd.training.settings.base import Recipe
 class GaussianRecipe(Recipe):
     """`gaussian`: the generator is fitted to all samples so far, without an optimizer."""
 
-    @model_validator(mode="after")
-    def _latents_are_normal(self) -> Self:
-        self.require_normal_latents()
-        return self
+    needs_normal_latents = True
 
     @property
     def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:
