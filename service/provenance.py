@@ -1,6 +1,7 @@
 """The provenance of a sample or an answer, from which it can be made again. It is embedded in files and headers."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from latentd.models.provenance import Provenance, ascii_json, encode_latent, producer
@@ -8,15 +9,47 @@ from latentd.models.provenance import sample_provenance as provenance_of
 from latentd.service.latent_batch import LatentBatch
 from latentd.service.queries.query import SampleQuery
 
-_MAX_HEADER = 2048
+_MAX_REQUEST_HEADER = 768
+_MAX_SEEDS_HEADER = 256
+"""Characters. With them, the headers of every answer stay below 2 KB together. Proxies keep 4 KB for them."""
 _MAX_EMBEDDED = 16384
 """Characters of a request that is embedded in every sample of its answer; longer ones are embedded as their sha256."""
 
 
 def request_header(query: SampleQuery) -> str:
-    """Return the request as ASCII JSON, or its sha256 if that is longer than two kilobytes."""
+    """Return the request as ASCII JSON. If it is too long: its sha256, then the seeds that the server drew."""
     text = ascii_json(_request(query))
-    return text if len(text) <= _MAX_HEADER else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    if len(text) <= _MAX_REQUEST_HEADER:
+        return text
+    chosen = "".join(f";{name}={ascii_json(value)}" for name, value in query.server_choices.items())
+    return f"sha256:{_sha256(text)}{chosen}"
+
+
+def seeds_header(seeds: Sequence[int]) -> str:
+    """Return `seeds` with commas between them, as far as they fit into a header.
+
+    If there are too many, runs of them become `first-last`. If that is too long as well: the sha256 of the list.
+    """
+    listed = ",".join(map(str, seeds))
+    if len(listed) <= _MAX_SEEDS_HEADER:
+        return listed
+    in_runs = ",".join(f"{first}-{last}" if last > first else str(first) for first, last in _runs(seeds))
+    return in_runs if len(in_runs) <= _MAX_SEEDS_HEADER else f"sha256:{_sha256(listed)}"
+
+
+def _runs(seeds: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and the last seed of each run of seeds that count up by one."""
+    runs: list[tuple[int, int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1] = runs[-1][0], seed
+        else:
+            runs.append((seed, seed))
+    return runs
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def answer_provenance(query: SampleQuery) -> str:
@@ -34,7 +67,7 @@ def sample_provenance(batch: LatentBatch, index: int) -> str:
     if seed is None and latent is None:
         text = ascii_json(_request(query) | {"index": index})
         if len(text) > _MAX_EMBEDDED:
-            return ascii_json(_producer(query) | {"sha256": hashlib.sha256(text.encode()).hexdigest()})
+            return ascii_json(_producer(query) | {"sha256": _sha256(text)})
         return text[:-1] + "," + ascii_json(_producer(query))[1:]
     origin: Provenance = {"seed": seed} if latent is None else {"latent": encode_latent(latent)}
     provenance = provenance_of(_producer(query), origin, batch.label(index), query.truncation)

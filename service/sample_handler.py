@@ -23,7 +23,7 @@ from latentd.service.context import RequestContext, current_context
 from latentd.service.errors import ApiError, invalid, raise_invalid
 from latentd.service.guard.body import check_values, read_body
 from latentd.service.negotiate import EVENTS, JSON
-from latentd.service.provenance import request_header
+from latentd.service.provenance import request_header, seeds_header
 from latentd.service.queries.query import SampleQuery
 from latentd.service.route import Handler, InProcess
 from latentd.service.runtime import Runtime
@@ -264,7 +264,7 @@ def _headers(job: SampleJob) -> dict[str, str]:
         "X-Latentd-Fingerprint": query.model.fingerprint_id,
     }
     if job.batch.seeds is not None:
-        headers["X-Latentd-Seeds"] = ",".join(map(str, job.batch.seeds))
+        headers["X-Latentd-Seeds"] = seeds_header(job.batch.seeds)
     if query.edit is not None:
         headers["X-Latentd-Directions"] = query.edit.version
     if query.response_format.media_type not in (JSON, EVENTS):

@@ -3,11 +3,8 @@
 import http.client
 import itertools
 import json
-import os
-import pwd
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -25,14 +22,13 @@ from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.service.settings import Settings
 from tests.conftest import eventually, free_port
 from tests.e2e.conftest import ROOT, Answer, Server, serving
+from tests.e2e.nginx import balancing, needs_nginx
 from tests.e2e.test_engine import version_of
 
-NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx-light")
+pytestmark = needs_nginx
 
 SHIPPED = ROOT / "models" / "checkpoints"
 STEADY, ROLLED = "ring-gan", "fashion-dcgan"
-PORTS_IN_EXAMPLE = (3001, 3002, 3003)
 CLIENTS = 6
 PAUSE_SECONDS = 0.02
 """Of a client between requests: those that start meanwhile want some of the machine."""
@@ -146,44 +142,6 @@ class Swarm:
         return before, after
 
 
-@contextmanager
-def balancing(folder: Path, replicas: list[Replica]) -> Iterator[Server]:
-    """nginx with the example's configuration, but for the addresses in it."""
-    assert NGINX is not None
-    folder.mkdir()
-    port = free_port()
-    text = (ROOT / "deploy" / "nginx" / "latentd.conf").read_text()
-    addresses = {
-        f"127.0.0.1:{old}": f"127.0.0.1:{new.port}" for old, new in zip(PORTS_IN_EXAMPLE, replicas, strict=True)
-    }
-    for old, new in (addresses | {"listen 127.0.0.1:8080": f"listen 127.0.0.1:{port}"}).items():
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    (folder / "latentd.conf").write_text(text)
-    spools = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
-    (folder / "nginx.conf").write_text(
-        f"user {pwd.getpwuid(os.getuid()).pw_name};\npid {folder}/pid;\nevents {{ }}\nhttp {{\n"
-        f"add_header X-Replica $upstream_addr;\nlog_format tries $upstream_addr;\naccess_log {folder}/tries tries;\n"
-        f"client_body_temp_path {folder}/body;\n{spools}include {folder}/latentd.conf;\n}}\n"
-    )
-    command = [NGINX, "-p", folder, "-e", folder / "log", "-c", folder / "nginx.conf", "-g", "daemon off;"]
-    with subprocess.Popen(command) as process:
-        balancer = Server(f"http://127.0.0.1:{port}", folder / "log", process.pid)
-        try:
-            eventually(lambda: process.poll() is not None or answers(balancer))
-            assert process.poll() is None, balancer.log.read_text()
-            yield balancer
-        finally:
-            process.terminate()
-
-
-def answers(server: Server) -> bool:
-    try:
-        return server.call("/livez").status == 200
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     folder = tmp_path_factory.mktemp("swarm")
@@ -204,7 +162,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
         references = references_of(replicas[0])
         replicas[0].roll(files[shipped.version], shipped.version)
         references |= references_of(replicas[0])
-        balancer = stack.enter_context(balancing(folder / "nginx", replicas))
+        balancer = stack.enter_context(balancing(folder / "nginx", [replica.port for replica in replicas]))
         yield Swarm(replicas, balancer, folder / "nginx" / "tries", files, references)
 
 
