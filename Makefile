@@ -57,4 +57,4 @@ lock:
 	uv pip compile pyproject.toml --extra bench -c requirements.lock --no-header --no-annotate --no-emit-index-url \
 		--upgrade -o benchmarks/requirements.lock
 	uv pip compile pyproject.toml --extra otlp -c requirements.lock --no-header --no-annotate --no-emit-index-url \
-		--no-emit-package tensorboardx --upgrade -o deploy/container/requirements.lock
+		--no-emit-package tensorboardx --no-emit-package tifffile --upgrade -o deploy/container/requirements.lock

@@ -34,7 +34,7 @@ class Parquet(Shards):
             schema = table.schema_arrow
             image = self._image_column(shard, schema)
             partitions = _partitions(shard)
-            label = self._label_column(shard, [*(name for name in schema.names if name != image), *partitions])
+            label = self._label_column(shard, image, [*schema.names, *partitions])
             columns = [image] if label is None or label in partitions else [image, label]
             to_text = _to_text(_class_names(schema, label), f"{shard.name}: column `{label}`")
             number = 0
@@ -67,12 +67,12 @@ class Parquet(Shards):
             )
         raise DataError(f"{shard.path} has no column of images; it has {', '.join(names)}")
 
-    def _label_column(self, shard: ShardFile, names: list[str]) -> str | None:
+    def _label_column(self, shard: ShardFile, image: str, names: list[str]) -> str | None:
         if wanted := self.options.label_column:
             if wanted not in names:
                 raise DataError(f"{shard.path} has no column `{wanted}`; it has {', '.join(names)}")
             return wanted
-        found = [name for name in _LABEL_NAMES if name in names]
+        found = [name for name in _LABEL_NAMES if name in names and name != image]
         if len(found) > 1 and "label" not in found:
             self.note(
                 f"several columns may be the labels ({', '.join(found)}) and none is used; name one by "

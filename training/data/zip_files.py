@@ -1,5 +1,7 @@
 """Images in a zip file, whichever system and program wrote it."""
 
+import errno
+import os
 import posixpath
 import stat
 import struct
@@ -16,6 +18,7 @@ from latentd.training.data.source import DataError
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _UNIX, _MACOS = 3, 19
 _UNICODE_PATH = 0x7075
+_END_BYTES = 22
 _CANDIDATES = ("cp437", "shift_jis", "gbk", "big5", "cp949", "cp1252", "cp1251", "cp866")
 """Encodings shown if the zip does not name its own."""
 _METHODS = {9: "Deflate64", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}
@@ -33,6 +36,9 @@ class Zip(ImageCollection):
             raise DataError(f"{path} cannot be read: {problem.strerror or problem}") from problem
         except Exception as problem:  # struct.error, ValueError, NotImplementedError and others, from broken headers
             raise DataError(f"{path} is not a valid zip file ({problem}); copy or download it again") from problem
+        if _is_last_part(path, self._archive):
+            join = f"zip -s 0 {path.name} --out whole.zip"
+            raise DataError(f"{path} is the last part of a split zip; join its parts, by `{join}`")
         self._members = sorted(self._named_members(), key=lambda member: member[0])
         self._by_name = dict(self._members)  # of two members of one name, the later one
 
@@ -42,7 +48,7 @@ class Zip(ImageCollection):
             if name.endswith("/") or not parts or any(map(is_hidden, parts)):
                 continue
             if self._is_image(parts[-1]):
-                etag = f"{info.file_size} {info.CRC}"
+                etag = f"{info.file_size} {info.CRC} {info.flag_bits} {info.compress_type}"
                 yield ImageFile(name, "/".join(parts[:-1]), info.file_size, etag, partial(self._read, name, info))
             elif _is_link(info):
                 self.note(f"{name}: links to folders in a zip are not followed")
@@ -56,6 +62,10 @@ class Zip(ImageCollection):
             except NotImplementedError:
                 method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
                 raise ValueError(f"it is compressed by {method}; unpack the zip and name the folder") from None
+            except OSError as problem:
+                if problem.errno == errno.EINVAL:  # a place before the file's beginning
+                    raise ValueError("its place in the zip is damaged") from None
+                raise
             if not _is_link(info):
                 return content
             target = content.decode("utf-8", "replace")
@@ -95,6 +105,14 @@ class Zip(ImageCollection):
         if any(not name.replace(b"\\", b"/").rpartition(b"/")[0].isascii() for name in raw_names):
             self.note(_ask_for_encoding(raw_names))  # names of files alone do not matter
         return "cp437"
+
+
+def _is_last_part(path: Path, archive: zipfile.ZipFile) -> bool:
+    """Return whether the record at the end of the zip has the number of another disk than the first."""
+    with path.open("rb") as file:
+        file.seek(-_END_BYTES - len(archive.comment), os.SEEK_END)
+        end = file.read(6)
+    return end.startswith(b"PK\5\6") and end[4:] not in (b"\0\0", b"\xff\xff")
 
 
 def _is_link(info: zipfile.ZipInfo) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from latentd.training.data.source import DataError
-from tests.training.image_sets import decoded, png, shades_by_class, write_folder, write_tar, write_zip
+from tests.training.data.image_sets import decoded, png, shades_by_class, write_folder, write_tar, write_zip
 
 TEXTS = (
     *("T-shirt/top", "T-shirt/long", "/", "a//b", "../up", ".hidden", "__MACOSX", "C:\\cats", "label=cat", "50%"),
