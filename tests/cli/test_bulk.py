@@ -56,7 +56,7 @@ def whole(conditional: Path, folder: Path) -> dict[str, bytes]:
     return bulk.files()
 
 
-def test_rows_are_the_samples_of_their_names(
+def test_parquet_rows_hold_samples_with_their_provenance(
     conditional: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk = Bulk(conditional, tmp_path / "out", ("--num", "40", "--seed", "5", "--shard-samples", "16"))
@@ -79,7 +79,7 @@ def test_rows_are_the_samples_of_their_names(
     assert labels_of(decoded) == [CLASSES[label or 0] for label in labels]
 
 
-def test_tar_files_hold_a_sample_its_class_and_its_name(
+def test_tar_files_hold_sample_class_and_provenance(
     conditional: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("--num", "5", "--form", "webdataset", "--truncation", "0.5")
@@ -132,7 +132,7 @@ def test_points_are_lists_of_numbers(points: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray([row["points"] for row in rows(bulk.out)], dtype=np.float32), expected)
 
 
-def test_what_was_ended_goes_on_to_the_same_bytes(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_an_interrupted_command_continues_to_the_same_bytes(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
     bulk = Bulk(conditional, tmp_path / "out", MANY)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         before = {line["file"]: (bulk.out / line["file"]).stat().st_mtime_ns for line in bulk.lines()}
@@ -162,10 +162,10 @@ def test_a_killed_worker_is_reported(conditional: Path, tmp_path: Path) -> None:
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 1
     assert "a worker process was killed" in said
-    assert "the same command goes on" in said
+    assert "the same command continues" in said
 
 
-def test_what_is_damaged_is_made_again(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_damaged_shards_are_made_again(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
     bulk = Bulk(conditional, tmp_path / "out", MANY)
     (bulk.out / "_bulk").mkdir(parents=True)
     for name, content in whole.items():
@@ -181,13 +181,13 @@ def test_what_is_damaged_is_made_again(conditional: Path, tmp_path: Path, whole:
     assert bulk.files() == whole
 
 
-def test_no_room_is_told_of(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
-    """A disk that is full, as far as this process may see: no file may be larger than this."""
+def test_a_full_disk_is_reported(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    """A limit on the size of files stands in for a full disk."""
     bulk = Bulk(conditional, tmp_path / "out", MANY)
     smallest = min(len(content) for name, content in whole.items() if name.startswith("part"))
     done = bulk.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (smallest - 1, smallest - 1)))
     assert done.returncode == 1
-    assert "cannot be written to (File too large); what is finished stays there" in done.stderr
+    assert "cannot be written (File too large); finished shards stay" in done.stderr
     assert "Traceback" not in done.stderr
     assert not [path for path in bulk.out.iterdir() if path.suffix in (".tmp", ".parquet")]
 
@@ -198,7 +198,7 @@ def test_no_room_is_told_of(conditional: Path, tmp_path: Path, whole: dict[str, 
         (["{animals}", "--seed", "4294967290"], "the last seed would be 4294967299, the largest is 4294967295"),
         (["{animals}", "--label", "bear"], "unknown label 'bear'"),
         (["{points}", "--label", "cat"], "has no classes"),
-        (["{points}", "--format", "png"], "points can be json, npy"),
+        (["{points}", "--format", "png"], "points has the formats json, npy"),
         (["{animals}", "--truncation", "0"], "--truncation"),
         (["{animals}", "--num", "0"], "--num"),
         (["{animals}", "--ray", "127.0.0.1:x"], "no Ray cluster answers at '127.0.0.1:x'"),
@@ -228,7 +228,7 @@ def test_other_samples_are_not_mixed_in(points: Path, tmp_path: Path) -> None:
         "--num", "10", checkpoint=trained_on
     )
     (tmp_path / "out" / "_bulk" / "order.json").unlink()
-    assert "has other things in it" in refusal("--num", "10")
+    assert "contains other files" in refusal("--num", "10")
 
 
 def test_samples_that_are_not_finite_are_named(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_directions_are_found_and_written_beside(tmp_path: Path, write: Callable
         (["sample", "{model}", "--seeds", "9" * 5000, "-o", "x.npy"], "is not a seed"),
         (["sample", "{model}", "--seeds", "0-4096", "-o", "x.npy"], "at most 4096"),
         (["sample", "{model}", "--label", "cat", "-o", "x.npy"], "has no classes"),
-        (["sample", "{model}", "-o", "x.png"], "ending must be one of .npy"),
+        (["sample", "{model}", "-o", "x.png"], "must end in one of .npy"),
         (["sample", "{model}", "-o", "missing/x.npy"], "cannot be written"),
     ],
 )

@@ -158,7 +158,7 @@ def test_reproduce_explains_why_it_fails(server: Server, files: dict[str, Path],
         ({"version": "0" * 12}, "version_not_served"),
         ({"directions": {"trouser": 1}, "directions_version": "0" * 12}, "version_not_served"),
         ({"fingerprint": "f" * 12}, "was made with the fingerprint ffffffffffff"),
-        ({}, "though the service has the fingerprint"),
+        ({}, "although the service has the file's fingerprint"),
     ):
         name = json.loads(server.call("/models/fashion-dcgan").body)
         carried = {
