@@ -132,7 +132,9 @@ def test_points_are_lists_of_numbers(points: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray([row["points"] for row in rows(bulk.out)], dtype=np.float32), expected)
 
 
-def test_an_interrupted_command_continues_to_the_same_bytes(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_an_interrupted_command_continues_to_the_same_bytes(
+    conditional: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
     bulk = Bulk(conditional, tmp_path / "out", MANY)
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         before = {line["file"]: (bulk.out / line["file"]).stat().st_mtime_ns for line in bulk.lines()}
