@@ -11,10 +11,9 @@ BIN := .venv/bin
 serve: .venv/installed
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
-# Test files run in parallel, one worker for each core. The tests of a file run one after another. Each worker has servers,
-# ports and folders of its own.
+# One worker for each core. Each has its own servers, ports and folders; tests/conftest.py says who runs what.
 WORKERS ?= auto
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4
 test: .venv/installed lint
 	$(PYTEST) -m "not slow"
 

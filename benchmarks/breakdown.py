@@ -132,7 +132,7 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="per number of samples")
     parser.set_defaults(warm_up=2.0)
-    options = report.parse(parser, seconds=0.3, warm_up=0.1)
+    options = report.parse(parser, seconds=1.0, warm_up=0.1)
     results: dict[str, Any] = {"machine": report.machine(), "milliseconds": {}}
     for samples in (1, 16):
         stamps = TimeStamps()

@@ -98,7 +98,7 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="per load")
     parser.set_defaults(warm_up=3.0, closed=CLOSED, open=OPEN)
-    options = report.parse(parser, seconds=0.4, warm_up=0.1, closed=[(16, 16)], open=[0.5])
+    options = report.parse(parser, seconds=1.0, warm_up=0.1, closed=[(16, 16)], open=[0.5])
     facts = report.machine()
     begun = time.monotonic()
     loads: dict[str, dict[str, float]] = {}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -72,6 +73,11 @@ def markdown(head: list[str], rows: list[list[Any]]) -> str:
     """Return a table. A float has three significant digits, or none after the point."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def ratio(value: float, of: float) -> float:
+    """Return `value / of`, NaN if `of` is 0: in a smoke run on a busy machine nothing may have been answered."""
+    return value / of if of else math.nan
 
 
 def _cell(value: Any) -> str:

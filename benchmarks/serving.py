@@ -25,14 +25,13 @@ Figures = dict[str, dict[str, dict[str, float]]]
 """Server → cell → metric → value."""
 
 
-def servers() -> dict[str, StartServer]:
-    """Return all servers by name. LitServe and BentoML run twice where their best number of threads is not obvious."""
-    cores = core_count()
+def servers(thread_counts: list[int]) -> dict[str, StartServer]:
+    """Return all servers by name. Rivals run with each number of threads: which one is best is not obvious."""
     found: dict[str, StartServer] = {
         "latentd": lambda _: processes.latentd(),
         "latentd, determinism off": lambda _: processes.latentd(LATENTD_DETERMINISM="off"),
     }
-    for threads in sorted({1, cores}):
+    for threads in thread_counts:
         if find_spec("litserve"):
             found[f"LitServe, {threads} threads"] = _litserve(threads)
         found[f"BentoML's batching, {threads} threads"] = _bentoml(threads)
@@ -47,12 +46,12 @@ def _bentoml(threads: int) -> StartServer:
     return lambda _: processes.bentoml_batching(threads)
 
 
-def bare_loops(seconds: float) -> dict[str, float]:
+def bare_loops(thread_counts: list[int], batches: tuple[int, ...], seconds: float) -> dict[str, float]:
     """Return the images per second of a loop without HTTP, by threads and batch size."""
     return {
         f"{threads} threads, batch {batch}": json["images_per_second"]
-        for threads in sorted({1, core_count()})
-        for batch in (16, _MAX_BATCH)
+        for threads in thread_counts
+        for batch in batches
         if (json := processes.json_of("benchmarks.rivals.serving_loop", threads, batch, seconds))
     }
 
@@ -94,8 +93,8 @@ def tables(figures: Figures, loops: dict[str, float]) -> str:
     ratios = [
         [
             cell,
-            *(metrics["images_per_second"] / _best_rate(figures, rival, cell) for rival in rivals),
-            metrics["images_per_second"] / loops[best_loop],
+            *(report.ratio(metrics["images_per_second"], _best_rate(figures, rival, cell)) for rival in rivals),
+            report.ratio(metrics["images_per_second"], loops[best_loop]),
         ]
         for cell, metrics in figures["latentd"].items()
     ]
@@ -138,13 +137,15 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="per cell and round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.set_defaults(cells=CELLS)
-    options = report.parse(parser, seconds=0.3, rounds=1, cells=[(2, 4)])
+    parser.set_defaults(cells=CELLS, threads=sorted({1, core_count()}), batches=(16, _MAX_BATCH))
+    options = report.parse(parser, seconds=1.0, rounds=1, cells=[(2, 4)], threads=[1], batches=(16,))
     results: dict[str, Any] = {"machine": report.machine()}
     rounds, loops = [], []
     for _ in range(options.rounds):
-        loops.append(bare_loops(options.seconds))
-        rounds.append({name: measure(start, options.cells, options.seconds) for name, start in servers().items()})
+        loops.append(bare_loops(options.threads, options.batches, options.seconds))
+        rounds.append(
+            {name: measure(start, options.cells, options.seconds) for name, start in servers(options.threads).items()}
+        )
     best_loops = {name: statistics.median(one[name] for one in loops) for name in loops[0]}
     figures = over_rounds(rounds)
     results |= {"bare_loop": best_loops, "servers": figures, "rounds": rounds, "bare_loop_rounds": loops}

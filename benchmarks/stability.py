@@ -55,7 +55,7 @@ def flood(options: Namespace) -> dict[str, Any]:
             "peak_clients": peak_clients,
             "flood": over,
             "after": after,
-            "goodput_of_peak": over["images_per_second"] / peak["images_per_second"],
+            "goodput_of_peak": report.ratio(over["images_per_second"], peak["images_per_second"]),
             "p99_of_peak": over["p99_ms"] / peak["p99_ms"],
         }
     return found
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="each load")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.set_defaults(clients=_CLIENTS, warm_up=2.0, floods=_FLOODS, swaps=100, requests=100_000)
-    options = report.parse(parser, seconds=0.3, clients=(2,), warm_up=0.1, floods=((1, 2.0),), swaps=2, requests=20)
+    options = report.parse(parser, seconds=1.0, clients=(2,), warm_up=0.1, floods=((1, 2.0),), swaps=2, requests=20)
     for part in options.only:
         machine = report.machine()
         found = PARTS[part](options)

@@ -93,7 +93,7 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="per cell")
     parser.set_defaults(cells=CELLS, slice=0.5, warm_up=3.0)
-    options = report.parse(parser, seconds=1.0, cells=[(4, 1)], slice=0.1, warm_up=0.1)
+    options = report.parse(parser, seconds=2.0, cells=[(4, 1)], slice=0.2, warm_up=0.1)
     facts = report.machine()
     cells: dict[str, list[Pair]] = {}
     counter = RequestCounter()

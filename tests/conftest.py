@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from latentd.models.card import Card, DataCard
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
@@ -29,6 +30,15 @@ _OWN = tempfile.TemporaryDirectory(prefix="latentd-tests-")
 for _name in ("BENTOML_HOME", "XDG_CACHE_HOME"):  # no test reads, or leaves a file in, the user's home
     os.environ[_name] = str(Path(_OWN.name) / _name.lower())
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # programs that tests start do not wait for each other's threads
+
+_SPREAD = (
+    "tests/benchmarks/test_programs.py",
+    "tests/cli/test_cli.py",
+    "tests/training/test_ranks.py",
+    "tests/training/test_resume.py",
+    "tests/training/test_training.py",
+)
+"""Files whose tests take long and share no fixture: any worker may run any of their tests."""
 
 needs_fashion = pytest.mark.skipif(
     not all((folder / "t10k-images-idx3-ubyte.gz").is_file() for folder in IDX_SETS["fashion-mnist"].folders),
@@ -82,6 +92,17 @@ def card_of(spec: GeneratorSpec, **changes: Any) -> Card:
         "licence": "Apache-2.0",
     }
     return Card(**facts | changes)
+
+
+class Scheduling(LoadFileScheduling):
+    """Gives all tests of a file to one worker, so that a server that they share starts once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(_SPREAD) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

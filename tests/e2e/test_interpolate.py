@@ -4,8 +4,6 @@ import base64
 import http.client
 import io
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,10 @@ import av
 import bentoml
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image, ImageSequence
 
+from latentd.cli.main import latentd
 from latentd.models.outputs.metadata import embed_metadata
 from tests.e2e.conftest import Answer, Server
 
@@ -130,9 +130,8 @@ def files(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     }
 
 
-def reproduce(file: Path, url: str) -> "subprocess.CompletedProcess[str]":
-    command = [Path(sys.executable).with_name("latentd"), "reproduce", file, "--url", url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def reproduce(file: Path, url: str) -> Result:
+    return CliRunner().invoke(latentd, ["reproduce", str(file), "--url", url])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def reproduce(file: Path, url: str) -> "subprocess.CompletedProcess[str]":
 )
 def test_files_are_reproduced(server: Server, files: dict[str, Path], kind: str) -> None:
     done = reproduce(files[kind], server.url)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "fashion-dcgan" in done.stdout
     assert done.stdout.endswith("the same bytes\n")
 
@@ -170,6 +169,6 @@ def test_reproduce_explains_why_it_fails(server: Server, files: dict[str, Path],
         other = tmp_path / "other.png"
         other.write_bytes(embed_metadata(plain.read_bytes(), "png", json.dumps(carried | change)))
         done = reproduce(other, server.url)
-        assert done.returncode == 1
+        assert done.exit_code == 1
         assert said in done.stderr
         assert "largest difference of a pixel is" in done.stderr or "version_not_served" in said

@@ -84,6 +84,7 @@ def test_a_lost_rank_ends_the_run_and_the_run_resumes(tmp_path: Path, torchrun: 
     assert Checkpoint.read(tmp_path / "torn" / "gaussian-gan.safetensors").card.steps == 410
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

@@ -194,6 +194,7 @@ def test_a_diverged_run_keeps_its_last_state(tmp_path: Path) -> None:
     assert train(config).version == whole.version
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_times_ends_with_the_same_bits(tmp_path: Path) -> None:
     settings = ["--set", "steps=3000", "--set", "save_seconds=0.05"]
 

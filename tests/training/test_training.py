@@ -26,6 +26,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_ring_gan_finds_the_modes(tmp_path: Path) -> None:
     metrics = train(run_config("ring-gan", tmp_path, "steps=3000", "batch_size=128")).card.metrics
     assert metrics["modes"] >= 7
