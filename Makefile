@@ -32,7 +32,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Measures the figures of docs/performance.md. It takes 20 minutes and needs an otherwise idle machine.
+# Measures the figures of docs/performance.md. It takes half an hour and needs an otherwise idle machine.
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.lock
 	for program in serving telemetry footprint interpolation; do $(BIN)/python -m benchmarks.$$program || exit 1; done
