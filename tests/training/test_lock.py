@@ -32,7 +32,7 @@ def start(out: Path) -> subprocess.Popen[str]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(tmp_path)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("state/*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
     yield process
@@ -41,7 +41,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def status(folder: Path) -> str:
-    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, text=True, timeout=60, check=True)
+    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, text=True, timeout=300, check=True)
     return str(json.loads(listed.stdout)[0]["status"])
 
 
@@ -62,7 +62,7 @@ def test_a_second_run_is_refused_and_a_killed_run_resumes(tmp_path: Path, runnin
     assert third.stderr is not None
     assert "resumed at step" in third.stderr.readline()
     third.send_signal(signal.SIGINT)
-    third.communicate(timeout=60)
+    third.communicate(timeout=300)
     assert third.returncode == 130
     assert status(tmp_path) == "stopped"
 
