@@ -41,7 +41,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def status(folder: Path) -> str:
-    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, text=True, timeout=300, check=True)
+    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, text=True, timeout=99, check=True)
     return str(json.loads(listed.stdout)[0]["status"])
 
 
