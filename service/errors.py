@@ -35,6 +35,10 @@ class ApiError(LatentdError):
         self.field = field and field[:_MAX_FIELD]
         self.headers = headers
 
+    def message_for(self, field: str | None) -> str:
+        """Return the message for clients that show nothing else. `field`: the name that the protocol has for it."""
+        return f"{field}: {self.message}" if field else self.message
+
 
 class ErrorBody(BaseModel, ABC):
     """The JSON body of an error. Other servers' protocols have shapes of their own."""

@@ -20,7 +20,17 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from latentd.models.directions import MAX_DIRECTIONS
 from latentd.models.latents import MAX_SEED
 
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+def as_integer(value: object) -> object:
+    """Return 7 for 7.0, which is an integer in JSON Schema. Lua, R and MATLAB write integers so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(as_integer)
+"""Stands after the bounds of an integer, which are otherwise missing in the JSON schema."""
+Count = Annotated[int, Field(ge=1), WHOLE]
+Index = Annotated[int, Field(ge=0), WHOLE]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]
 ClassName = int | str
 ClassMixture = dict[str, float]
 """Class weights by name, which add up to 1."""
@@ -42,6 +52,7 @@ def _is_label(value: object) -> bool:
 
 def _check_labels(value: object) -> object:
     if isinstance(value, list):
+        value = list(map(as_integer, value))
         if not all(map(_is_label, value)):
             raise PydanticCustomError("label", "A list of labels needs a class index or name for each sample")
         return value
@@ -49,6 +60,7 @@ def _check_labels(value: object) -> object:
 
 
 def _check_label(value: object) -> object:
+    value = as_integer(value)
     if isinstance(value, dict):
         if not all(isinstance(weight, int | float) and 0 <= weight <= 1 for weight in value.values()):
             raise PydanticCustomError("label", "A label of several classes needs a weight from 0 to 1 for each name")
@@ -122,7 +134,7 @@ class SamplesRequest(_Body):
 class GenerateRequest(SamplesRequest):
     """`POST /generate`."""
 
-    num_samples: int | None = Field(None, ge=1, description="how many samples; default 1")
+    num_samples: Count | None = Field(None, description="how many samples; default 1")
     seed: Seed | None = Field(
         None, description="seed of the first sample; the next samples count up from it; default: drawn by the server"
     )
@@ -153,7 +165,9 @@ class InterpolateRequest(SamplesRequest):
     keyframes: Annotated[list[LatentPoint], Field(min_length=2, max_length=MAX_KEYFRAMES, fail_fast=True)] = Field(
         description="the latents that the path passes"
     )
-    steps: int = Field(16, ge=2, le=MAX_STEPS, description="frames per segment, including its two keyframes")
+    steps: Annotated[int, Field(ge=2, le=MAX_STEPS), WHOLE] = Field(
+        16, description="frames per segment, including its two keyframes"
+    )
     loop: bool = Field(False, description="back to the first keyframe, which is not repeated")
     method: Literal["slerp", "lerp"] | None = Field(
         None,
@@ -167,8 +181,12 @@ class InterpolateRequest(SamplesRequest):
     layout: Literal["separate", "grid", "animation"] | None = Field(
         None, description="one file per frame, one image of all, or an animation"
     )
-    fps: int | None = Field(None, ge=1, le=60, description="frames per second of an animation; default 24")
-    scale: int | None = Field(None, ge=1, le=MAX_SCALE, description="integer factor that enlarges an animation")
+    fps: Annotated[int, Field(ge=1, le=60), WHOLE] | None = Field(
+        None, description="frames per second of an animation; default 24"
+    )
+    scale: Annotated[int, Field(ge=1, le=MAX_SCALE), WHOLE] | None = Field(
+        None, description="integer factor that enlarges an animation"
+    )
     filter: Literal["nearest", "lanczos"] | None = Field(
         None, description="how an animation is enlarged; default nearest"
     )
@@ -195,7 +213,7 @@ class MixRequest(SamplesRequest):
         AfterValidator(_check_weights),
     ] = Field(description="the latents to mix")
     space: Space = Field("z", description="the space of the mixture; w only for models that have it")
-    layers: list[Annotated[int, Field(ge=0)]] | None = Field(
+    layers: list[Index] | None = Field(
         None, description="for each layer, the source of its style; instead of weights, for models with w"
     )
     label: OneLabel = Field(None, description="the class of sources without a label")
@@ -207,7 +225,7 @@ class NeighborsRequest(SamplesRequest):
     seed: Seed | None = Field(None, description="the seed of the center; default: drawn by the server")
     latent: Latent | None = Field(None, description="the latent of the center")
     label: OneLabel = Field(None, description="class index or name, or weights by class name; default: from the seed")
-    num_samples: int = Field(8, ge=1, description="how many neighbors")
+    num_samples: Count = Field(8, description="how many neighbors")
     angle: float = Field(20.0, ge=0, le=180, description="degrees between a neighbor's latent and the center's")
     neighbor_seed: Seed | None = Field(
         None,

@@ -1,5 +1,6 @@
 """The body of a request: how large it may be, what it may call itself, and how many values it may hold."""
 
+import codecs
 from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
@@ -36,6 +37,16 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None], r
         if len(body) > limit:
             raise _too_large(limit)
     return bytes(body)
+
+
+def without_byte_order_mark(body: bytes) -> bytes:
+    """Return a JSON text without the byte order mark that some programs write before UTF-8 (RFC 8259, section 8.1).
+
+    Raises ApiError 400 if the mark is that of UTF-16 or UTF-32.
+    """
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise invalid(None, "the body begins with the byte order mark of UTF-16 or UTF-32; JSON is sent in UTF-8")
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def check_values(body: bytes, max_samples: int, models: Mapping[str, ServedModel]) -> None:

@@ -167,6 +167,6 @@ def _text_of(file: Path) -> str:
     if len(content) > _LARGEST_FILE:
         raise ValueError("it is larger than 1 MiB")
     try:
-        return content.decode()
+        return content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None

@@ -23,9 +23,11 @@ from latentd.service.negotiate import JSON
 from latentd.service.protocols.kserve_schemas import (
     INPUTS,
     OUTPUT,
+    ConfigAnswer,
     InferAnswer,
     InferError,
     InferRequest,
+    InputConfig,
     InputTensor,
     LiveAnswer,
     MetadataAnswer,
@@ -33,7 +35,10 @@ from latentd.service.protocols.kserve_schemas import (
     ReadyAnswer,
     RequestTensor,
     ServerAnswer,
+    StatisticsAnswer,
+    TensorConfig,
     TensorMetadata,
+    model_statistics,
 )
 from latentd.service.queries.generate import generate_query
 from latentd.service.queries.query import require_at_most
@@ -41,18 +46,19 @@ from latentd.service.responses import error_response
 from latentd.service.route import Route
 from latentd.service.runtime import Runtime
 from latentd.service.sample_handler import FinishedJob, ParsedRequest, parse_json, sample_handler
-from latentd.service.schemas import GenerateRequest
+from latentd.service.schemas import GenerateRequest, as_integer
 
 _BINARY = "application/octet-stream"
 _NPY = "application/x-npy"
 _JSON_LENGTH = "Inference-Header-Content-Length"
+_EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics"]
 _PARAMETERS = frozenset({"truncation", "binary_data_output"})
 
 
 async def show_server(runtime: Runtime, request: Request) -> ServerAnswer:
     """Return the server's name and version."""
     del runtime, request
-    return ServerAnswer(name="latentd", version=version("latentd"), extensions=["binary_tensor_data"])
+    return ServerAnswer(name="latentd", version=version("latentd"), extensions=_EXTENSIONS)
 
 
 async def show_live(runtime: Runtime, request: Request) -> LiveAnswer:
@@ -78,19 +84,54 @@ async def show_model_ready(runtime: Runtime, request: Request) -> ModelReadyAnsw
 async def show_model(runtime: Runtime, request: Request) -> MetadataAnswer:
     """Return a model's tensors. A request has either seeds or latents, and labels if it likes."""
     model = _model(runtime, request)
-    spec = model.card.spec
-    shapes = {"seeds": [-1], "latents": [-1, spec.input.dim], "labels": [-1]}
-    if spec.condition.kind == "none":
-        del shapes["labels"]
     return MetadataAnswer(
         name=model.name,
         versions=[model.version],
         platform="latentd",
         inputs=[
-            TensorMetadata(name=name, datatype=INPUTS[name].datatype, shape=shape) for name, shape in shapes.items()
+            TensorMetadata(name=name, datatype=INPUTS[name].datatype, shape=shape)
+            for name, shape in _input_shapes(model).items()
         ],
-        outputs=[TensorMetadata(name=OUTPUT, datatype="FP32", shape=[-1, *spec.output.shape])],
+        outputs=[TensorMetadata(name=OUTPUT, datatype="FP32", shape=_output_shape(model))],
     )
+
+
+async def show_config(runtime: Runtime, request: Request) -> ConfigAnswer:
+    """Return a model's configuration. Samples are the first dimension of each tensor: there is no batch besides."""
+    model = _model(runtime, request)
+    return ConfigAnswer(
+        name=model.name,
+        platform="latentd",
+        backend="latentd",
+        max_batch_size=0,
+        input=[
+            InputConfig(name=name, data_type=f"TYPE_{INPUTS[name].datatype}", dims=shape, optional=name != "seeds")
+            for name, shape in _input_shapes(model).items()
+        ],
+        output=[TensorConfig(name=OUTPUT, data_type="TYPE_FP32", dims=_output_shape(model))],
+    )
+
+
+async def show_statistics(runtime: Runtime, request: Request) -> StatisticsAnswer:
+    """Return what one model has done since the service started, or every model."""
+    models = [_model(runtime, request)] if "name" in request.path_params else runtime.catalog.models.values()
+    counts = runtime.telemetry.model_statistics
+    return StatisticsAnswer(
+        model_stats=[model_statistics(each.name, each.version, counts.of(each.name)) for each in models]
+    )
+
+
+def _input_shapes(model: ServedModel) -> dict[str, list[int]]:
+    """Return the shape of each input; -1 stands for the number of samples."""
+    spec = model.card.spec
+    shapes = {"seeds": [-1], "latents": [-1, spec.input.dim], "labels": [-1]}
+    if spec.condition.kind == "none":
+        del shapes["labels"]
+    return shapes
+
+
+def _output_shape(model: ServedModel) -> list[int]:
+    return [-1, *model.card.spec.output.shape]
 
 
 def _reference(request: Request) -> str:
@@ -142,9 +183,11 @@ def _fields(asked: InferRequest, binary: bytes, max_samples: int) -> dict[str, A
             raise invalid("inputs", f"the input {tensor.name} is there twice")
         if tensor.datatype != kind.datatype:
             raise invalid("inputs", f"the datatype of {tensor.name} is {kind.datatype}, not {tensor.datatype!r}")
-        rank = 2 if tensor.name == "latents" else 1
+        shape, rank = tensor.shape, 2 if tensor.name == "latents" else 1
+        if len(shape) == rank + 1 and shape[-1] == 1:  # [n, 1], as models with a batch dimension have it
+            tensor.shape = shape[:-1]
         if len(tensor.shape) != rank or 0 in tensor.shape:
-            wanted = "[n, dim]" if rank == 2 else "[n]"
+            wanted = "[n, dim]" if rank == 2 else "[n] or [n, 1]"
             raise invalid("inputs", f"the shape of {tensor.name} is {wanted}, not {tensor.shape}")
         require_at_most(tensor.shape[0], max_samples, tensor.name)
         fields[kind.field], binary = _numbers(tensor, kind, binary)
@@ -160,7 +203,7 @@ def _numbers(tensor: RequestTensor, kind: InputTensor, binary: bytes) -> tuple[l
     parameters = tensor.parameters or {}
     if unknown := parameters.keys() - {"binary_data_size"}:
         raise invalid("inputs", f"{tensor.name}: unknown parameter {min(unknown)!r}")
-    size = parameters.get("binary_data_size")
+    size = as_integer(parameters.get("binary_data_size"))
     if (size is None) == (tensor.data is None):
         raise invalid("inputs", f"{tensor.name} needs either data or binary_data_size")
     count = math.prod(tensor.shape)
@@ -175,6 +218,7 @@ def _numbers(tensor: RequestTensor, kind: InputTensor, binary: bytes) -> tuple[l
     if len(flat) != count:
         raise invalid("inputs", f"{tensor.name} has {len(flat)} numbers for the shape {tensor.shape}")
     if len(tensor.shape) == 1:
+        flat = list(map(as_integer, flat))
         if not all(type(number) is int for number in flat):
             raise invalid("inputs", f"{tensor.name} needs whole numbers")
         return flat, binary
@@ -239,6 +283,24 @@ ROUTES = (
     *(
         _get(path=path, summary="a model's tensors", handler=show_model, answers={JSON: MetadataAnswer})
         for path in _MODEL
+    ),
+    *(
+        _get(
+            path=f"{path}/config",
+            summary="a model's configuration",
+            handler=show_config,
+            answers={JSON: ConfigAnswer},
+        )
+        for path in _MODEL
+    ),
+    *(
+        _get(
+            path=f"{path}/stats",
+            summary="what a model has done since the service started",
+            handler=show_statistics,
+            answers={JSON: StatisticsAnswer},
+        )
+        for path in ("/v2/models", *_MODEL)
     ),
     *(
         _get(

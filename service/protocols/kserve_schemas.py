@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from latentd.service.answer_schemas import Answer, MayBeAbsent
 from latentd.service.errors import ApiError, ErrorBody
+from latentd.service.schemas import Index
+from latentd.service.telemetry.model_statistics import ModelCounts
 
 
 class InputTensor(NamedTuple):
@@ -38,7 +40,7 @@ class RequestTensor(_Part):
 
     name: str
     datatype: str
-    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=8)]
+    shape: Annotated[list[Index], Field(max_length=8)]
     data: list[Any] | None = None
 
 
@@ -64,7 +66,7 @@ class InferError(ErrorBody):
     @classmethod
     def of(cls, problem: ApiError) -> Self:
         field = _INPUT_NAMES.get(problem.field or "", problem.field)
-        return cls(error=f"{field}: {problem.message}" if field else problem.message)
+        return cls(error=problem.message_for(field))
 
 
 class ServerAnswer(Answer):
@@ -125,3 +127,88 @@ class InferAnswer(Answer):
     model_version: str
     id: MayBeAbsent[str]
     outputs: list[ResponseTensor]
+
+
+class TensorConfig(Answer):
+    """A tensor in a model's configuration."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class InputConfig(TensorConfig):
+    """An input. `seeds` is the one that tools send if they know nothing else; a request with latents leaves it out."""
+
+    optional: bool
+
+
+class ConfigAnswer(Answer):
+    """`GET /v2/models/{name}/config`."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    input: list[InputConfig]
+    output: list[TensorConfig]
+
+
+class Durations(Answer):
+    """How often something was done, and the nanoseconds that it took in all."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatistics(Answer):
+    """Requests that were answered, requests that failed, and the parts of their time in each of their batches."""
+
+    success: Durations
+    fail: Durations
+    queue: Durations
+    compute_input: Durations
+    compute_infer: Durations
+    compute_output: Durations
+    cache_hit: Durations
+    cache_miss: Durations
+
+
+class StatisticsOfModel(Answer):
+    """What a model has done since the service started."""
+
+    name: str
+    version: str
+    last_inference: int = Field(description="milliseconds since 1970; 0 before the first batch")
+    inference_count: int = Field(description="samples")
+    execution_count: int = Field(description="batches")
+    inference_stats: InferenceStatistics
+
+
+class StatisticsAnswer(Answer):
+    """`GET /v2/models/stats`, `GET /v2/models/{name}/stats`."""
+
+    model_stats: list[StatisticsOfModel]
+
+
+def model_statistics(name: str, version: str, counts: ModelCounts) -> StatisticsOfModel:
+    """Return the counts of a model in the protocol's form. There is no cache, and inputs take no time of their own."""
+    nothing = Durations(count=0, ns=0)
+    measured = {
+        part: Durations(count=duration.count, ns=round(duration.seconds * 1e9))
+        for part, duration in {
+            "success": counts.answered,
+            "fail": counts.failed,
+            "queue": counts.queued,
+            "compute_infer": counts.forward,
+            "compute_output": counts.encoding,
+        }.items()
+    }
+    return StatisticsOfModel(
+        name=name,
+        version=version,
+        last_inference=round(counts.last_batch * 1000),
+        inference_count=counts.samples,
+        execution_count=counts.batches,
+        inference_stats=InferenceStatistics(**measured, compute_input=nothing, cache_hit=nothing, cache_miss=nothing),
+    )

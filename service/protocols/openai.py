@@ -28,7 +28,7 @@ from latentd.service.queries.generate import generate_query
 from latentd.service.route import Route
 from latentd.service.runtime import Runtime
 from latentd.service.sample_handler import FinishedJob, ParsedRequest, parse_json, sample_handler
-from latentd.service.schemas import MAX_SCALE, GenerateRequest, Seed
+from latentd.service.schemas import MAX_SCALE, Count, GenerateRequest, Seed
 
 _PARAMETERS = {"num_samples": "n", "label": "prompt", "format": "output_format"}
 """The names that fields of `/generate` have here."""
@@ -45,7 +45,7 @@ class ImagesRequest(BaseModel):
         description="the name of a class, or a text with exactly one in it; ignored if the model is unconditional"
     )
     model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
-    n: Annotated[int, Field(ge=1)] | None = Field(None, description="how many images; default 1")
+    n: Count | None = Field(None, description="how many images; default 1")
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = Field(
         None, description="`auto` (default): the model's own; WIDTHxHEIGHT: enlarged by a whole factor"
     )
@@ -84,7 +84,8 @@ class ImagesError(ErrorBody):
         other = "server_error" if problem.status >= 500 else "invalid_request_error"
         kind = _ERROR_TYPES.get(problem.status, other)
         param = _PARAMETERS.get(problem.field or "", problem.field)
-        return cls(error=ImagesErrorFields(message=problem.message, type=kind, param=param, code=problem.code))
+        message = problem.message_for(param)  # OpenAI's package prints the message alone
+        return cls(error=ImagesErrorFields(message=message, type=kind, param=param, code=problem.code))
 
 
 class ModelEntry(Answer):
@@ -179,7 +180,7 @@ def _class_in(prompt: str, names: Sequence[str]) -> str:
     meant = [name for name in names if name.casefold() in found]
     if len(meant) != 1:
         what = f"names {' and '.join(meant)}" if meant else "names no class of this model"
-        raise invalid("label", f"the prompt {what}; it has to name exactly one of {', '.join(names)}")
+        raise invalid("label", f"it {what}; it has to name exactly one of {', '.join(names)}")
     return meant[0]
 
 

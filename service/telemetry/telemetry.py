@@ -1,11 +1,13 @@
 """The counters and histograms of the service. Label values come from the service, never from a client's text."""
 
 from collections.abc import Collection, Iterator
+from http import HTTPStatus
 
 from prometheus_client.core import Metric
 
 from latentd.service.engine import BatchReport
 from latentd.service.telemetry.instruments import Counter, Histogram
+from latentd.service.telemetry.model_statistics import ModelStatistics
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -21,6 +23,7 @@ class Telemetry:
         """`sample_endpoints`: the endpoints whose error counts are exposed as 0 before the first error."""
         self._sample_endpoints = sample_endpoints
         self._served: Collection[str] = frozenset()
+        self.model_statistics = ModelStatistics()
         self._requests = Counter(
             "latentd_requests",
             "Requests that were answered, or abandoned by their client (4xx).",
@@ -65,10 +68,14 @@ class Telemetry:
         """Count a finished request. `endpoint` is a route, not a path; `model` is empty if none was found."""
         self._requests.add(endpoint, self._known(model), _STATUS_CLASSES[status // 100])
         self._request_seconds.observe(seconds, labels=(endpoint,))
+        if self._known(model) != _NO_MODEL:
+            self.model_statistics.count_request(model, status < HTTPStatus.BAD_REQUEST, seconds)
 
     def batch_done(self, batch: BatchReport) -> None:
         """Count a batch."""
         model = self._known(batch.executor.model)
+        if model != _NO_MODEL:
+            self.model_statistics.batch_done(batch)
         if batch.executor.stage == "synthesis":
             self._samples.add(model, amount=batch.encoded)
         self._queue_wait.observe(*batch.waited_seconds)
@@ -84,6 +91,7 @@ class Telemetry:
         self._served = frozenset({_NO_MODEL, *models})
         for instrument in (self._requests, self._samples, self._forward):
             instrument.retain("model", self._served)
+        self.model_statistics.retain(models)
         for model in models:
             self._samples.add(model, amount=0)  # so that rates work from the first sample on
         for model in self._served:

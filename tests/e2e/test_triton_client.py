@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.latents import seed_to_latent
+from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 
 CONDITIONAL = "fashion-dcgan-conditional"
@@ -47,7 +49,8 @@ def latents(*of: int) -> np.ndarray:
 def test_metadata_of_server_and_models(client: Any, server: Server) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
-    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    extensions = client.get_server_metadata()["extensions"]
+    assert extensions == ["binary_tensor_data", "model_configuration", "statistics"]
     version = server.call("/models/fashion-dcgan").json["version"]
     assert client.is_model_ready("fashion-dcgan")
     assert client.is_model_ready("fashion-dcgan", version)
@@ -62,6 +65,48 @@ def test_metadata_of_server_and_models(client: Any, server: Server) -> None:
     ]
     assert metadata["outputs"] == [{"name": "samples", "datatype": "FP32", "shape": [-1, 1, 28, 28]}]
     assert len(client.get_model_metadata("ring-gan", "")["inputs"]) == 2
+
+
+def test_the_configuration_says_what_the_metadata_says(client: Any, server: Server) -> None:
+    """perf_analyzer makes its requests from both."""
+    version = server.call(f"/models/{CONDITIONAL}").json["version"]
+    metadata, config = client.get_model_metadata(CONDITIONAL), client.get_model_config(CONDITIONAL, version)
+    assert (config["name"], config["max_batch_size"]) == (CONDITIONAL, 0)
+    for kind in ("input", "output"):
+        described = [(each["name"], each["data_type"], each["dims"]) for each in config[kind]]
+        assert described == [(each["name"], f"TYPE_{each['datatype']}", each["shape"]) for each in metadata[f"{kind}s"]]
+    assert [each["name"] for each in config["input"] if not each["optional"]] == ["seeds"]
+
+
+def test_statistics_count_requests_samples_and_their_time(client: Any) -> None:
+    def statistics() -> dict[str, Any]:
+        (one,) = client.get_inference_statistics("ring-gan")["model_stats"]
+        assert one in client.get_inference_statistics()["model_stats"]
+        return dict(one)
+
+    before = statistics()
+    client.infer("ring-gan", [seeds(1, 2, 3)])
+    with pytest.raises(InferenceServerException):
+        client.infer("ring-gan", [seeds(1), seeds(1)])
+    eventually(lambda: statistics()["inference_stats"]["success"]["count"] > 0)
+    after = statistics()
+    assert after["inference_count"] - before["inference_count"] == 3
+    assert after["execution_count"] > before["execution_count"]
+    for part in ("success", "queue", "compute_infer", "compute_output"):
+        now, then = after["inference_stats"][part], before["inference_stats"][part]
+        assert now["count"] > then["count"]
+        assert now["ns"] > then["ns"]
+    assert abs(after["last_inference"] / 1000 - time.time()) < 600
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_seeds_and_labels_may_have_a_dimension_of_one(client: Any, server: Server, binary: bool) -> None:
+    columns = [
+        tensor("seeds", np.array([[7], [8], [9]], np.uint32), "UINT32", binary),
+        tensor("labels", np.array([[1], [2], [3]], np.int32), "INT32", binary),
+    ]
+    samples = client.infer(CONDITIONAL, columns).as_numpy("samples")
+    assert np.array_equal(samples, rows(server, model=CONDITIONAL, seeds=[7, 8, 9], label=[1, 2, 3]))
 
 
 @pytest.mark.parametrize("sent_binary", [True, False])
@@ -114,7 +159,13 @@ def test_many_requests_at_once(server: Server) -> None:
         ("fashion-dcgan", [seeds(1), seeds(1)], {}, 400, "the input seeds is there twice"),
         ("fashion-dcgan", [seeds(1), tensor("latents", latents(1), "FP32")], {}, 400, "cannot be combined"),
         ("fashion-dcgan", [tensor("seeds", np.array([1], np.int64), "INT64")], {}, 400, "datatype of seeds is UINT32"),
-        ("fashion-dcgan", [tensor("seeds", np.array([[1]], np.uint32), "UINT32")], {}, 400, r"shape of seeds is \[n\]"),
+        (
+            "fashion-dcgan",
+            [tensor("seeds", np.array([[1, 2]], np.uint32), "UINT32")],
+            {},
+            400,
+            r"shape of seeds is \[n\]",
+        ),
         ("fashion-dcgan", [tensor("noise", np.array([1], np.uint32), "UINT32")], {}, 400, "unknown input 'noise'"),
         ("fashion-dcgan", [tensor("latents", np.zeros((1, 3), np.float32), "FP32")], {}, 400, "this model takes 64"),
         ("fashion-dcgan", [tensor("latents", latents(1) * np.nan, "FP32")], {}, 400, "latents: .*finite"),
@@ -181,7 +232,7 @@ def test_malformed_bodies_are_refused(server: Server, changed: dict[str, Any], l
 def test_errors_below_v2_have_the_protocols_shape(server: Server) -> None:
     for path, body, status in [
         ("/v2/nope", None, 404),
-        ("/v2/models/fashion-dcgan/config", None, 404),
+        ("/v2/models/nope/config", None, 404),
         ("/v2/models/fashion-dcgan/infer", None, 405),
         ("/v2/models/fashion-dcgan/infer", b"nonsense", 400),
         ("/v2/models/fashion-dcgan/infer", b"[" * 100_000, 400),

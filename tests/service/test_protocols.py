@@ -53,7 +53,39 @@ def test_every_kind_of_model_has_tensors(client: TestClient, model: str) -> None
     assert np.array_equal(np.array(truncated, np.float32), expected.reshape(-1))
 
 
-@pytest.mark.parametrize("data", [[[7], [8]], [7, 8]])
+IMAGES = "/v1/images/generations"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        (IMAGES, {"prompt": "cat", "steps": 20}, "steps"),
+        (IMAGES, {"prompt": "cat", "background": "transparent"}, "background"),
+        (IMAGES, {"prompt": "cat", "n": 0}, "n"),
+        (IMAGES, {"prompt": "cat", "n": 1000}, "n"),
+        (IMAGES, {"prompt": "cat", "size": "1x1"}, "size"),
+        (IMAGES, {"prompt": "cat", "model": "nobody"}, "model"),
+        (IMAGES, {"prompt": "cow", "model": "classes"}, "prompt"),
+        (IMAGES, {"prompt": 1}, "prompt"),
+        ("/v1/models/nobody", None, "model"),
+        ("/v2/models/grey/infer", {"steps": 20}, "inputs"),
+        ("/v2/models/grey/infer", {"inputs": [], "steps": 20}, "steps"),
+        ("/v2/models/grey/infer", {"inputs": []}, "inputs"),
+        ("/v2/models/grey/infer", {"inputs": [], "outputs": [{"name": 1}]}, "outputs"),
+        ("/v2/models/nobody/infer", {"inputs": [{"name": "seeds"}]}, "inputs"),
+        ("/v2/models/nobody", None, "model"),
+    ],
+)
+def test_texts_that_clients_print_name_the_field(client: TestClient, path: str, body: Any, field: str) -> None:
+    """tritonclient and OpenAI's package show nothing but the text."""
+    error = (client.get(path) if body is None else client.post(path, json=body)).json()["error"]
+    if path.startswith("/v1"):
+        assert error["param"] == field
+        error = error["message"]
+    assert error.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("data", [[[7], [8]], [7, 8], [7.0, 8.0]])
 def test_tensors_may_be_nested_or_flat(client: TestClient, data: list[Any]) -> None:
     tensor = {"name": "seeds", "datatype": "UINT32", "shape": [2], "data": data}
     assert infer(client, "points", inputs=[tensor]).json() == infer(client, "points").json()
