@@ -133,7 +133,7 @@ def test_the_engine_reports_batches() -> None:
     assert numbers(telemetry, "latentd_batch_fill_ratio_sum") == {"": 1 / 16 + 4 / 16}
     assert numbers(telemetry, "latentd_forward_seconds_sum") == {"gan,synthesis": 0.5}  # what the runner reports
     assert numbers(telemetry, "latentd_queue_wait_seconds_count") == {"": 3.0}
-    assert 0.6 <= numbers(telemetry, "latentd_queue_wait_seconds_sum")[""] < 10
+    assert numbers(telemetry, "latentd_queue_wait_seconds_sum")[""] >= 0.6
     assert numbers(telemetry, "latentd_copy_seconds_count") == {"": 0.0}
     assert numbers(telemetry, "latentd_encode_seconds_count") == {"": 2.0}
 

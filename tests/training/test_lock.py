@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,31 +16,29 @@ from filelock import lock_descriptor
 
 from latentd.training.directory import OutputError
 from latentd.training.lock import is_locked, locked
+from tests.conftest import eventually
 from tests.training.runs import run_config, train
 
 LATENTD = Path(sys.executable).with_name("latentd")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def start(out: Path) -> subprocess.Popen[str]:
     settings = ["--set", "steps=1000000", "--set", "save_seconds=0.05"]
     command = [LATENTD, "train", "gaussian-gan", "--out", out, *settings]
-    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(tmp_path)
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("state/*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    eventually(lambda: any(tmp_path.glob("state/*.safetensors")))
     yield process
     process.kill()
     process.communicate()
 
 
 def status(folder: Path) -> str:
-    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, text=True, timeout=99, check=True)
+    listed = subprocess.run([LATENTD, "runs", folder, "--json"], capture_output=True, check=True, timeout=300)
     return str(json.loads(listed.stdout)[0]["status"])
 
 
