@@ -143,6 +143,6 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
     @wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=30))
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=300))
 
     return run
