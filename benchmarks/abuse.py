@@ -50,7 +50,7 @@ _LONGEST_IDLE_SECONDS = 3.0
 _CALM_SECONDS = 2.0
 _OUTSTAYED_SECONDS = 40.0
 """More than LATENTD_RECEIVE_TIMEOUT and LATENTD_SEND_TIMEOUT."""
-_CLOSED = re.compile(r"(\d+) connections closed, whose clients sent or read too slowly")
+_CLOSED = re.compile(r"(\d+) connections closed")
 
 
 class WellBehaved:

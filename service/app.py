@@ -16,7 +16,7 @@ from latentd.service.catalog import Catalog, Loader
 from latentd.service.drain import drain_on_signal
 from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
-from latentd.service.guard.auth import configured
+from latentd.service.guard.auth import access_from
 from latentd.service.guard.connections import ConnectionLimits, guard_connections
 from latentd.service.observability.formatter import configure_logging, formatter_for
 from latentd.service.observability.middleware import EngineTimings
@@ -37,7 +37,7 @@ except ValidationError as problem:
 except ValueError as problem:
     sys.exit(f"latentd cannot start: LATENTD_DEVICE: {problem}")
 try:
-    access = configured(settings)
+    access = access_from(settings)
 except ValueError as problem:
     sys.exit(f"latentd cannot start: {problem}")
 _started: list[Runtime] = []

@@ -21,7 +21,7 @@ from latentd.service.admission import Ticket
 from latentd.service.catalog import Catalog
 from latentd.service.context import RequestContext, current_context
 from latentd.service.errors import ApiError, invalid, raise_invalid
-from latentd.service.guard.body import check_values, read_body, without_byte_order_mark
+from latentd.service.guard.body import check_value_count, read_body, without_byte_order_mark
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.provenance import request_header, seeds_header
 from latentd.service.queries.query import SampleQuery
@@ -83,7 +83,7 @@ def native(body_type: type[BaseModel], to_query: ToQuery) -> RequestParser:
 def parse_json(body_type: type[_Body], body: bytes, runtime: Runtime) -> _Body:
     """Parse a JSON body. Raises ApiError 400, which names the field at fault."""
     body = without_byte_order_mark(body)
-    check_values(body, runtime.settings.max_samples, runtime.catalog.models)
+    check_value_count(body, runtime.settings.max_samples, runtime.catalog.models)
     try:
         return body_type.model_validate_json(body)
     except ValidationError as problem:

@@ -1,1 +1,1 @@
-"""Who may ask, and what may come in. SECURITY.md says against whom each part stands, and which test shows it."""
+"""Who may ask, and what may come in. SECURITY.md lists the attacks, the defences and their tests."""

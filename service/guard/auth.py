@@ -1,4 +1,4 @@
-"""Bearer tokens at the door (RFC 6750): nothing of a request is read before its token was found good."""
+"""Bearer tokens (RFC 6750). They are checked before anything of a request's body is read."""
 
 import hmac
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Literal
 
 from latentd.service.errors import ApiError
 from latentd.service.guard.client import Client
-from latentd.service.guard.tokens import Tokens, check_token, digest_of
+from latentd.service.guard.tokens import Tokens, check_token, token_digest
 from latentd.service.settings import Settings
 
 _SCHEME = b"bearer "
@@ -15,20 +15,20 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Access:
-    """Which tokens open what."""
+    """Which tokens give access to what."""
 
     def __init__(self, tokens: Tokens | None = None, metrics: str = "") -> None:
-        """Without `tokens` the API is open, without `metrics` its numbers are."""
+        """`tokens`: of clients; None: the API is open. `metrics`: the token for /metrics; empty: they are open."""
         self._tokens = tokens
         self._metrics = Client("metrics")
-        self._metrics_digest = digest_of(metrics) if metrics else None
+        self._metrics_digest = token_digest(metrics) if metrics else None
 
     @property
-    def current(self) -> bool:
+    def tokens_current(self) -> bool:
         """Whether the tokens are those of their file."""
         if self._tokens is None:
             return True
-        self._tokens.look()
+        self._tokens.refresh()
         return self._tokens.current
 
     def client(self, access: Literal["open", "client", "metrics"], headers: Headers) -> Client | None:
@@ -38,35 +38,32 @@ class Access:
         """
         if access == "open" or (self._tokens if access == "client" else self._metrics_digest) is None:
             return None
-        client, scraper = self._whose(_token(headers))
+        token = _token(headers)
+        client = None if self._tokens is None else self._tokens.client_of(token)
+        opens_metrics = self._metrics_digest and hmac.compare_digest(self._metrics_digest, token_digest(token))
+        scraper = self._metrics if opens_metrics else None
         found, other = (client, scraper) if access == "client" else (scraper, client)
         if found is None and other is not None:
-            opens = "opens /metrics alone" if access == "client" else "does not open /metrics"
-            raise _forbidden(f"this token {opens}")
+            raise _forbidden(f"this token is {'only' if access == 'client' else 'not'} for /metrics")
         if found is None:
-            raise _unauthorized("this token is not known here", 'Bearer error="invalid_token"')
+            raise _unauthorized("this token is unknown", 'Bearer error="invalid_token"')
         return found
-
-    def _whose(self, token: bytes) -> tuple[Client | None, Client | None]:
-        asker = None if self._tokens is None else self._tokens.whose(token)
-        scrapes = self._metrics_digest is not None and hmac.compare_digest(self._metrics_digest, digest_of(token))
-        return asker, self._metrics if scrapes else None
 
 
 OPEN = Access()
-"""To everybody."""
+"""No token is needed for anything."""
 
 
-def configured(settings: Settings) -> Access:
-    """As the settings say. ValueError names the one at fault, and never quotes a token."""
+def access_from(settings: Settings) -> Access:
+    """Return the access that the settings describe. Raises ValueError, which names the setting and quotes no token."""
     listed, file, metrics = settings.tokens.get_secret_value(), settings.tokens_file, settings.metrics_token
     if listed and file:
-        raise ValueError("LATENTD_TOKENS and LATENTD_TOKENS_FILE: set one of them")
+        raise ValueError("LATENTD_TOKENS and LATENTD_TOKENS_FILE are both set; set one of them")
     try:
         name, reserved = "LATENTD_METRICS_TOKEN", None
         if metrics.get_secret_value():
             check_token(metrics.get_secret_value())
-            reserved = digest_of(metrics.get_secret_value())
+            reserved = token_digest(metrics.get_secret_value())
         name = "LATENTD_TOKENS"
         tokens = Tokens(lambda: listed.replace(";", "\n"), reserved=reserved) if listed else None
         name = "LATENTD_TOKENS_FILE"
@@ -77,10 +74,10 @@ def configured(settings: Settings) -> Access:
 
 
 def _token(headers: Headers) -> bytes:
-    shown = [value for name, value in headers if name == b"authorization"]
-    if len(shown) != 1 or shown[0][: len(_SCHEME)].lower() != _SCHEME:
+    values = [value for name, value in headers if name == b"authorization"]
+    if len(values) != 1 or values[0][: len(_SCHEME)].lower() != _SCHEME:
         raise _unauthorized("a token is needed, in the header Authorization: Bearer TOKEN", "Bearer")
-    return shown[0][len(_SCHEME) :].strip()
+    return values[0][len(_SCHEME) :].strip()
 
 
 def _unauthorized(message: str, challenge: str) -> ApiError:

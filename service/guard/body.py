@@ -1,4 +1,4 @@
-"""The body of a request: how large it may be, what it may call itself, and how many values it may hold."""
+"""The body of a request: its size, its type, and how many values it may hold."""
 
 import codecs
 from collections.abc import Callable, Mapping
@@ -9,18 +9,18 @@ from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 
 _JSON = b"application/json"
-_TAKEN_AS_JSON = frozenset({_JSON, b"text/plain", b"application/x-www-form-urlencoded", b""})
-"""What curl and fetch say of a body where they are told nothing."""
+_READ_AS_JSON = frozenset({_JSON, b"text/plain", b"application/x-www-form-urlencoded", b""})
+"""JSON, and what curl and fetch send if they are told no type."""
 _RAW = b"application/octet-stream"
-_LOOKED_THROUGH = 2**16
-"""Bytes from which on values are counted before they are parsed."""
-_VALUES_BEYOND_LATENTS = 2**16
+_COUNTED_FROM_BYTES = 2**16
+"""Smaller bodies are quickly parsed, whatever they hold."""
+_VALUES_BESIDE_LATENTS = 2**16
 
 
 async def read_body(request: Request, limit: int, hold: Callable[[int], None], raw: bool = False) -> bytes:
-    """The whole of it. ApiError 413 beyond `limit` bytes, before they are read where a header says so; 415.
+    """Return the whole body. `hold` is called with the size of each part. `raw`: it may also be plain bytes.
 
-    A `raw` body may also be called plain bytes.
+    Raises ApiError: 413 beyond `limit` bytes, without reading if the Content-Length says so; 415 for other types.
     """
     for name, value in request.scope["headers"]:
         if name == b"content-length":
@@ -29,7 +29,7 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None], r
         elif name == b"content-type" and value != _JSON:
             _check_type(value, raw)
         elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise ApiError(415, "unsupported_media_type", "a compressed body is not taken; send it as it is")
+            raise ApiError(415, "unsupported_media_type", "the body is compressed; send it without Content-Encoding")
     body = bytearray()
     async for chunk in request.stream():
         hold(len(chunk))
@@ -49,24 +49,24 @@ def without_byte_order_mark(body: bytes) -> bytes:
     return body.removeprefix(codecs.BOM_UTF8)
 
 
-def check_values(body: bytes, max_samples: int, models: Mapping[str, ServedModel]) -> None:
-    """ApiError 400 where JSON holds more values than latents for all samples of the widest model, and some.
+def check_value_count(body: bytes, max_samples: int, models: Mapping[str, ServedModel]) -> None:
+    """Raise ApiError 400 if a JSON body holds more values than a request for `max_samples` of any model can need.
 
-    The parser holds Python's lock, so that nobody else is answered meanwhile, in whichever thread it runs; eight MiB
-    of empty lists are five seconds of it. Values are counted by what stands before them, in a hundredth of that.
+    The parser holds the GIL, so nobody is answered while it works, on whatever thread: 8 MiB of empty lists take five
+    seconds. Values are counted by the characters before them, which takes a hundredth of that.
     """
-    if len(body) <= _LOOKED_THROUGH:
+    if len(body) <= _COUNTED_FROM_BYTES:
         return
     widest = max((model.card.spec.input.dim for model in models.values()), default=0)
-    most = _VALUES_BEYOND_LATENTS + max_samples * widest
-    if len(body) - len(body.translate(None, b",[{")) > most:
-        raise invalid(None, f"the body holds more than {most} values, which is more than any request needs")
+    limit = _VALUES_BESIDE_LATENTS + max_samples * widest
+    if len(body) - len(body.translate(None, b",[{")) > limit:
+        raise invalid(None, f"the body holds more than {limit} values, which is more than any request needs")
 
 
 def _check_type(value: bytes, raw: bool) -> None:
-    kind = value.partition(b";")[0].strip().lower()
-    if kind not in _TAKEN_AS_JSON and not (raw and kind == _RAW):
-        raise ApiError(415, "unsupported_media_type", "a body is JSON, with Content-Type: application/json")
+    media_type = value.partition(b";")[0].strip().lower()
+    if media_type not in _READ_AS_JSON and not (raw and media_type == _RAW):
+        raise ApiError(415, "unsupported_media_type", "send the body as JSON, with Content-Type: application/json")
 
 
 def _too_large(limit: int) -> ApiError:

@@ -1,4 +1,4 @@
-"""What every answer says to browsers: to take it for what it is called, and to let no other site use it."""
+"""Headers that tell browsers to trust an answer's Content-Type, and to keep it from other sites."""
 
 _API = "default-src 'none'; frame-ancestors 'none'"
 _EXPLORER = "; ".join(
@@ -16,7 +16,7 @@ _EXPLORER = "; ".join(
 _BENTOMLS_PAGE = "; ".join(
     (
         "default-src 'none'",
-        "script-src 'self'",  # and not the tag manager that the page asks for
+        "script-src 'self'",  # excludes the tag manager that the page loads
         "style-src 'self' 'unsafe-inline'",  # Swagger UI writes style attributes
         "img-src 'self' data: blob:",
         "connect-src 'self'",
@@ -41,5 +41,5 @@ _FOR_PAGES = {"/": _headers(_BENTOMLS_PAGE), "/explore": _headers(_EXPLORER)}
 
 
 def security_headers(path: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of all answers below `path`."""
+    """Return the security headers of an answer at `path`."""
     return _FOR_PAGES.get(path, FOR_API)

@@ -45,7 +45,7 @@ class _Gauges:
         yield _gauge(
             "latentd_tokens_current",
             "1 if the tokens are those of the file, 0 if it cannot be used.",
-            self._access.current,
+            self._access.tokens_current,
         )
         yield _gauge(
             "latentd_failed_model_files", "Model files that cannot be served as they are.", len(catalog.failures)

@@ -1,4 +1,4 @@
-"""Who may ask, and how much: tokens, their limits, and what a body may hold."""
+"""Tokens, their limits, bodies and connections, without a server."""
 
 import asyncio
 import os
@@ -17,10 +17,10 @@ from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
 from latentd.service.guard import connections
 from latentd.service.guard import tokens as tokens_module
-from latentd.service.guard.auth import Access, configured
-from latentd.service.guard.body import check_values
+from latentd.service.guard.auth import Access, access_from
+from latentd.service.guard.body import check_value_count
 from latentd.service.guard.client import Client, Limits, TokenBucket
-from latentd.service.guard.tokens import Tokens, parse
+from latentd.service.guard.tokens import Tokens, parse_tokens
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
@@ -37,12 +37,12 @@ class Clock:
         return self.now
 
 
-# What is written of tokens
+# The format of the tokens file
 
 
-def test_lines_of_tokens() -> None:
+def test_the_lines_of_a_tokens_file_are_parsed() -> None:
     text = f"# ours\n\nci {OLD} rate=2.5 burst=10 in_flight=64  # the old one\nci {NEW}\nfree {SCRAPER}=="
-    first, second, third = parse(text)
+    first, second, third = parse_tokens(text)
     assert [line.name for line in (first, second, third)] == ["ci", "ci", "free"]
     assert first.limits == Limits(2.5, 10, 64)
     assert second.limits is third.limits is None
@@ -54,8 +54,8 @@ def test_lines_of_tokens() -> None:
     [
         ("", "no token"),
         ("# nothing", "no token"),
-        ("ci", "line 1: a name"),
-        (f"\nc/i {OLD}", "line 2: a name"),
+        ("ci", "line 1: a line begins with a name"),
+        (f"\nc/i {OLD}", "line 2: a line begins with a name"),
         ("ci short", "16 to 512"),
         (f"ci {'x' * 513}", "16 to 512"),
         (f"ci {OLD}é", "16 to 512"),
@@ -66,24 +66,24 @@ def test_lines_of_tokens() -> None:
         (f"ci {OLD} rate=0", "above 0"),
         (f"ci {OLD} rate=1 rate=2", "at most once"),
         (f"ci {OLD} burst=1", "burst= needs rate="),
-        (f"ci {OLD} in_flight=1.5", "whole number"),
-        (f"ci {OLD}\nops {OLD}", "twice"),
+        (f"ci {OLD} in_flight=1.5", "in_flight is an integer"),
+        (f"ci {OLD}\nops {OLD}", "listed twice"),
     ],
 )
-def test_lines_that_are_not_good_are_named_and_not_quoted(text: str, said: str) -> None:
+def test_invalid_lines_are_named_and_not_quoted(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as problem:
-        parse(text)
+        parse_tokens(text)
     assert OLD not in str(problem.value)
 
 
-def test_a_name_has_one_set_of_limits(tmp_path: Path) -> None:
+def test_two_sets_of_limits_for_one_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"ci {OLD} rate=1\nci {NEW} rate=2")
     with pytest.raises(ValueError, match="ci has different limits"):
         Tokens.of_file(file)
 
 
-# Tokens that change
+# A tokens file that changes
 
 
 @pytest.fixture
@@ -93,29 +93,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def whose(tokens: Tokens, token: str) -> str | None:
-    account = tokens.whose(token.encode())
+def client_name(tokens: Tokens, token: str) -> str | None:
+    account = tokens.client_of(token.encode())
     return account and account.name
 
 
-def test_a_file_that_changes_is_read_again(tmp_path: Path, clock: Clock) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path, clock: Clock) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"ci {OLD}")
     tokens = Tokens.of_file(file)
-    account = tokens.whose(OLD.encode())
+    account = tokens.client_of(OLD.encode())
     (tmp_path / "next").write_text(f"ci {OLD}\nci {NEW} in_flight=5")
     (tmp_path / "next").rename(file)
-    assert Access(tokens).current
-    assert whose(tokens, NEW) is None  # not looked at on every request
+    assert Access(tokens).tokens_current
+    assert client_name(tokens, NEW) is None  # the file is not checked at every request
     clock.now += 2
-    assert tokens.whose(NEW.encode()) is tokens.whose(OLD.encode()) is account  # what it has used up is kept
+    assert (
+        tokens.client_of(NEW.encode()) is tokens.client_of(OLD.encode()) is account
+    )  # the same object, with what it has used
     file.write_text(f"ci {NEW}")
     clock.now += 2
-    assert (whose(tokens, OLD), whose(tokens, NEW)) == (None, "ci")
+    assert (client_name(tokens, OLD), client_name(tokens, NEW)) == (None, "ci")
 
 
-def test_a_secret_that_kubernetes_mounts_may_change(tmp_path: Path, clock: Clock) -> None:
-    """Its file is a link into a folder that is a link, which is put in the place of the one before."""
+def test_a_changed_kubernetes_secret_is_read_again(tmp_path: Path, clock: Clock) -> None:
+    """Kubernetes mounts the file as a link through a folder link, and replaces that one."""
     for version, line in (("..1", f"ci {OLD}"), ("..2", f"ci {NEW}")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "tokens").write_text(line)
@@ -125,11 +127,11 @@ def test_a_secret_that_kubernetes_mounts_may_change(tmp_path: Path, clock: Clock
     (tmp_path / "..data_tmp").symlink_to("..2")
     (tmp_path / "..data_tmp").rename(tmp_path / "..data")
     clock.now += 2
-    assert (whose(tokens, OLD), whose(tokens, NEW)) == (None, "ci")
+    assert (client_name(tokens, OLD), client_name(tokens, NEW)) == (None, "ci")
 
 
 @pytest.mark.parametrize("spoil", ["bad", "empty", "gone", "folder", "pipe", "huge", "binary"])
-def test_a_file_that_is_not_good_keeps_the_tokens(
+def test_an_invalid_file_leaves_the_tokens_as_they_were(
     spoil: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "tokens"
@@ -145,9 +147,9 @@ def test_a_file_that_is_not_good_keeps_the_tokens(
         file.write_text(content, errors="surrogateescape")
     clock.now += 2
     for _ in range(3):
-        assert whose(tokens, OLD) == "ci"
+        assert client_name(tokens, OLD) == "ci"
         clock.now += 2
-    assert not Access(tokens).current
+    assert not Access(tokens).tokens_current
     assert len(caplog.messages) == 1  # once, not at every look
     assert "the tokens stay as they were" in caplog.text
     assert NEW not in caplog.text
@@ -157,7 +159,7 @@ def test_a_file_that_is_not_good_keeps_the_tokens(
 # Limits
 
 
-def test_a_bucket_gives_its_rate_after_its_burst() -> None:
+def test_a_bucket_grants_its_burst_and_then_its_rate() -> None:
     clock = Clock()
     bucket = TokenBucket(rate=10, burst=20, clock=clock)
     assert bucket.take(15) == 0
@@ -170,7 +172,7 @@ def test_a_bucket_gives_its_rate_after_its_burst() -> None:
     assert bucket.take(1) > 0  # no more than a burst was saved
 
 
-def test_more_than_a_burst_is_given_to_a_full_bucket_and_paid_for_after() -> None:
+def test_a_full_bucket_grants_more_than_its_burst_and_goes_into_debt() -> None:
     clock = Clock()
     bucket = TokenBucket(rate=10, burst=20, clock=clock)
     assert bucket.take(100) == 0
@@ -189,7 +191,7 @@ def test_a_bucket_keeps_its_level_when_the_file_is_read_again() -> None:
     assert refused.value.code == "rate_limited"
 
 
-# At the door
+# Over HTTP
 
 
 @pytest.fixture
@@ -203,7 +205,7 @@ def client(tmp_path: Path) -> Iterator[Any]:
     engine = Engine(max_queue=8, parallel=1, observer=telemetry)
     engine.start()
     runtime = Runtime(settings, FixedCatalog(served(executor(runner, name="m"))), engine, telemetry)
-    app = Gateway(Starlette(), lambda: runtime, configured(settings))
+    app = Gateway(Starlette(), lambda: runtime, access_from(settings))
     with TestClient(app, raise_server_exceptions=False) as client:
         client.telemetry = telemetry
         yield client
@@ -229,28 +231,24 @@ def bearer(token: str) -> dict[str, str]:
         (bearer(SCRAPER), 403),
     ],
 )
-@pytest.mark.parametrize("path", ["/generate", "/interpolate", "/mix", "/neighbors", "/models", "/models/m"])
-def test_the_door(client: Any, path: str, headers: dict[str, str], status: int) -> None:
-    bodies: dict[str, Any] = {
-        "/interpolate": {"keyframes": [{"seed": 1}, {"seed": 2}], "steps": 2},
-        "/mix": {"sources": [{"seed": 1}]},
-    }
-    if path.startswith("/models"):
+@pytest.mark.parametrize("path", ["/generate", "/models"])
+def test_only_a_known_token_gives_access(client: Any, path: str, headers: dict[str, str], status: int) -> None:
+    if path == "/models":
         answer = client.get(path, headers=headers)
     else:
-        answer = client.post(path, json=bodies.get(path, {"num_samples": 1}), headers=headers)
+        answer = client.post(path, json={"num_samples": 1}, headers=headers)
     assert answer.status_code == status
     if status >= 400:
         assert answer.json()["error"]["code"] == {401: "unauthorized", 403: "forbidden"}[status]
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_two_tokens_at_once_are_none(client: Any) -> None:
+def test_two_authorization_headers_are_refused(client: Any) -> None:
     headers = [("Authorization", f"Bearer {NEW}"), ("Authorization", f"Bearer {OLD}")]
     assert client.get("/models", headers=headers).status_code == 401
 
 
-def test_pages_are_open(client: Any) -> None:
+def test_pages_need_no_token(client: Any) -> None:
     assert client.get("/explore").status_code == 200
 
 
@@ -282,7 +280,7 @@ def test_tokens_of_one_name_are_one_client() -> None:
     assert first is second is not other
 
 
-def test_limits_over_http(client: Any) -> None:
+def test_the_limits_of_a_token_are_its_clients_alone(client: Any) -> None:
     def ask(samples: int, token: str = OLD) -> Any:
         return client.post("/generate", json={"num_samples": samples}, headers=bearer(token))
 
@@ -310,32 +308,32 @@ def test_refusals_are_counted(client: Any) -> None:
         ({"metrics_token": "short"}, "LATENTD_METRICS_TOKEN: a token has"),
     ],
 )
-def test_settings_that_would_leave_a_door_open_are_refused(settings: dict[str, Any], said: str) -> None:
+def test_invalid_token_settings_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        configured(Settings(**settings))
+        access_from(Settings(**settings))
 
 
-def test_the_token_for_the_metrics_is_no_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_token_is_refused_as_a_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"ci {OLD}")
-    known = configured(Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER)))._tokens
+    known = access_from(Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER)))._tokens
     assert known is not None
-    monkeypatch.setattr(tokens_module, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(tokens_module, "_CHECK_SECONDS", 0)
     file.write_text(f"ci {OLD}\nscraper {SCRAPER}")
-    known._next_look = 0
-    assert whose(known, SCRAPER) is None
+    known._next_check = 0
+    assert client_name(known, SCRAPER) is None
     assert not known.current
     with pytest.raises(ValueError, match="scraper has the token for the metrics"):
-        configured(Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER)))
+        access_from(Settings(tokens_file=file, metrics_token=SecretStr(SCRAPER)))
 
 
 def test_tokens_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENTD_TOKENS", f"ci {OLD} rate=5; free {NEW}")
     settings = Settings()
     assert OLD not in repr(settings)
-    known = configured(settings)._tokens
+    known = access_from(settings)._tokens
     assert known is not None
-    assert [whose(known, token) for token in (OLD, NEW, SCRAPER)] == ["ci", "free", None]
+    assert [client_name(known, token) for token in (OLD, NEW, SCRAPER)] == ["ci", "free", None]
 
 
 # Bodies
@@ -352,17 +350,17 @@ def test_tokens_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("multipart/form-data; boundary=x", 415),
     ],
 )
-def test_a_body_is_json(client: Any, content_type: str, status: int) -> None:
+def test_the_type_of_a_body_must_be_json(client: Any, content_type: str, status: int) -> None:
     answer = client.post("/generate", content=b"{}", headers=bearer(NEW) | {"Content-Type": content_type})
     assert answer.status_code == status
 
 
-def test_a_body_is_not_compressed(client: Any) -> None:
+def test_a_compressed_body_is_refused(client: Any) -> None:
     answer = client.post("/generate", content=b"{}", headers=bearer(NEW) | {"Content-Encoding": "gzip"})
     assert answer.status_code == 415
 
 
-def test_a_body_that_says_that_it_is_too_large_is_not_read(client: Any) -> None:
+def test_a_body_that_is_too_large_is_refused_by_its_length_or_while_it_is_read(client: Any) -> None:
     large = client.post("/generate", content=b" " * 2001, headers=bearer(NEW))
     assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
     fits = client.post("/generate", content=b"{}".ljust(2000), headers=bearer(NEW))
@@ -378,15 +376,15 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(client: Any) -> None:
 def test_values_are_counted_before_they_are_parsed() -> None:
     models = {"m": served(None)}  # latents of eight numbers
     latents = b'{"latents":[' + b",".join([b"[%s]" % b",".join([b"0.1234567890123456"] * 8)] * 1024) + b"]}"
-    check_values(latents, 1024, models)
-    check_values(b'{"model":"' + b"x" * 2**23 + b'"}', 1024, models)
+    check_value_count(latents, 1024, models)
+    check_value_count(b'{"model":"' + b"x" * 2**23 + b'"}', 1024, models)
     for many in (b"[1," * 10, b"1,", b"[],", b'{"a":1},'):
         with pytest.raises(ApiError, match="more than any request needs") as refused:
-            check_values(many * 2**18, 1024, models)
+            check_value_count(many * 2**18, 1024, models)
         assert refused.value.status == 400
 
 
-def test_every_answer_is_told_how_to_be_taken(client: Any) -> None:
+def test_every_answer_has_security_headers(client: Any) -> None:
     asked: list[Callable[[], Any]] = [
         lambda: client.get("/nope"),
         lambda: client.get("/generate"),
@@ -404,15 +402,15 @@ def test_every_answer_is_told_how_to_be_taken(client: Any) -> None:
         assert not [name for name in headers if name.startswith("access-control")]
 
 
-def test_tokens_are_long_enough_to_be_made_the_way_that_the_docs_say() -> None:
-    assert parse(f"ci {secrets.token_urlsafe(32)}")
+def test_the_command_in_the_docs_makes_a_valid_token() -> None:
+    assert parse_tokens(f"ci {secrets.token_urlsafe(32)}")
 
 
 # Connections
 
 
-class Waiting:
-    """A connection whose client takes too long; a broken one cannot even be asked."""
+class LateConnection:
+    """A connection whose client is always late. A broken one raises."""
 
     def __init__(self, broken: bool) -> None:
         self.broken = broken
@@ -421,7 +419,7 @@ class Waiting:
         self.often = asyncio.Event()
         self.transport = self
 
-    def waits_for(self) -> tuple[str, float]:
+    def expected_from_client(self) -> tuple[str, float]:
         if self.broken:
             raise RuntimeError("broken")
         return "begin", 0.0
@@ -435,14 +433,14 @@ class Waiting:
         self.aborted += 1
 
 
-def test_a_connection_that_breaks_does_not_end_the_watch(
+def test_a_connection_that_raises_does_not_stop_the_watchdog(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(connections, "_CHECK_SECONDS", 0.001)
 
     async def watch() -> None:
         watch = connections.StallWatchdog()
-        broken, slow = Waiting(broken=True), Waiting(broken=False)
+        broken, slow = LateConnection(broken=True), LateConnection(broken=False)
         watch.add(broken)  # type: ignore[arg-type]  # has all that is asked for
         watch.add(slow)  # type: ignore[arg-type]
         await slow.often.wait()
@@ -450,4 +448,4 @@ def test_a_connection_that_breaks_does_not_end_the_watch(
         watch.remove(slow)  # type: ignore[arg-type]
 
     asyncio.run(asyncio.wait_for(watch(), 300))
-    assert caplog.text.count("a connection could not be looked at") == 1
+    assert caplog.text.count("a connection could not be checked") == 1
