@@ -1,7 +1,8 @@
 """Which requests the service takes on: three budgets that clients share, and the limits of each client's token.
 
-A request gets a `Ticket` and takes what it needs through it: memory for its body, a place among the requests under way,
-and samples in the queue. What does not fit is refused with ApiError 429, if possible before the body is read.
+A request gets a `Ticket` and takes what it needs through it: memory for its body, a place among the requests in
+progress, and places in the queue for its samples. What does not fit is refused with ApiError 429, if possible before the
+body is read.
 
 Clients are told apart by their tokens. Without tokens, all requests have the client None, which may use everything.
 """
@@ -18,11 +19,14 @@ from latentd.service.errors import ApiError, too_busy
 from latentd.service.guard.client import Client
 
 _SHARE = 7
+"""How many times what it leaves free a client may hold."""
 _AT_WORK = 8
 """Requests of a client that are at work at a time while other clients ask, too. Beside a flood of one client, this sets
 how long the requests of others wait for the event loop (docs/performance.md)."""
 _ALONE_SECONDS = 1.0
+"""A client is alone if no other client has asked for so long."""
 _REFUSAL_SECONDS = 1.0
+"""The delay of a refusal. Retry-After is never shorter."""
 _MAX_BODIES = 16
 """Bodies of the largest size that may be in memory at a time. Most bodies are small, so that hundreds fit."""
 _BUSY = "the service has all the work that it can take, in total or from one client; try again later"
@@ -118,7 +122,7 @@ class Ticket:
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[None]:
-        """Count as a request under way, and wait until one more of the client may be at work; it is inside the block.
+        """Count as a request in progress, and wait until one more of the client may be at work; it is inside the block.
 
         An error in the block that is not the client's fault takes the charge for its samples back.
         """

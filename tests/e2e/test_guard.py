@@ -1,4 +1,4 @@
-"""Who may ask and what may come in, on a real server and its real connections."""
+"""Tokens, and limits on clients, bodies and connections, on a real server."""
 
 import http.client
 import json
@@ -7,7 +7,7 @@ import pickle
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from tests.e2e.conftest import ROOT, Answer, Server, serving
 MODELS = str(ROOT / "models" / "checkpoints")
 CLIENT, OTHER, SCRAPER = "client-0123456789abcdef", "other-0123456789abcdef", "scraper-0123456789abcdef"
 WASTEFUL, UNKNOWN = "wasteful-0123456789abcdef", "unknown-0123456789abcdef"
-PATIENCE = 2
+TIMEOUT = 2
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def guarded(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "LATENTD_TOKENS_FILE": str(tokens),
         "LATENTD_METRICS_TOKEN": SCRAPER,
         "LATENTD_MAX_BODY": "100000",
-        "LATENTD_RECEIVE_TIMEOUT": str(PATIENCE),
-        "LATENTD_SEND_TIMEOUT": str(PATIENCE),
+        "LATENTD_RECEIVE_TIMEOUT": str(TIMEOUT),
+        "LATENTD_SEND_TIMEOUT": str(TIMEOUT),
     }
     with serving(tmp_path_factory.mktemp("guarded"), **environment) as running:
         yield running
@@ -63,13 +63,13 @@ def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
     return connection
 
 
-def head(token: str | None = CLIENT, *lines: str) -> bytes:
+def head(token: str | None = CLIENT, *lines: str, path: str = "/generate") -> bytes:
     shown = [f"Authorization: Bearer {token}"] if token else []
-    return "\r\n".join(["POST /generate HTTP/1.1", "Host: a", *shown, *lines, "", ""]).encode()
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: a", *shown, *lines, "", ""]).encode()
 
 
 def answer(connection: socket.socket) -> Answer:
-    """Reads until the server closes the connection, whole or broken off."""
+    """Read until the server closes the connection."""
     said = b""
     try:
         while piece := connection.recv(65536):
@@ -82,16 +82,22 @@ def answer(connection: socket.socket) -> Answer:
     return Answer(int(status.split()[1]) if said else 0, headers, body)
 
 
+def number(metrics: bytes, name: str) -> float:
+    """Return the value of a metric; 0 if it is not there."""
+    found = [line for line in metrics.decode().splitlines() if line.startswith(f"{name} ")]
+    return float(found[0].split()[1]) if found else 0.0
+
+
 def drip(connection: socket.socket, piece: bytes, times: int, pause: float = 0) -> None:
     for _ in range(times):
         connection.sendall(piece)
         time.sleep(pause)
 
 
-# Who may
+# Tokens
 
 
-def test_without_a_token_there_is_nothing_but_pages_and_probes(guarded: Server) -> None:
+def test_without_a_token_only_pages_and_probes_are_answered(guarded: Server) -> None:
     for path in ("/models", "/models/ring-gan"):
         assert guarded.call(path).error == (401, "unauthorized", None)
     refused = ask(guarded, token=None)
@@ -104,7 +110,7 @@ def test_without_a_token_there_is_nothing_but_pages_and_probes(guarded: Server) 
     assert ask(guarded, seed=1).status == 200
 
 
-def test_metrics_have_a_token_of_their_own(guarded: Server) -> None:
+def test_metrics_have_their_own_token(guarded: Server) -> None:
     assert guarded.call("/metrics").error == (401, "unauthorized", None)
     assert guarded.call("/metrics", authorization=f"Bearer {CLIENT}").error == (403, "forbidden", None)
     assert b"latentd_build_info" in guarded.call("/metrics", authorization=f"Bearer {SCRAPER}").body
@@ -113,7 +119,7 @@ def test_metrics_have_a_token_of_their_own(guarded: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/metrics", "/models", "/models/ring-gan", "/generate", "/livez", "/", "/explore"])
 @pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%C2%85"])
-def test_a_control_character_opens_no_path(guarded: Server, path: str, end: str) -> None:
+def test_a_path_with_a_control_character_is_404(guarded: Server, path: str, end: str) -> None:
     for body in (None, b"{}"):
         for token in ({}, {"authorization": f"Bearer {CLIENT}"}):
             assert guarded.call(path + end, body, **token).error == (404, "not_found", None)
@@ -121,7 +127,7 @@ def test_a_control_character_opens_no_path(guarded: Server, path: str, end: str)
     assert "\\n" not in "".join(line for line in shown.splitlines() if not line.startswith("#"))
 
 
-def test_the_log_says_whose_token_a_request_had(guarded: Server) -> None:
+def test_the_log_names_the_client_of_a_request(guarded: Server) -> None:
     for token, request_id in ((CLIENT, "with-a-token"), (None, "without-one")):
         shown = {"authorization": f"Bearer {token}"} if token else {}
         guarded.call("/models", x_request_id=request_id, **shown)
@@ -134,7 +140,7 @@ def test_the_log_says_whose_token_a_request_had(guarded: Server) -> None:
     assert (accounts()["with-a-token"], accounts()["without-one"]) == ("ci", None)
 
 
-def test_no_limit_is_another_clients(guarded: Server) -> None:
+def test_the_limits_of_a_token_do_not_affect_other_clients(guarded: Server) -> None:
     assert ask(guarded, token=OTHER, num_samples=4).status == 200
     refused = ask(guarded, token=OTHER, num_samples=4)
     assert refused.error == (429, "rate_limited", None)
@@ -142,7 +148,7 @@ def test_no_limit_is_another_clients(guarded: Server) -> None:
     assert ask(guarded, num_samples=4).status == 200
 
 
-def test_samples_that_were_computed_in_vain_are_paid_for(guarded: Server) -> None:
+def test_samples_that_are_not_finite_are_charged(guarded: Server) -> None:
     card = guarded.call("/models/ring-gan", authorization=f"Bearer {CLIENT}").json["card"]
     latents = [[3e38] * card["spec"]["input"]["dim"]] * 4
     assert ask(guarded, token=WASTEFUL, latents=latents).error == (400, "invalid_request", "latents")
@@ -161,7 +167,7 @@ def test_tokens_change_while_the_service_runs(guarded: Server, tokens: Path) -> 
     assert new not in guarded.log.read_text()
 
 
-def test_a_token_that_is_none_ends_the_start_and_is_not_told(tmp_path: Path) -> None:
+def test_a_malformed_token_ends_the_start_and_is_not_quoted(tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match="latentd cannot start: LATENTD_TOKENS: line 1: ") as failure,
         serving(tmp_path, LATENTD_TOKENS="hunter2 ci"),
@@ -170,10 +176,38 @@ def test_a_token_that_is_none_ends_the_start_and_is_not_told(tmp_path: Path) -> 
     assert "hunter2" not in str(failure.value)
 
 
-# What may come in
+# Clients that want everything
 
 
-def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(guarded: Server) -> None:
+def test_a_client_that_takes_all_it_can_leaves_room_for_others(tmp_path: Path) -> None:
+    tokens = f"ci {CLIENT};other {OTHER}"
+    with serving(tmp_path, LATENTD_MODELS=MODELS, LATENTD_TOKENS=tokens, LATENTD_MAX_REQUESTS="8") as server:
+
+        def in_progress() -> float:
+            return number(server.call("/metrics").body, "latentd_requests_under_way")
+
+        way = {"model": "fashion-dcgan", "keyframes": [{"seed": 1}, {"seed": 2}], "steps": 1024, "format": "npy"}
+        body = json.dumps(way).encode()
+        accept = "Accept: text/event-stream"
+        with ExitStack() as streams:
+            for _ in range(7):  # nobody reads these streams, and they are larger than all buffers
+                stream = streams.enter_context(closing(connect(server, receive_buffer=4096)))
+                stream.sendall(head(CLIENT, accept, f"Content-Length: {len(body)}", path="/interpolate") + body)
+            eventually(lambda: in_progress() == 7)
+            with closing(connect(server)) as unread:
+                unread.sendall(head(CLIENT, "Content-Length: 100000", "Expect: 100-continue"))
+                refused = answer(unread)
+            assert refused.error == (429, "too_many_requests", None)
+            assert int(refused.headers["retry-after"]) >= 1
+            assert ask(server, token=OTHER).status == 200
+        eventually(lambda: in_progress() == 0)
+        assert ask(server).status == 200
+
+
+# Bodies and heads
+
+
+def test_a_body_whose_length_is_too_large_is_not_read(guarded: Server) -> None:
     for lines in (["Content-Length: 100001"], ["Content-Length: 100001", "Expect: 100-continue"]):
         with closing(connect(guarded)) as connection:
             connection.sendall(head(CLIENT, *lines))
@@ -181,7 +215,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(guarded: Server
         assert refused.error == (413, "body_too_large", None)
 
 
-def test_a_body_that_turns_out_too_large(guarded: Server) -> None:
+def test_a_chunked_body_that_grows_too_large_is_refused(guarded: Server) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(head(CLIENT, "Transfer-Encoding: chunked"))
         for _ in range(11):
@@ -190,25 +224,29 @@ def test_a_body_that_turns_out_too_large(guarded: Server) -> None:
 
 
 @pytest.mark.parametrize("lines", [["Content-Length: 5000000"], ["Transfer-Encoding: chunked"]])
-def test_whoever_has_no_token_is_answered_before_the_body(guarded: Server, lines: list[str]) -> None:
+def test_without_a_token_the_body_is_not_read(guarded: Server, lines: list[str]) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(head(None, *lines, "Expect: 100-continue"))
         assert answer(connection).error == (401, "unauthorized", None)
 
 
-WISHES = {
-    "h2c": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB"],  # Java's client
+UPGRADES = {
+    "h2c": [
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAEAAEAAAAIAAAAB",
+    ],  # Java's client sends them
     "websocket": ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13"],
 }
 
 
-@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("upgrade", UPGRADES)
 @pytest.mark.parametrize("pause", [0, 0.2])
-def test_a_wish_for_another_protocol_is_passed_over(guarded: Server, wish: str, pause: float) -> None:
+def test_an_upgrade_header_is_ignored(guarded: Server, upgrade: str, pause: float) -> None:
     body = b'{"model": "ring-gan", "seed": 7, "num_samples": 3}'
     with closing(connect(guarded)) as connection:
-        for _ in range(2):  # the connection goes on after it
-            request = head(CLIENT, *WISHES[wish], f"Content-Length: {len(body)}")
+        for _ in range(2):  # the connection stays open
+            request = head(CLIENT, *UPGRADES[upgrade], f"Content-Length: {len(body)}")
             for piece in (request[:40], request[40:], body[:10], body[10:]) if pause else (request + body,):
                 connection.sendall(piece)
                 time.sleep(pause)
@@ -216,12 +254,12 @@ def test_a_wish_for_another_protocol_is_passed_over(guarded: Server, wish: str, 
             answered.begin()
             assert answered.status == 200
             assert len(json.loads(answered.read())["samples"]) == 3
-        connection.sendall(head(CLIENT, *WISHES[wish], "Transfer-Encoding: chunked", "Connection: close"))
+        connection.sendall(head(CLIENT, *UPGRADES[upgrade], "Transfer-Encoding: chunked", "Connection: close"))
         connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
         assert answer(connection).status == 200
 
 
-def test_many_wishes_at_once(guarded: Server) -> None:
+def test_many_upgrade_headers_in_one_packet_are_ignored(guarded: Server) -> None:
     request = b"GET /livez HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n"
     with closing(connect(guarded)) as connection:
         connection.sendall(request * 16 + request.replace(b"upgrade", b"close"))
@@ -229,15 +267,15 @@ def test_many_wishes_at_once(guarded: Server) -> None:
     assert said.count(b"HTTP/1.1 200 OK") == 17
 
 
-@pytest.mark.parametrize("wish", WISHES)
-def test_a_wish_for_another_protocol_hides_no_body_that_drips(guarded: Server, wish: str) -> None:
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_a_slow_body_after_an_upgrade_header_times_out(guarded: Server, upgrade: str) -> None:
     with closing(connect(guarded)) as connection:
-        connection.sendall(head(CLIENT, *WISHES[wish], "Content-Length: 1000") + b" ")
+        connection.sendall(head(CLIENT, *UPGRADES[upgrade], "Content-Length: 1000") + b" ")
         assert answer(connection).error == (408, "request_timeout", None)
 
 
 @pytest.mark.parametrize("piece", [b"1\r\n \r\n", b"X: " + b"x" * 20_000 + b"\r\n"], ids=["body", "trailers"])
-def test_a_request_without_end_is_cut_off(guarded: Server, piece: bytes) -> None:
+def test_an_endless_request_is_cut_off(guarded: Server, piece: bytes) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(head(CLIENT, "Transfer-Encoding: chunked") + b"2\r\n{}\r\n")
         if piece.startswith(b"X"):
@@ -274,7 +312,7 @@ def test_a_request_without_end_is_cut_off(guarded: Server, piece: bytes) -> None
         "smuggling",
     ],
 )
-def test_heads_that_are_not_read_on(guarded: Server, request_: bytes, refusal: tuple[int, str]) -> None:
+def test_invalid_and_too_large_heads_are_refused(guarded: Server, request_: bytes, refusal: tuple[int, str]) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(request_)
         refused = answer(connection)
@@ -283,12 +321,11 @@ def test_heads_that_are_not_read_on(guarded: Server, request_: bytes, refusal: t
 
 
 def rejections(server: Server, code: str) -> float:
-    shown = server.call("/metrics", authorization=f"Bearer {SCRAPER}").body.decode()
-    found = [line for line in shown.splitlines() if line.startswith(f'latentd_rejections_total{{reason="{code}"}}')]
-    return float(found[0].split()[1]) if found else 0.0
+    metrics = server.call("/metrics", authorization=f"Bearer {SCRAPER}").body
+    return number(metrics, f'latentd_rejections_total{{reason="{code}"}}')
 
 
-def test_heads_that_are_not_read_on_are_counted_and_told_of_by_their_address(guarded: Server) -> None:
+def test_refused_heads_are_counted_and_logged_with_the_address(guarded: Server) -> None:
     before = rejections(guarded, "uri_too_long")
     with closing(connect(guarded)) as connection:
         connection.sendall(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 9000))
@@ -302,13 +339,13 @@ def test_heads_that_are_not_read_on_are_counted_and_told_of_by_their_address(gua
     [("/" + "a" * 8000, "", 404), ("/", f"X: {'a' * 30_000}\r\n", 200), ("/", "X: a\r\n" * 97, 200)],
     ids=["url", "header", "many headers"],
 )
-def test_heads_that_are_as_large_as_may_be(guarded: Server, path: str, headers: str, status: int) -> None:
+def test_heads_of_the_largest_size_are_answered(guarded: Server, path: str, headers: str, status: int) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}\r\n".encode())
         assert answer(connection).status == status
 
 
-# Who takes their time
+# Slow clients
 
 
 @pytest.mark.parametrize(
@@ -316,7 +353,7 @@ def test_heads_that_are_as_large_as_may_be(guarded: Server, path: str, headers: 
     [(b"", 0), (b"\r\n", 0), (b"POST /gene", 408), (b"POST /generate HTTP/1.1\r\nHost: a\r\n", 408)],
     ids=["nothing", "empty line", "half a line", "half a head"],
 )
-def test_a_head_that_does_not_come_is_not_waited_for(guarded: Server, said: bytes, status: int) -> None:
+def test_a_head_that_does_not_arrive_times_out(guarded: Server, said: bytes, status: int) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(said)
         given_up = answer(connection)
@@ -325,7 +362,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(guarded: Server, said: byte
         assert given_up.error == (408, "request_timeout", None)
 
 
-def test_a_head_that_drips_is_not_waited_for(guarded: Server) -> None:
+def test_a_head_that_drips_times_out(guarded: Server) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: ")
         with pytest.raises(ConnectionError):
@@ -333,7 +370,7 @@ def test_a_head_that_drips_is_not_waited_for(guarded: Server) -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 100])
-def test_a_body_that_drips_is_not_waited_for(guarded: Server, pieces: int) -> None:
+def test_a_body_that_drips_times_out(guarded: Server, pieces: int) -> None:
     with closing(connect(guarded)) as connection:
         connection.sendall(head(CLIENT, "Content-Length: 1000"))
         connection.settimeout(0.2)
@@ -348,20 +385,20 @@ def test_a_body_that_drips_is_not_waited_for(guarded: Server, pieces: int) -> No
         assert answer(connection).error == (408, "request_timeout", None)
 
 
-def test_an_answer_that_is_not_taken_is_dropped(guarded: Server) -> None:
+def test_a_connection_whose_answer_is_not_read_is_closed(guarded: Server) -> None:
     body = json.dumps({"model": "fashion-dcgan", "num_samples": 256, "seed": 1, "format": "npy"})
     request = head(CLIENT, f"Content-Length: {len(body)}") + body.encode()
     with closing(connect(guarded, receive_buffer=4096)) as connection:
         connection.sendall(request * 16)  # more than the kernel's buffers take
         port = connection.getsockname()[1]
-        assert holds(guarded, port)
-        eventually(lambda: not holds(guarded, port))
+        assert is_connected(guarded, port)
+        eventually(lambda: not is_connected(guarded, port))
     eventually(lambda: "sent or read too slowly" in guarded.log.read_text())
     assert ask(guarded, seed=1).status == 200
 
 
-def holds(server: Server, port: int) -> bool:
-    """Whether a process of the server has the connection that comes from `port`."""
+def is_connected(server: Server, port: int) -> bool:
+    """Return whether the server has an open connection from `port`."""
     server_process = psutil.Process(server.pid)
     return any(
         connection.raddr and connection.raddr.port == port
@@ -370,7 +407,7 @@ def holds(server: Server, port: int) -> bool:
     )
 
 
-def test_clients_that_send_several_requests_and_leave_are_no_traceback(guarded: Server) -> None:
+def test_clients_that_pipeline_requests_and_leave_cause_no_traceback(guarded: Server) -> None:
     body = json.dumps({"model": "fashion-dcgan", "num_samples": 256, "seed": 1})
     for _ in range(3):
         with closing(connect(guarded)) as connection:
@@ -379,10 +416,10 @@ def test_clients_that_send_several_requests_and_leave_are_no_traceback(guarded: 
     assert ask(guarded, seed=1).status == 200  # `guarded` looks for tracebacks at its end
 
 
-# What is said, and what is never done
+# Browsers and payloads
 
 
-def test_every_answer_tells_browsers_how_to_take_it(guarded: Server) -> None:
+def test_every_answer_has_security_headers(guarded: Server) -> None:
     asked = [("/nope", {}), ("/generate", {}), ("/models", {}), ("/metrics", {}), ("/", {}), ("/docs.json", {})]
     asked += [("/static_content/nope", {}), ("/explore", {}), ("/livez", {"method": "DELETE"}), ("/readyz", {})]
     asked += [("/generate", {"method": "OPTIONS", "origin": "http://evil", "access_control_request_method": "POST"})]
@@ -396,7 +433,7 @@ def test_every_answer_tells_browsers_how_to_take_it(guarded: Server) -> None:
 
 
 class Planted:
-    """Unpickled, it would leave a file behind."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -405,7 +442,7 @@ class Planted:
         return os.mkdir, (str(self.file),)
 
 
-def test_nothing_is_unpickled_fetched_or_opened(guarded: Server, tmp_path: Path) -> None:
+def test_no_pickle_is_loaded_and_no_url_or_file_is_opened(guarded: Server, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
     payload = pickle.dumps(Planted(planted))
     kinds = ("application/vnd.bentoml+pickle", "application/json", "application/octet-stream")
@@ -426,7 +463,7 @@ def test_nothing_is_unpickled_fetched_or_opened(guarded: Server, tmp_path: Path)
             bait.accept()
 
 
-def test_bentomls_page_goes_on_working(chromium: Any, guarded: Server) -> None:
+def test_bentomls_page_works_with_our_headers(chromium: Any, guarded: Server) -> None:
     page = chromium.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -451,11 +488,11 @@ def test_the_explorer_asks_for_the_token(chromium: Any, guarded: Server) -> None
     page.fill("#token", CLIENT)
     page.keyboard.press("Enter")
     page.wait_for_selector("#tiles .select:not([disabled])")
-    assert page.evaluate("Object.values(localStorage).length") == 0  # kept for the tab alone
+    assert page.evaluate("Object.values(localStorage).length") == 0  # it is kept for the tab only
     page.close()
 
 
-def test_a_connection_with_very_many_requests_at_once_is_closed(guarded: Server) -> None:
+def test_a_connection_that_pipelines_too_many_requests_is_closed(guarded: Server) -> None:
     for sent in (18, 400):
         with connect(guarded) as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * sent)

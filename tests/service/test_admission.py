@@ -181,7 +181,7 @@ class Door:
 
 
 def held(admission: Admission) -> tuple[int, int, int]:
-    """Return the requests under way, the bytes of bodies, and the places in the queue."""
+    """Return the requests in progress, the bytes of bodies, and the places in the queue."""
     return admission.requests.used, admission.bodies.used, admission.queue.used
 
 
