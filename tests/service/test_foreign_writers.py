@@ -95,7 +95,7 @@ def test_bodies_in_other_encodings_are_told_about_it(client: TestClient, encodin
 def test_a_token_file_may_begin_with_a_byte_order_mark(tmp_path: Path, newline: str) -> None:
     file = tmp_path / "tokens"
     file.write_bytes(codecs.BOM_UTF8 + f"ci {CLIENT}{newline}other {CLIENT[::-1]}{newline}".encode())
-    found = Tokens.of_file(file).whose(CLIENT.encode())
+    found = Tokens.of_file(file).client_of(CLIENT.encode())
     assert found is not None
     assert found.name == "ci"
 
