@@ -1,4 +1,4 @@
-"""PNG and JPEG files without what stands beside the pixels.
+"""PNG, JPEG and AVIF files without what stands beside the pixels.
 
 Text, EXIF, XMP, colour profiles and thumbnails may be broken or huge. A decoder that never sees them cannot fail on
 them. The orientation and the gamma are read here.
@@ -12,6 +12,8 @@ PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _JFIF = b"\xff\xe0\x00\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 _ORIENTATION_TAG = 0x0112
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+_AVIF_EXIF = re.compile(rb"(infe.{8}(?:.{2})?)Exif", re.DOTALL)
+"""The entry of EXIF in the list of what an AVIF holds."""
 _MAX_TEXT = 2**20
 """Longer texts are not searched for an orientation."""
 
@@ -28,12 +30,15 @@ class Picture:
 
 
 def without_metadata(content: bytes) -> Picture:
-    """Return a PNG or JPEG without metadata. Other files, and files of an unexpected structure, stay as they are."""
+    """Return a PNG, JPEG or AVIF without metadata. Others stay as they are."""
     try:
         if content.startswith(PNG_SIGNATURE):
             return _bare_png(content)
         if content.startswith(JPEG_SIGNATURE):
             return _bare_jpeg(content)
+        if content[4:12] in (b"ftypavif", b"ftypavis"):
+            # libavif refuses broken EXIF. AVIF has its orientation in a box of its own
+            return Picture(_AVIF_EXIF.sub(rb"\1free", content))
     except struct.error:
         pass  # cut in its header: the decoder says so
     return Picture(content)

@@ -68,8 +68,8 @@ def decode_square(content: bytes, side: int, channels: int) -> Decoded:
     _require_image(content)
     opened = _open_tiff(content) if is_tiff(content) else _open(content, mode, side)
     flat = _on_white(opened.image).convert(mode)
-    if turn := _TURNS.get(opened.orientation):
-        flat = flat.transpose(turn)
+    if opened.orientation in _TURNS:
+        flat = flat.transpose(_TURNS[opened.orientation])
     square = ImageOps.fit(flat, (side, side), Image.Resampling.LANCZOS)
     pixels = np.asarray(square, dtype=np.uint8).reshape(side, side, channels).copy()
     return Decoded(pixels, _note(int(pixels.max()), opened.was_deep))

@@ -103,9 +103,9 @@ def _image(values: NDArray[np.uint8], page: tifffile.TiffPage) -> Image.Image:
     """Return values [height, width, samples] as an image; what comes after colours and alpha is left out."""
     kinds, samples = tifffile.PHOTOMETRIC, values.shape[-1]
     has_alpha = bool(page.extrasamples) and page.extrasamples[0] in (1, 2)
-    if page.photometric in (kinds.MINISWHITE, kinds.MINISBLACK) and samples <= 1 + len(page.extrasamples):
+    if page.photometric in (kinds.MINISWHITE, kinds.MINISBLACK) and samples <= 2:
         grey = 255 - values[..., :1] if page.photometric == kinds.MINISWHITE else values[..., :1]
-        if has_alpha:
+        if has_alpha and samples == 2:
             return Image.fromarray(np.concatenate([grey, values[..., 1:2]], -1), "LA")
         return Image.fromarray(grey[..., 0].copy())
     if page.photometric == kinds.RGB and samples >= 3:
