@@ -135,6 +135,14 @@ def chromium() -> Iterator[Any]:
         pytest.skip("there is no chromium on this machine")
     with playwright.sync_playwright() as session:
         browser = session.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        new_page = browser.new_page
+
+        def new_patient_page(**options: Any) -> Any:
+            page = new_page(**options)
+            page.set_default_timeout(300_000)
+            return page
+
+        browser.new_page = new_patient_page
         yield browser
         browser.close()
 

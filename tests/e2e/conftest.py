@@ -1,4 +1,4 @@
-"""A real `bentoml serve`, on a loopback port of its own and with a BENTOML_HOME of its own."""
+"""A real server on its own loopback port and with its own BENTOML_HOME."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, str, str | None]:
-        """Status, code and field; the body has nothing else but a message."""
+        """Return the status, code and field. The body must have these and a message, and nothing else."""
         assert set(self.json) == {"error"}
         assert set(self.json["error"]) == {"code", "message", "field"}
         assert self.json["error"]["message"]
@@ -118,15 +118,15 @@ def _wait_for(server: Server, probe: str, process: subprocess.Popen[bytes]) -> N
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The shipped catalog, as `make serve` serves it."""
+    """A server with the shipped models, as `make serve` starts it."""
     with serving(tmp_path_factory.mktemp("bentoml"), LATENTD_MODELS=str(ROOT / "models" / "checkpoints")) as running:
         yield running
 
 
 @pytest.fixture
 def look(chromium: Any, server: Server) -> Iterator[Open]:
-    """Opens the explorer at a fragment; nothing may be said on the console when the test ends."""
-    said: list[str] = []
+    """Return a function that opens the explorer at a fragment. The console must be empty when the test ends."""
+    messages: list[str] = []
     pages: list[Any] = []
 
     def load(
@@ -136,9 +136,10 @@ def look(chromium: Any, server: Server) -> Iterator[Open]:
         pages.append(page)
         if not expect_errors:
             page.on(
-                "console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None
+                "console",
+                lambda message: messages.append(message.text) if message.type in ("error", "warning") else None,
             )
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.goto(f"{server.url}/explore{fragment}")
         page.wait_for_selector(READY)
         settle(page)
@@ -147,4 +148,4 @@ def look(chromium: Any, server: Server) -> Iterator[Open]:
     yield load
     for page in pages:
         page.close()
-    assert said == []
+    assert messages == []
