@@ -19,11 +19,12 @@ from benchmarks import processes, report
 from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.encoding.animation import AnimationOptions, encode_animation
 from latentd.models.hardware import core_count, keep_freed_memory
 from latentd.models.interpolation import KeyframePath
-from latentd.models.latents import seed_to_latent
-from latentd.models.outputs.animation import AnimationOptions, encode_animation
-from latentd.models.sampling import StageInput, forward_pass, generate
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import forward_pass, generate_rows
+from latentd.models.stage_input import StageInput
 from latentd.service.settings import SHIPPED
 
 _SEEDS = (1, 2, 3, 4)
@@ -40,17 +41,17 @@ def in_process(frames: int) -> Callable[[], bytes]:
     """Return a function that generates `frames` frames in batches and encodes them as MP4."""
     checkpoint = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
     generator, output = checkpoint.build(), checkpoint.card.spec.output
-    keyframes = np.stack([seed_to_latent(checkpoint.card.spec, seed).latent for seed in _SEEDS])
+    keyframes = seeds_to_rows(checkpoint.card.spec, _SEEDS).inputs
     path = KeyframePath(len(_SEEDS), frames // len(_SEEDS) + 1, loop=True)
 
     def animation() -> bytes:
-        rows = StageInput(path.interpolate(keyframes, "slerp"), None)
+        rows = StageInput(path.interpolate(keyframes, "slerp"))
         parts = [forward_pass(generator, rows[i : i + _BATCH], _BATCH) for i in range(0, len(rows), _BATCH)]
         return encode_animation(
             output.frames(output.frame_data(np.concatenate(parts))), "mp4", AnimationOptions(24), "{}"
         )
 
-    generate(generator, keyframes, [None] * len(_SEEDS))
+    generate_rows(generator, StageInput(keyframes))
     return animation
 
 

@@ -24,9 +24,9 @@ from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.hardware import core_count
-from latentd.models.latents import seeds_to_latents
+from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import generate
+from latentd.models.sampling import generate_rows
 from latentd.service.settings import SHIPPED
 
 _FLOODS = ((64, 10.0), (1, 2.0))
@@ -217,7 +217,7 @@ def variant(folder: Path, index: int) -> Checkpoint:
 
 def _samples_of(checkpoint: Checkpoint) -> Samples:
     torch.set_num_threads(1)  # as the server has it
-    return generate(checkpoint.build(), *seeds_to_latents(checkpoint.card.spec, range(4)))
+    return generate_rows(checkpoint.build(), seeds_to_rows(checkpoint.card.spec, range(4)))
 
 
 def _check(server: Server, expected: dict[str, Samples], tally: dict[str, int], stop: threading.Event) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import Directions
-from latentd.models.latents import MAX_SEED
+from latentd.models.seeds import MAX_SEED
 from latentd.training.directions.find import find_directions
 from latentd.training.directory import OutputError
 from latentd.training.tables import print_table

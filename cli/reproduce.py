@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from latentd.models.outputs.animation import MEDIA_TYPES
+from latentd.models.encoding.animation import MEDIA_TYPES
+from latentd.models.encoding.metadata import read_metadata
 from latentd.models.outputs.image import ImageOutput
-from latentd.models.outputs.metadata import read_metadata
 
 _TIMEOUT_SECONDS = 600.0
 _FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}

@@ -1,16 +1,19 @@
 """`latentd sample`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import MAX_SEED, seeds_to_latents
-from latentd.models.outputs.base import OutputKind, encode_npy
-from latentd.models.sampling import generate
-from latentd.models.spec import ClassCondition
+from latentd.models.latents import seeds_to_rows
+from latentd.models.outputs.base import OutputKind
+from latentd.models.sampling import generate_rows
+from latentd.models.seeds import MAX_SEED
+from latentd.models.stage_input import Rows
 
 _SUFFIX_FORMATS = {"jpg": "jpeg"}
 
@@ -47,38 +50,32 @@ def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) 
     read = Checkpoint.read(checkpoint)
     spec = read.card.spec
     format_name = _format(spec.output, output)
-    latents, labels = seeds_to_latents(spec, seeds)
+    rows = seeds_to_rows(spec, seeds)
     if label is not None:
-        labels = [class_index(read, label)] * len(seeds)
+        rows = replace(rows, condition=np.stack([condition_row(read, label)] * len(seeds)))
     torch.set_num_threads(1)  # the service's default; with several threads, a first pass sometimes rounds differently
-    samples = generate(read.build(), latents, labels)
-    data = (
-        spec.output.encode_grid(samples, format_name)
-        if format_name in spec.output.grid_formats
-        else encode_npy(samples)
-    )
+    samples = generate_rows(read.build(), rows)
     try:
-        output.write_bytes(data)
+        output.write_bytes(spec.output.combine(samples, format_name, spec.output.layouts(format_name)[0]))
     except OSError as problem:
         raise click.ClickException(f"{output} cannot be written: {problem}") from problem
     click.echo(f"{output}: {len(seeds)} samples of {read.name}@{read.version}")
 
 
-def class_index(checkpoint: Checkpoint, label: str) -> int:
-    """Return the index of the class that `--label` names. Raises click.BadParameter if there is none."""
-    classes = checkpoint.card.spec.condition
-    if not isinstance(classes, ClassCondition):
-        raise click.BadParameter(f"{checkpoint.name} has no classes", param_hint="--label")
+def condition_row(checkpoint: Checkpoint, label: str) -> Rows:
+    """Return the condition that `--label` names. Raises click.BadParameter if there is none."""
+    condition = checkpoint.card.spec.condition
+    is_index = label.isdecimal() and condition.class_names and label not in condition.class_names
     try:
-        return classes.index(label if label in classes.names or not label.isdecimal() else int(label))
+        return condition.parse(int(label) if is_index else label)
     except ValueError as problem:
-        raise click.BadParameter(str(problem), param_hint="--label") from problem
+        raise click.BadParameter(f"{checkpoint.name}: {problem}", param_hint="--label") from problem
 
 
 def _format(kind: OutputKind, output: Path) -> str:
     ending = output.suffix.lstrip(".").lower()
     format_name = _SUFFIX_FORMATS.get(ending, ending)
-    possible = {*kind.grid_formats, "npy"}
+    possible = [name for name in kind.media_types if kind.layouts(name)]
     if format_name not in possible:
         endings = ", ".join(f".{name}" for name in sorted(possible))
         raise click.BadParameter(f"the file name must end in one of {endings}", param_hint="-o")

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from latentd._samples import Samples
 from latentd.models.card import SUFFIX, Card
@@ -16,11 +15,12 @@ from latentd.models.errors import LatentdError
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import choose_device, configure_device
 from latentd.models.interpolation import Easing, KeyframePath, Method
-from latentd.models.latents import Latents, seeds_to_latents
-from latentd.models.provenance import Provenance, describe_label, encode_latent, producer, sample_provenance
-from latentd.models.sampling import StageInput, generate_rows, labels_to_weights
+from latentd.models.latents import seeds_to_rows
+from latentd.models.provenance import Provenance, described, producer, sample_provenance
+from latentd.models.sampling import generate_rows
 from latentd.models.sidecars import is_sidecar
-from latentd.models.spec import ClassCondition, GeneratorSpec
+from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import StageInput
 
 SHIPPED = Path(__file__).parent / "models" / "checkpoints"
 RUNS = Path("runs")
@@ -98,8 +98,7 @@ class Model:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes of a conditional generator, in the order of their indices; empty for others."""
-        condition = self.spec.condition
-        return condition.names if isinstance(condition, ClassCondition) else ()
+        return self.spec.condition.class_names
 
     def __repr__(self) -> str:
         return f"<latentd.Model {self.name}@{self.version} on {self._device}>"
@@ -117,11 +116,7 @@ class Model:
         `truncation`: ψ, 0 < ψ ≤ 1; smaller is more typical and less varied.
         """
         seeds = [seeds] if isinstance(seeds, int) else list(seeds)
-        latents, indices = self._sources(seeds, labels)
-        rows = self._one_hot(indices)
-        values, fingerprint = self._generate(StageInput(latents, rows), truncation)
-        names = [{"seed": seed} for seed in seeds]
-        return Samples(values, self.spec.output, self._provenance(fingerprint, names, rows, truncation))
+        return self._samples(self._sources(seeds, labels), [{"seed": seed} for seed in seeds], truncation)
 
     def interpolate(
         self,
@@ -144,61 +139,44 @@ class Model:
         if len(seeds) < 2 or steps < 2:
             raise ValueError("an interpolation needs two seeds and two steps or more")
         path = KeyframePath(len(seeds), steps, loop, easing)
-        latents, indices = self._sources(seeds, labels)
-        is_normal = self.spec.input.distribution == "normal"
-        frames = path.interpolate(latents, method or ("slerp" if is_normal else "lerp"))
-        rows = self._one_hot(indices)
-        weights = None if rows is None else path.interpolate(rows, "lerp")
-        values, fingerprint = self._generate(StageInput(frames, weights), truncation)
+        sources, spec = self._sources(seeds, labels), self.spec
+        frames = path.interpolate(sources.inputs, method or spec.input.interpolation_method("z"))
+        condition = None if sources.condition is None else spec.condition.interpolate(sources.condition, path)
         names: list[Provenance] = []
         for index, latent in enumerate(frames):
             keyframe = path.keyframe_at(index)
-            names.append(
-                {"latent": encode_latent(latent)} if keyframe is None else {"seed": seeds[keyframe % len(seeds)]}
-            )
-        return Samples(values, self.spec.output, self._provenance(fingerprint, names, weights, truncation))
+            names.append(spec.input.provenance(latent) if keyframe is None else {"seed": seeds[keyframe % len(seeds)]})
+        return self._samples(StageInput(frames, condition), names, truncation)
 
-    def _sources(
-        self, seeds: Sequence[int], labels: Label | Sequence[Label] | None
-    ) -> tuple[Latents, list[int | None]]:
-        """Return latents [N, dim] and a class index for each seed."""
+    def _sources(self, seeds: Sequence[int], labels: Label | Sequence[Label] | None) -> StageInput:
+        """Return the rows of the seeds, with the conditions that `labels` name."""
         if not seeds:
             raise ValueError("give at least one seed")
-        latents, indices = seeds_to_latents(self.spec, seeds)
+        if "seed" not in self.spec.input.operations:
+            raise ValueError(f"{self.name} takes no seeds; it has {', '.join(sorted(self.spec.input.operations))}")
+        rows = seeds_to_rows(self.spec, seeds)
         if labels is None:
-            return latents, indices
-        condition = self.spec.condition
-        if not isinstance(condition, ClassCondition):
+            return rows
+        if rows.condition is None:
             raise ValueError(f"{self.name} has no classes")
         given = [labels] * len(seeds) if isinstance(labels, str | int) else list(labels)
         if len(given) != len(seeds):
             raise ValueError(f"{len(given)} labels for {len(seeds)} seeds; give one, or one for each seed")
-        return latents, [condition.index(label) for label in given]
+        return replace(rows, condition=np.stack([self.spec.condition.parse(label) for label in given]))
 
-    def _one_hot(self, indices: Sequence[int | None]) -> NDArray[np.float32] | None:
-        """Return class weights [N, classes]; None for a generator without classes."""
-        return labels_to_weights(indices, len(self.class_names)) if self.class_names else None
-
-    def _generate(self, rows: StageInput, truncation: float) -> tuple[NDArray[np.float32], str]:
-        """Return samples [N, *shape] and the id of the fingerprint that they were made with."""
+    def _samples(self, rows: StageInput, origins: Sequence[Provenance], truncation: float) -> Samples:
         if not 0.0 < truncation <= 1.0:
             raise ValueError(f"truncation is above 0 and at most 1, not {truncation:g}")
         with _one_thread(self._device):
             fingerprint = fingerprint_id(fingerprint_of(self.version, self._device, "bitwise"))
-            return generate_rows(self._generator, rows, truncation), fingerprint
-
-    def _provenance(
-        self,
-        fingerprint: str,
-        names: Sequence[Provenance],
-        weights: NDArray[np.float32] | None,
-        truncation: float,
-    ) -> list[Provenance]:
-        by = producer(self.name, self.version, fingerprint)
-        labels: Sequence[Any] = (
-            [None] * len(names) if weights is None else [describe_label(self.class_names, row) for row in weights]
-        )
-        return [sample_provenance(by, name, label, truncation) for name, label in zip(names, labels, strict=True)]
+            values = generate_rows(self._generator, rows, truncation)
+        base = producer(self.name, self.version, fingerprint)
+        conditions = [None] * len(rows) if rows.condition is None else rows.condition
+        provenance = [
+            sample_provenance(base, origin, described(self.spec, condition), truncation)
+            for origin, condition in zip(origins, conditions, strict=True)
+        ]
+        return Samples(values, self.spec.output, provenance)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentd.models.encoding.animation import Frame
 from latentd.models.outputs.base import OutputKind
-from latentd.models.outputs.metadata import embed_metadata
 from latentd.models.provenance import Provenance, ascii_json
 
 if TYPE_CHECKING:
@@ -71,16 +71,13 @@ class Samples(np.ndarray[Any, np.dtype[np.float32]]):
         files = self.output.encode(self._rows(), encoding)
         if self.provenance is None:
             return files
-        return [
-            embed_metadata(file, encoding, ascii_json(each)) for file, each in zip(files, self.provenance, strict=True)
-        ]
+        texts = map(ascii_json, self.provenance)
+        return [self.output.embed(file, encoding, text) for file, text in zip(files, texts, strict=True)]
 
-    def _pixels(self) -> NDArray[np.uint8]:
-        from latentd.models.outputs.image import ImageOutput, to_pixels
-
-        if not isinstance(self.output, ImageOutput):
+    def _pixels(self) -> list[Frame]:
+        if self.output.picture_size is None:
             raise TypeError(f"{self.output.kind} samples are no images; they are the array's own numbers")
-        return to_pixels(self._rows())
+        return self.output.frame_data(self._rows())
 
     def _rows(self) -> NDArray[np.float32]:
         """Return the plain array [N, *shape], also of a single sample."""
@@ -88,10 +85,10 @@ class Samples(np.ndarray[Any, np.dtype[np.float32]]):
 
     def _repr_html_(self) -> str:
         """Return a grid of pictures for a notebook."""
-        if "png" not in self.output.grid_formats:
+        if self.output.picture_size is None:
             return f"<pre>{html.escape(repr(self))}</pre>"
         shown = self._rows()[:_LARGEST_PREVIEW]
-        grid = base64.b64encode(self.output.encode_grid(shown, "png")).decode()
+        grid = base64.b64encode(self.output.combine(shown, "png", "grid")).decode()
         more = len(self._rows()) - len(shown)
         note = f"<br>and {more} more" if more else ""
         return f'<img src="data:image/png;base64,{grid}" alt="{len(shown)} samples">{note}'

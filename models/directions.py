@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from latentd.models.errors import CheckpointError
+from latentd.models.inputs.base import DirectionSpace
 from latentd.models.interpolation import Vector
 from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, sidecar_path, write_sidecar
 from latentd.models.spec import GeneratorSpec
@@ -101,7 +102,7 @@ class Directions:
         path = sidecar_path(checkpoint, DIRECTIONS_ENDING)
         card, tensors, written_version = read_sidecar(path, DirectionsCard, _shapes)
         require_version(path, card, version, "find them again with latentd directions")
-        if (card.space, card.dim) != direction_space(spec):
+        if (card.space, card.dim) != spec.input.direction_space:
             raise CheckpointError(f"{path.name}: its directions are not in the latent space of {checkpoint.name}")
         directions = cls(card, {name: tensor.numpy() for name, tensor in tensors.items()})
         if written_version != directions.version:
@@ -119,9 +120,11 @@ class Directions:
         return path
 
 
-def direction_space(spec: GeneratorSpec) -> tuple[Literal["z", "w"], int]:
-    """Return the space of a generator's directions and its dimension: w of two-stage generators, else z."""
-    return ("z", spec.input.dim) if spec.input.w is None else ("w", spec.input.w.dim)
+def require_direction_space(spec: GeneratorSpec) -> DirectionSpace:
+    """Return the space of a generator's directions and its dimension. Raises ValueError if it cannot have any."""
+    if spec.input.direction_space is None:
+        raise ValueError(f"generators with {spec.input.kind} inputs have no directions")
+    return spec.input.direction_space
 
 
 def add_offset(latents: NDArray[np.float32], offset: NDArray[np.float64]) -> NDArray[np.float32]:

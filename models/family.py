@@ -1,6 +1,7 @@
 """The generator contract: the classes that a family of networks implements."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,43 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import StageSignature
+
+
+@dataclass(frozen=True)
+class Control:
+    """A number that a request may set, such as a temperature. It is a part of a sample's provenance."""
+
+    name: str
+    default: float
+    least: float
+    most: float
+
+
+class Stage(nn.Module):
+    """One of a generator's functions, with the generator's parameters. Each is calibrated and batched by itself."""
+
+    def __init__(self, generator: "Generator", takes: StageSignature, function: Callable[..., Tensor]) -> None:
+        """`function` is called with the input [N, ...], and with `condition` and `controls` if the stage takes them."""
+        super().__init__()
+        self.generator = generator
+        self.takes = takes
+        self._function = function
+        self._keywords = ["condition"] * takes.condition + ["controls"] * takes.controls
+
+    def forward(self, inputs: Tensor, *others: Tensor) -> Tensor:
+        output: Tensor = self._function(inputs, **dict(zip(self._keywords, others, strict=True)))
+        return output
 
 
 class Generator(nn.Module, ABC):
-    """A deterministic function from a latent (and a condition) to a sample.
+    """A deterministic function from an input, such as a latent, and a condition to a sample.
 
     `forward` draws no random numbers, names no device and reads no file: all that varies is an argument.
     """
+
+    controls: tuple[Control, ...] = ()
+    """As the family declares them."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
         super().__init__()
@@ -23,11 +54,21 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Map latents [N, dim] to samples [N, *spec.output.shape].
+        """Map inputs [N, *spec.input.shape] to samples [N, *spec.output.shape].
 
-        `condition`: class weights [N, classes], one-hot for a single class, so that a mean of rows is a mean of class
-        embeddings. None if, and only if, the spec has no classes.
+        `condition`: rows [N, spec.condition.size]; a mean of rows is a mean of conditions. None if, and only if, the
+        spec has no condition. A generator with controls takes `controls` [N, number of controls] as well.
         """
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The functions that lead from an input to a sample, in order."""
+        return (Stage(self, self.first_signature("synthesis"), self.forward),)
+
+    def first_signature(self, name: str) -> StageSignature:
+        """Return the signature of a stage that takes the generator's input, with condition and controls if any."""
+        space = next(iter(self.spec.input.spaces), None)
+        return StageSignature(name, space, condition=bool(self.spec.condition.size), controls=bool(self.controls))
 
 
 class TwoStageGenerator(Generator):
@@ -41,9 +82,10 @@ class TwoStageGenerator(Generator):
 
     def __init__(self, spec: GeneratorSpec) -> None:
         super().__init__(spec)
-        if spec.input.w is None:
+        space, dim = spec.input.direction_space or (None, 0)
+        if space != "w":
             raise ValueError("the spec of a two-stage generator needs input.w, the shape of w")
-        self.register_buffer("mean_w", torch.zeros(spec.input.w.dim))
+        self.register_buffer("mean_w", torch.zeros(dim))
 
     @abstractmethod
     def map(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -55,6 +97,11 @@ class TwoStageGenerator(Generator):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.synthesize(self.map(z, condition))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        synthesis = StageSignature("synthesis", "w", mean=self.mean_w.cpu().numpy())
+        return (Stage(self, self.first_signature("mapping"), self.map), Stage(self, synthesis, self.synthesize))
 
 
 class FittedGenerator(Generator):
@@ -107,3 +154,5 @@ class Family:
     discriminator: Any = None
     encoder_config: type[FamilyConfig] | None = None
     encoder: Any = None
+    controls: Callable[[GeneratorSpec], tuple[Control, ...]] = lambda _: ()
+    """The numbers that a request may set for each sample of a spec, such as a temperature."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentd.models.errors import LatentdError
-from latentd.models.latents import Latents, random_state
+from latentd.models.seeds import random_state
 
 Vector = NDArray[np.float32]
 Method = Literal["slerp", "lerp"]
@@ -110,7 +110,7 @@ class KeyframePath:
         return np.stack(frames if self.loop else [*frames, stops[-1]])
 
 
-def spherical_mean(latents: Latents, weights: Sequence[float]) -> Vector:
+def spherical_mean(latents: NDArray[np.float32], weights: Sequence[float]) -> Vector:
     """Return a latent [dim] in the direction of the weighted sum of the directions of latents [K, dim].
 
     Its length is the mean of theirs, weighted by the weights' magnitudes. `weights`: K finite numbers. Raises

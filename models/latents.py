@@ -1,75 +1,45 @@
-"""The latent space: from an integer seed to a latent, and to a class if the request leaves it open.
+"""From an integer seed to a generator's input, and to its condition if the request leaves it open."""
 
-The random streams are NumPy's legacy `RandomState`, which NumPy has frozen (NEP 19) and StyleGAN's tools use too, so a
-seed names the same latent in every version of latentd.
-"""
-
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from latentd.models.spec import ClassCondition, GeneratorSpec
-
-MAX_SEED = 2**32 - 1
-
-Latents = NDArray[np.float32]
+from latentd.models.seeds import random_state
+from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import Rows, StageInput
 
 
-@dataclass(frozen=True)
-class SeededLatent:
-    """A latent and a class index drawn from one seed."""
+class DrawnRow(NamedTuple):
+    """An input and a condition drawn from one seed."""
 
-    latent: Latents
-    """[dim], float32."""
-    label: int | None
-    """None for a generator without classes."""
+    input: Rows
+    """[*spec.input.shape], float32."""
+    condition: Rows
+    """[spec.condition.size], float32."""
 
 
-def seed_to_latent(spec: GeneratorSpec, seed: int) -> SeededLatent:
-    """Return the latent of `seed` (0 to 2**32 - 1), and the class that it names if a request names none.
+def seed_to_row(spec: GeneratorSpec, seed: int) -> DrawnRow:
+    """Return the input of `seed`, and the condition that it names if a request names none.
 
-    The class is drawn after the latent, from the same stream. Raises ValueError if the seed is out of range.
+    The condition is drawn after the input, from the same stream. Raises ValueError if the seed is out of range.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")
     stream = random_state(seed)
-    dim = spec.input.dim
-    normal = spec.input.distribution == "normal"
-    latent = stream.standard_normal(dim) if normal else stream.uniform(-1.0, 1.0, dim)  # float64
-    classes = spec.condition
-    label = int(stream.randint(len(classes.names))) if isinstance(classes, ClassCondition) else None
-    return SeededLatent(latent.astype(np.float32), label)
+    return DrawnRow(spec.input.draw(stream), spec.condition.draw(stream))
 
 
-_streams = threading.local()
+def seeds_to_rows(spec: GeneratorSpec, seeds: Sequence[int]) -> StageInput:
+    """Return the first stage's rows, one for each seed. Each row is what `seed_to_row` gives for its seed."""
+    draws = [seed_to_row(spec, seed) for seed in seeds]
+    condition = np.stack([draw.condition for draw in draws]) if spec.condition.size else None
+    return StageInput(np.stack([draw.input for draw in draws]), condition)
 
 
-def random_state(seed: int) -> np.random.RandomState:
-    """Return `RandomState(seed)`, in a thirtieth of the time: each thread has one, which is seeded again.
-
-    Use it before the next call in the same thread.
-    """
-    if not hasattr(_streams, "stream"):
-        _streams.stream = np.random.RandomState()
-    stream: np.random.RandomState = _streams.stream
-    stream.seed(seed)
-    return stream
-
-
-def seeds_to_latents(spec: GeneratorSpec, seeds: Sequence[int]) -> tuple[Latents, list[int | None]]:
-    """Return latents [N, dim] and N classes. Each row is what `seed_to_latent` gives for its seed."""
-    draws = [seed_to_latent(spec, seed) for seed in seeds]
-    return np.stack([draw.latent for draw in draws]), [draw.label for draw in draws]
-
-
-def truncate(latents: Latents, psi: float, mean: Latents | None = None) -> Latents:
-    """Scale latents' distance from `mean` (default: the origin, which is the mean of z) by ψ; 1 changes nothing.
+def truncate(rows: Rows, psi: float, mean: Rows | None = None) -> Rows:
+    """Scale the rows' distance from `mean` (default: the origin, which is the mean of z) by ψ; 1 changes nothing.
 
     A smaller ψ trades variety for fidelity (Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B).
     """
     if psi == 1.0:
-        return latents
-    return latents * np.float32(psi) if mean is None else (latents - mean) * np.float32(psi) + mean
+        return rows
+    return rows * np.float32(psi) if mean is None else (rows - mean) * np.float32(psi) + mean

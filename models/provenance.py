@@ -2,15 +2,17 @@
 
 import base64
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from latentd.models.spec import GeneratorSpec
+
 Provenance = dict[str, Any]
-"""`model`, `version`, `fingerprint`, and `seed` or `latent`; `label` and `truncation` if they apply."""
+"""`model`, `version`, `fingerprint`, and `seed` or `latent`; `label`, `truncation` and controls if they apply."""
 
 
 def producer(model: str, version: str, fingerprint: str) -> Provenance:
@@ -18,28 +20,22 @@ def producer(model: str, version: str, fingerprint: str) -> Provenance:
     return {"model": model, "version": version, "fingerprint": fingerprint}
 
 
-def sample_provenance(
-    base: Provenance, origin: Provenance, label: str | dict[str, float] | None, truncation: float
-) -> Provenance:
+def sample_provenance(base: Provenance, origin: Provenance, condition: Provenance, truncation: float) -> Provenance:
     """Return the provenance of one sample.
 
-    `base`: from `producer`. `origin`: the sample's `seed` or `latent`. `label`: a class, or the weights of several by
-    name. A truncation of 1 is left out.
+    `base`: from `producer`. `origin`: the sample's `seed`, or what its input's kind calls it. `condition`: from
+    `described`. A truncation of 1 is left out.
     """
-    provenance = base | origin
-    if label is not None:
-        provenance["label"] = label
+    provenance = base | origin | condition
     if truncation != 1.0:
         provenance["truncation"] = truncation
     return provenance
 
 
-def describe_label(names: Sequence[str], weights: NDArray[np.float32]) -> str | dict[str, float]:
-    """Return the class of a row of class weights [classes]: its name, or the weight of each class that has one."""
-    used = np.flatnonzero(weights).tolist()
-    if len(used) == 1 and weights[used[0]] == 1.0:
-        return names[used[0]]
-    return {names[index]: float(str(weights[index])) for index in used}  # the fewest digits that round to the float32
+def described(spec: "GeneratorSpec", row: NDArray[np.float32] | None) -> Provenance:
+    """Return a row of the condition by its field: {"label": "cat"}; {} if `row` is None or there is no condition."""
+    field = spec.condition.field
+    return {} if field is None or row is None else {field: spec.condition.describe_row(row)}
 
 
 def encode_latent(latent: NDArray[np.float32]) -> str:

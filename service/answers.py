@@ -1,6 +1,5 @@
 """From encoded samples to the body of an answer. JSON is joined by hand, to copy megabytes of base64 only once."""
 
-import base64
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -8,9 +7,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from latentd.models.outputs.animation import encode_animation
-from latentd.models.outputs.base import OutputKind, Samples, encode_npy
-from latentd.models.outputs.metadata import embed_metadata
+from latentd.models.encoding.animation import encode_animation
+from latentd.models.outputs.base import OutputKind, Samples
 from latentd.service.engine.fair_queue import Encode
 from latentd.service.latent_batch import LatentBatch
 from latentd.service.provenance import answer_provenance, sample_provenance
@@ -25,7 +23,7 @@ def encoder(query: SampleQuery) -> Encode:
     output, response_format = query.spec.output, query.response_format
     if response_format.animated:
         return _frame_encoder(output)
-    if response_format.envelope in ("json", "single"):
+    if response_format.separate:
         return _file_encoder(output, response_format.format, query.scale)
     return list  # the one file of all samples is encoded when all of them are there
 
@@ -51,46 +49,53 @@ def assemble(batch: LatentBatch, results: Sequence[Any]) -> bytes:
     """Return the answer's body. `results`: what `encoder` made of each sample."""
     query = batch.query
     response_format = query.response_format
-    if response_format.envelope == "single":
-        return embed_metadata(results[0], response_format.format, sample_provenance(batch, 0))
-    if response_format.envelope == "rows":
-        return encode_npy(np.stack(results))
-    if response_format.envelope == "json":
+    if response_format.separate and response_format.in_json:
         return _json_body(query, b",".join(sample_json(batch, index, file) for index, file in enumerate(results)))
+    if response_format.separate:
+        return query.spec.output.embed(results[0], response_format.format, sample_provenance(batch, 0))
     file = combined_file(query, results)
-    return _json_body(query, combined_json(batch, file)) if response_format.envelope.startswith("json") else file
+    return _json_body(query, combined_json(batch, file)) if response_format.in_json else file
 
 
 def combined_file(query: SampleQuery, results: Sequence[Any]) -> bytes:
-    """Return all samples as one grid or animation."""
+    """Return all samples as one file."""
     output, encoding = query.spec.output, query.response_format.format
     if query.animation is not None:
         return encode_animation(output.frames(results), encoding, query.animation, answer_provenance(query))
-    return embed_metadata(output.encode_grid(np.stack(results), encoding), encoding, answer_provenance(query))
+    file = output.combine(np.stack(results), encoding, query.response_format.layout)
+    return output.embed(file, encoding, answer_provenance(query))
 
 
 def sample_json(batch: LatentBatch, index: int, file: bytes) -> bytes:
     """Return one sample as an element of `samples`."""
-    encoding = batch.query.response_format.format
-    fields: dict[str, Any] = {"index": index, "seed": batch.seed(index)} | batch.query.transform.answer_fields(index)
-    if (label := batch.label(index)) is not None:
-        fields["label"] = label
-    return _with_data(fields, embed_metadata(file, encoding, sample_provenance(batch, index)), encoding)
+    query = batch.query
+    output, encoding = query.spec.output, query.response_format.format
+    fields: dict[str, Any] = {"index": index} | _name(batch, index) | query.transform.answer_fields(index)
+    fields |= batch.condition_of(index)
+    return _with_data(fields, output.embed(file, encoding, sample_provenance(batch, index)), query)
 
 
 def combined_json(batch: LatentBatch, file: bytes) -> bytes:
-    """Return a grid or an animation as the only element of `samples`."""
+    """Return one file of all samples as the only element of `samples`: each name is a list with one for each sample."""
     query = batch.query
     indices = range(query.num_samples)
-    fields: dict[str, Any] = {"index": 0, "seeds": [batch.seed(index) for index in indices]}
-    if query.class_names:
-        fields["labels"] = [batch.label(index) for index in indices]
-    return _with_data(fields, file, query.response_format.format)
+    names = [_name(batch, index) for index in indices]
+    fields: dict[str, Any] = {"index": 0} | {f"{key}s": [name[key] for name in names] for key in names[0]}
+    if (field := query.spec.condition.field) is not None:
+        fields[f"{field}s"] = [batch.condition_of(index).get(field) for index in indices]
+    return _with_data(fields, file, query)
 
 
-def _with_data(fields: dict[str, Any], file: bytes, format: str) -> bytes:
-    """Add `data` to the fields: JSON as it is, binary files as base64."""
-    data = file if format == "json" else b'"' + base64.b64encode(file) + b'"'
+def _name(batch: LatentBatch, index: int) -> dict[str, Any]:
+    """Return what an answer says of a sample's input: its seed, which may be null, or the name of its file."""
+    if "seed" in batch.query.spec.input.operations:
+        return {"seed": batch.seed(index)}
+    return batch.origin(index) or {}
+
+
+def _with_data(fields: dict[str, Any], file: bytes, query: SampleQuery) -> bytes:
+    """Add `data` to the fields: the file as the output kind puts it into JSON."""
+    data = query.spec.output.json_value(file, query.response_format.format)
     return orjson.dumps(fields)[:-1] + b',"data":' + data + b"}"
 
 
@@ -100,5 +105,11 @@ def _json_body(query: SampleQuery, samples: bytes) -> bytes:
 
 def answer_fields(query: SampleQuery) -> dict[str, Any]:
     """Return what a JSON answer says about all of its samples."""
-    fields = {"model": query.model.name, "version": query.model.version, "format": query.response_format.format}
-    return fields if query.edit is None else fields | {"directions_version": query.edit.version}
+    fields: dict[str, Any] = {
+        "model": query.model.name,
+        "version": query.model.version,
+        "format": query.response_format.format,
+    }
+    if query.edit is not None:
+        fields["directions_version"] = query.edit.version
+    return fields

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from latentd.models.sampling import StageInput
+from latentd.models.stage_input import StageInput
 from latentd.service.engine import Engine, StageExecutor
 from latentd.service.engine.fair_queue import Encode
 

@@ -1,21 +1,21 @@
-"""The latents of a query's samples: the input of the last stage, and what each sample is called."""
+"""The rows of a query's samples: the input of the last stage, and what each sample is called."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from latentd.models.interpolation import NoDirectionError, Vector
-from latentd.models.latents import Latents, seed_to_latent, truncate
-from latentd.models.provenance import describe_label
-from latentd.models.sampling import StageInput, labels_to_weights
+from latentd.models.interpolation import NoDirectionError
+from latentd.models.latents import seed_to_row, truncate
+from latentd.models.provenance import Provenance, described
+from latentd.models.stage_input import Rows, StageInput
 from latentd.service.catalog import Deployment
 from latentd.service.chunks import collect
 from latentd.service.engine import Engine
 from latentd.service.errors import invalid
-from latentd.service.queries.query import ClassWeights, SampleQuery
-from latentd.service.queries.sources import ResolvedLabel, Source
+from latentd.service.queries.query import SampleQuery
+from latentd.service.queries.sources import Source
 
 _MAX_NUMBERS_ON_LOOP = 2**13
 """Numbers that are drawn on the event loop, in less than a millisecond. More are drawn on a thread."""
@@ -23,35 +23,35 @@ _MAX_NUMBERS_ON_LOOP = 2**13
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """A query's samples as latents."""
+    """A query's samples as rows, and their names."""
 
     query: SampleQuery
     rows: StageInput
-    """The input of the synthesis, one row per sample."""
-    latents: Latents | None
-    """[N, dim], before truncation; None if the transform works in w."""
-    class_weights: ClassWeights | None
-    """[N, classes]; None for an unconditional model, and if the transform works in w."""
-    source_class_weights: ClassWeights | None
-    """[K, classes]; None for an unconditional model."""
+    """The input of the last stage, one row per sample."""
+    inputs: Rows | None
+    """[N, *spec.input.shape], before truncation; None if the transform works behind the first stage."""
+    condition: Rows | None
+    """[N, spec.condition.size]; None without a condition, and if the transform works behind the first stage."""
+    source_condition: Rows | None
+    """[K, spec.condition.size]; None without a condition."""
 
     def seed(self, sample: int) -> int | None:
         """Return the seed whose sample this is."""
-        source = self.query.transform.source_of(sample)
-        return None if source is None else self.query.sources[source].seed
+        source = self._source(sample)
+        return None if source is None else source.seed
 
-    def latent(self, sample: int) -> Vector | None:
-        """Return the latent of a sample that no seed names; None if it has a seed, or was made in w."""
-        source = self.query.transform.source_of(sample)
+    def origin(self, sample: int) -> Provenance | None:
+        """Return what names a sample's input: a seed, or what the input's kind says. None if nothing short does."""
+        source = self._source(sample)
         if source is not None:
-            return self.query.sources[source].latent
-        return None if self.latents is None else self.latents[sample]
+            return source.name(self.query.spec.input)
+        return None if self.inputs is None else self.query.spec.input.provenance(self.inputs[sample])
 
-    def label(self, sample: int) -> str | dict[str, float] | None:
-        """Return the class's name, or weights by name; None if the model has no classes, or the sample is made in w."""
+    def condition_of(self, sample: int) -> Provenance:
+        """Return a sample's condition by its field; {} without one, and if the sample has no input of its own."""
         source = self.query.transform.source_of(sample)
-        weights, row = (self.class_weights, sample) if source is None else (self.source_class_weights, source)
-        return None if weights is None else describe_label(self.query.class_names, weights[row])
+        rows, row = (self.condition, sample) if source is None else (self.source_condition, source)
+        return {} if rows is None else described(self.query.spec, rows[row])
 
     @cached_property
     def seeds(self) -> list[int] | None:
@@ -59,55 +59,73 @@ class LatentBatch:
         seeds = [seed for index in range(self.query.num_samples) if (seed := self.seed(index)) is not None]
         return seeds if len(seeds) == self.query.num_samples else None
 
+    def _source(self, sample: int) -> Source | None:
+        index = self.query.transform.source_of(sample)
+        return None if index is None else self.query.sources[index]
+
 
 async def build_latent_batch(query: SampleQuery, deployment: Deployment, engine: Engine) -> LatentBatch:
-    """Draw the query's sources, transform and truncate them; w is computed by the engine if the model has it.
+    """Draw the query's sources, run all stages but the last, and transform, truncate and edit the rows on the way.
 
-    Raises ApiError 400 if the transform or the edit fails, and whatever Engine.submit raises.
+    Rows of the first stage are transformed before they are truncated, because samples are named by them. Rows of a
+    later stage are truncated before they are transformed. Raises ApiError 400 if the transform or the edit fails, and
+    whatever Engine.submit raises.
     """
-    if max(len(query.sources), query.num_samples) * query.spec.input.dim <= _MAX_NUMBERS_ON_LOOP:
-        latents, class_weights, of_sources = _first_stage_input(query)
+    kind = query.spec.input
+    if max(len(query.sources), query.num_samples) * kind.size <= _MAX_NUMBERS_ON_LOOP:
+        sources, rows = _first_rows(query)
     else:
-        latents, class_weights, of_sources = await asyncio.to_thread(_first_stage_input, query)
-    if deployment.mapping_executor is None:
-        rows = StageInput(_edited(query, truncate(latents, query.truncation)), class_weights)
-        return LatentBatch(query, rows, latents, class_weights, of_sources)
-    w = np.stack(await collect(engine, deployment.mapping_executor, StageInput(latents, class_weights), list))
-    w = truncate(w, query.truncation, deployment.mean_w)  # [N, layers, dim]
-    if query.space == "z":
-        return LatentBatch(query, StageInput(_edited(query, w), None), latents, class_weights, of_sources)
-    w = _transformed(query, w)
-    return LatentBatch(query, StageInput(_edited(query, w), None), None, None, of_sources)
+        sources, rows = await asyncio.to_thread(_first_rows, query)
+    named = None if _transforms_later(query) else rows
+    for takes, executor in deployment.stages:
+        if takes.space is not None and takes.space == kind.edit_space:
+            rows = _truncated_and_edited(query, rows, takes.mean)
+        if executor is not deployment.last:
+            values = await collect(engine, executor, takes.select(rows), list)
+            rows = replace(rows, inputs=np.stack(values))
+    inputs, condition = (None, None) if named is None else (named.inputs, named.condition)
+    return LatentBatch(query, takes.select(rows), inputs, condition, sources.condition)
 
 
-def _first_stage_input(query: SampleQuery) -> tuple[Latents, ClassWeights | None, ClassWeights | None]:
-    """Return latents [N, dim] and class weights [N, classes] for the first stage, and the sources' class weights.
-
-    If the transform works in w, the first stage gets the sources, and otherwise the samples.
-    """
+def _first_rows(query: SampleQuery) -> tuple[StageInput, StageInput]:
+    """Return the sources' rows, and the input of the first stage: the samples' rows if they are transformed there."""
     drawn = [_draw(query, source) for source in query.sources]
-    latents = np.stack([latent for latent, _ in drawn])
-    of_sources = labels_to_weights([label for _, label in drawn], len(query.class_names)) if query.class_names else None
-    if query.space == "w":
-        return latents, of_sources, of_sources
-    class_weights = None if of_sources is None else query.transform.class_weights(of_sources)
-    return _transformed(query, latents), class_weights, of_sources
+    conditions = [row for _, row in drawn if row is not None]
+    condition = np.stack(conditions) if query.spec.condition.size else None
+    sources = StageInput(np.stack([row for row, _ in drawn]), condition)
+    rows = sources if _transforms_later(query) else _transformed(query, sources)
+    if not query.controls:
+        return sources, rows
+    controls = np.array(list(query.controls.values()), dtype=np.float32)
+    return sources, replace(rows, controls=np.tile(controls, (len(rows), 1)))
 
 
-def _draw(query: SampleQuery, source: Source) -> tuple[Latents, ResolvedLabel | None]:
-    """Return a source's latent [dim] and class."""
+def _draw(query: SampleQuery, source: Source) -> tuple[Rows, Rows | None]:
+    """Return a source's input and condition."""
     if isinstance(source.origin, np.ndarray):
-        return source.origin, source.label
-    drawn = seed_to_latent(query.spec, source.origin)
-    return drawn.latent, drawn.label if source.label is None else source.label
+        return source.origin, source.condition
+    drawn = seed_to_row(query.spec, source.origin)
+    return drawn.input, drawn.condition if source.condition is None else source.condition
 
 
-def _transformed(query: SampleQuery, latents: Latents) -> Latents:
+def _transforms_later(query: SampleQuery) -> bool:
+    spaces = query.spec.input.spaces
+    return query.space in spaces[1:]
+
+
+def _truncated_and_edited(query: SampleQuery, rows: StageInput, mean: Rows | None) -> StageInput:
+    rows = replace(rows, inputs=truncate(rows.inputs, query.truncation, mean))
+    if _transforms_later(query):
+        rows = _transformed(query, rows)
+    return rows if query.edit is None else replace(rows, inputs=query.edit.apply(rows.inputs))
+
+
+def _transformed(query: SampleQuery, rows: StageInput) -> StageInput:
+    """Return the samples' rows of the sources' rows."""
     try:
-        return query.transform.latents(latents)
+        inputs = query.transform.inputs(rows.inputs, query.spec)
     except NoDirectionError as problem:
         raise invalid(query.error_field, str(problem)) from problem
-
-
-def _edited(query: SampleQuery, latents: Latents) -> Latents:
-    return latents if query.edit is None else query.edit.apply(latents)
+    condition = None if rows.condition is None else query.transform.condition(rows.condition, query.spec)
+    controls = None if rows.controls is None else np.resize(rows.controls, (len(inputs), rows.controls.shape[1]))
+    return StageInput(inputs, condition, controls)

@@ -2,8 +2,7 @@
 
 from starlette.requests import Request
 
-from latentd.models.directions import direction_space
-from latentd.models.outputs.animation import MEDIA_TYPES
+from latentd.models.directions import require_direction_space
 from latentd.service.answer_schemas import (
     Determinism,
     DirectionsAnswer,
@@ -43,7 +42,7 @@ async def list_directions(runtime: Runtime, request: Request) -> DirectionsAnswe
         model=model.name,
         version=model.version,
         directions_version=model.directions_version,
-        space=found.card.space if found else direction_space(model.card.spec)[0],
+        space=found.card.space if found else require_direction_space(model.card.spec).space,
         directions=list(found.card.directions) if found else [],
     )
 
@@ -73,7 +72,7 @@ def _describe(model: ServedModel, settings: Settings) -> ModelAnswer:
         directions_version=model.directions_version,
         surface=model.decision_surface is not None,
         formats=list(output.media_types),
-        films=MEDIA_TYPES if output.frame_size else {},
+        films=dict(output.animation_types),
         limits=Limits(max_samples=settings.max_samples, max_frames=settings.max_frames),
         determinism=Determinism(
             mode=str(model.fingerprint["determinism"]),

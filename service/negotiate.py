@@ -1,9 +1,9 @@
 """Content negotiation: from `Accept`, `format` and `layout` to the form of an answer (RFC 9110, section 12.5.1)."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from latentd.models.outputs import animation
 from latentd.models.outputs.base import OutputKind
 from latentd.service.errors import ApiError, invalid
 
@@ -13,34 +13,40 @@ EVENTS = "text/event-stream"
 _DEFAULT_ANIMATION = "gif"
 """Web pages and documents show a GIF wherever they show an image."""
 
-Envelope = Literal["json", "json-grid", "single", "grid", "rows", "json-animation", "animation"]
+SEPARATE, ANIMATION = "separate", "animation"
+"""The layouts that do not belong to an output kind."""
 
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """The encoding of the samples, and the envelope that carries them.
-
-    In a JSON body, `json` has an element per sample, `json-grid` and `json-animation` one for all samples. A raw body
-    is the bytes of a `single` sample, a `grid` image, an array with `rows`, or an `animation`.
-    """
+    """The encoding of the samples, and what carries them: a JSON body, a stream of events, or the bytes themselves."""
 
     format: str
-    envelope: Envelope
     media_type: str
+    layout: str = SEPARATE
+    """`separate`: a file for each sample. Else one file of all: an `animation`, or a layout of the output kind."""
     streamed: bool = False
     """Whether the elements of the JSON body are sent one by one, as server-sent events."""
 
     @property
-    def animated(self) -> bool:
-        """Whether the samples are the frames of an animation."""
-        return self.envelope in ("animation", "json-animation")
+    def in_json(self) -> bool:
+        """Whether files are values in JSON, and not the body itself."""
+        return self.media_type in (JSON, EVENTS)
 
     @property
-    def layout(self) -> str | None:
+    def animated(self) -> bool:
+        """Whether the samples are the frames of an animation."""
+        return self.layout == ANIMATION
+
+    @property
+    def separate(self) -> bool:
+        """Whether each sample has a file of its own."""
+        return self.layout == SEPARATE
+
+    @property
+    def chosen_layout(self) -> str | None:
         """The `layout` of a request for this; None if it is the default."""
-        if self.animated:
-            return "animation"
-        return "grid" if self.envelope in ("grid", "json-grid") else None
+        return None if self.layout in (SEPARATE, "rows") else self.layout
 
 
 class _MediaRange(NamedTuple):
@@ -73,17 +79,38 @@ def negotiate(
     raw = {media_type: name for name, media_type in candidates.items() if media_type != JSON}
     media_type = _acceptable(accept, [JSON, *raw])
     chosen = raw.get(media_type) or format or output.default_format
-    if layout == "grid" and chosen not in output.grid_formats:
-        raise invalid("layout", f"{output.kind} samples in format {chosen} cannot be laid out as a grid")
-    if media_type == JSON:
-        return ResponseFormat(chosen, "json-grid" if layout == "grid" else "json", JSON)
-    if chosen == "npy":
-        return ResponseFormat(chosen, "rows", media_type)
-    if num_samples > 1 and layout == "separate":
-        raise invalid("layout", f"one {media_type} cannot hold several samples; ask for a grid, or accept {JSON}")
-    if num_samples > 1 or layout == "grid":
-        return ResponseFormat(chosen, "grid", media_type)
-    return ResponseFormat(chosen, "single", media_type)
+    layouts = output.layouts(chosen)
+    if layout is None:
+        layout = SEPARATE if media_type == JSON else _default_layout(output, chosen, layouts, num_samples)
+    elif layout != SEPARATE and layout not in layouts:
+        possible = ", ".join((SEPARATE, *layouts))
+        raise invalid(
+            "layout", f"{output.kind} samples in format {chosen} have no layout {layout}; they have {possible}"
+        )
+    elif layout == SEPARATE and media_type != JSON:
+        layout = _raw_separate(media_type, layouts, num_samples)
+    return ResponseFormat(chosen, media_type, layout)
+
+
+def _default_layout(output: OutputKind, format: str, layouts: Sequence[str], num_samples: int) -> str:
+    """Return the layout of a raw body that names none."""
+    if layouts[:1] == ("rows",):
+        return "rows"  # an array has a row for each sample, also for one
+    if num_samples == 1:
+        return SEPARATE
+    if not layouts:
+        raise invalid("num_samples", f"one {format} file cannot hold several {output.kind} samples; accept {JSON}")
+    return layouts[0]
+
+
+def _raw_separate(media_type: str, layouts: Sequence[str], num_samples: int) -> str:
+    """Return the layout of a raw body that is to have separate samples."""
+    if layouts[:1] == ("rows",):
+        return "rows"
+    if num_samples > 1:
+        wanted = f"ask for the layout {' or '.join(layouts)}, or " if layouts else ""
+        raise invalid("layout", f"one {media_type} file cannot hold several samples; {wanted}accept {JSON}")
+    return SEPARATE
 
 
 def negotiate_frames(
@@ -93,36 +120,43 @@ def negotiate_frames(
 
     Raises ApiError as `negotiate` does.
     """
-    animations = animation.MEDIA_TYPES if output.frame_size else {}
+    animations = output.animation_types
     only_animations = {name: media_type for name, media_type in animations.items() if name not in output.media_types}
     wanted = _best(accept, [JSON, *output.media_types.values(), *only_animations.values(), EVENTS])
     streamed = wanted == EVENTS
     if streamed:
         accept = JSON
-    if layout == "animation" or format in only_animations or (format is None and wanted in only_animations.values()):
+    if layout == ANIMATION or format in only_animations or (format is None and wanted in only_animations.values()):
         response_format = _negotiate_animation(accept, output, animations, format, layout)
     else:
         response_format = negotiate(accept, output, format, layout, frames)
-    if streamed and response_format.envelope == "json-grid":
-        raise invalid("layout", "a grid is one image and cannot be streamed; ask for separate frames or an animation")
+    if streamed and not (response_format.separate or response_format.animated):
+        message = (
+            f"a {response_format.layout} is one file and cannot be streamed; ask for separate frames or an animation"
+        )
+        raise invalid("layout", message)
     return replace(response_format, media_type=EVENTS, streamed=True) if streamed else response_format
 
 
 def _negotiate_animation(
-    accept: str, output: OutputKind, animations: dict[str, str], format: str | None, layout: str | None
+    accept: str, output: OutputKind, animations: Mapping[str, str], format: str | None, layout: str | None
 ) -> ResponseFormat:
     if not animations:
         raise invalid("layout", f"these {output.kind} samples cannot be animated")
-    if layout in ("separate", "grid"):
+    if layout not in (None, ANIMATION):
         raise invalid("layout", f"{format or 'what Accept names'} is an animation; its layout is `animation`")
     if format is not None and format not in animations:
         raise invalid("format", f"an animation cannot be {format!r}; it can be {', '.join(animations)}")
     candidates = animations if format is None else {format: animations[format]}
     media_type = _acceptable(accept, [JSON, *candidates.values()])
     if media_type == JSON:
-        return ResponseFormat(format or _DEFAULT_ANIMATION, "json-animation", JSON)
+        return ResponseFormat(format or _default_animation(animations), JSON, ANIMATION)
     chosen = next(name for name, each in candidates.items() if each == media_type)
-    return ResponseFormat(chosen, "animation", media_type)
+    return ResponseFormat(chosen, media_type, ANIMATION)
+
+
+def _default_animation(animations: Mapping[str, str]) -> str:
+    return _DEFAULT_ANIMATION if _DEFAULT_ANIMATION in animations else next(iter(animations))
 
 
 def _acceptable(accept: str, offers: list[str]) -> str:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from latentd.models.provenance import Provenance, ascii_json, encode_latent, producer
+from latentd.models.provenance import Provenance, ascii_json, producer
 from latentd.models.provenance import sample_provenance as provenance_of
 from latentd.service.latent_batch import LatentBatch
 from latentd.service.queries.query import SampleQuery
@@ -58,19 +58,19 @@ def answer_provenance(query: SampleQuery) -> str:
 
 
 def sample_provenance(batch: LatentBatch, index: int) -> str:
-    """Return the provenance of one sample: its seed or latent, and its class.
+    """Return the provenance of one sample: its seed or what else names its input, and its condition.
 
     A sample that was made in w has neither. Its provenance is the request and its index in the answer.
     """
     query = batch.query
-    seed, latent = batch.seed(index), batch.latent(index)
-    if seed is None and latent is None:
+    origin = batch.origin(index)
+    if origin is None:
         text = ascii_json(_request(query) | {"index": index})
         if len(text) > _MAX_EMBEDDED:
             return ascii_json(_producer(query) | {"sha256": _sha256(text)})
         return text[:-1] + "," + ascii_json(_producer(query))[1:]
-    origin: Provenance = {"seed": seed} if latent is None else {"latent": encode_latent(latent)}
-    provenance = provenance_of(_producer(query), origin, batch.label(index), query.truncation)
+    provenance = provenance_of(_producer(query), origin, batch.condition_of(index), query.truncation)
+    provenance |= query.changed_controls
     if query.edit is not None:
         provenance |= query.edit.fields
     if query.scale != 1:

@@ -4,14 +4,15 @@ To add an endpoint, write its handler and add its Route here.
 """
 
 from functools import cache, partial
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from latentd.models.outputs import Output, animation
+from latentd.models.encoding import animation
+from latentd.models.kind import kinds
 from latentd.service.answer_schemas import DirectionsAnswer, ModelAnswer, ModelsAnswer, SamplesAnswer, SurfaceAnswer
 from latentd.service.explorer import ASSET_TYPES, show_asset, show_page
 from latentd.service.model_routes import list_directions, list_models, show_model, show_surface
@@ -26,7 +27,8 @@ from latentd.service.route import Route
 from latentd.service.sample_handler import ToQuery, in_process, native, sample_handler
 from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
 
-_SAMPLE_TYPES = {each for kind in get_args(get_args(Output)[0]) for each in kind.media_types.values()} - {JSON}
+_OUTPUTS = kinds("latentd.models.outputs").values()
+_SAMPLE_TYPES = {each for kind in _OUTPUTS for each in kind.media_types.values()} - {JSON}
 _ANIMATION_TYPES = set(animation.MEDIA_TYPES.values())
 _SAMPLE_HEADERS = ("Model", "Version", "Fingerprint", "Seeds", "Directions", "Request")
 

@@ -102,7 +102,7 @@ async def prepare_job(query: SampleQuery, catalog: Catalog, engine: Engine) -> S
     with _engine_errors_as_api_errors(query):
         deployment = await catalog.ensure_deployed(query.model)
         batch = await build_latent_batch(query, deployment, engine)
-        return SampleJob(batch, deployment.synthesis_executor, engine, query.num_samples)
+        return SampleJob(batch, deployment.last, engine, query.num_samples)
 
 
 def reserved_samples(query: SampleQuery) -> int:

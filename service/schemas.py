@@ -18,7 +18,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from latentd.models.directions import MAX_DIRECTIONS
-from latentd.models.latents import MAX_SEED
+from latentd.models.inputs.base import Space
+from latentd.models.seeds import MAX_SEED
 
 
 def as_integer(value: object) -> object:
@@ -36,7 +37,7 @@ ClassMixture = dict[str, float]
 """Class weights by name, which add up to 1."""
 Label = ClassName | ClassMixture
 Latent = Annotated[list[float], Field(min_length=1, fail_fast=True)]
-Space = Literal["z", "w"]
+Layout = Annotated[str, Field(max_length=32)]
 
 DirectionsVersion = Annotated[str, Field(max_length=100)]
 
@@ -44,6 +45,7 @@ MAX_KEYFRAMES = 64
 MAX_SOURCES = 64
 MAX_STEPS = 4096
 MAX_SCALE = 16
+MAX_MODEL_FIELDS = 16
 
 
 def _is_label(value: object) -> bool:
@@ -80,19 +82,24 @@ DirectionAmounts = Annotated[dict[str, float], BeforeValidator(_check_directions
 OneLabel = Annotated[Label | None, BeforeValidator(_check_label)]
 
 
-class _Body(BaseModel):
-    """A field that is null counts as absent."""
+class OpenBody(BaseModel):
+    """A body, or a part of one. A field that is null counts as absent.
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    Fields that are not declared here are those of a model: its condition and its controls. They are checked when the
+    model is known (service/queries/fields.py).
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _keep_one_unknown_field(cls, data: Any) -> Any:
+    def _leave_out_nulls(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        unknown = next((name for name in data if name not in cls.model_fields), None)
-        known = {name: value for name, value in data.items() if name in cls.model_fields and value is not None}
-        return known if unknown is None else {unknown: None} | known
+        undeclared = [name for name in data if name not in cls.model_fields]
+        if len(undeclared) > MAX_MODEL_FIELDS:
+            raise PydanticCustomError("fields", f"A request has at most {MAX_MODEL_FIELDS} fields of a model")
+        return {name: value for name, value in data.items() if value is not None or name in undeclared}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -112,7 +119,7 @@ def _or_null(schema: JsonSchemaValue) -> JsonSchemaValue:
     return outside | {"anyOf": kinds if null in kinds else [*kinds, null]}
 
 
-class SamplesRequest(_Body):
+class SamplesRequest(OpenBody):
     """The fields that every request for samples has."""
 
     model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
@@ -148,10 +155,13 @@ class GenerateRequest(SamplesRequest):
         None,
         description="class index or name, a list with one per sample, or weights by class name; default: from the seed",
     )
-    layout: Literal["separate", "grid"] | None = Field(None, description="one file per sample, or one image of all")
+    layout: Layout | None = Field(
+        None,
+        description="`separate`: one file per sample; else one file of all, as a `grid` or as the output kind has it",
+    )
 
 
-class LatentPoint(_Body):
+class LatentPoint(OpenBody):
     """A latent, given by a seed or by its numbers, with a class."""
 
     seed: Seed | None = Field(None, description="stands for a latent, and for a class if no label is given")
@@ -178,8 +188,9 @@ class InterpolateRequest(SamplesRequest):
         "linear", description="smooth: the motion slows to rest at every keyframe"
     )
     label: OneLabel = Field(None, description="the class of keyframes without a label")
-    layout: Literal["separate", "grid", "animation"] | None = Field(
-        None, description="one file per frame, one image of all, or an animation"
+    layout: Layout | None = Field(
+        None,
+        description="`separate`: one file per frame; `animation`, `grid`, or what else the output kind has: one file",
     )
     fps: Annotated[int, Field(ge=1, le=60), WHOLE] | None = Field(
         None, description="frames per second of an animation; default 24"
@@ -231,4 +242,7 @@ class NeighborsRequest(SamplesRequest):
         None,
         description="seed of the first neighbor's direction; the next ones count up; default: drawn by the server",
     )
-    layout: Literal["separate", "grid"] | None = Field(None, description="one file per sample, or one image of all")
+    layout: Layout | None = Field(
+        None,
+        description="`separate`: one file per sample; else one file of all, as a `grid` or as the output kind has it",
+    )

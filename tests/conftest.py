@@ -18,9 +18,15 @@ from xdist.scheduler import LoadFileScheduling
 
 from latentd.models.card import Card, DataCard
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.conditions.base import ConditionKind
+from latentd.models.conditions.classes import ClassCondition
+from latentd.models.conditions.none import NoCondition
 from latentd.models.families import build_generator, families
-from latentd.models.outputs import ImageOutput, Output, PointsOutput
-from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
+from latentd.models.inputs.latent import LatentInput
+from latentd.models.outputs.base import OutputKind
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.outputs.points import PointsOutput
+from latentd.models.spec import GeneratorSpec
 from latentd.training.data.idx import IDX_SETS
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and so would all programs that they start.
@@ -50,8 +56,8 @@ CLASSES = ("cat", "dog", "owl")
 
 def spec_of(
     family: str,
-    output: Output,
-    condition: Condition = NoCondition(),  # noqa: B008  # frozen
+    output: OutputKind,
+    condition: ConditionKind = NoCondition(),  # noqa: B008  # frozen
     distribution: Any = "normal",
     **config: Any,
 ) -> GeneratorSpec:

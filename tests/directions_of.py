@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.directions import DirectionCard, Directions, DirectionsCard, direction_space
+from latentd.models.directions import DirectionCard, Directions, DirectionsCard, require_direction_space
 
 NAMES = ("sleeves", "brightness")
 
 
 def directions_of(checkpoint: Checkpoint, seed: int = 0, **changes: Any) -> Directions:
     """Return directions for `checkpoint`: a unit vector for each name, drawn from `seed`."""
-    space, dim = direction_space(checkpoint.card.spec)
+    space, dim = require_direction_space(checkpoint.card.spec)
     vectors = np.random.RandomState(seed).standard_normal((len(NAMES), dim))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cards = tuple(

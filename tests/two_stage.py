@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from latentd import models
+from latentd.models.conditions.classes import ClassCondition
+from latentd.models.conditions.none import NoCondition
 from latentd.models.family import Family, FamilyConfig, TwoStageGenerator
-from latentd.models.outputs import ImageOutput
-from latentd.models.spec import ClassCondition, GeneratorSpec, LatentInput, NoCondition, StyleSpace
+from latentd.models.inputs.latent import LatentInput, StyleSpace
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.spec import GeneratorSpec
 from tests.conftest import CLASSES
 
 LAYERS, DIM = 3, 6
@@ -22,8 +25,7 @@ class TinyStyled(TwoStageGenerator):
     def __init__(self, spec: GeneratorSpec, config: FamilyConfig) -> None:
         super().__init__(spec)
         del config
-        classes = len(spec.condition.names) if isinstance(spec.condition, ClassCondition) else 0
-        self.mapper = nn.Sequential(nn.Linear(spec.input.dim + classes, 16), nn.Tanh(), nn.Linear(16, DIM))
+        self.mapper = nn.Sequential(nn.Linear(spec.input.size + spec.condition.size, 16), nn.Tanh(), nn.Linear(16, DIM))
         self.layers = nn.ModuleList(nn.Linear(DIM, 28 * 28) for _ in range(LAYERS))
         self.mean_w.copy_(torch.linspace(-1, 1, DIM))
 

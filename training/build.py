@@ -185,10 +185,5 @@ def draw_latents(
 
     All ranks draw the same rows and take their own, so that latents do not depend on the number of ranks.
     """
-    shape = (count * world.size, spec.input.dim)
-    random = generator_for(seed, "latents", *purpose)
-    if spec.input.distribution == "uniform":
-        latents = torch.rand(shape, generator=random) * 2 - 1
-    else:
-        latents = torch.randn(shape, generator=random)
+    latents = spec.input.draw_tensor(count * world.size, generator_for(seed, "latents", *purpose))
     return to_device(world.shard(latents), device)

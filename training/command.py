@@ -15,7 +15,7 @@ from latentd.models.card import SUFFIX
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError
 from latentd.models.hardware import choose_device
-from latentd.models.latents import MAX_SEED
+from latentd.models.seeds import MAX_SEED
 from latentd.training.data.source import TaskProgress
 from latentd.training.loop import Losses
 from latentd.training.memory import OutOfMemory

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from latentd.models.spec import ClassCondition, Condition
+from latentd.models.conditions.base import ConditionKind
 from latentd.training.data.pixels import normalize
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.world import World
@@ -21,7 +21,7 @@ _PREFETCHED_BATCHES = 4
 
 def load_batches(
     source: DataSource,
-    condition: Condition,
+    condition: ConditionKind,
     batch_size: int,
     seed: int,
     first: int,
@@ -40,14 +40,14 @@ def load_batches(
         yield as_batch(samples, labels, condition, device)
 
 
-def as_batch(samples: Tensor, labels: Tensor | None, condition: Condition, device: torch.device) -> Batch:
+def as_batch(samples: Tensor, labels: Tensor | None, condition: ConditionKind, device: torch.device) -> Batch:
     """Turn what a source drew into a batch on the device.
 
     samples: [N, *shape], float32 or bytes of pixels. labels: class indices [N], or None.
     """
     classes = None
-    if isinstance(condition, ClassCondition) and labels is not None:
-        classes = to_device(functional.one_hot(labels.long(), len(condition.names)).float(), device)
+    if condition.class_names and labels is not None:
+        classes = to_device(functional.one_hot(labels.long(), condition.size).float(), device)
     samples = samples.to(device, non_blocking=True)
     return Batch(normalize(samples) if samples.dtype == torch.uint8 else samples, classes)
 

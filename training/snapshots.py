@@ -7,7 +7,6 @@ from torch import Tensor
 
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.family import Generator
-from latentd.models.outputs import ImageOutput
 from latentd.training.data.source import Batch
 from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.evaluation.evaluator import Evaluator
@@ -30,8 +29,8 @@ def render_snapshot(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:
     """
     generator = algorithm.ema.generator
     output = generator.spec.output
-    if "png" in output.grid_formats:
-        return output.encode_grid(generate_set(generator, _PICTURED_SEEDS).samples.numpy(), "png"), "png"
+    if output.picture_size:
+        return output.preview(generate_set(generator, _PICTURED_SEEDS).samples.numpy())
     content: dict[str, object] = {"samples": _rounded(generate_set(generator, _PLOTTED_SEEDS).samples)}
     if (surface := decision_surface(algorithm, reach)) is not None:
         content |= {"surface": _rounded(surface.logits), "reach": reach}
@@ -62,15 +61,14 @@ def render_nearest_training(generator: Generator, evaluator: Evaluator) -> tuple
     None if samples are not images, or if the evaluator has no training images.
     """
     output = generator.spec.output
-    if not isinstance(output, ImageOutput):
+    if output.picture_size is None:
         return None
     samples = generate_set(generator, _NEAREST_SEEDS).samples
     found = evaluator.nearest_training(samples)
     if found is None:
         return None
     distances, nearest = found
-    pair = output.model_copy(update={"width": 2 * output.width})
-    picture = pair.encode_grid(torch.cat([samples, nearest], dim=3).numpy(), "png")
+    picture, _ = output.preview(torch.cat([samples, nearest], dim=3).numpy())
     of_real = evaluator.nearest_training(evaluator.real_samples(0).samples[: len(samples)])
     return picture, {
         "distances": [round(value, _DIGITS) for value in distances.tolist()],

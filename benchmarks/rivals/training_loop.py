@@ -32,7 +32,7 @@ def training_loop(
     discriminator_optimizer = torch.optim.Adam(
         discriminator.parameters(), recipe.discriminator_lr, recipe.betas, fused=tuned
     )
-    size = (recipe.batch_size, spec.input.dim)
+    size = (recipe.batch_size, spec.input.size)
 
     def step() -> None:
         real = next(batches)

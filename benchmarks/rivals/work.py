@@ -7,8 +7,8 @@ import torch
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import keep_freed_memory
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import StageInput, forward_pass
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import forward_pass
 from latentd.service.settings import SHIPPED
 
 MODEL = "fashion-dcgan"
@@ -24,9 +24,7 @@ class Work:
     def draw(self, seeds: list[int]) -> list[str]:
         """Return one base64 PNG per seed, computed in one forward pass."""
         spec = self._generator.spec
-        samples = forward_pass(
-            self._generator, StageInput.from_labels(spec, *seeds_to_latents(spec, seeds)), len(seeds)
-        )
+        samples = forward_pass(self._generator, seeds_to_rows(spec, seeds), len(seeds))
         return [base64.b64encode(file).decode("ascii") for file in spec.output.encode(samples, "png")]
 
 

@@ -15,9 +15,9 @@ from latentd.cli.bulk.folder import BulkFolder, control_folder
 from latentd.cli.bulk.local import run_local
 from latentd.cli.bulk.shard import BulkError
 from latentd.cli.bulk.spec import BulkSpec, ShardFormat
-from latentd.cli.sample import class_index
+from latentd.cli.sample import condition_row
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import MAX_SEED
+from latentd.models.seeds import MAX_SEED
 from latentd.training.lock import locked
 from latentd.training.progress import Display
 
@@ -67,7 +67,7 @@ def bulk(
         version=read.version,
         seed=seed,
         num=num,
-        label=None if label is None else class_index(read, label),
+        label=None if label is None else _class_index(read, label),
         truncation=truncation,
         form=form,
         format=_format(read, format),
@@ -122,3 +122,9 @@ def _format(read: Checkpoint, requested: str | None) -> str:
     if requested is not None and requested not in output.media_types:
         raise click.BadParameter(f"{read.name} has the formats {', '.join(output.media_types)}", param_hint="--format")
     return requested or output.default_format
+
+
+def _class_index(checkpoint: Checkpoint, label: str) -> int:
+    if not checkpoint.card.spec.condition.class_names:
+        raise click.BadParameter(f"{checkpoint.name} has no classes", param_hint="--label")
+    return int(condition_row(checkpoint, label).argmax())

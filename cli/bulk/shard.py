@@ -1,7 +1,7 @@
 """One shard: from a range of seeds to the bytes of a file, on this machine or on a cluster."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,11 +12,9 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import configure_device
-from latentd.models.latents import seeds_to_latents
-from latentd.models.outputs.metadata import embed_metadata
-from latentd.models.provenance import ascii_json, producer, sample_provenance
-from latentd.models.sampling import REFERENCE_BATCH_SIZE, generate
-from latentd.models.spec import ClassCondition
+from latentd.models.latents import seeds_to_rows
+from latentd.models.provenance import ascii_json, described, producer, sample_provenance
+from latentd.models.sampling import REFERENCE_BATCH_SIZE, generate_rows
 
 _CHUNK = 16 * REFERENCE_BATCH_SIZE
 """Samples that are computed before they are encoded."""
@@ -60,17 +58,18 @@ class ShardWorker:
 
     def _add(self, samples: ShardSamples, seeds: Sequence[int]) -> None:
         bulk, spec = self._spec, self._generator.spec
-        latents, labels = seeds_to_latents(spec, seeds)
+        rows = seeds_to_rows(spec, seeds)
         if bulk.label is not None:
-            labels = [bulk.label] * len(seeds)
-        classes = spec.condition.names if isinstance(spec.condition, ClassCondition) else ()
-        values = generate(self._generator, latents, labels, bulk.truncation)
+            rows = replace(rows, condition=np.stack([spec.condition.parse(bulk.label)] * len(seeds)))
+        values = generate_rows(self._generator, rows, bulk.truncation)
         finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if not finite.all():
             raise BulkError(f"the sample of seed {seeds[int(np.argmin(finite))]} is not finite; train the model again")
         maker = producer(bulk.model, bulk.version, self._fingerprint)
-        for seed, label, file in zip(seeds, labels, spec.output.encode(values, bulk.format), strict=True):
-            name = sample_provenance(maker, {"seed": seed}, None if label is None else classes[label], bulk.truncation)
-            samples.files.append(embed_metadata(file, bulk.format, ascii_json(name)))
+        labels = spec.condition.labels(rows.condition)
+        for index, (seed, file) in enumerate(zip(seeds, spec.output.encode(values, bulk.format), strict=True)):
+            condition = None if rows.condition is None else rows.condition[index]
+            name = sample_provenance(maker, {"seed": seed}, described(spec, condition), bulk.truncation)
+            samples.files.append(spec.output.embed(file, bulk.format, ascii_json(name)))
             samples.names.append(name)
-            samples.labels.append(label)
+            samples.labels.append(None if labels is None else int(labels[index]))

@@ -3,22 +3,20 @@
 Each module in this folder is a family: its file name is the family's name, and it defines `FAMILY`.
 """
 
-import importlib
-import pkgutil
 from functools import cache
 from typing import Any
 
 import torch
 
-from latentd.models.family import Discriminator, Encoder, Family, Generator
+from latentd.models.family import Control, Discriminator, Encoder, Family, Generator
+from latentd.models.kind import members
 from latentd.models.spec import GeneratorSpec
 
 
 @cache
 def families() -> dict[str, Family]:
     """Return every family by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: importlib.import_module(f"{__name__}.{name}").FAMILY for name in names}
+    return members(__name__, "FAMILY")
 
 
 def get_family(name: str) -> Family:
@@ -33,7 +31,13 @@ def build_generator(spec: GeneratorSpec) -> Generator:
     """Build a generator with newly initialized weights. Raises ValueError if its family does not support `spec`."""
     family = get_family(spec.family)
     generator: Generator = family.generator(spec, family.generator_config.model_validate(spec.config))
+    generator.controls = family.controls(spec)
     return generator
+
+
+def controls_of(spec: GeneratorSpec) -> tuple[Control, ...]:
+    """Return the numbers that a request may set for each sample of `spec`'s generator."""
+    return get_family(spec.family).controls(spec)
 
 
 def build_discriminator(spec: GeneratorSpec, config: dict[str, Any], pack_size: int = 1) -> Discriminator:

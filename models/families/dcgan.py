@@ -15,8 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from latentd.models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
 from latentd.models.layers import BatchInvariantLinear, MinibatchStd, maybe_spectral_norm
-from latentd.models.outputs import ImageOutput
-from latentd.models.spec import ClassCondition, GeneratorSpec
+from latentd.models.spec import GeneratorSpec
 
 # Image side → side of the generator's first feature map, and how often it doubles.
 _DOUBLINGS = {28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
@@ -75,19 +74,19 @@ class DcganGenerator(Generator):
 
     def __init__(self, spec: GeneratorSpec, config: DcganConfig) -> None:
         super().__init__(spec)
-        image, base, doublings = _resolutions(spec)
-        classes = _class_count(spec)
+        base, doublings = _resolutions(spec)
+        classes = spec.condition.size
         channels = [min(config.width * 2**level, _MAX_CHANNELS) for level in range(doublings)][::-1]
         channels.append(max(config.width // 2, 4))
         self.base_shape = (channels[0], base, base)
-        self.project = BatchInvariantLinear(spec.input.dim, channels[0] * base * base)
+        self.project = BatchInvariantLinear(spec.input.size, channels[0] * base * base)
         self.project_norm = ConditionalBatchNorm(channels[0], classes)
         self.doublings = nn.ModuleList(
             nn.ConvTranspose2d(channels[i], channels[i + 1], kernel_size=4, stride=2, padding=1, bias=False)
             for i in range(doublings)
         )
         self.norms = nn.ModuleList(ConditionalBatchNorm(count, classes) for count in channels[1:])
-        self.to_image = nn.Conv2d(channels[-1], image.channels, kernel_size=3, padding=1)
+        self.to_image = nn.Conv2d(channels[-1], spec.output.shape[0], kernel_size=3, padding=1)
         self.apply(_initialise)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -105,7 +104,7 @@ class DcganDiscriminator(Discriminator):
     def __init__(self, spec: GeneratorSpec, config: DcganDiscriminatorConfig) -> None:
         super().__init__()
         layers, channels, side = _halvings(spec, config)
-        classes = _class_count(spec)
+        classes = spec.condition.size
         if config.minibatch_std:
             self.group_size = config.minibatch_std
             layers.append(MinibatchStd(config.minibatch_std))
@@ -142,12 +141,12 @@ class DcganEncoder(Encoder):
 
 def _halvings(spec: GeneratorSpec, config: DcganEncoderConfig) -> tuple[list[nn.Module], int, int]:
     """Return the layers from an image to a small feature map, and the channels and the side of this map."""
-    image, base, halvings = _resolutions(spec)
+    base, halvings = _resolutions(spec)
     if base > _MAX_LAST_SIDE:  # 28 → 14 → 7 → 3: the last features see the whole image
         base, halvings = base // 2, halvings + 1
     channels = [min(config.width * 2**level, _MAX_CHANNELS) for level in range(halvings)]
     layers: list[nn.Module] = []
-    for level, (inputs, outputs) in enumerate(zip([image.channels, *channels], channels, strict=False)):
+    for level, (inputs, outputs) in enumerate(zip([spec.output.shape[0], *channels], channels, strict=False)):
         normed = config.norm == "batch" and level > 0  # not in the first layer, as in the DCGAN paper
         halve = nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not normed)
         layers.append(maybe_spectral_norm(halve, config.norm))
@@ -157,17 +156,13 @@ def _halvings(spec: GeneratorSpec, config: DcganEncoderConfig) -> tuple[list[nn.
     return layers, channels[-1], base
 
 
-def _resolutions(spec: GeneratorSpec) -> tuple[ImageOutput, int, int]:
-    """Return the output, the side of the smallest feature map, and how often it doubles to the image's side."""
-    output = spec.output
-    if not isinstance(output, ImageOutput) or output.height != output.width or output.height not in _DOUBLINGS:
+def _resolutions(spec: GeneratorSpec) -> tuple[int, int]:
+    """Return the side of the smallest feature map, and how often it doubles to the image's side."""
+    height, width = spec.output.picture_size or (0, 0)
+    if height != width or height not in _DOUBLINGS:
         sides = ", ".join(map(str, _DOUBLINGS))
-        raise ValueError(f"family dcgan makes square images of {sides} pixels a side, not of shape {output.shape}")
-    return output, *_DOUBLINGS[output.height]
-
-
-def _class_count(spec: GeneratorSpec) -> int:
-    return len(spec.condition.names) if isinstance(spec.condition, ClassCondition) else 0
+        raise ValueError(f"family dcgan makes square images of {sides} pixels a side, not of shape {spec.output.shape}")
+    return _DOUBLINGS[height]
 
 
 def _initialise(module: nn.Module) -> None:

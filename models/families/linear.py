@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentd.models.family import Family, FamilyConfig, FittedGenerator
 from latentd.models.layers import BatchInvariantLinear
-from latentd.models.spec import GeneratorSpec, NoCondition
+from latentd.models.spec import GeneratorSpec
 
 
 class LinearConfig(FamilyConfig):
@@ -25,11 +25,11 @@ class LinearGenerator(FittedGenerator):
         super().__init__(spec)
         del config
         values = math.prod(spec.output.shape)
-        if not isinstance(spec.condition, NoCondition):
+        if spec.condition.size:
             raise ValueError("family linear takes no condition; leave out `conditional`")
-        if spec.input.dim > values:
-            raise ValueError(f"a latent of {spec.input.dim} numbers is more than the {values} of a sample")
-        self.layer = BatchInvariantLinear(spec.input.dim, values)
+        if spec.input.size > values:
+            raise ValueError(f"a latent of {spec.input.size} numbers is more than the {values} of a sample")
+        self.layer = BatchInvariantLinear(spec.input.size, values)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         samples: Tensor = self.layer(z).unflatten(1, self.spec.output.shape)  # [N, *shape]
@@ -43,7 +43,7 @@ class LinearGenerator(FittedGenerator):
         """
         variances, directions = torch.linalg.eigh(covariance)  # [values], [values, values], in ascending order
         components = directions * variances.clamp(min=0.0).sqrt()
-        self.layer.weight.copy_(components[:, -self.spec.input.dim :].flip(1))
+        self.layer.weight.copy_(components[:, -self.spec.input.size :].flip(1))
         self.layer.bias.copy_(mean)
 
 

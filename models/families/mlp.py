@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentd.models.family import Discriminator, Encoder, Family, FamilyConfig, Generator
 from latentd.models.layers import FourierFeatures, MinibatchStd, maybe_spectral_norm
-from latentd.models.spec import GeneratorSpec, NoCondition
+from latentd.models.spec import GeneratorSpec
 
 HiddenSizes = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
 
@@ -54,7 +54,7 @@ class MlpGenerator(Generator):
     def __init__(self, spec: GeneratorSpec, config: MlpConfig) -> None:
         super().__init__(spec)
         _require_no_condition(spec)
-        layers = _hidden_layers([spec.input.dim, *config.hidden], config.leaky_slope)
+        layers = _hidden_layers([spec.input.size, *config.hidden], config.leaky_slope)
         self.layers = nn.Sequential(
             *layers,
             nn.Linear(config.hidden[-1], math.prod(spec.output.shape)),
@@ -115,7 +115,7 @@ def _hidden_layers(sizes: list[int], leaky_slope: float, dropout: float = 0.0, n
 
 
 def _require_no_condition(spec: GeneratorSpec) -> None:
-    if not isinstance(spec.condition, NoCondition):
+    if spec.condition.size:
         raise ValueError("family mlp takes no condition; use dcgan for class-conditional images")
 
 

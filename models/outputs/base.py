@@ -1,62 +1,94 @@
 """What every output kind offers to the code that trains, serves and draws samples."""
 
-import io
+import base64
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import numpy as np
+import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-Samples = NDArray[np.float32]
+from latentd.models.encoding.animation import MEDIA_TYPES as ANIMATION_TYPES
+from latentd.models.encoding.animation import Frame
+from latentd.models.encoding.metadata import embed_metadata
+from latentd.models.encoding.npy import encode_npy
+from latentd.models.kind import Kind
+from latentd.models.stage_input import Rows
+
+Samples = Rows
 """[N, *shape]."""
-Frame = NDArray[np.uint8]
-"""[H, W, C] with C = 1 (grey) or 3 (RGB)."""
 FrameData = NDArray[Any]
 """What an output kind needs of one sample to draw its frame."""
 
+_PREVIEW_DIGITS = 3
 
-class OutputKind(BaseModel, ABC):
+
+class OutputKind(Kind, ABC):
     """The shape of one sample, and the formats that it can be encoded in.
 
     The bytes of an encoded sample depend on its values and the format alone. Subclasses import their encoders on use,
     so that a spec can be read without them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str
-
     media_types: ClassVar[dict[str, str]]
     """Format name → media type, in order of preference."""
     default_format: ClassVar[str]
-    grid_formats: ClassVar[frozenset[str]] = frozenset()
-    """Formats that can show several samples as one grid."""
     bounded: ClassVar[bool]
     """Whether a generator's values lie in [-1, 1]."""
+    previewed: ClassVar[int] = 64
+    """How many samples a preview shows."""
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample, without the batch dimension."""
 
-    @abstractmethod
     def stacked(self, count: int) -> Self:
         """Return the kind of `count` samples concatenated along dimension 0, as a discriminator may see them."""
+        raise ValueError(f"{self.kind} samples cannot be packed")
+
+    @property
+    def picture_size(self) -> tuple[int, int] | None:
+        """Height and width of samples that are pictures, [channels, height, width]; else None."""
+        return None
+
+    # one file for each sample
+
+    @abstractmethod
+    def encode(self, samples: Samples, format: str) -> list[bytes]:
+        """Encode each of the samples [N, *shape] in `format`, one of `media_types`."""
+
+    def embed(self, file: bytes, format: str, text: str) -> bytes:
+        """Return an encoded file with `text` (ASCII) as metadata; unchanged if its format has no room for it."""
+        return embed_metadata(file, format, text)
+
+    def json_value(self, file: bytes, format: str) -> bytes:
+        """Return an encoded file as a value in a JSON answer: base64, or the JSON itself in format json."""
+        return file if format == "json" else b'"' + base64.b64encode(file) + b'"'
+
+    # one file for several samples
+
+    def layouts(self, format: str) -> tuple[str, ...]:
+        """Return the ways to put several samples into one file of `format`. The first is the default of raw answers."""
+        return ("rows",) if format == "npy" else ()
+
+    def combine(self, samples: Samples, format: str, layout: str) -> bytes:
+        """Encode samples [N, *shape] as one file of `format` in one of its `layouts`: `rows` is an array of all."""
+        if layout != "rows":
+            raise ValueError(f"{self.kind} samples in format {format} have no layout {layout}")
+        return encode_npy(samples)
+
+    # animations
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
         """Height and width of a frame in an animation of samples; None if samples have no frames."""
         return None
 
-    @abstractmethod
-    def encode(self, samples: Samples, format: str) -> list[bytes]:
-        """Encode each of the samples [N, *shape] in `format`, one of `media_types`."""
-
-    def encode_grid(self, samples: Samples, format: str) -> bytes:
-        """Encode samples [N, *shape] as one grid in `format`. Raises ValueError unless it is in `grid_formats`."""
-        raise ValueError(f"{self.kind} samples have no {format} grid")
+    @property
+    def animation_types(self) -> Mapping[str, str]:
+        """Format name → media type of animations; empty if samples have no frames."""
+        return ANIMATION_TYPES if self.frame_size else {}
 
     def frame_data(self, samples: Samples) -> list[FrameData]:
         """Return what `frames` needs of each of the samples [N, *shape]. It may take less memory than the sample.
@@ -69,17 +101,13 @@ class OutputKind(BaseModel, ABC):
         """Yield a frame of `frame_size` for each item of `frame_data`. Raises ValueError if samples have no frames."""
         raise ValueError(f"{self.kind} samples have no frames")
 
+    # training
 
-def encode_npy(values: Samples) -> bytes:
-    """Encode as NumPy's .npy, version 1.0: little-endian float32 in C order."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(values, dtype="<f4"), allow_pickle=False)
-    return buffer.getvalue()
+    def features(self, samples: Samples) -> Samples:
+        """Return [N, F]: numbers whose distances mean something, for probes and evaluators."""
+        return samples.reshape(len(samples), -1)
 
-
-def decode_npy(file: bytes) -> Samples:
-    """Return the array that `encode_npy` encoded, without a copy."""
-    buffer = io.BytesIO(file)
-    np.lib.format.read_magic(buffer)
-    shape, _, _ = np.lib.format.read_array_header_1_0(buffer)
-    return np.frombuffer(file, "<f4", offset=buffer.tell()).reshape(shape)
+    def preview(self, samples: Samples) -> tuple[bytes, str]:
+        """Return a file that shows samples [N, *shape] in a report, and its suffix: here JSON with rounded numbers."""
+        rows = [[round(value, _PREVIEW_DIGITS) for value in row] for row in samples.reshape(len(samples), -1).tolist()]
+        return orjson.dumps({"samples": rows}), "json"

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from latentd.models.outputs.base import Frame, FrameData, OutputKind, Samples, encode_npy
+from latentd.models.encoding.animation import Frame
+from latentd.models.encoding.npy import encode_npy
+from latentd.models.outputs.base import FrameData, OutputKind, Samples
 
 
 class ImageOutput(OutputKind):
@@ -26,7 +28,6 @@ class ImageOutput(OutputKind):
         "npy": "application/x-npy",
     }
     default_format: ClassVar[str] = "png"
-    grid_formats: ClassVar[frozenset[str]] = frozenset({"png", "webp", "jpeg"})
     bounded: ClassVar[bool] = True
 
     @property
@@ -37,26 +38,42 @@ class ImageOutput(OutputKind):
         return self.model_copy(update={"channels": self.channels * count})
 
     @property
-    def frame_size(self) -> tuple[int, int]:
+    def picture_size(self) -> tuple[int, int]:
         return self.height, self.width
 
     def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":
             return [encode_npy(sample) for sample in samples]
-        from latentd.models.outputs.image_encoders import encode_pixels
+        from latentd.models.encoding.image_encoders import encode_pixels
 
         return [encode_pixels(pixels, format) for pixels in to_pixels(samples)]
 
-    def encode_grid(self, samples: Samples, format: str) -> bytes:
-        from latentd.models.outputs.image_encoders import encode_pixels
+    def layouts(self, format: str) -> tuple[str, ...]:
+        return super().layouts(format) or ("grid",)
+
+    def combine(self, samples: Samples, format: str, layout: str) -> bytes:
+        """Encode samples as a `grid` of ceil(√N) columns."""
+        if format == "npy":
+            return super().combine(samples, format, layout)
+        from latentd.models.encoding.image_encoders import encode_pixels
 
         return encode_pixels(make_grid(to_pixels(samples)), format)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        return self.height, self.width
 
     def frame_data(self, samples: Samples) -> list[FrameData]:
         return list(to_pixels(samples))
 
     def frames(self, frame_data: Sequence[FrameData]) -> Iterator[Frame]:
         return iter(frame_data)
+
+    def preview(self, samples: Samples) -> tuple[bytes, str]:
+        return self.combine(samples, "png", "grid"), "png"
+
+
+KIND = ImageOutput
 
 
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:

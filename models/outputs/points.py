@@ -7,7 +7,9 @@ import numpy as np
 import orjson
 from pydantic import Field
 
-from latentd.models.outputs.base import Frame, FrameData, OutputKind, Samples, encode_npy
+from latentd.models.encoding.animation import Frame
+from latentd.models.encoding.npy import encode_npy
+from latentd.models.outputs.base import FrameData, OutputKind, Samples
 
 _PLOT_SIDE = 256
 
@@ -21,6 +23,7 @@ class PointsOutput(OutputKind):
     media_types: ClassVar[dict[str, str]] = {"json": "application/json", "npy": "application/x-npy"}
     default_format: ClassVar[str] = "json"
     bounded: ClassVar[bool] = False
+    previewed: ClassVar[int] = 512
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,6 +46,9 @@ class PointsOutput(OutputKind):
         return list(samples)
 
     def frames(self, frame_data: Sequence[FrameData]) -> Iterator[Frame]:
-        from latentd.models.outputs.scatter_plot import plot_frames
+        from latentd.models.encoding.scatter_plot import plot_frames
 
         return plot_frames(np.stack(frame_data), _PLOT_SIDE)
+
+
+KIND = PointsOutput

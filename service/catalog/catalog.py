@@ -209,7 +209,7 @@ class Catalog:
                 return
             if model is not keep and model.deployment is not None:
                 # an executor may have given up sizes that did not fit into the memory
-                model.calibrations = [executor.calibration for executor in model.deployment.executors]
+                model.calibrations = [stage.executor.calibration for stage in model.deployment.stages]
                 model.deployment = None
                 used -= model.weight_bytes
                 self._telemetry.model_evictions.add()

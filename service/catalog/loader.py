@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,16 +14,14 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.errors import CheckpointError
-from latentd.models.family import TwoStageGenerator
 from latentd.models.fingerprint import fingerprint_of
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import StageInput, stages
+from latentd.models.stage_input import StageInput
 from latentd.service.catalog.files import OpenFile, sidecars_of
-from latentd.service.catalog.served import Deployment, ServedModel
+from latentd.service.catalog.served import DeployedStage, Deployment, ServedModel
 from latentd.service.engine import Calibration, Engine, OutOfMemoryError, Runner, StageExecutor, calibrate, draw_probes
 from latentd.service.engine.cpu import CpuRunner
 from latentd.service.engine.cuda import CudaDevice, CudaRunner
-from latentd.service.engine.executor import StageName
 
 
 class Loader:
@@ -48,7 +47,7 @@ class Loader:
             deployment = self._deploy(checkpoint)
         else:
             deployment = known.deployment or self._deploy(checkpoint, known.calibrations)
-        calibrations = [executor.calibration for executor in deployment.executors]
+        calibrations = [stage.executor.calibration for stage in deployment.stages]
         directions, decision_surface, unusable_sidecars = _read_sidecars(file, checkpoint)
         return ServedModel(
             name=checkpoint.name,
@@ -82,21 +81,19 @@ class Loader:
         try:
             generator = checkpoint.build(self._device)
             probes = draw_probes(checkpoint.card.spec)
-            executors: list[StageExecutor] = []
-            modules = stages(generator)
-            for index, module in enumerate(modules):
-                if executors:
-                    probes = StageInput(executors[-1].compute(probes).samples, None)
-                runner = self._runner(module, f"{checkpoint.spec_json} {index}")
-                calibration = known[index] if known else self._calibrate(probes, runner)
-                name: StageName = "synthesis" if module is modules[-1] else "mapping"
-                executors.append(StageExecutor(checkpoint.name, runner, calibration, checkpoint.version, name))
+            stages: list[DeployedStage] = []
+            for index, stage in enumerate(generator.stages):
+                if stages:
+                    takes, executor = stages[-1]
+                    probes = replace(probes, inputs=executor.compute(takes.select(probes)).samples)
+                runner = self._runner(stage, f"{checkpoint.spec_json} {index}")
+                calibration = known[index] if known else self._calibrate(stage.takes.select(probes), runner)
+                name = stage.takes.name
+                executor = StageExecutor(checkpoint.name, runner, calibration, checkpoint.version, name)
+                stages.append(DeployedStage(stage.takes, executor))
         except (RuntimeError, MemoryError, OutOfMemoryError) as problem:  # torch.OutOfMemoryError is a RuntimeError
             raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
-        if isinstance(generator, TwoStageGenerator):
-            mapping, synthesis = executors
-            return Deployment(synthesis, mapping, generator.mean_w.cpu().numpy())
-        return Deployment(executors[0])
+        return Deployment(tuple(stages))
 
     def _runner(self, stage: nn.Module, architecture: str) -> Runner:
         return CudaRunner(self._cuda, stage) if self._cuda else CpuRunner(stage, architecture)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from latentd.models.card import Card
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.fingerprint import Fingerprint, fingerprint_id
-from latentd.models.interpolation import Vector
+from latentd.models.stage_input import StageSignature
 from latentd.service.catalog.files import OpenFile
 from latentd.service.engine import Calibration, StageExecutor
 
@@ -21,21 +22,23 @@ class LoadFailure:
     error: str
 
 
+class DeployedStage(NamedTuple):
+    """A stage of a model on its device."""
+
+    takes: StageSignature
+    executor: StageExecutor
+
+
 @dataclass(frozen=True)
 class Deployment:
-    """A model on its device: an executor for each of its stages."""
+    """A model on its device: its stages in order, the last of which computes samples."""
 
-    synthesis_executor: StageExecutor
-    """Computes samples of latents, or of w if there is a mapping."""
-    mapping_executor: StageExecutor | None = None
-    """Computes w of latents."""
-    mean_w: Vector | None = None
-    """[w.dim]: truncation moves w toward it."""
+    stages: tuple[DeployedStage, ...]
 
     @property
-    def executors(self) -> list[StageExecutor]:
-        """All executors, in the order of the stages."""
-        return [each for each in (self.mapping_executor, self.synthesis_executor) if each is not None]
+    def last(self) -> StageExecutor:
+        """The executor of the last stage."""
+        return self.stages[-1].executor
 
 
 @dataclass(eq=False)
@@ -64,7 +67,7 @@ class ServedModel:
     @property
     def batch_sizes(self) -> list[int]:
         """The sizes of forward pass that the last stage runs in."""
-        last = self.deployment.synthesis_executor.calibration if self.deployment else self.calibrations[-1]
+        last = self.deployment.last.calibration if self.deployment else self.calibrations[-1]
         return last.sizes
 
     @property

@@ -6,16 +6,18 @@ that a pass of REFERENCE_BATCH_SIZE gives. Each size is timed, so that the engin
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
 
-from latentd.models.latents import seeds_to_latents
+from latentd.models.families import controls_of
+from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import REFERENCE_BATCH_SIZE, StageInput
+from latentd.models.sampling import REFERENCE_BATCH_SIZE
 from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import StageInput
 
 logger = logging.getLogger("latentd.engine")
 
@@ -108,9 +110,13 @@ def calibrate(probes: StageInput, run: RunPasses, deterministic: bool, out_of_me
 
 
 def draw_probes(spec: GeneratorSpec) -> StageInput:
-    """Return latents and classes to calibrate a generator's first stage with. Its output is for the next stage."""
-    latents, labels = seeds_to_latents(spec, range(_PROBES))
-    return StageInput.from_labels(spec, latents, labels)
+    """Return inputs, conditions and controls to calibrate a generator's first stage with."""
+    rows = seeds_to_rows(spec, range(_PROBES))
+    controls = controls_of(spec)
+    if not controls:
+        return rows
+    ranges = [np.linspace(each.least, each.most, _PROBES, dtype=np.float32) for each in controls]
+    return replace(rows, controls=np.stack(ranges, axis=1))
 
 
 def _chunks(rows: StageInput, size: int) -> Iterator[StageInput]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.jit import TracerWarning, optimized_execution, trace  # type: ignore[attr-defined]  # not in its __all__
 
-from latentd.models.sampling import StageInput, forward_pass
+from latentd.models.sampling import forward_pass
+from latentd.models.stage_input import StageInput
 from latentd.service.engine.executor import ForwardResult, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import StageInput
+from latentd.models.stage_input import StageInput
 from latentd.service.engine.executor import ForwardResult, OutOfMemoryError
 
 logger = logging.getLogger("latentd.engine")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from latentd.models.sampling import StageInput
+from latentd.models.stage_input import StageInput
 from latentd.service.context import request_context
 from latentd.service.engine.delivery import (
     Outcome,

@@ -2,18 +2,15 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import StageInput
+from latentd.models.stage_input import StageInput
 from latentd.service.engine.calibration import Calibration
 
 logger = logging.getLogger("latentd.engine")
-
-StageName = Literal["mapping", "synthesis"]
-"""`mapping` computes w from z, `synthesis` computes samples from w, or from z if there is no mapping."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -61,7 +58,7 @@ class StageExecutor:
     """One stage of a model, ready to run. The engine queues rows for it."""
 
     def __init__(
-        self, model: str, runner: Runner, calibration: Calibration, version: str = "", stage: StageName = "synthesis"
+        self, model: str, runner: Runner, calibration: Calibration, version: str = "", stage: str = "synthesis"
     ) -> None:
         """`model` and `version`: the model that the stage belongs to, for reports and the log."""
         self.model = model

@@ -17,7 +17,7 @@ from itertools import count, islice
 from typing import Any
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import StageInput
+from latentd.models.stage_input import StageInput
 from latentd.service.context import RequestContext
 from latentd.service.engine.executor import StageExecutor
 

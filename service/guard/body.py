@@ -57,7 +57,7 @@ def check_value_count(body: bytes, max_samples: int, models: Mapping[str, Served
     """
     if len(body) <= _COUNTED_FROM_BYTES:
         return
-    widest = max((model.card.spec.input.dim for model in models.values()), default=0)
+    widest = max((model.card.spec.input.size for model in models.values()), default=0)
     limit = _VALUES_BESIDE_LATENTS + max_samples * widest
     if len(body) - len(body.translate(None, b",[{")) > limit:
         raise invalid(None, f"the body holds more than {limit} values, which is more than any request needs")

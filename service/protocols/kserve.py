@@ -16,7 +16,8 @@ from pydantic import JsonValue, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from latentd.models.outputs.base import Samples, decode_npy
+from latentd.models.encoding.npy import decode_npy
+from latentd.models.outputs.base import Samples
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid, raise_invalid
 from latentd.service.negotiate import JSON
@@ -124,10 +125,8 @@ async def show_statistics(runtime: Runtime, request: Request) -> StatisticsAnswe
 def _input_shapes(model: ServedModel) -> dict[str, list[int]]:
     """Return the shape of each input; -1 stands for the number of samples."""
     spec = model.card.spec
-    shapes = {"seeds": [-1], "latents": [-1, spec.input.dim], "labels": [-1]}
-    if spec.condition.kind == "none":
-        del shapes["labels"]
-    return shapes
+    shapes = {"seeds": [-1], "latents": [-1, *spec.input.shape]} if "seed" in spec.input.operations else {}
+    return shapes | ({"labels": [-1]} if spec.condition.class_names else {})
 
 
 def _output_shape(model: ServedModel) -> list[int]:

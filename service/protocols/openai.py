@@ -4,9 +4,7 @@ https://platform.openai.com/docs/api-reference/images/create
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,9 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from latentd.models.outputs.animation import MAX_PIXELS, MAX_SIDE
-from latentd.models.outputs.image import ImageOutput
-from latentd.models.spec import ClassCondition
+from latentd.models.encoding.animation import MAX_PIXELS, MAX_SIDE
 from latentd.service.answer_schemas import Answer, MayBeAbsent
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, ErrorBody, invalid, raise_invalid
@@ -148,7 +144,7 @@ def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
     model = runtime.catalog.find(asked.model)
     spec = model.card.spec
     output = spec.output
-    if not isinstance(output, ImageOutput):
+    if output.picture_size is None:
         raise invalid("model", f"{model.name} makes {output.kind}, not images; use POST /generate")
     fields: dict[str, Any] = {
         "model": f"{model.name}@{model.version}",
@@ -157,40 +153,27 @@ def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
         "truncation": asked.truncation,
         "format": asked.output_format or "png",
     }
-    if isinstance(spec.condition, ClassCondition):
-        fields["label"] = _class_in(asked.prompt, spec.condition.names)
+    if (field := spec.condition.field) is not None:
+        try:
+            fields[field] = spec.condition.from_prompt(asked.prompt)
+        except ValueError as problem:
+            raise invalid("prompt", str(problem)) from problem
     try:
         generate = GenerateRequest(**fields)
     except ValidationError as problem:
         raise_invalid(problem)
     query = generate_query(generate, JSON, runtime.catalog, runtime.settings)
-    return ParsedRequest(replace(query, scale=_scale(asked.size, output, query.num_samples)), _respond)
+    return ParsedRequest(replace(query, scale=_scale(asked.size, output.picture_size, query.num_samples)), _respond)
 
 
-def _class_in(prompt: str, names: Sequence[str]) -> str:
-    """Return the one class that a prompt names. A name inside a longer one (a shirt in a T-shirt) does not count.
-
-    Raises ApiError 400 if there is none, or several.
-    """
-    if prompt in names:
-        return prompt
-    longest_first = sorted(names, key=len, reverse=True)
-    words = "|".join(re.escape(name) for name in longest_first)
-    found = {name.casefold() for name in re.findall(rf"(?<![\w-])(?:{words})(?![\w-])", prompt, re.IGNORECASE)}
-    meant = [name for name in names if name.casefold() in found]
-    if len(meant) != 1:
-        what = f"names {' and '.join(meant)}" if meant else "names no class of this model"
-        raise invalid("label", f"it {what}; it has to name exactly one of {', '.join(names)}")
-    return meant[0]
-
-
-def _scale(size: str | None, output: ImageOutput, count: int) -> int:
+def _scale(size: str | None, own_size: tuple[int, int], count: int) -> int:
     """Return the whole factor that enlarges `count` images to `size`. Raises ApiError 400 if there is none."""
     if size is None or size == "auto":
         return 1
     width, height = map(int, size.split("x"))
-    scale = width // output.width
-    sizes = [(output.width * each, output.height * each) for each in range(1, MAX_SCALE + 1)]
+    own_height, own_width = own_size
+    scale = width // own_width
+    sizes = [(own_width * each, own_height * each) for each in range(1, MAX_SCALE + 1)]
     possible = [f"{w}x{h}" for w, h in sizes if max(w, h) <= MAX_SIDE]
     if f"{width}x{height}" not in possible:
         raise invalid("size", f"an image can only be enlarged by whole factors: {', '.join(possible)} or auto")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentd.models.directions import add_offset
-from latentd.models.latents import Latents
+from latentd.models.stage_input import Rows
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 from latentd.service.schemas import SamplesRequest
@@ -31,7 +31,7 @@ class DirectionEdit:
         """The edit as fields of a request or of embedded metadata."""
         return {_AMOUNTS: dict(self.amounts), _VERSION: self.version}
 
-    def apply(self, latents: Latents) -> Latents:
+    def apply(self, latents: Rows) -> Rows:
         """Add the offset to latents [N, dim], or to w [N, layers, dim]. Raises ApiError 400 if the sum overflows."""
         edited = add_offset(latents, self.offset)
         if not np.isfinite(edited).all():

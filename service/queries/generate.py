@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from latentd.models.interpolation import Vector
-from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import Rows
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
 from latentd.service.queries.direction_edit import direction_edit
+from latentd.service.queries.fields import control_values, require_known_fields, require_operation
 from latentd.service.queries.query import SampleQuery, require_at_most
-from latentd.service.queries.sources import ResolvedLabel, Source, consecutive_seeds, parse_latent, resolve_label
+from latentd.service.queries.sources import At, Source, consecutive_seeds, parse_input, resolve_conditions
 from latentd.service.schemas import GenerateRequest
 from latentd.service.settings import Settings
 
@@ -18,14 +18,16 @@ from latentd.service.settings import Settings
 def generate_query(request: GenerateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names. Raises ApiError 400, 404 or 406, which names the wrong field."""
     model = catalog.find(request.model)
+    require_operation(model, "seed")
+    require_known_fields(model, request)
     spec = model.card.spec
     count, seeds = _seeds(request, settings.max_samples)
     response_format = negotiate(accept, spec.output, request.format, request.layout, count)
-    labels = _labels(request, spec, count)
-    origins: Sequence[int | Vector]
+    conditions = resolve_conditions(request, spec, count, has_seed=seeds is not None)
+    origins: Sequence[int | Rows]
     if seeds is None:
         rows = enumerate(request.latents or [])
-        origins = [parse_latent(row, spec, "latents", f"row {index}") for index, row in rows]
+        origins = [parse_input(row, spec, At("latents", f"row {index}")) for index, row in rows]
     else:
         origins = seeds
     return SampleQuery(
@@ -34,11 +36,12 @@ def generate_query(request: GenerateRequest, accept: str, catalog: Catalog, sett
         server_choices={} if request.seeds or seeds is None else {"seed": seeds[0]},
         model=model,
         response_format=response_format,
-        sources=[Source(origin, label) for origin, label in zip(origins, labels, strict=True)],
+        sources=[Source(origin, condition) for origin, condition in zip(origins, conditions, strict=True)],
         num_samples=count,
         error_field="latents",
         truncation=request.truncation or 1.0,
         edit=direction_edit(request, model),
+        controls=control_values(request, spec),
     )
 
 
@@ -57,14 +60,3 @@ def _seeds(request: GenerateRequest, max_samples: int) -> tuple[int, Sequence[in
     if request.seeds is not None:
         return count, request.seeds
     return count, consecutive_seeds(request.seed, count, "seed", "the last sample's seed")
-
-
-def _labels(request: GenerateRequest, spec: GeneratorSpec, count: int) -> Sequence[ResolvedLabel | None]:
-    has_seed = request.latents is None
-    if isinstance(request.label, list):
-        if len(request.label) != count:
-            raise invalid(
-                "label", f"{len(request.label)} labels for {count} samples; give one label, or one per sample"
-            )
-        return [resolve_label(label, spec, "label", "label", has_seed) for label in request.label]
-    return [resolve_label(request.label, spec, "label", "label", has_seed)] * count

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
+from latentd.models.encoding.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, AnimationOptions
 from latentd.models.interpolation import KeyframePath, Method
-from latentd.models.latents import Latents
-from latentd.models.outputs.animation import MAX_GIF_FPS, MAX_PIXELS, MAX_SECONDS, MAX_SIDE, AnimationOptions
+from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import Rows
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import ResponseFormat, negotiate_frames
 from latentd.service.queries.direction_edit import direction_edit
-from latentd.service.queries.query import ClassWeights, LatentTransform, SampleQuery, require_at_most, require_space
+from latentd.service.queries.fields import control_values, require_known_fields, require_operation
+from latentd.service.queries.query import RowTransform, SampleQuery, require_at_most, require_space
 from latentd.service.queries.sources import resolve_sources
 from latentd.service.schemas import InterpolateRequest
 from latentd.service.settings import Settings
@@ -19,17 +21,17 @@ _ANIMATION_FIELDS = ("fps", "scale", "filter")
 
 
 @dataclass(frozen=True)
-class Interpolation(LatentTransform):
-    """The samples are the frames of a path past the sources. Class weights change linearly in the eased time."""
+class Interpolation(RowTransform):
+    """The samples are the frames of a path past the sources."""
 
     path: KeyframePath
     method: Method
 
-    def latents(self, sources: Latents) -> Latents:
+    def inputs(self, sources: Rows, spec: GeneratorSpec) -> Rows:
         return self.path.interpolate(sources, self.method)
 
-    def class_weights(self, sources: ClassWeights) -> ClassWeights:
-        return self.path.interpolate(sources, "lerp")
+    def condition(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        return spec.condition.interpolate(sources, self.path)
 
     def source_of(self, sample: int) -> int | None:
         return self.path.keyframe_at(sample)
@@ -38,24 +40,26 @@ class Interpolation(LatentTransform):
 def interpolate_query(request: InterpolateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
     """Check `request` against the model that it names. Raises ApiError 400, 404 or 406, which names the wrong field."""
     model = catalog.find(request.model)
+    require_operation(model, "interpolate")
+    require_known_fields(model, request, request.keyframes, "keyframes")
     spec = model.card.spec
     require_space(request.space, spec)
     path = KeyframePath(len(request.keyframes), request.steps, request.loop, request.easing)
     require_at_most(len(path), settings.max_frames, "steps", "frames")
-    default_method: Method = "slerp" if request.space == "z" and spec.input.distribution == "normal" else "lerp"
     response_format = negotiate_frames(accept, spec.output, request.format, request.layout, len(path))
     return SampleQuery(
         endpoint="/interpolate",
         body=request,
         model=model,
         response_format=response_format,
-        sources=resolve_sources(request.keyframes, request.label, spec, "keyframes"),
+        sources=resolve_sources(request.keyframes, request, spec, "keyframes"),
         num_samples=len(path),
         error_field="keyframes",
-        transform=Interpolation(path, request.method or default_method),
+        transform=Interpolation(path, request.method or spec.input.interpolation_method(request.space)),
         space=request.space,
         truncation=request.truncation or 1.0,
         edit=direction_edit(request, model),
+        controls=control_values(request, spec),
         chunked=True,
         animation=_animation_options(request, response_format, spec.output.frame_size, len(path)),
     )

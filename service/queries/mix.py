@@ -5,39 +5,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latentd.models.interpolation import (
-    NoDirectionError,
-    normalized_magnitudes,
-    normalized_weights,
-    spherical_mean,
-    weighted_mean,
-)
-from latentd.models.latents import Latents
+from latentd.models.inputs.base import Space
+from latentd.models.interpolation import NoDirectionError
 from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import Rows
 from latentd.service.catalog import Catalog
 from latentd.service.errors import invalid
 from latentd.service.negotiate import negotiate
 from latentd.service.queries.direction_edit import direction_edit
-from latentd.service.queries.query import ClassWeights, LatentTransform, SampleQuery, require_space
+from latentd.service.queries.fields import control_values, require_known_fields, require_operation
+from latentd.service.queries.query import RowTransform, SampleQuery, require_space
 from latentd.service.queries.sources import resolve_sources
 from latentd.service.schemas import MixRequest
 from latentd.service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Mixture(LatentTransform):
-    """The one sample has the weighted mean of the sources' latents."""
+class Mixture(RowTransform):
+    """The one sample has the weighted mean of the sources' rows."""
 
     weights: Sequence[float]
-    spherical: bool
+    space: Space
 
-    def latents(self, sources: Latents) -> Latents:
-        mean = spherical_mean if self.spherical else weighted_mean
-        return mean(sources, self.weights)[None]
+    def inputs(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        return spec.input.mean(sources, self.weights, self.space)[None]
 
-    def class_weights(self, sources: ClassWeights) -> ClassWeights:
-        mixed = normalized_magnitudes(self.weights) @ sources
-        return mixed.clip(max=1.0)[None]  # by rounding, a sum may be a little more than 1
+    def condition(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        return spec.condition.mix(sources, self.weights)[None]
 
     def source_of(self, sample: int) -> int | None:
         del sample
@@ -46,16 +40,16 @@ class Mixture(LatentTransform):
 
 
 @dataclass(frozen=True)
-class StyleMixing(LatentTransform):
+class StyleMixing(RowTransform):
     """Each layer of the one sample has the style of one of the sources (Karras et al. 2019, section 3.1)."""
 
     layers: Sequence[int]
 
-    def latents(self, sources: Latents) -> Latents:
+    def inputs(self, sources: Rows, spec: GeneratorSpec) -> Rows:
         return np.stack([sources[source, layer] for layer, source in enumerate(self.layers)])[None]  # [1, layers, dim]
 
-    def class_weights(self, sources: ClassWeights) -> ClassWeights:
-        return sources[:1]  # unused: w contains the class already
+    def condition(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        return sources[:1]  # w contains the condition already
 
     def source_of(self, sample: int) -> int | None:
         del sample
@@ -66,6 +60,8 @@ def mix_query(request: MixRequest, accept: str, catalog: Catalog, settings: Sett
     """Check `request` against the model that it names. Raises ApiError 400, 404 or 406, which names the wrong field."""
     del settings
     model = catalog.find(request.model)
+    require_operation(model, "mix")
+    require_known_fields(model, request, request.sources, "sources")
     spec = model.card.spec
     require_space(request.space, spec)
     response_format = negotiate(accept, spec.output, request.format, None, 1)
@@ -74,32 +70,31 @@ def mix_query(request: MixRequest, accept: str, catalog: Catalog, settings: Sett
         body=request,
         model=model,
         response_format=response_format,
-        sources=resolve_sources(request.sources, request.label, spec, "sources"),
+        sources=resolve_sources(request.sources, request, spec, "sources"),
         num_samples=1,
         error_field="sources",
         transform=_mixture(request, spec) if request.layers is None else _style_mixing(request, request.layers, spec),
         space=request.space if request.layers is None else "w",
         truncation=request.truncation or 1.0,
         edit=direction_edit(request, model),
+        controls=control_values(request, spec),
     )
 
 
 def _mixture(request: MixRequest, spec: GeneratorSpec) -> Mixture:
     weights = [source.weight for source in request.sources]
-    spherical = request.space == "z" and spec.input.distribution == "normal"
-    if not spherical:
-        try:
-            normalized_weights(weights)
-        except NoDirectionError as problem:
-            raise invalid("sources", str(problem)) from problem
-    return Mixture(weights, spherical)
+    try:
+        spec.input.check_weights(weights, request.space)
+    except NoDirectionError as problem:
+        raise invalid("sources", str(problem)) from problem
+    return Mixture(weights, request.space)
 
 
 def _style_mixing(request: MixRequest, layers: Sequence[int], spec: GeneratorSpec) -> StyleMixing:
-    if spec.input.w is None:
+    if spec.input.layers is None:
         raise invalid("layers", "this model has no per-layer styles")
-    if len(layers) != spec.input.w.layers:
-        raise invalid("layers", f"{len(layers)} layers; this model has {spec.input.w.layers}")
+    if len(layers) != spec.input.layers:
+        raise invalid("layers", f"{len(layers)} layers; this model has {spec.input.layers}")
     if max(layers) >= len(request.sources):
         raise invalid("layers", f"there is no source {max(layers)}; the {len(request.sources)} sources count from 0")
     if any("weight" in source.model_fields_set for source in request.sources):

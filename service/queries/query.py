@@ -1,4 +1,4 @@
-"""A valid request: which latents its samples have, and in which form they are answered."""
+"""A valid request: which inputs its samples have, and in which form they are answered."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -6,51 +6,49 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from latentd.models.latents import Latents
-from latentd.models.outputs.animation import AnimationOptions
-from latentd.models.spec import ClassCondition, GeneratorSpec
+from latentd.models.encoding.animation import AnimationOptions
+from latentd.models.families import controls_of
+from latentd.models.inputs.base import Space
+from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import Rows
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid
 from latentd.service.negotiate import ResponseFormat
 from latentd.service.queries.direction_edit import EDIT_FIELDS, DirectionEdit
 from latentd.service.queries.sources import Source
-from latentd.service.schemas import SamplesRequest, Space
-
-ClassWeights = NDArray[np.float32]
-"""[N, classes]: one-hot rows, or mixtures of classes."""
+from latentd.service.schemas import SamplesRequest
 
 
-class LatentTransform(ABC):
-    """A pure function from the latents of K sources to the latents of N samples."""
+class RowTransform(ABC):
+    """A pure function from the rows of K sources to the rows of N samples."""
 
     @abstractmethod
-    def latents(self, sources: Latents) -> Latents:
-        """Map latents [K, dim], or w [K, layers, dim], to those of the samples. Raises NoDirectionError."""
+    def inputs(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        """Map inputs [K, ...], or rows of a later space such as w, to those of the samples. Raises NoDirectionError."""
 
     @abstractmethod
-    def class_weights(self, sources: ClassWeights) -> ClassWeights:
-        """Map the sources' class weights [K, classes] to the samples' [N, classes]."""
+    def condition(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        """Map the sources' conditions [K, size] to the samples' [N, size]."""
 
     @abstractmethod
     def source_of(self, sample: int) -> int | None:
-        """Return the source whose latent and class the sample has unchanged; None if there is none."""
+        """Return the source whose input and condition the sample has unchanged; None if there is none."""
 
     def answer_fields(self, sample: int) -> dict[str, Any]:
-        """Return what the answer says about a sample beyond its index, seed and label."""
+        """Return what the answer says about a sample beyond its index, its name and its condition."""
         del sample
         return {}
 
 
-class Identity(LatentTransform):
-    """Each sample has the latent of one source."""
+class Identity(RowTransform):
+    """Each sample has the row of one source."""
 
-    def latents(self, sources: Latents) -> Latents:
+    def inputs(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        del spec
         return sources
 
-    def class_weights(self, sources: ClassWeights) -> ClassWeights:
+    def condition(self, sources: Rows, spec: GeneratorSpec) -> Rows:
+        del spec
         return sources
 
     def source_of(self, sample: int) -> int | None:
@@ -70,11 +68,13 @@ class SampleQuery:
     num_samples: int
     error_field: str
     """The field that an error names if the transform fails or a sample is not finite."""
-    transform: LatentTransform = field(default_factory=Identity)
+    transform: RowTransform = field(default_factory=Identity)
     space: Space = "z"
-    """The space that the transform works in."""
+    """The space that the transform works in. Anything but a space behind the first stage means the input itself."""
     truncation: float = 1.0
     edit: DirectionEdit | None = None
+    controls: Mapping[str, float] = field(default_factory=dict)
+    """The value of each of the model's controls."""
     animation: AnimationOptions | None = None
     scale: int = 1
     """Integer factor that enlarges every image on its own."""
@@ -91,9 +91,10 @@ class SampleQuery:
             request.pop(name, None)  # without amounts of 0
         request |= self.edit.fields if self.edit else {}
         request |= {"model": f"{self.model.name}@{self.model.version}", "format": self.response_format.format}
-        if self.response_format.layout is not None:
-            request["layout"] = self.response_format.layout
-        return {name: request[name] for name in type(self.body).model_fields if name in request}  # in a fixed order
+        if (layout := self.response_format.chosen_layout) is not None:
+            request["layout"] = layout
+        declared = [name for name in type(self.body).model_fields if name in request]  # in a fixed order
+        return {name: request[name] for name in (*declared, *sorted(request.keys() - set(declared)))}
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -101,10 +102,10 @@ class SampleQuery:
         return self.model.card.spec
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """The model's classes; empty if it is unconditional."""
-        condition = self.spec.condition
-        return condition.names if isinstance(condition, ClassCondition) else ()
+    def changed_controls(self) -> dict[str, float]:
+        """The controls that do not have their defaults."""
+        defaults = {control.name: control.default for control in controls_of(self.spec)}
+        return {name: value for name, value in self.controls.items() if value != defaults[name]}
 
 
 def require_at_most(count: int, limit: int, field: str, what: str = "samples") -> None:
@@ -115,5 +116,5 @@ def require_at_most(count: int, limit: int, field: str, what: str = "samples") -
 
 def require_space(space: Space, spec: GeneratorSpec) -> None:
     """Raise ApiError 400 if the model does not have `space`."""
-    if space == "w" and spec.input.w is None:
-        raise invalid("space", "this model has no w space, only z")
+    if space not in spec.input.spaces:
+        raise invalid("space", f"this model has no {space} space, only {', '.join(spec.input.spaces)}")

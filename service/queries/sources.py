@@ -1,43 +1,51 @@
-"""Sources: the latents that a request names by seed or gives itself, with their classes."""
+"""Sources: the inputs that a request names by seed or gives itself, with their conditions."""
 
-import math
 import secrets
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from latentd.models.interpolation import Vector
-from latentd.models.latents import MAX_SEED
-from latentd.models.spec import ClassCondition, GeneratorSpec
-from latentd.service.errors import invalid
-from latentd.service.schemas import Label, LatentPoint
-
-_ROUNDING = 1e-6
-"""Class weights written down from float32 add up to 1 within this error. They are not rescaled, so that they are read
-back to the bit."""
-
-ResolvedLabel = int | Vector
-"""A class by index, or every class's weight [classes]."""
+from latentd.models.inputs.base import InputKind
+from latentd.models.provenance import Provenance
+from latentd.models.seeds import MAX_SEED
+from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import Rows
+from latentd.service.errors import ApiError, invalid
+from latentd.service.schemas import LatentPoint, OpenBody
 
 
-class Source(NamedTuple):
-    """A latent of a request, with its class."""
+@dataclass(frozen=True)
+class Source:
+    """An input of a request, with its condition."""
 
-    origin: int | Vector
-    """A seed, or the latent [dim] itself."""
-    label: ResolvedLabel | None
-    """None: the seed's class, or an unconditional model."""
+    origin: int | Rows
+    """A seed, or the input [*spec.input.shape] itself."""
+    condition: Rows | None
+    """[spec.condition.size]; None: the seed's condition, or a model without one."""
+    file_name: Mapping[str, Any] | None = None
+    """The fields that name the input if it was read from a file."""
 
     @property
     def seed(self) -> int | None:
-        """The seed; None if the request gives the latent itself."""
+        """The seed; None if the request gives the input itself."""
         return self.origin if isinstance(self.origin, int) else None
 
-    @property
-    def latent(self) -> Vector | None:
-        """The latent that the request gives; None if it gives a seed."""
-        return None if isinstance(self.origin, int) else self.origin
+    def name(self, kind: InputKind) -> Provenance:
+        """Return the fields that name the input: its seed, its file, or the input itself."""
+        if isinstance(self.origin, int):
+            return {"seed": self.origin}
+        return kind.provenance(self.origin) if self.file_name is None else dict(self.file_name)
+
+
+class At(NamedTuple):
+    """A part of a request: the field that errors name, and the words that their messages begin with."""
+
+    field: str
+    where: str
+
+    def wrong(self, problem: object) -> ApiError:
+        """Return the 400 for a problem here."""
+        return invalid(self.field, f"{self.where} {problem}")
 
 
 def draw_seed(last: int = MAX_SEED) -> int:
@@ -55,73 +63,76 @@ def consecutive_seeds(first: int | None, count: int, field: str, last_one: str) 
     return range(first, first + count)
 
 
-def resolve_sources(
-    points: Sequence[LatentPoint], label: Label | None, spec: GeneratorSpec, field: str
-) -> list[Source]:
-    """Resolve each point of a request's `field`; `label` is the class of points that name none.
+def resolve_sources(points: Sequence[LatentPoint], request: OpenBody, spec: GeneratorSpec, field: str) -> list[Source]:
+    """Resolve each point of a request's `field`. `request` has the condition of points that name none.
 
     Raises ApiError 400, whose message says which point is wrong.
     """
     sources = []
+    shared = condition_value(request, spec)
     for index, point in enumerate(points):
-        where = f"{field}[{index}]"
-        origin: int | Vector
+        at = At(field, f"{field}[{index}]")
+        origin: int | Rows
         if point.seed is not None and point.latent is None:
             origin = point.seed
         elif point.latent is not None and point.seed is None:
-            origin = parse_latent(point.latent, spec, field, where)
+            origin = parse_input(point.latent, spec, at)
         else:
-            raise invalid(field, f"{where} needs either a seed or a latent")
-        has_seed = point.latent is None
-        if point.label is None and label is not None:
-            resolved = resolve_label(label, spec, "label", "label", has_seed)
-        else:
-            resolved = resolve_label(point.label, spec, field, where, has_seed)
-        sources.append(Source(origin, resolved))
+            raise at.wrong("needs either a seed or a latent")
+        value = condition_value(point, spec, at)
+        if value is None and shared is not None:
+            value, at = shared, _condition_at(spec)
+        sources.append(Source(origin, resolve_condition(value, spec, at, has_seed=point.latent is None)))
     return sources
 
 
-def parse_latent(numbers: Sequence[float], spec: GeneratorSpec, field: str, where: str) -> Vector:
-    """Return the numbers as a latent [dim]. Raises ApiError 400 with `field`; its message begins with `where`."""
-    if len(numbers) != spec.input.dim:
-        raise invalid(field, f"{where} has {len(numbers)} numbers; this model takes {spec.input.dim}")
-    with np.errstate(over="ignore"):
-        latent = np.array(numbers, dtype=np.float32)
-    if not np.isfinite(latent).all():
-        raise invalid(field, f"{where} has a number that is too large for float32")
-    return latent
+def parse_input(value: Any, spec: GeneratorSpec, at: At) -> Rows:
+    """Return an input [*spec.input.shape] that a request gives. Raises ApiError 400."""
+    try:
+        return spec.input.parse(value)
+    except ValueError as problem:
+        raise at.wrong(problem) from problem
 
 
-def resolve_label(
-    label: Label | None, spec: GeneratorSpec, field: str, where: str, has_seed: bool
-) -> ResolvedLabel | None:
-    """Return the class or class weights that `label` names; None if the seed decides, or the model is unconditional.
+def condition_value(body: OpenBody, spec: GeneratorSpec, at: At | None = None) -> Any:
+    """Return the value of the field that carries the model's condition; None if the body leaves it open.
 
-    Raises ApiError 400 with `field`; its message begins with `where`.
+    Raises ApiError 400 if the body has a field of another kind of condition. `at`: where the body is in the request.
     """
-    classes = spec.condition
-    if not isinstance(classes, ClassCondition):
-        if label is not None:
-            raise invalid(field, f"{where}: this model is unconditional and takes no label")
-        return None
-    if label is None:
-        if not has_seed:
-            raise invalid(field, f"{where}: a latent has no class; give a label with it")
+    field = spec.condition.field
+    label = getattr(body, "label", None)  # the one condition that bodies declare
+    if field != "label" and label is not None:
+        takes = "is unconditional and takes no label" if field is None else f"takes {field}, and no label"
+        raise (at or At("label", "label")).wrong(f"is wrong here: this model {takes}")
+    return label if field == "label" else (body.model_extra or {}).get(field or "")
+
+
+def resolve_condition(value: Any, spec: GeneratorSpec, at: At | None, has_seed: bool) -> Rows | None:
+    """Return the row of a condition as a request gives it; None if the seed decides, or the model takes none.
+
+    Raises ApiError 400 if there is no such condition, or if neither the request nor a seed names one.
+    """
+    at = at or _condition_at(spec)
+    if value is None:
+        if spec.condition.size and not has_seed:
+            raise at.wrong(f"needs a {spec.condition.field}: without a seed, no {spec.condition.field} is drawn")
         return None
     try:
-        if isinstance(label, dict):
-            return _class_weights(label, classes)
-        return classes.index(label)
+        return spec.condition.parse(value)
     except ValueError as problem:
-        raise invalid(field, f"{where}: {problem}") from problem
+        raise invalid(at.field, f"{at.where}: {problem}") from problem
 
 
-def _class_weights(mixture: dict[str, float], classes: ClassCondition) -> Vector:
-    total = math.fsum(mixture.values())
-    if not math.isclose(total, 1.0, abs_tol=1e-4):
-        raise ValueError("the weights of the classes must add up to 1")
-    weights = np.zeros(len(classes.names), dtype=np.float32)
-    divisor = 1.0 if math.isclose(total, 1.0, abs_tol=_ROUNDING) else total
-    for name, weight in mixture.items():
-        weights[classes.index(name)] = weight / divisor
-    return weights
+def resolve_conditions(request: OpenBody, spec: GeneratorSpec, count: int, has_seed: bool) -> Sequence[Rows | None]:
+    """Return the condition of each of `count` samples: a request has one for all, or a list with one for each."""
+    value, at = condition_value(request, spec), _condition_at(spec)
+    if not isinstance(value, list):
+        return [resolve_condition(value, spec, at, has_seed)] * count
+    if len(value) != count:
+        raise invalid(at.field, f"{len(value)} {at.field}s for {count} samples; give one {at.field}, or one per sample")
+    return [resolve_condition(each, spec, at, has_seed) for each in value]
+
+
+def _condition_at(spec: GeneratorSpec) -> At:
+    field = spec.condition.field or ""
+    return At(field, field)

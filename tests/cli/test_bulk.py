@@ -15,10 +15,11 @@ from PIL import Image
 
 from latentd.cli.main import latentd
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import seeds_to_latents
+from latentd.models.encoding.metadata import read_metadata
+from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.image import to_pixels
-from latentd.models.outputs.metadata import read_metadata
-from latentd.models.sampling import generate
+from latentd.models.sampling import generate_rows
+from latentd.models.stage_input import StageInput
 from latentd.training.data.image_cache import DecodedImages, decode_images
 from tests.cli.bulk_runs import Bulk, all_gone, members, rows, workers, write_untrained
 from tests.conftest import CLASSES, eventually, image_spec, points_spec
@@ -67,16 +68,17 @@ def test_parquet_rows_hold_samples_with_their_provenance(
     assert [line["samples"] for line in bulk.lines()] == [16, 16, 8]
     found = rows(bulk.out)
     assert [row["seed"] for row in found] == list(range(5, 45))
-    latents, labels = seeds_to_latents(read.card.spec, range(5, 45))
-    pixels = to_pixels(generate(read.build(), latents, labels))
+    expected_rows = seeds_to_rows(read.card.spec, range(5, 45))
+    pixels = to_pixels(generate_rows(read.build(), expected_rows))
+    labels = class_indices(expected_rows)
     for row, expected, label in zip(found, pixels, labels, strict=True):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(row["image"]))), expected[..., 0])
-        assert (row["model"], row["version"], row["label"]) == ("animals", read.version, CLASSES[label or 0])
+        assert (row["model"], row["version"], row["label"]) == ("animals", read.version, CLASSES[label])
         assert json.loads(read_metadata(row["image"]) or "") == {word: row[word] for word in row if word != "image"}
 
     decoded = as_training_data(bulk, monkeypatch)
     assert np.array_equal(decoded.images, pixels)
-    assert labels_of(decoded) == [CLASSES[label or 0] for label in labels]
+    assert labels_of(decoded) == [CLASSES[label] for label in class_indices(expected_rows)]
 
 
 def test_tar_files_hold_sample_class_and_provenance(
@@ -89,24 +91,30 @@ def test_tar_files_hold_sample_class_and_provenance(
     assert list(found)[:3] == ["0000000000.png", "0000000000.cls", "0000000000.name.json"]
     assert len(found) == 15
     read = Checkpoint.read(conditional)
-    latents, labels = seeds_to_latents(read.card.spec, range(5))
-    expected = to_pixels(generate(read.build(), latents, labels, truncation=0.5))
-    for seed, label in enumerate(labels):
+    expected_rows = seeds_to_rows(read.card.spec, range(5))
+    expected = to_pixels(generate_rows(read.build(), expected_rows, truncation=0.5))
+    for seed, label in enumerate(class_indices(expected_rows)):
         key = f"{seed:010d}"
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(found[f"{key}.png"]))), expected[seed, ..., 0])
         assert found[f"{key}.cls"] == str(label).encode()
         name = json.loads(found[f"{key}.name.json"])
-        assert (name["seed"], name["label"], name["truncation"]) == (seed, CLASSES[label or 0], 0.5)
+        assert (name["seed"], name["label"], name["truncation"]) == (seed, CLASSES[label], 0.5)
 
     decoded = as_training_data(bulk, monkeypatch)
     assert np.array_equal(decoded.images, expected)
-    assert labels_of(decoded) == [CLASSES[label or 0] for label in labels]
+    assert labels_of(decoded) == [CLASSES[label] for label in class_indices(expected_rows)]
 
 
 def as_training_data(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> DecodedImages:
     """What `--data` makes of the folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(bulk.out.parent / "cache"))
     return decode_images(bulk.out, 28, 1, lambda _: None)
+
+
+def class_indices(rows: StageInput) -> list[int]:
+    assert rows.condition is not None
+    indices: list[int] = rows.condition.argmax(axis=1).tolist()
+    return indices
 
 
 def labels_of(decoded: DecodedImages) -> list[str]:
@@ -118,7 +126,8 @@ def test_one_class_as_arrays(conditional: Path, tmp_path: Path) -> None:
     bulk = Bulk(conditional, tmp_path / "out", ("--num", "3", "--label", "2", "--format", "npy"))
     bulk.done()
     read = Checkpoint.read(conditional)
-    expected = generate(read.build(), seeds_to_latents(read.card.spec, range(3))[0], [2, 2, 2])
+    latents = seeds_to_rows(read.card.spec, range(3)).inputs
+    expected = generate_rows(read.build(), StageInput(latents, np.eye(3, dtype=np.float32)[[2, 2, 2]]))
     found = rows(bulk.out)
     assert np.array_equal([np.load(io.BytesIO(row["image"])) for row in found], expected)
     assert {row["label"] for row in found} == {"owl"}
@@ -128,7 +137,7 @@ def test_points_are_lists_of_numbers(points: Path, tmp_path: Path) -> None:
     bulk = Bulk(points, tmp_path / "out", ("--num", "20"))
     bulk.done()
     read = Checkpoint.read(points)
-    expected = generate(read.build(), *seeds_to_latents(read.card.spec, range(20)))
+    expected = generate_rows(read.build(), seeds_to_rows(read.card.spec, range(20)))
     assert np.array_equal(np.asarray([row["points"] for row in rows(bulk.out)], dtype=np.float32), expected)
 
 

@@ -18,9 +18,9 @@ from PIL import Image
 from latentd.cli.main import main
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import Directions
-from latentd.models.latents import seeds_to_latents
+from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.image import to_pixels
-from latentd.models.sampling import generate
+from latentd.models.sampling import generate_rows
 from latentd.training.recipe import recipe_names
 from tests.conftest import image_spec, points_spec
 
@@ -107,8 +107,7 @@ def test_sample_writes_the_grid_that_the_model_draws(tmp_path: Path, write: Call
     assert done.returncode == 0, done.stderr
     picture = np.asarray(Image.open(tmp_path / "grid.png"))
     assert picture.shape == (56, 56)
-    latents, labels = seeds_to_latents(spec, [0, 1, 2, 9])
-    expected = to_pixels(generate(checkpoint.build(), latents, labels))
+    expected = to_pixels(generate_rows(checkpoint.build(), seeds_to_rows(spec, [0, 1, 2, 9])))
     assert np.array_equal(picture[28:, 28:], expected[3, ..., 0])
 
     assert latentd("sample", path, "--seeds", "5", "--label", "owl", "-o", tmp_path / "owl.npy").returncode == 0

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import generate
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import generate_rows
 from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 
@@ -36,7 +36,8 @@ def test_a_model_is_swapped_under_load_without_a_wrong_answer(tmp_path: Path) ->
     file.parent.mkdir()
     shutil.copy(SHIPPED / "ring-gan.safetensors", file)
     expected = {
-        each.version: generate(each.build(), *seeds_to_latents(each.card.spec, range(3))) for each in (shipped, changed)
+        each.version: generate_rows(each.build(), seeds_to_rows(each.card.spec, range(3)))
+        for each in (shipped, changed)
     }
     stop, seen = threading.Event(), set()
 

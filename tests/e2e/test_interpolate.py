@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageSequence
 
 from latentd.cli.main import latentd
-from latentd.models.outputs.metadata import embed_metadata
+from latentd.models.encoding.metadata import embed_metadata
 from tests.e2e.conftest import Answer, Server
 
 KEYFRAMES = [{"seed": 7}, {"seed": 12}, {"seed": 99}]

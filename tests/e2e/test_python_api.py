@@ -92,7 +92,7 @@ def test_a_run_is_trained_loaded_and_evaluated(tmp_path: Path) -> None:
     )
     assert run.is_complete
     assert run.checkpoint == tmp_path / "first" / "ring-gan.safetensors"
-    assert Checkpoint.read(run.checkpoint).card.spec.input.dim == 8
+    assert Checkpoint.read(run.checkpoint).card.spec.input.size == 8
     assert run.load(device="cpu").sample(3).shape == (1, 2)
     assert latentd.load(tmp_path / "first" / "ring-gan.safetensors", device="cpu").version == run.load().version
     result = latentd.evaluate(run.checkpoint, rounds=1)

@@ -12,7 +12,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import seed_to_latent
+from latentd.models.latents import seed_to_row
 from tests.conftest import eventually
 from tests.e2e.conftest import ROOT, Server, serving
 
@@ -43,7 +43,7 @@ def rows(server: Server, **fields: Any) -> np.ndarray:
 
 def latents(*of: int) -> np.ndarray:
     spec = Checkpoint.read(ROOT / "models" / "checkpoints" / "fashion-dcgan.safetensors").card.spec
-    return np.stack([seed_to_latent(spec, seed).latent for seed in of])
+    return np.stack([seed_to_row(spec, seed).input for seed in of])
 
 
 def test_metadata_of_server_and_models(client: Any, server: Server) -> None:

@@ -64,8 +64,8 @@ def peak_bytes() -> int:
 def run(checkpoint: Checkpoint) -> None:
     assert re.fullmatch("[0-9a-f]{12}", checkpoint.version)
     spec = checkpoint.card.spec
-    classes = len(getattr(spec.condition, "names", ()))
-    samples = checkpoint.build()(torch.zeros(1, spec.input.dim), torch.zeros(1, classes) if classes else None)
+    classes = spec.condition.size
+    samples = checkpoint.build()(torch.zeros(1, spec.input.size), torch.zeros(1, classes) if classes else None)
     assert samples.shape == (1, *spec.output.shape)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from latentd.models.outputs import ImageOutput, PointsOutput
-from latentd.models.outputs.animation import MEDIA_TYPES, AnimationOptions, encode_animation
+from latentd.models.encoding.animation import MEDIA_TYPES, AnimationOptions, encode_animation
+from latentd.models.encoding.metadata import embed_metadata, read_metadata
 from latentd.models.outputs.base import Frame
-from latentd.models.outputs.metadata import embed_metadata, read_metadata
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.outputs.points import PointsOutput
 
 NAME = '{"model":"m","seed":7,"label":"T-shirt/top & <b>"}'
 

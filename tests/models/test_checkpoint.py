@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.conditions.classes import ClassCondition
 from latentd.models.errors import CheckpointError
 from latentd.models.families import build_generator
 from latentd.models.families.mlp import MlpConfig
-from latentd.models.latents import seeds_to_latents
-from latentd.models.outputs import ImageOutput
-from latentd.models.sampling import REFERENCE_BATCH_SIZE, generate
-from latentd.models.spec import ClassCondition
+from latentd.models.latents import seeds_to_rows
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.sampling import REFERENCE_BATCH_SIZE, generate_rows
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 
 Write = Callable[..., Checkpoint]
@@ -32,8 +32,8 @@ def test_round_trip_gives_the_same_samples(write: Write, tmp_path: Path) -> None
     assert read.version == written.version
     (tmp_path / "any").touch()
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
-    rows = seeds_to_latents(image_spec(conditional=True), range(20))
-    assert np.array_equal(generate(read.build(), *rows), generate(written.build(), *rows))
+    rows = seeds_to_rows(image_spec(conditional=True), range(20))
+    assert np.array_equal(generate_rows(read.build(), rows), generate_rows(written.build(), rows))
 
 
 def test_the_version_depends_on_spec_and_weights_alone(write: Write) -> None:
@@ -188,12 +188,10 @@ def test_paths_that_are_no_regular_file_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", [points_spec(), image_spec(), image_spec(conditional=True), LINEAR])
 def test_samples_do_not_depend_on_their_batch(write: Write, spec: object) -> None:
     generator = write(spec).build()
-    latents, labels = seeds_to_latents(generator.spec, range(3 * REFERENCE_BATCH_SIZE + 5))
-    together = generate(generator, latents, labels)
-    for index in range(0, len(latents), 7):
-        assert np.array_equal(
-            generate(generator, latents[index : index + 1], labels[index : index + 1])[0], together[index]
-        )
+    rows = seeds_to_rows(generator.spec, range(3 * REFERENCE_BATCH_SIZE + 5))
+    together = generate_rows(generator, rows)
+    for index in range(0, len(rows), 7):
+        assert np.array_equal(generate_rows(generator, rows[index : index + 1])[0], together[index])
 
 
 def test_partly_copied_weights_are_refused(write: Callable[..., Checkpoint], tmp_path: Path) -> None:

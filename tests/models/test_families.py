@@ -1,10 +1,13 @@
 import pytest
 import torch
 
+from latentd.models.conditions.classes import ClassCondition
 from latentd.models.families import build_discriminator, build_encoder, build_generator, families
 from latentd.models.family import FittedGenerator
-from latentd.models.outputs import ImageOutput, PointsOutput
-from latentd.models.spec import ClassCondition, GeneratorSpec, LatentInput
+from latentd.models.inputs.latent import LatentInput
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.outputs.points import PointsOutput
+from latentd.models.spec import GeneratorSpec
 from tests.conftest import CLASSES, image_spec, points_spec, spec_of
 
 SPECS = [
@@ -26,9 +29,7 @@ def name_of(spec: GeneratorSpec) -> str:
 
 
 def one_hot(spec: GeneratorSpec, labels: list[int]) -> torch.Tensor | None:
-    if not isinstance(spec.condition, ClassCondition):
-        return None
-    return torch.eye(len(spec.condition.names))[labels]
+    return torch.eye(spec.condition.size)[labels] if spec.condition.size else None
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)

@@ -28,7 +28,7 @@ def loaded(script: str) -> set[str]:
         "import latentd",
         f"from pathlib import Path; from latentd.models.card import read_card; read_card(Path({SHIPPED!r}))",
         "import latentd.models.latents, latentd.models.interpolation, latentd.models.provenance",
-        "import latentd.models.outputs.animation, latentd.models.outputs.metadata",
+        "import latentd.models.encoding.animation, latentd.models.encoding.metadata",
         "from latentd.service.errors import ApiError",
     ],
 )
@@ -41,11 +41,11 @@ def test_a_generator_runs_without_encoders_and_compiler() -> None:
 from pathlib import Path
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.fingerprint import fingerprint_of
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import generate
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import generate_rows
 checkpoint = Checkpoint.read(Path({SHIPPED!r}))
 generator = checkpoint.build()
-generate(generator, *seeds_to_latents(generator.spec, [0]))
+generate_rows(generator, seeds_to_rows(generator.spec, [0]))
 """
     modules = loaded(script)
     assert "torch" in modules

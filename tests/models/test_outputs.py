@@ -5,8 +5,8 @@ import orjson
 import pytest
 from PIL import Image
 
-from latentd.models.outputs import ImageOutput, PointsOutput
-from latentd.models.outputs.image import make_grid, to_pixels
+from latentd.models.outputs.image import ImageOutput, make_grid, to_pixels
+from latentd.models.outputs.points import PointsOutput
 
 GREY = ImageOutput(channels=1, height=2, width=3)
 COLOUR = ImageOutput(channels=3, height=2, width=3)

@@ -12,9 +12,10 @@ import numpy as np
 from starlette.types import ASGIApp
 
 from latentd.models.card import Card
-from latentd.models.sampling import StageInput
 from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import StageInput, StageSignature
 from latentd.service.catalog import Deployment, ServedModel
+from latentd.service.catalog.served import DeployedStage
 from latentd.service.engine import Calibration, ForwardResult, StageExecutor
 from tests.conftest import card_of, points_spec
 
@@ -32,12 +33,12 @@ class BlockingRunner:
 
     def run(self, rows: StageInput, size: int) -> ForwardResult:
         assert len(rows) <= size
-        self.passes.append(rows.latents[:, 0].tolist())
+        self.passes.append(rows.inputs[:, 0].tolist())
         self.started.release()
         assert self.gate.acquire(timeout=300)
         if self.problem is not None:
             raise self.problem
-        return ForwardResult(rows.latents[:, :2].copy(), size, 0.25)
+        return ForwardResult(rows.inputs[:, :2].copy(), size, 0.25)
 
     def release(self, count: int = 1000) -> None:
         self.gate.release(count)
@@ -68,7 +69,7 @@ def served(
         "weight_bytes": 100,
         "calibrations": [calibration()],
         "fingerprint": {"threads": 1, "determinism": "bitwise"},
-        "deployment": executor and Deployment(executor),
+        "deployment": executor and Deployment((DeployedStage(StageSignature("synthesis", "z"), executor),)),
     }
     return ServedModel(**fields | changes)
 
@@ -76,7 +77,7 @@ def served(
 def rows(*values: float) -> StageInput:
     latents = np.zeros((len(values), 8), dtype=np.float32)
     latents[:, 0] = values
-    return StageInput(latents, None)
+    return StageInput(latents)
 
 
 def first_numbers(results: list[Any]) -> list[float]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import REFERENCE_BATCH_SIZE, StageInput
+from latentd.models.sampling import REFERENCE_BATCH_SIZE
+from latentd.models.stage_input import StageInput
 from latentd.service.engine import Calibration, OutOfMemoryError, calibrate, draw_probes
 from tests.conftest import image_spec, points_spec
 
@@ -24,7 +25,7 @@ class Device:
         self.sizes.append(size)
         if size > self._most:
             raise OutOfMemoryError("full")
-        samples = rows.latents[:, :2] + np.float32(self._error(size))
+        samples = rows.inputs[:, :2] + np.float32(self._error(size))
         if self._position_counts:
             samples += np.arange(len(samples), dtype=np.float32)[:, None]
         return samples, 0.001 * max(size, 32)
@@ -76,7 +77,7 @@ def test_a_conditional_model_is_tried_with_all_its_classes() -> None:
 
     def run(rows: StageInput, size: int) -> tuple[Samples, float]:
         seen.append(rows)
-        return rows.latents[:, :2], 0.001
+        return rows.inputs[:, :2], 0.001
 
     calibrate(draw_probes(image_spec(conditional=True)), run, True, OutOfMemoryError)
     classes = np.concatenate([rows.condition for rows in seen if rows.condition is not None])
@@ -99,9 +100,9 @@ def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_rejected() -> Non
     def run(rows: StageInput, size: int) -> tuple[Samples, float]:
         samples = np.zeros((len(rows), 2), dtype=np.float32)
         if size == 8:
-            samples[rows.latents[:, 0] == marked[0]] = -0.0
+            samples[rows.inputs[:, 0] == marked[0]] = -0.0
         elif size == REFERENCE_BATCH_SIZE:
-            marked.append(float(rows.latents[-1, 0]))
+            marked.append(float(rows.inputs[-1, 0]))
         return samples, 0.001
 
     assert 8 not in calibrate(draw_probes(points_spec()), run, True, OutOfMemoryError).sizes

@@ -230,10 +230,10 @@ def test_the_least_recently_used_model_is_evicted_and_loaded_again(write: Write,
 
         assert resident() == {"b", "c"}
         asyncio.run(catalog.ensure_deployed(catalog.find("b")))
-        executor = asyncio.run(catalog.ensure_deployed(catalog.find("a")))
+        deployment = asyncio.run(catalog.ensure_deployed(catalog.find("a")))
         assert resident() == {"a", "b"}
-        assert asyncio.run(catalog.ensure_deployed(catalog.find("a"))) is executor
-        assert [each.calibration for each in executor.executors] == catalog.find("a").calibrations
+        assert asyncio.run(catalog.ensure_deployed(catalog.find("a"))) is deployment
+        assert [each.executor.calibration for each in deployment.stages] == catalog.find("a").calibrations
 
 
 def test_an_evicted_model_is_loaded_again_after_its_file_was_replaced(write: Write, tmp_path: Path) -> None:

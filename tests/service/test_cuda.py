@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import StageInput, forward_pass
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import forward_pass
+from latentd.models.stage_input import StageInput
 from latentd.service.engine import OutOfMemoryError
 from latentd.service.engine import cuda as cuda_module
 from latentd.service.engine.cuda import CudaDevice, CudaRunner
@@ -124,8 +125,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 def rows_of(checkpoint: Checkpoint, count: int) -> StageInput:
-    latents, labels = seeds_to_latents(checkpoint.card.spec, range(count))
-    return StageInput.from_labels(checkpoint.card.spec, latents, labels)
+    return seeds_to_rows(checkpoint.card.spec, range(count))
 
 
 def test_a_pass_computes_on_one_stream_and_is_copied_on_another(
@@ -187,7 +187,7 @@ def test_a_pass_without_memory_is_an_out_of_memory_error_and_is_captured_anew_la
 
     stage = Greedy()
     runner = CudaRunner(CudaDevice(torch.device("cpu")), stage)
-    rows = StageInput(np.ones((2, 3), dtype=np.float32), None)
+    rows = StageInput(np.ones((2, 3), dtype=np.float32))
     with pytest.raises(OutOfMemoryError):
         runner.run(rows, 2)
     assert "cache is emptied" in fake.log

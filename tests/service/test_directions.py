@@ -16,10 +16,11 @@ from starlette.testclient import TestClient
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
+from latentd.models.encoding.metadata import read_metadata
 from latentd.models.families import build_generator
-from latentd.models.latents import seed_to_latent, truncate
-from latentd.models.outputs.metadata import read_metadata
-from latentd.models.sampling import StageInput, generate, run_stage, stages
+from latentd.models.latents import seed_to_row, truncate
+from latentd.models.sampling import generate_rows, run_stage
+from latentd.models.stage_input import StageInput
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
 from latentd.service.gateway import Gateway
@@ -99,21 +100,21 @@ def array(sample: str) -> np.ndarray:
 
 def test_a_direction_is_added_after_truncation(client: TestClient, runtime: Runtime) -> None:
     generator = Checkpoint.read(runtime.catalog.find("grey").file).build()
-    latent = truncate(seed_to_latent(SPECS["grey"], 7).latent, 0.5)
+    latent = truncate(seed_to_row(SPECS["grey"], 7).input, 0.5)
     edited = latent.astype(np.float64) + 2.5 * directions_of(runtime).vectors["sleeves"].astype(np.float64)
     (sample,) = data(client, seed=7, truncation=0.5, directions={"sleeves": 2.5}, format="npy")
-    assert np.array_equal(array(sample), generate(generator, edited[None].astype(np.float32), [None])[0])
+    assert np.array_equal(array(sample), generate_rows(generator, StageInput(edited[None].astype(np.float32)))[0])
     (without,) = data(client, seed=7, truncation=0.5, format="npy")
     assert not np.array_equal(array(sample), array(without))
 
 
 def test_in_w_a_direction_is_added_to_every_layer(client: TestClient, runtime: Runtime) -> None:
-    mapping, synthesis = stages(Checkpoint.read(runtime.catalog.find("styled").file).build())
-    w = run_stage(mapping, StageInput(seed_to_latent(SPECS["styled"], 7).latent[None], None))  # [1, layers, dim]
+    mapping, synthesis = Checkpoint.read(runtime.catalog.find("styled").file).build().stages
+    w = run_stage(mapping, StageInput(seed_to_row(SPECS["styled"], 7).input[None]))  # [1, layers, dim]
     offset = directions_of(runtime, "styled").offset({"sleeves": 1.5})
     (sample,) = data(client, model="styled", seed=7, directions={"sleeves": 1.5}, format="npy")
     edited = (w.astype(np.float64) + offset).astype(np.float32)
-    assert np.array_equal(array(sample), run_stage(synthesis, StageInput(edited, None))[0])
+    assert np.array_equal(array(sample), run_stage(synthesis, StageInput(edited))[0])
 
 
 @pytest.mark.parametrize("model", ["grey", "classes", "styled"])

@@ -17,12 +17,13 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.encoding.metadata import read_metadata
 from latentd.models.families import build_generator
 from latentd.models.interpolation import neighbor, slerp, spherical_mean
-from latentd.models.latents import seed_to_latent, seeds_to_latents
-from latentd.models.outputs.metadata import read_metadata
-from latentd.models.sampling import generate
+from latentd.models.latents import seed_to_row, seeds_to_rows
+from latentd.models.sampling import generate_rows
 from latentd.models.spec import GeneratorSpec
+from latentd.models.stage_input import StageInput
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
 from latentd.service.gateway import Gateway
@@ -126,17 +127,16 @@ def test_frames_at_keyframes_are_the_seeds_samples(
 def test_samples_equal_those_made_without_the_service(
     client: TestClient, runtime: Runtime, model: str, truncation: float | None
 ) -> None:
-    latents, labels = seeds_to_latents(SPECS[model], [5, 6])
-    expected = generate(weights_of(runtime, model), latents, labels, truncation or 1.0)
+    expected = generate_rows(weights_of(runtime, model), seeds_to_rows(SPECS[model], [5, 6]), truncation or 1.0)
     assert np.array_equal(arrays(client, "/generate", model=model, seeds=[5, 6], truncation=truncation), expected)
 
 
 def test_frames_between_keyframes_are_slerps(client: TestClient, runtime: Runtime) -> None:
     spec = SPECS["grey"]
-    latents = [seed_to_latent(spec, seed).latent for seed in (5, 6)]
+    latents = [seed_to_row(spec, seed).input for seed in (5, 6)]
     between = slerp(latents[0], latents[1])(0.25)
     frames = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5)
-    assert np.array_equal(frames[1], generate(weights_of(runtime, "grey"), between[None], [None])[0])
+    assert np.array_equal(frames[1], generate_rows(weights_of(runtime, "grey"), StageInput(between[None]))[0])
     straight = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5, method="lerp")
     assert not np.array_equal(frames[2], straight[2])
     smooth = arrays(client, "/interpolate", keyframes=seeds(5, 6), steps=5, easing="smooth")
@@ -182,7 +182,7 @@ def test_classes_change_between_keyframes(client: TestClient) -> None:
 
 def test_w_is_interpolated_linearly_and_truncated_toward_its_mean(client: TestClient, runtime: Runtime) -> None:
     generator = weights_of(runtime, "styled")
-    z = torch.from_numpy(np.stack([seed_to_latent(SPECS["styled"], seed).latent for seed in (1, 2)]))
+    z = torch.from_numpy(np.stack([seed_to_row(SPECS["styled"], seed).input for seed in (1, 2)]))
     with torch.inference_mode():
         w = generator.map(z)
         w = generator.mean_w + 0.5 * (w - generator.mean_w)
@@ -201,16 +201,16 @@ def test_mixing_one_source_gives_its_sample(client: TestClient, model: str) -> N
 
 
 def test_a_mixture_is_a_spherical_mean(client: TestClient, runtime: Runtime) -> None:
-    latents = np.stack([seed_to_latent(SPECS["grey"], seed).latent for seed in (1, 2, 3)])
+    latents = np.stack([seed_to_row(SPECS["grey"], seed).input for seed in (1, 2, 3)])
     expected = spherical_mean(latents, [1, 2, -0.5])
     sources = [{"seed": 1}, {"seed": 2, "weight": 2}, {"seed": 3, "weight": -0.5}]
     (mixed,) = arrays(client, "/mix", sources=sources)
-    assert np.array_equal(mixed, generate(weights_of(runtime, "grey"), expected[None], [None])[0])
+    assert np.array_equal(mixed, generate_rows(weights_of(runtime, "grey"), StageInput(expected[None]))[0])
 
 
 def test_layers_take_their_styles_from_sources(client: TestClient, runtime: Runtime) -> None:
     generator = weights_of(runtime, "styled")
-    z = torch.from_numpy(np.stack([seed_to_latent(SPECS["styled"], seed).latent for seed in (1, 2)]))
+    z = torch.from_numpy(np.stack([seed_to_row(SPECS["styled"], seed).input for seed in (1, 2)]))
     with torch.inference_mode():
         w = generator.map(z)
         expected = generator.synthesize(torch.stack([w[0, 0], w[1, 1], w[0, 2]])[None])[0].numpy()
@@ -221,10 +221,10 @@ def test_layers_take_their_styles_from_sources(client: TestClient, runtime: Runt
 
 
 def test_neighbors_are_drawn_from_seeds(client: TestClient, runtime: Runtime) -> None:
-    center = seed_to_latent(SPECS["grey"], 9).latent
+    center = seed_to_row(SPECS["grey"], 9).input
     expected = np.stack([neighbor(center, 15, seed) for seed in (100, 101, 102)])
     found = arrays(client, "/neighbors", seed=9, num_samples=3, angle=15, neighbor_seed=100)
-    assert np.array_equal(np.stack(found), generate(weights_of(runtime, "grey"), expected, [None] * 3))
+    assert np.array_equal(np.stack(found), generate_rows(weights_of(runtime, "grey"), StageInput(expected)))
     (last,) = arrays(client, "/neighbors", seed=9, num_samples=1, angle=15, neighbor_seed=102)
     assert np.array_equal(last, found[2])
     (itself,) = good(client, "/neighbors", seed=9, num_samples=1, angle=0)

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import StageInput, generate
+from latentd.models.sampling import generate_rows
+from latentd.models.stage_input import StageInput
 from latentd.service.engine import (
     BatchFailedError,
     Calibration,
@@ -338,10 +340,8 @@ async def test_abort_fails_requests_that_are_in_no_batch_yet() -> None:
 async def test_bytes_do_not_depend_on_the_batch(conditional: bool, write: Callable[..., Checkpoint]) -> None:
     generator = write(image_spec(conditional=conditional)).build()
     model = StageExecutor("m", CpuRunner(generator, f"test {conditional}"), Calibration("bitwise", {16: 1.0}))
-    latents = np.random.RandomState(0).standard_normal((48, 8)).astype(np.float32)
-    labels = [index % 3 if conditional else None for index in range(48)]
-    expected = generate(generator, latents, labels)
-    everything = StageInput.from_labels(generator.spec, latents, labels)
+    everything = seeds_to_rows(generator.spec, range(48))
+    expected = generate_rows(generator, everything)
     async with running(parallel=2) as engine:
         together = engine.submit(model, everything, list, np.stack)
         alone = [engine.submit(model, everything[i : i + 1], list, np.stack) for i in range(48)]

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from latentd.models.sampling import StageInput
+from latentd.models.stage_input import StageInput
 from latentd.service.catalog import Catalog, LoadFailure, ServedModel
 from latentd.service.engine import Engine, ForwardResult
 from latentd.service.gateway import Gateway
@@ -31,7 +31,7 @@ class Breakable(BlockingRunner):
     """Breaks where a row begins with 13."""
 
     def run(self, rows: StageInput, size: int) -> ForwardResult:
-        if 13 in rows.latents[:, 0]:
+        if 13 in rows.inputs[:, 0]:
             raise RuntimeError("the model broke")
         return super().run(rows, size)
 

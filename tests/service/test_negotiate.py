@@ -1,13 +1,14 @@
 import pytest
 
-from latentd.models.outputs import ImageOutput, PointsOutput
+from latentd.models.outputs.image import ImageOutput
+from latentd.models.outputs.points import PointsOutput
 from latentd.service.errors import ApiError
 from latentd.service.negotiate import ResponseFormat, negotiate
 
 IMAGE = ImageOutput(channels=1, height=28, width=28)
 POINTS = PointsOutput(dim=2)
 
-PNG_IN_JSON = ResponseFormat("png", "json", "application/json")
+PNG_IN_JSON = ResponseFormat("png", "application/json")
 
 
 @pytest.mark.parametrize(
@@ -18,16 +19,16 @@ PNG_IN_JSON = ResponseFormat("png", "json", "application/json")
         ("application/json", PNG_IN_JSON),
         ("application/*", PNG_IN_JSON),
         ("text/html, */*;q=0.1", PNG_IN_JSON),
-        ("image/png", ResponseFormat("png", "single", "image/png")),
-        ("IMAGE/PNG", ResponseFormat("png", "single", "image/png")),
-        ("image/*", ResponseFormat("png", "single", "image/png")),
-        ("image/png, */*", ResponseFormat("png", "single", "image/png")),
-        ("image/webp, image/png", ResponseFormat("webp", "single", "image/webp")),
-        ("image/webp;q=inf, image/png;q=nan, application/json;q=0.1", ResponseFormat("webp", "single", "image/webp")),
-        ("image/webp;q=0.5, image/png;q=0.9", ResponseFormat("png", "single", "image/png")),
-        ("image/avif,image/webp,image/*,*/*;q=0.8", ResponseFormat("webp", "single", "image/webp")),
-        ("image/*, image/png;q=0", ResponseFormat("webp", "single", "image/webp")),
-        ("application/x-npy", ResponseFormat("npy", "rows", "application/x-npy")),
+        ("image/png", ResponseFormat("png", "image/png")),
+        ("IMAGE/PNG", ResponseFormat("png", "image/png")),
+        ("image/*", ResponseFormat("png", "image/png")),
+        ("image/png, */*", ResponseFormat("png", "image/png")),
+        ("image/webp, image/png", ResponseFormat("webp", "image/webp")),
+        ("image/webp;q=inf, image/png;q=nan, application/json;q=0.1", ResponseFormat("webp", "image/webp")),
+        ("image/webp;q=0.5, image/png;q=0.9", ResponseFormat("png", "image/png")),
+        ("image/avif,image/webp,image/*,*/*;q=0.8", ResponseFormat("webp", "image/webp")),
+        ("image/*, image/png;q=0", ResponseFormat("webp", "image/webp")),
+        ("application/x-npy", ResponseFormat("npy", "application/x-npy", "rows")),
     ],
 )
 def test_accept_chooses_the_response_format(accept: str, expected: ResponseFormat) -> None:
@@ -54,16 +55,16 @@ def test_an_unacceptable_format_is_406(accept: str, format: str | None) -> None:
 
 def test_format_decides_if_accept_allows_several() -> None:
     assert negotiate("image/*", IMAGE, "webp", None, 1).media_type == "image/webp"
-    assert negotiate("*/*", IMAGE, "npy", None, 1) == ResponseFormat("npy", "json", "application/json")
-    assert negotiate("", POINTS, None, None, 1) == ResponseFormat("json", "json", "application/json")
-    assert negotiate("application/x-npy, application/json;q=0.5", POINTS, None, None, 3).envelope == "rows"
+    assert negotiate("*/*", IMAGE, "npy", None, 1) == ResponseFormat("npy", "application/json")
+    assert negotiate("", POINTS, None, None, 1) == ResponseFormat("json", "application/json")
+    assert negotiate("application/x-npy, application/json;q=0.5", POINTS, None, None, 3).layout == "rows"
 
 
 def test_layouts() -> None:
-    assert negotiate("image/png", IMAGE, None, None, 2).envelope == "grid"
-    assert negotiate("image/png", IMAGE, None, "grid", 1).envelope == "grid"
-    assert negotiate("image/png", IMAGE, None, "separate", 1).envelope == "single"
-    assert negotiate("", IMAGE, None, "grid", 2) == ResponseFormat("png", "json-grid", "application/json")
+    assert negotiate("image/png", IMAGE, None, None, 2).layout == "grid"
+    assert negotiate("image/png", IMAGE, None, "grid", 1).layout == "grid"
+    assert negotiate("image/png", IMAGE, None, "separate", 1).layout == "separate"
+    assert negotiate("", IMAGE, None, "grid", 2) == ResponseFormat("png", "application/json", "grid")
 
 
 @pytest.mark.parametrize(

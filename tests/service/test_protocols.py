@@ -12,12 +12,13 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from latentd.models.outputs.base import decode_npy, encode_npy
+from latentd.models.conditions.classes import ClassCondition
+from latentd.models.encoding.npy import decode_npy, encode_npy
 from latentd.models.outputs.image import ImageOutput
 from latentd.service.answers import _file_encoder
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
-from latentd.service.protocols.openai import _class_in, _scale
+from latentd.service.protocols.openai import _scale
 from tests.service.test_endpoints import SPECS, running
 
 
@@ -106,22 +107,22 @@ def test_images_of_two_stage_models_are_enlarged(client: TestClient) -> None:
 
 @pytest.mark.parametrize(("prompt", "meant"), [("A", "A"), ("a", "a"), ("7", "7"), ("the c++ one", "c++")])
 def test_prompts_name_classes_of_any_name(prompt: str, meant: str) -> None:
-    assert _class_in(prompt, ["A", "a", "7", "c++"]) == meant
+    assert ClassCondition(names=("A", "a", "7", "c++")).from_prompt(prompt) == meant
 
 
 def test_names_that_differ_only_in_case_are_not_guessed() -> None:
-    with pytest.raises(ApiError, match="names A and a"):
-        _class_in("an A", ["A", "a", "7"])
+    with pytest.raises(ValueError, match="names A and a"):
+        ClassCondition(names=("A", "a", "7")).from_prompt("an A")
 
 
 def test_too_many_large_images_are_refused() -> None:
-    output = ImageOutput(channels=3, height=256, width=256)
-    assert _scale("4096x4096", output, 4) == 16
+    own_size = (256, 256)
+    assert _scale("4096x4096", own_size, 4) == 16
     with pytest.raises(ApiError, match="5 images of 4096x4096; a request may ask for at most 4 of"):
-        _scale("4096x4096", output, 5)
+        _scale("4096x4096", own_size, 5)
     with pytest.raises(ApiError, match="4096x4096 or auto"):
-        _scale("1000x1000", output, 1)
-    assert _scale("256x256", output, 10_000) == 1
+        _scale("1000x1000", own_size, 1)
+    assert _scale("256x256", own_size, 10_000) == 1
 
 
 def test_enlarging_keeps_colours_in_place() -> None:

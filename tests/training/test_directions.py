@@ -14,7 +14,7 @@ from torch import Tensor
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import Directions
 from latentd.models.family import Generator
-from latentd.models.outputs import ImageOutput
+from latentd.models.outputs.image import ImageOutput
 from latentd.training.directions.dataset import LatentDataset
 from latentd.training.directions.find import find_directions
 from latentd.training.directions.fit import fit, held_out

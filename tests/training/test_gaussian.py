@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import generate
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import generate_rows
 from latentd.training.data.idx import load_idx_set
 from tests.training.runs import run_config, train
 from tests.training.test_idx import write_idx
@@ -26,7 +26,7 @@ def test_samples_have_the_mean_and_covariance_of_the_data(tmp_path: Path) -> Non
     """Those of the ring in closed form: E[cos²] = E[sin²] = ½, plus the variance 0.01² of each mode."""
     (tmp_path / "ring.toml").write_text(RING)
     checkpoint = train(run_config(str(tmp_path / "ring.toml"), tmp_path))
-    samples = generate(checkpoint.build(), *seeds_to_latents(checkpoint.card.spec, range(4000)))
+    samples = generate_rows(checkpoint.build(), seeds_to_rows(checkpoint.card.spec, range(4000)))
     assert samples.mean(axis=0) == pytest.approx([0.0, 0.0], abs=0.05)
     assert np.cov(samples.T) == pytest.approx(np.eye(2) / 2, abs=0.05)
 

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import seeds_to_latents
+from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.image import to_pixels
-from latentd.models.sampling import generate
+from latentd.models.sampling import generate_rows
 from latentd.training.data.source import DataError
 from latentd.training.evaluation import metrics
 from latentd.training.evaluation.command import evaluate
@@ -104,7 +104,7 @@ def mnist(write: Callable[..., Checkpoint], tmp_path: Path) -> Path:
 
 def served_pixels(checkpoint: Path, count: int) -> np.ndarray:
     generator = Checkpoint.read(checkpoint).build()
-    return to_pixels(generate(generator, *seeds_to_latents(generator.spec, range(count))))
+    return to_pixels(generate_rows(generator, seeds_to_rows(generator.spec, range(count))))
 
 
 def test_metrics_are_computed_on_features_of_the_served_bytes(mnist: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentd.models.family import Discriminator, Generator
-from latentd.models.outputs import PointsOutput
+from latentd.models.outputs.points import PointsOutput
 from latentd.training.adversarial import AdversarialAlgorithm
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema

@@ -18,8 +18,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.decision_surface import DecisionSurface
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import generate
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import generate_rows
 from latentd.training.build import build
 from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import TaskProgress
@@ -84,7 +84,7 @@ def test_losses_metrics_and_samples_are_recorded_by_step(ring: Path) -> None:
 def test_snapshots_of_points_have_the_decision_surface(ring: Path) -> None:
     shown = json.loads(sample_files(ring)[-1].read_text())
     generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    samples = generate(generator, *seeds_to_latents(generator.spec, range(512)))
+    samples = generate_rows(generator, seeds_to_rows(generator.spec, range(512)))
     assert np.allclose(shown["samples"], samples, atol=6e-4)
     assert np.asarray(shown["surface"]).shape == (48, 48)
     assert 1.2 < shown["reach"] < 1.4

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latentd.models.spec import ClassCondition
+from latentd.models.conditions.classes import ClassCondition
 from latentd.training.penalties import PENALTIES
 from latentd.training.recipe import RECIPE_DIRECTORY, RecipeError, load_recipe, recipe_names
 
@@ -35,7 +35,7 @@ def test_all_shipped_recipes_load() -> None:
 
 def test_recipes_have_the_settings_of_their_papers() -> None:
     _, gaussian = load_recipe("gaussian-gan")
-    assert gaussian.spec().input.dim == 100
+    assert gaussian.spec().input.size == 100
     assert gaussian.spec().config["hidden"] == [256]
     _, mnist = load_recipe("mnist-mlp-gan")
     assert mnist.discriminator.config == {
@@ -62,7 +62,7 @@ def test_settings_change_values_and_tables() -> None:
         "fashion-dcgan", ["steps=7", "betas=[0.1, 0.2]", "generator.latent.dim=16", "objective=least-squares"]
     )
     assert (recipe.steps, recipe.betas, recipe.objective) == (7, (0.1, 0.2), "least-squares")
-    assert recipe.spec().input.dim == 16
+    assert recipe.spec().input.size == 16
 
 
 @pytest.mark.parametrize(

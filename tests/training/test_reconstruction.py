@@ -10,7 +10,7 @@ from torch import Tensor, distributions, nn
 from torch.distributions import Normal
 
 from latentd.models.family import Encoder, Generator
-from latentd.models.outputs import PointsOutput
+from latentd.models.outputs.points import PointsOutput
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.loop import Losses, Trainable, TrainingDiverged, train

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import generate
-from latentd.models.spec import ClassCondition
+from latentd.models.conditions.classes import ClassCondition
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import generate_rows
 from latentd.training.data.source import DataError
 from latentd.training.loop import Losses, TrainingDiverged
 from latentd.training.memory import OutOfMemory
@@ -35,7 +35,7 @@ def test_ring_gan_finds_the_modes(tmp_path: Path) -> None:
 
 def test_gaussian_gan_learns_mean_and_spread(tmp_path: Path) -> None:
     checkpoint = train(run_config("gaussian-gan", tmp_path, "steps=2500"))
-    samples = generate(checkpoint.build(), *seeds_to_latents(checkpoint.card.spec, range(1000)))
+    samples = generate_rows(checkpoint.build(), seeds_to_rows(checkpoint.card.spec, range(1000)))
     assert samples.mean(axis=0) == pytest.approx([2.0, -1.0], abs=0.2)
     assert samples.std(axis=0) == pytest.approx([0.5, 0.5], abs=0.2)
 

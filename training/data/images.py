@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from latentd.models.card import DataCard
-from latentd.models.outputs import ImageOutput, Output
+from latentd.models.outputs.base import OutputKind
+from latentd.models.outputs.image import ImageOutput
 from latentd.training.data.idx import IDX_SETS, IdxSplit, load_idx_set
 from latentd.training.data.image_cache import DecodedImages, decode_images
 from latentd.training.data.image_files import ReadOptions
@@ -66,7 +67,7 @@ class IdxImages(_Images):
     name: Literal["fashion-mnist", "mnist"]
 
     @property
-    def output(self) -> Output:
+    def output(self) -> OutputKind:
         return ImageOutput(channels=1, height=28, width=28)
 
     @property
@@ -109,7 +110,7 @@ class ImageFolder(_Images):
     """Of the names in a zip or tar that are not UTF-8, such as `shift_jis`, `gbk`, `cp1252`."""
 
     @property
-    def output(self) -> Output:
+    def output(self) -> OutputKind:
         return ImageOutput(channels=self.channels, height=self.resolution, width=self.resolution)
 
     @property

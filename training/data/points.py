@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from latentd.models.card import DataCard
-from latentd.models.outputs import Output, PointsOutput
+from latentd.models.outputs.base import OutputKind
+from latentd.models.outputs.points import PointsOutput
 from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
 from latentd.training.evaluation.evaluator import Evaluator, MixtureEvaluator
 from latentd.training.evaluation.features import LoadExtractor
@@ -45,7 +46,7 @@ class GaussianMixture(DataSettings):
     name: Literal["gaussian", "ring", "grid"]
 
     @property
-    def output(self) -> Output:
+    def output(self) -> OutputKind:
         return PointsOutput(dim=2)
 
     def load(self, path: Path | None, on_progress: OnProgress) -> "MixtureSource":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentd.models.card import DataCard
 from latentd.models.errors import LatentdError
-from latentd.models.outputs import Output
+from latentd.models.outputs.base import OutputKind
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadExtractor
 
@@ -94,7 +94,7 @@ class DataSettings(BaseModel, ABC):
 
     @property
     @abstractmethod
-    def output(self) -> Output:
+    def output(self) -> OutputKind:
         """The output spec of a generator of such data."""
 
     @property

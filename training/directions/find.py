@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.directions import DirectionCard, Directions, DirectionsCard, direction_space
+from latentd.models.directions import DirectionCard, Directions, DirectionsCard, require_direction_space
 from latentd.models.interpolation import Vector
-from latentd.models.outputs import ImageOutput
 from latentd.training.data.idx import IDX_SETS
 from latentd.training.directions.dataset import FloatArray, LatentDataset
 from latentd.training.directions.fit import fit, held_out
@@ -65,7 +64,7 @@ def find_directions(checkpoint: Checkpoint, samples: int, first_seed: int) -> Di
     vectors = {each.name: _vector(dataset, each.unit) for each in found}
     renderer = PreviewRenderer(generator)
     cards = [each.card(renderer.render(vectors[each.name], _RANGE)) for each in found]
-    space, dim = direction_space(generator.spec)
+    space, dim = require_direction_space(generator.spec)
     card = DirectionsCard(
         of=checkpoint.version, space=space, dim=dim, directions=tuple(cards), samples=samples, seed=first_seed
     )
@@ -73,7 +72,7 @@ def find_directions(checkpoint: Checkpoint, samples: int, first_seed: int) -> Di
 
 
 def _properties(dataset: LatentDataset) -> Iterator[_Candidate]:
-    if not isinstance(dataset.generator.spec.output, ImageOutput):
+    if dataset.generator.spec.output.picture_size is None:
         return
     images = ObjectImages(dataset.samples)
     black = images.have_black_background

@@ -7,7 +7,6 @@ import torch
 
 from latentd.models.family import Generator
 from latentd.models.interpolation import Vector
-from latentd.models.outputs import ImageOutput
 from latentd.training.directions.dataset import LatentDataset
 
 FRAMES = 7
@@ -19,10 +18,10 @@ class PreviewRenderer:
     """Renders previews for one generator."""
 
     def __init__(self, generator: Generator) -> None:
-        output = generator.spec.output
-        self._output = output if isinstance(output, ImageOutput) else None
-        if self._output:
-            row_pixels = FRAMES * self._output.height * self._output.width
+        self._output = generator.spec.output
+        if self._output.picture_size:
+            height, width = self._output.picture_size
+            row_pixels = FRAMES * height * width
             rows = min(_MAX_ROWS, max(1, _MAX_PIXELS // row_pixels))
             self._dataset = LatentDataset.from_seeds(generator, range(rows), _TRUNCATION)
 
@@ -31,12 +30,10 @@ class PreviewRenderer:
 
         It has a row for each seed 0, 1, …, whose frames go from -`most` to `most` of `vector` [dim].
         """
-        if self._output is None:
+        if self._output.picture_size is None:
             return None
         shifted = self._dataset.shifted(vector, np.linspace(-most, most, FRAMES).tolist())
         samples = torch.from_numpy(shifted.samples)
         frames = samples.view(FRAMES, -1, *samples.shape[1:])  # [frames, rows, C, H, W]
         strip = frames.permute(2, 1, 3, 0, 4).flatten(3).flatten(1, 2)  # [C, rows · H, frames · W]
-        _, height, width = strip.shape
-        output = self._output.model_copy(update={"height": height, "width": width})
-        return base64.b64encode(output.encode(strip[None].numpy(), "png")[0]).decode()
+        return base64.b64encode(self._output.encode(strip[None].numpy(), "png")[0]).decode()

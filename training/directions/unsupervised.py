@@ -1,13 +1,13 @@
 """Unsupervised directions, without names: those that the generator's first layers amplify most (SeFa, GANSpace)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latentd.models.sampling import StageInput, run_stage
+from latentd.models.sampling import run_stages
 from latentd.training.directions.dataset import FloatArray, LatentDataset
 
 _MAX_ACTIVATIONS = 1024
@@ -47,7 +47,7 @@ def principal_components(dataset: LatentDataset, count: int) -> list[Unsupervise
     """
     part = dataset[:_MAX_ACTIVATIONS]
     latents = part.centred(part.latents)
-    if dataset.stage_input.latents.ndim > latents.ndim:  # w
+    if dataset.stage_input.inputs.ndim > latents.ndim:  # w
         variances, vectors = np.linalg.eigh(np.cov(latents.T))
         return _largest(variances, vectors.T, count)
     activations = _first_activations(part)
@@ -93,7 +93,7 @@ def _first_activations(dataset: LatentDataset) -> NDArray[np.float32] | None:
     inputs: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0].flatten(1).clone()))
     try:
-        run_stage(dataset.synthesis, dataset.stage_input)
+        run_stages(dataset.stages, dataset.stage_input)
     finally:
         hook.remove()
     activations: NDArray[np.float32] = torch.cat(inputs)[: len(dataset)].numpy()
@@ -107,13 +107,13 @@ def _layer_inputs(dataset: LatentDataset) -> list[tuple[nn.Module, Tensor]]:
     def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inputs.append((module, args[0].clone()))
 
-    layers = [module for module in dataset.synthesis.modules() if isinstance(module, _LAYERS)]
+    layers = [module for module in dataset.generator.modules() if isinstance(module, _LAYERS)]
     hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     rows = dataset.stage_input[:_ONE_PASS]
     if rows.condition is not None:
-        rows = StageInput(rows.latents, np.repeat(rows.condition[:1], len(rows), axis=0))
+        rows = replace(rows, condition=np.repeat(rows.condition[:1], len(rows), axis=0))
     try:
-        run_stage(dataset.synthesis, rows)
+        run_stages(dataset.stages, rows)
     finally:
         for hook in hooks:
             hook.remove()
@@ -123,7 +123,7 @@ def _layer_inputs(dataset: LatentDataset) -> list[tuple[nn.Module, Tensor]]:
 def _starts_with_latent(layer_input: Tensor, dataset: LatentDataset) -> bool:
     """Whether a layer's input [rows, …] starts with z, or with w of any layer."""
     dim = dataset.latents.shape[1]
-    latents = torch.from_numpy(dataset.stage_input.latents[: len(layer_input)])
+    latents = torch.from_numpy(dataset.stage_input.inputs[: len(layer_input)])
     layers = latents[:, None] if latents.dim() == 2 else latents  # [rows, layers, dim]
     count = len(latents)
     return layer_input.dim() == 2 and any(

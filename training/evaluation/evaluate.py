@@ -7,8 +7,8 @@ import torch
 
 from latentd.models.card import Card
 from latentd.models.family import Generator
-from latentd.models.latents import seeds_to_latents
-from latentd.models.sampling import generate
+from latentd.models.latents import seeds_to_rows
+from latentd.models.sampling import generate_rows
 from latentd.training.data.source import OnProgress, TaskProgress
 from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
 
@@ -60,10 +60,10 @@ def count_sets(rounds: int) -> str:
 
 def generate_set(generator: Generator, seeds: range) -> EvaluationSet:
     """Return the samples of `seeds`, the same as the service returns, and their labels."""
-    latents, labels = seeds_to_latents(generator.spec, seeds)
-    samples = torch.from_numpy(generate(generator, latents, labels))
-    known = [label for label in labels if label is not None]
-    return EvaluationSet(samples, torch.tensor(known) if known else None)
+    rows = seeds_to_rows(generator.spec, seeds)
+    samples = torch.from_numpy(generate_rows(generator, rows))
+    labels = generator.spec.condition.labels(rows.condition)
+    return EvaluationSet(samples, None if labels is None else torch.from_numpy(labels))
 
 
 def _mean_and_std(values: list[float]) -> tuple[float, float | None]:

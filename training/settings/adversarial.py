@@ -9,7 +9,6 @@ from torch import nn
 
 from latentd.models.families import build_discriminator
 from latentd.models.family import Discriminator
-from latentd.models.outputs import ImageOutput
 from latentd.models.spec import GeneratorSpec
 from latentd.training.augment import VIEWS
 from latentd.training.objectives import OBJECTIVES, Objective
@@ -76,7 +75,7 @@ class AdversarialRecipe(OptimizedRecipe):
         self.make_objective()
         if self.packing > 1 and self.generator.conditional:
             raise ValueError("packing: samples of several classes cannot be judged together; leave conditional out")
-        images = isinstance(self.data.output, ImageOutput)
+        images = self.data.output.picture_size is not None
         if self.augment is not None and not images:
             raise ValueError("augment: works on images alone")
         if not images and (wrong := IMAGES_ONLY & self.penalties.keys()):

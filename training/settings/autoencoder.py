@@ -32,7 +32,7 @@ class EncoderRecipe(OptimizedRecipe):
 
     def build_encoder(self, spec: GeneratorSpec) -> Encoder:
         """Return an encoder for samples of `spec`."""
-        return build_encoder(spec, self.encoder.config, self.outputs_per_latent * spec.input.dim)
+        return build_encoder(spec, self.encoder.config, self.outputs_per_latent * spec.input.size)
 
     @abstractmethod
     def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:

@@ -7,8 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from torch import nn
 
+from latentd.models.conditions.base import ConditionKind
+from latentd.models.conditions.classes import ClassCondition
+from latentd.models.conditions.none import NoCondition
 from latentd.models.families import build_generator, get_family
-from latentd.models.spec import ClassCondition, Condition, GeneratorSpec, LatentInput, NoCondition
+from latentd.models.inputs.latent import LatentInput
+from latentd.models.spec import GeneratorSpec
 from latentd.training.data import DataConfig
 from latentd.training.schedule import Decay
 
@@ -115,7 +119,7 @@ class Recipe(Table, ABC):
 
         `class_names`: the classes found in the data, used if the data's settings do not name them.
         """
-        condition: Condition = NoCondition()
+        condition: ConditionKind = NoCondition()
         if self.generator.conditional:
             condition = ClassCondition(names=self.data.class_names or class_names or _PLACEHOLDER_CLASSES)
         family = get_family(self.generator.family)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageDraw
 
-from latentd.models.outputs.base import Frame, Samples
+from latentd.models.encoding.animation import Frame
+from latentd.models.stage_input import Rows
 
 _SUPERSAMPLING = 2
 """Plots are drawn this many times as large, then reduced, which smooths edges."""
@@ -13,7 +14,7 @@ _MARGIN = 0.08
 _BACKGROUND, _AXIS, _EARLIER, _CURRENT = (255, 255, 255), (225, 225, 225), (150, 180, 220), (20, 60, 140)
 
 
-def plot_frames(points: Samples, side: int) -> Iterator[Frame]:
+def plot_frames(points: Rows, side: int) -> Iterator[Frame]:
     """Yield a frame [side, side, 3] for each of the points [N, 2]: the point itself, and those before it in pale."""
     drawn_side = side * _SUPERSAMPLING
     plot = Image.new("RGB", (drawn_side, drawn_side), _BACKGROUND)
@@ -27,7 +28,7 @@ def plot_frames(points: Samples, side: int) -> Iterator[Frame]:
         ImageDraw.Draw(plot).circle((x, y), 3 * _SUPERSAMPLING, fill=_EARLIER)
 
 
-def _to_canvas(points: Samples, side: int) -> list[tuple[float, float]]:
+def _to_canvas(points: Rows, side: int) -> list[tuple[float, float]]:
     """Points [N, 2] → pixel coordinates: origin in the middle, y upward, the largest coordinate at the margin."""
     largest = float(np.abs(points).max()) or 1.0
     unit = points.astype(np.float64) / largest * (1.0 - _MARGIN) * [1.0, -1.0]

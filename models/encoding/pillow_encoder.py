@@ -1,4 +1,4 @@
-"""GIF, APNG and WebP animations, by Pillow. models/outputs/animation.py imports this module on use."""
+"""GIF, APNG and WebP animations, by Pillow. models/encoding/animation.py imports this module on use."""
 
 import io
 from itertools import pairwise
@@ -6,9 +6,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from latentd.models.outputs.animation import AnimationOptions
-from latentd.models.outputs.base import Frame
-from latentd.models.outputs.metadata import METADATA_KEY, xmp_packet
+from latentd.models.encoding.animation import AnimationOptions, Frame
+from latentd.models.encoding.metadata import METADATA_KEY, xmp_packet
 
 _MAX_PALETTE_PIXELS = 2**18
 """At most twice as many pixels choose the colours of a GIF."""

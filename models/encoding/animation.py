@@ -4,7 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from latentd.models.outputs.base import Frame
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+"""[H, W, C] with C = 1 (grey) or 3 (RGB)."""
 
 MEDIA_TYPES = {"gif": "image/gif", "apng": "image/apng", "webp": "image/webp", "mp4": "video/mp4"}
 MAX_SIDE = 4096
@@ -34,9 +38,9 @@ def encode_animation(frames: Iterable[Frame], format: str, options: AnimationOpt
     frames give the same bytes.
     """
     if format == "mp4":
-        from latentd.models.outputs.mp4_encoder import encode_mp4
+        from latentd.models.encoding.mp4_encoder import encode_mp4
 
         return encode_mp4(frames, options, text)
-    from latentd.models.outputs.pillow_encoder import encode_with_pillow
+    from latentd.models.encoding.pillow_encoder import encode_with_pillow
 
     return encode_with_pillow(list(frames), format, options, text)

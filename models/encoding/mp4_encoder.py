@@ -1,4 +1,4 @@
-"""MP4 animations, by FFmpeg. models/outputs/animation.py imports this module on use."""
+"""MP4 animations, by FFmpeg. models/encoding/animation.py imports this module on use."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from latentd.models.outputs.animation import AnimationOptions
-from latentd.models.outputs.base import Frame
-from latentd.models.outputs.pillow_encoder import enlarge
+from latentd.models.encoding.animation import AnimationOptions, Frame
+from latentd.models.encoding.pillow_encoder import enlarge
 
 _X264 = {"crf": "18", "preset": "medium", "x264-params": "threads=1:lookahead-threads=1:sync-lookahead=0:mbtree=0"}
 """Options for reproducible bytes. The macroblock tree reads uninitialized memory, at least for small frames."""

@@ -1,0 +1,27 @@
+"""Random streams of seeds.
+
+They are NumPy's legacy `RandomState`, which NumPy has frozen (NEP 19) and StyleGAN's tools use too, so a seed names the
+same latent in every version of latentd.
+"""
+
+import threading
+
+import numpy as np
+
+MAX_SEED = 2**32 - 1
+
+_streams = threading.local()
+
+
+def random_state(seed: int) -> np.random.RandomState:
+    """Return `RandomState(seed)`, in a thirtieth of the time: each thread has one, which is seeded again.
+
+    Use it before the next call in the same thread. Raises ValueError unless 0 ≤ seed < 2**32.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")
+    if not hasattr(_streams, "stream"):
+        _streams.stream = np.random.RandomState()
+    stream: np.random.RandomState = _streams.stream
+    stream.seed(seed)
+    return stream
