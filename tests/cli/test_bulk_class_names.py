@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from latentd.models.latents import seeds_to_latents
-from latentd.models.spec import ClassCondition
+from latentd.models.conditions.classes import ClassCondition
+from latentd.models.latents import seeds_to_rows
 from latentd.training.data.image_cache import decode_images
 from tests.cli.bulk_runs import Bulk, write_untrained
 from tests.conftest import image_spec
@@ -37,7 +37,8 @@ def test_class_names_come_back(form: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     classes = decode_images(bulk.out, 28, 1, lambda _: None).classes
     assert classes.labels is not None
-    labels = [label or 0 for label in seeds_to_latents(spec, range(60))[1]]
+    labels = spec.condition.labels(seeds_to_rows(spec, range(60)).condition)
+    assert labels is not None
     assert [classes.names[label] for label in classes.labels] == [
         unicodedata.normalize("NFC", NAMES[label]) for label in labels
     ]
