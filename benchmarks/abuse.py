@@ -1,7 +1,7 @@
-"""What well-behaved clients notice of others that are not: latency and lost answers, beside each kind of abuse.
+"""Latency and lost answers of a well-behaved client beside each kind of abuse.
 
-`python -m benchmarks.abuse`; `--only "idle connections"` some. Rounds without and with abuse alternate, so that what
-else the machine does hits both. Every answer is compared with the one that its seed had before, byte for byte.
+`python -m benchmarks.abuse` runs all kinds, `--only "100 slow writers"` some. Rounds without and with abuse alternate,
+so that other work of the machine affects both. Every answer must have the same bytes as before the abuse.
 """
 
 import asyncio
@@ -41,20 +41,20 @@ KINDS: dict[str, tuple[str, dict[str, int]]] = {
     "all at once": (_BAD, _SLOW | _FLOOD),
     "all at once, with a limit": (_LIMITED, _SLOW | _FLOOD),
 }
-"""The token that is shown, and how many do what; a flood's are connections of one client."""
+"""The token of the abusers, and the size of each crowd. In a crowd `flood`, that is the number of connections."""
 _SEEDS = 64
 _RATE = 30.0
 _LOST_AFTER_SECONDS = 30.0
-_LONGEST_IDLE_SECONDS = 3.0
-"""The service closes idle connections after five seconds."""
+_MAX_IDLE_SECONDS = 3.0
+"""Older connections are not used again: the service closes them after five seconds."""
 _CALM_SECONDS = 2.0
-_OUTSTAYED_SECONDS = 40.0
-"""More than LATENTD_RECEIVE_TIMEOUT and LATENTD_SEND_TIMEOUT."""
+_OVERSTAY_SECONDS = 40.0
+"""Longer than LATENTD_RECEIVE_TIMEOUT and LATENTD_SEND_TIMEOUT."""
 _CLOSED = re.compile(r"(\d+) connections closed")
 
 
 class WellBehaved:
-    """Asks for one sample `_RATE` times a second; latency counts from when a request was due."""
+    """Requests one sample `_RATE` times a second. Latency counts from the time at which a request was due."""
 
     def __init__(self, server: Server) -> None:
         address = urlsplit(server.url)
@@ -64,16 +64,16 @@ class WellBehaved:
         self.latencies: list[float] = []
         """Seconds."""
         self.lost: Counter[str] = Counter()
-        """Requests without their answer, by what came instead."""
+        """Requests without a right answer, by the reason."""
 
     async def remember(self) -> None:
-        """Take what the service answers now for what it ought to."""
+        """Keep the answers to all seeds, as the expected ones."""
         for seed in range(_SEEDS):
             status, self._expected[seed] = await self._ask(seed)
-            assert status == 200  # noqa: S101  # nothing is amiss yet
+            assert status == 200  # noqa: S101  # there is no abuse yet
 
     async def ask_for(self, seconds: float) -> None:
-        """Ask for so long, then wait for what is under way."""
+        """Send requests for `seconds`, then wait for their answers."""
         self.latencies, self.lost = [], Counter()
         first = time.perf_counter()
         requests: list[asyncio.Task[None]] = []
@@ -105,30 +105,30 @@ class WellBehaved:
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self._idle:
             since, reader, writer = self._idle.pop()
-            if time.monotonic() - since < _LONGEST_IDLE_SECONDS:
+            if time.monotonic() - since < _MAX_IDLE_SECONDS:
                 return reader, writer
             writer.close()
         return await asyncio.open_connection(*self._address)
 
 
 @contextmanager
-def abusing(server: Server, token: str, crowds: dict[str, int], said: Counter[str]) -> Iterator[None]:
-    """Abusers are at it until the block ends; what the service told them is added to `said`."""
+def abusing(server: Server, token: str, crowds: dict[str, int], outcomes: Counter[str]) -> Iterator[None]:
+    """Run abusers until the block ends, and add their outcomes to `outcomes`."""
     sizes = [f"{crowd}={size}" for crowd, size in crowds.items()]
     command = [sys.executable, "-m", "benchmarks.abusers", server.url, "--token", token, "--crowds", *sizes]
     with subprocess.Popen(command, cwd=processes.ROOT, stdout=subprocess.PIPE, text=True) as abusers:
         try:
             assert abusers.stdout is not None  # noqa: S101  # a pipe
             if abusers.stdout.readline() != "ready\n":
-                raise RuntimeError(f"the abusers ended: {crowds}")
+                raise RuntimeError(f"the abusers ended early: {crowds}")
             yield
         finally:
             abusers.send_signal(signal.SIGTERM)
-        said.update(json.loads(abusers.stdout.readline()))
+        outcomes.update(json.loads(abusers.stdout.readline()))
 
 
-async def round_of(client: WellBehaved, server: Server, seconds: float) -> dict[str, Any]:
-    """What the client finds in so many seconds, and the server's most memory in that time."""
+async def measure_round(client: WellBehaved, server: Server, seconds: float) -> dict[str, Any]:
+    """Return the latencies and losses of `seconds`, and the server's peak memory in that time."""
     memory = server.resident_bytes()
     asking = asyncio.ensure_future(client.ask_for(seconds))
     while not asking.done():
@@ -143,29 +143,29 @@ async def round_of(client: WellBehaved, server: Server, seconds: float) -> dict[
     }
 
 
-async def beside(client: WellBehaved, server: Server, kind: str, seconds: float, rounds: int) -> dict[str, Any]:
-    """Rounds without and with abuse, in turn, and what the abusers were told."""
+async def measure_kind(client: WellBehaved, server: Server, kind: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """Alternate rounds without and with abuse. Return their results and the outcomes of the abusers."""
     found: dict[str, list[dict[str, Any]]] = {"quiet": [], "abused": []}
-    said: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for _ in range(rounds):
-        found["quiet"].append(await round_of(client, server, seconds))
-        with abusing(server, *KINDS[kind], said):
-            found["abused"].append(await round_of(client, server, seconds))
+        found["quiet"].append(await measure_round(client, server, seconds))
+        with abusing(server, *KINDS[kind], outcomes):
+            found["abused"].append(await measure_round(client, server, seconds))
         await asyncio.sleep(_CALM_SECONDS)
-    return {"said": dict(said), **found}
+    return {"outcomes": dict(outcomes), **found}
 
 
-def outstaying(server: Server, seconds: float) -> dict[str, Any]:
-    """What becomes of slow abusers that stay for longer than the service's patience."""
-    said: Counter[str] = Counter()
+def overstay(server: Server, seconds: float) -> dict[str, Any]:
+    """Return what happens to slow abusers that stay for longer than the service's timeouts."""
+    outcomes: Counter[str] = Counter()
     before = _closed(server)
-    with abusing(server, _BAD, _SLOW, said):
+    with abusing(server, _BAD, _SLOW, outcomes):
         time.sleep(seconds)
-    return {"said": dict(said), "closed": _closed(server) - before}
+    return {"outcomes": dict(outcomes), "closed": _closed(server) - before}
 
 
 def row_of(kind: str, found: dict[str, Any]) -> list[Any]:
-    """A line of the table."""
+    """Return a line of the table."""
     quiet, abused = (_pooled(found[name]) for name in ("quiet", "abused"))
     ratios = [
         _percentile(each["latencies_ms"], 99) / _percentile(still["latencies_ms"], 99)
@@ -182,39 +182,41 @@ def row_of(kind: str, found: dict[str, Any]) -> list[Any]:
         ", ".join(f"{each:.1f}" for each in ratios),
         f"{lost} of {len(quiet) + len(abused)}",
         max(each["resident_mb"] for each in found["abused"]),
-        _listed(found["said"]),
+        _listed(found["outcomes"]),
     ]
 
 
 def main() -> None:
-    """Run, print, write."""
+    """Run the kinds of abuse, print the table and write the results."""
     parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="each round")
     parser.add_argument("--rounds", type=int, default=3, help="with and without, of each kind")
     parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
-    parser.set_defaults(warm_up=5.0, outstayed=_OUTSTAYED_SECONDS)
-    options = report.parse(parser, seconds=0.5, rounds=1, only=["100 slow writers"], warm_up=0.1, outstayed=0.1)
+    parser.set_defaults(warm_up=5.0, overstay=_OVERSTAY_SECONDS)
+    options = report.parse(parser, seconds=0.5, rounds=1, only=["100 slow writers"], warm_up=0.1, overstay=0.1)
     machine = report.machine()
 
     async def run(server: Server) -> dict[str, Any]:
         client = WellBehaved(server)
         await client.remember()
-        await client.ask_for(options.warm_up)  # what is slow once, is
-        return {kind: await beside(client, server, kind, options.seconds, options.rounds) for kind in options.only}
+        await client.ask_for(options.warm_up)  # the first requests are slower
+        return {
+            kind: await measure_kind(client, server, kind, options.seconds, options.rounds) for kind in options.only
+        }
 
     with processes.latentd(LATENTD_TOKENS=_TOKENS) as server:
         started = server.resident_bytes() / 1e6
         found = uvloop.run(run(server))
-        outstayed = outstaying(server, options.outstayed)
+        overstayed = overstay(server, options.overstay)
     head = ["beside", "p50 ms quiet", "abused", "p99 ms quiet", "abused", "ratio", "ratio of each round"]
-    head += ["answers lost", "most memory, MB", "what abusers were told"]
+    head += ["answers lost", "peak memory, MB", "outcomes of the abusers"]
     table = report.markdown(head, [row_of(kind, each) for kind, each in found.items()])
     loads = [each["load"] for kind in found.values() for name in ("quiet", "abused") for each in kind[name]]
-    table += f"\n\nSlow ones, all at once, that stayed for {options.outstayed:g} s more: {outstayed['closed']} "
-    table += f"connections closed, by the log; {_listed(outstayed['said'])}.\n\n"
-    table += f"Memory when it had started: {started:.0f} MB. "
-    table += f"Load of the machine meanwhile: {min(loads)} to {max(loads)}, median {statistics.median(loads):.2g}."
-    results = {"machine": machine, "started_mb": started, "kinds": found, "outstayed": outstayed}
+    table += f"\n\nSlow clients of all kinds, for {options.overstay:g} s more: by the log, {overstayed['closed']} "
+    table += f"connections were closed; {_listed(overstayed['outcomes'])}.\n\n"
+    table += f"Memory after the start: {started:.0f} MB. "
+    table += f"Load of the machine in the rounds: {min(loads)} to {max(loads)}, median {statistics.median(loads):.2g}."
+    results = {"machine": machine, "started_mb": started, "kinds": found, "overstayed": overstayed}
     report.write(options.results, "abuse", results, table)
 
 
@@ -230,8 +232,8 @@ def _percentile(values: list[float], percent: float) -> float:
     return float(np.percentile(values or [np.nan], percent))
 
 
-def _listed(said: dict[str, int]) -> str:
-    return ", ".join(f"{name} × {number:,}" for name, number in sorted(said.items())) or "nothing"
+def _listed(outcomes: dict[str, int]) -> str:
+    return ", ".join(f"{name} × {number:,}" for name, number in sorted(outcomes.items())) or "nothing"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Clients that mean no good, for benchmarks.abuse: a process of their own, so that they do not disturb who measures.
+"""Abusive clients for benchmarks.abuse, in a process of their own, so that they do not disturb the measuring client.
 
-`python -m benchmarks.abusers URL --token TOKEN --crowds idle=500 writers=100` says `ready` in a line once all are in
-place, goes on until SIGTERM, and then prints what the service told them, as JSON. Whoever is closed comes again.
+`python -m benchmarks.abusers URL --token TOKEN --crowds idle=500 bodies=100` prints `ready` once all clients are in
+place, goes on until SIGTERM, and then prints how often they got which outcome, as JSON. A client whose connection is
+closed connects again.
 """
 
 import argparse
@@ -18,23 +19,23 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-_SMALL_BUFFER = 4096
+_RECEIVE_BUFFER = 4096
 _LARGE = json.dumps({"num_samples": 256, "format": "npy", "seed": 0}).encode()
 _SMALL = b'{"seed": %d}'
-_SIPS_BYTES = 16
+_SIP_BYTES = 16
 _PAUSE_SECONDS = 1.0
-"""Between the few bytes that a slow client reads or writes, and before one that was refused comes again."""
+"""Between the few bytes that a slow client reads or writes, and before a client connects again."""
 
 
 def post(body: bytes, token: str, length: int | None = None) -> bytes:
-    """A request for samples; `length`: what it says of its body, where that is not true."""
+    """Return a request for samples. `length`: a Content-Length that is not that of `body`."""
     lines = ["POST /generate HTTP/1.1", "Host: latentd", f"Authorization: Bearer {token}"]
     lines += ["Content-Type: application/json", f"Content-Length: {length or len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
-    """Status and body of the answer to `request`. Raises OSError or EOFError where there is none as a whole."""
+    """Send `request` and return the status and the body of its answer. Raises OSError or EOFError without one."""
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length: ")[2].split(b"\r\n", 1)[0])
@@ -42,88 +43,89 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
 
 
 @dataclass
-class Site:
-    """What is abused, and what it said."""
+class Target:
+    """The server, and the outcomes of what the clients did to it."""
 
     host: str
     port: int
     token: str
-    said: Counter[str] = field(default_factory=Counter)
-    """By crowd and status, or how a connection ended."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """By crowd and status, or by how the connection ended."""
 
     async def connect(self) -> socket.socket:
-        """A connection with hardly any room for what comes in."""
+        """Open a connection with a small receive buffer."""
         connection = socket.socket()
         connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         await asyncio.get_running_loop().sock_connect(connection, (self.host, self.port))
         return connection
 
 
-Act = Callable[[Site, asyncio.Event], Awaitable[str]]
-"""Abuses until the service ends it, and tells how; sets the event once it is in place."""
+Act = Callable[[Target, asyncio.Event], Awaitable[str]]
+"""Abuses the server until it ends the connection, and returns the outcome. Sets the event once the client is in place.
+"""
 
 
-async def idle(site: Site, there: asyncio.Event) -> str:
-    """Connects and says nothing."""
-    with closing(await site.connect()) as connection:
-        there.set()
-        return _told(await asyncio.get_running_loop().sock_recv(connection, 1024))
+async def idle(target: Target, in_place: asyncio.Event) -> str:
+    """Connect and send nothing."""
+    with closing(await target.connect()) as connection:
+        in_place.set()
+        return _outcome(await asyncio.get_running_loop().sock_recv(connection, 1024))
 
 
-async def ask_much(site: Site, there: asyncio.Event) -> str:
-    """Asks for a large answer and reads it slowly; in place once it has asked."""
-    return await _read_slowly(site, there, asyncio.Event())
+async def ask_much(target: Target, in_place: asyncio.Event) -> str:
+    """Request a large answer and read it slowly. In place once the request is sent."""
+    return await _read_slowly(target, in_place, asyncio.Event())
 
 
-async def read_slowly(site: Site, there: asyncio.Event) -> str:
-    """The same; in place once the answer has begun."""
-    return await _read_slowly(site, asyncio.Event(), there)
+async def read_slowly(target: Target, in_place: asyncio.Event) -> str:
+    """Request a large answer and read it slowly. In place once the answer has begun."""
+    return await _read_slowly(target, asyncio.Event(), in_place)
 
 
-async def _read_slowly(site: Site, asked: asyncio.Event, answered: asyncio.Event) -> str:
+async def _read_slowly(target: Target, asked: asyncio.Event, answered: asyncio.Event) -> str:
     loop = asyncio.get_running_loop()
-    with closing(await site.connect()) as connection:
-        await loop.sock_sendall(connection, post(_LARGE, site.token))
+    with closing(await target.connect()) as connection:
+        await loop.sock_sendall(connection, post(_LARGE, target.token))
         asked.set()
-        said = told = await loop.sock_recv(connection, _SIPS_BYTES)
+        piece = beginning = await loop.sock_recv(connection, _SIP_BYTES)
         answered.set()
-        while said:
+        while piece:
             await asyncio.sleep(_PAUSE_SECONDS)
-            said = await loop.sock_recv(connection, _SIPS_BYTES)
-        return _told(told)
+            piece = await loop.sock_recv(connection, _SIP_BYTES)
+        return _outcome(beginning)
 
 
-async def write_head_slowly(site: Site, there: asyncio.Event) -> str:
-    """Sends a head that does not end."""
-    return await _drip(site, post(b"", site.token)[:-4] + b"\r\nX-More: ", there)
+async def write_head_slowly(target: Target, in_place: asyncio.Event) -> str:
+    """Send an endless head."""
+    return await _drip(target, post(b"", target.token)[:-4] + b"\r\nX-More: ", in_place)
 
 
-async def write_body_slowly(site: Site, there: asyncio.Event) -> str:
-    """Sends a body that does not end."""
-    return await _drip(site, post(b" ", site.token, length=100_000), there)
+async def write_body_slowly(target: Target, in_place: asyncio.Event) -> str:
+    """Send an endless body."""
+    return await _drip(target, post(b" ", target.token, length=100_000), in_place)
 
 
-async def _drip(site: Site, begin: bytes, there: asyncio.Event) -> str:
+async def _drip(target: Target, beginning: bytes, in_place: asyncio.Event) -> str:
     loop = asyncio.get_running_loop()
-    with closing(await site.connect()) as connection:
-        await loop.sock_sendall(connection, begin)
-        there.set()
+    with closing(await target.connect()) as connection:
+        await loop.sock_sendall(connection, beginning)
+        in_place.set()
         answer = asyncio.ensure_future(loop.sock_recv(connection, 1024))
         while not (await asyncio.wait({answer}, timeout=_PAUSE_SECONDS))[0]:
             await loop.sock_sendall(connection, b" ")
-        return _told(await answer)
+        return _outcome(await answer)
 
 
-async def flood(site: Site, there: asyncio.Event) -> str:
-    """Asks for one sample again and again on one connection, whatever the answer."""
-    reader, writer = await asyncio.open_connection(site.host, site.port)
+async def flood(target: Target, in_place: asyncio.Event) -> str:
+    """Request one sample after the other on one connection, whatever the answers."""
+    reader, writer = await asyncio.open_connection(target.host, target.port)
     with closing(writer):
         seed = 0
         while True:
-            status, _ = await exchange(reader, writer, post(_SMALL % seed, site.token))
-            there.set()
-            site.said[f"flood: {status}"] += 1
+            status, _ = await exchange(reader, writer, post(_SMALL % seed, target.token))
+            in_place.set()
+            target.outcomes[f"flood: {status}"] += 1
             seed += 1
 
 
@@ -137,32 +139,32 @@ CROWDS: dict[str, Act] = {
 }
 
 
-async def _persist(crowd: str, site: Site, there: asyncio.Event) -> None:
+async def _persist(crowd: str, target: Target, in_place: asyncio.Event) -> None:
     while True:
         try:
-            site.said[f"{crowd}: {await CROWDS[crowd](site, there)}"] += 1
+            target.outcomes[f"{crowd}: {await CROWDS[crowd](target, in_place)}"] += 1
         except (OSError, EOFError) as problem:
-            site.said[f"{crowd}: {type(problem).__name__}"] += 1
+            target.outcomes[f"{crowd}: {type(problem).__name__}"] += 1
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def abuse(site: Site, crowds: dict[str, int]) -> None:
-    """So many of each crowd, until SIGTERM."""
+async def abuse(target: Target, crowds: dict[str, int]) -> None:
+    """Run so many clients of each crowd until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    places = [(crowd, asyncio.Event()) for crowd, size in crowds.items() for _ in range(size)]
-    abusers = [asyncio.ensure_future(_persist(crowd, site, there)) for crowd, there in places]
-    for _, there in places:
-        await there.wait()
-    print("ready", flush=True)  # noqa: T201  # its answer
+    clients = [(crowd, asyncio.Event()) for crowd, size in crowds.items() for _ in range(size)]
+    tasks = [asyncio.ensure_future(_persist(crowd, target, in_place)) for crowd, in_place in clients]
+    for _, in_place in clients:
+        await in_place.wait()
+    print("ready", flush=True)  # noqa: T201  # read by benchmarks.abuse
     await stop.wait()
-    for abuser in abusers:
-        abuser.cancel()
-    await asyncio.gather(*abusers, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> None:
-    """Parse arguments, abuse, print one JSON line."""
+    """Parse the arguments, abuse the server, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("--token", required=True)
@@ -171,14 +173,15 @@ def main() -> None:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     address = urlsplit(options.url)
-    site = Site(address.hostname or "", address.port or 80, options.token)
+    target = Target(address.hostname or "", address.port or 80, options.token)
     sizes = (each.split("=") for each in options.crowds)
-    uvloop.run(abuse(site, {name: int(size) for name, size in sizes}))
-    print(json.dumps(site.said))  # noqa: T201  # its answer
+    uvloop.run(abuse(target, {name: int(size) for name, size in sizes}))
+    print(json.dumps(target.outcomes))  # noqa: T201  # read by benchmarks.abuse
 
 
-def _told(said: bytes) -> str:
-    return said[9:12].decode() if said else "closed"
+def _outcome(beginning: bytes) -> str:
+    """Return the status of an answer by its first bytes; `closed` if there is none."""
+    return beginning[9:12].decode() if beginning else "closed"
 
 
 if __name__ == "__main__":

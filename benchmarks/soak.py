@@ -24,7 +24,7 @@ import psutil
 import uvloop
 
 from benchmarks import processes, report
-from benchmarks.abusers import Site
+from benchmarks.abusers import Target
 from benchmarks.processes import Server
 from benchmarks.soak_clients import CONDITIONAL, POINTS, SWAPPED, Behaviour, Clients, Tally
 from benchmarks.stability import variant
@@ -74,8 +74,8 @@ class ModelFolder:
 async def soak(server: Server, models: ModelFolder, seconds: float, known_seeds: int) -> dict[str, Any]:
     """Run the traffic, stop the server, and return what happened."""
     address = urlsplit(server.url)
-    site = Site(address.hostname or "", address.port or 80, "")
-    clients = Clients(site, random.Random(0), known_seeds)  # noqa: S311  # no secret
+    target = Target(address.hostname or "", address.port or 80, "")
+    clients = Clients(target, random.Random(0), known_seeds)  # noqa: S311  # no secret
     await clients.record_references()
     await models.swap(server)
     await clients.record_references()

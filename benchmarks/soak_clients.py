@@ -16,7 +16,7 @@ from typing import Any
 
 import httptools
 
-from benchmarks.abusers import Site
+from benchmarks.abusers import Target
 
 SWAPPED, CONDITIONAL, POINTS = "fashion-dcgan", "fashion-dcgan-conditional", "ring-gan"
 _PAUSE_SECONDS = 0.05
@@ -187,9 +187,9 @@ class Tally:
 class Clients:
     """Clients of one service, until it ends."""
 
-    def __init__(self, site: Site, random_choices: random.Random, known_seeds: int) -> None:
+    def __init__(self, target: Target, random_choices: random.Random, known_seeds: int) -> None:
         """`known_seeds`: for each kind of request, the answers of so many seeds are compared with their reference."""
-        self._site = site
+        self._target = target
         self._random = random_choices
         self._known_seeds = known_seeds
         self._known: dict[tuple[Request, str], bytes] = {}
@@ -237,7 +237,7 @@ class Clients:
 
     async def slow_reader(self) -> None:
         """Request a large answer and read it slowly."""
-        async with self._connection(await self._site.connect()) as (reader, writer):
+        async with self._connection(await self._target.connect()) as (reader, writer):
             await self._exchange(LARGE, reader, writer, _SLOW_BYTES, _SLOW_SECONDS)
 
     async def large(self) -> None:
@@ -273,7 +273,7 @@ class Clients:
     @asynccontextmanager
     async def _connection(self, slow: socket.socket | None = None) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
         if slow is None:
-            reader, writer = await asyncio.open_connection(self._site.host, self._site.port)
+            reader, writer = await asyncio.open_connection(self._target.host, self._target.port)
         else:
             reader, writer = await asyncio.open_connection(sock=slow, limit=_SLOW_BYTES)
         try:
