@@ -6,6 +6,7 @@ them. The orientation and the gamma are read here.
 
 import re
 import struct
+import zlib
 from dataclasses import dataclass
 
 PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -69,13 +70,16 @@ def png_header(content: bytes) -> tuple[int, int]:
 
 def _bare_png(content: bytes) -> Picture:
     kept, position = [PNG_SIGNATURE], len(PNG_SIGNATURE)
-    exif, xmp_orientation, gamma, names_space = b"", 1, None, False
+    exif, xmp_orientation, gamma, names_space, palette = b"", 1, None, False, 0
     while position < len(content):
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 12 + length
         data = content[position + 8 : end - 4]
         is_critical = not kind[0] & 0x20
-        if is_critical or kind == b"tRNS":
+        if kind == b"tRNS":
+            kept.append(_transparency(content, data, palette))
+        elif is_critical:
+            palette = length // 3 if kind == b"PLTE" else palette
             kept.append(content[position:end])
         elif kind == b"eXIf":
             exif = data
@@ -90,6 +94,16 @@ def _bare_png(content: bytes) -> Picture:
             break
     orientation = exif_orientation(exif) if exif else xmp_orientation
     return Picture(b"".join(kept), orientation, None if names_space else gamma)
+
+
+def _transparency(content: bytes, data: bytes, palette: int) -> bytes:
+    """Return a tRNS chunk that fits the image; b"" if the colour type has none, or if it is cut."""
+    kind = png_header(content)[1]
+    fitting = data[: {0: 2, 2: 6, 3: palette}.get(kind, 0)]
+    if not fitting or (kind, len(fitting)) in ((0, 1), *((2, length) for length in range(6))):
+        return b""
+    chunk = b"tRNS" + fitting
+    return struct.pack(">I", len(fitting)) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
 def _bare_jpeg(content: bytes) -> Picture:

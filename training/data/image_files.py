@@ -110,6 +110,8 @@ def walk(root: Path, note: Callable[[str], None]) -> Iterator[tuple[Path, str, s
         for entry in _entries(folder, prefix, note):
             path, name = folder / entry.name, f"{prefix}{entry.name}"
             if not _is_folder(entry):
+                if entry.is_symlink() and not suffix_of(entry.name) and not path.exists():
+                    note(f"{name}: the link leads to nothing that can be read")  # perhaps to a class folder
                 if not is_hidden(entry.name):
                     yield path, name, prefix.rstrip("/")
             elif is_hidden(entry.name):

@@ -51,9 +51,9 @@ def _open_file(path: Path, options: ReadOptions) -> ImageCollection:
         start = file.read(4)
     if start == b"PAR1":
         kind = Parquet
-    if zipfile.is_zipfile(path) and kind is None:
+    if start == b"PK\3\4" or (kind is None and zipfile.is_zipfile(path)):
         return Zip(path, options)
-    if kind is None and start != b"PK\3\4" and _is_tar(path):
+    if kind is None and _is_tar(path):
         kind = Tars
     if kind:
         return kind(path, [ShardFile(path, path.name)], options)
@@ -84,7 +84,8 @@ def _open_folder(path: Path, options: ReadOptions) -> ImageCollection:
     image = ""
     notes = dict[str, None]()
     for file, name, folder in walk(path, notes.setdefault):
-        kind = None if file.name.startswith("_") else _kind_of_shard(file.name)  # Spark's _metadata.parquet
+        is_record = any(part.startswith("_") for part in name.split("/"))  # _metadata.parquet, _delta_log/
+        kind = None if is_record else _kind_of_shard(file.name)
         if kind and file.is_file():
             shards.setdefault(kind, []).append(ShardFile(file, name, folder))
         elif not image and is_image(file.name):

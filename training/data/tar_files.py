@@ -100,7 +100,7 @@ class Tars(Shards):
             used = _images_of_sample(images)
             unused += [member.name for member in images if member not in used]
             if not images:
-                orphans += [member.name for member in members if member.name.endswith(_LABEL)]
+                orphans += [member.name for member in members if member.name.lower().endswith(_LABEL)]
             for member in used:
                 yield _image_file(shard, member, member.parts, _label_of(member, members))
         yield from self._linked(shard, links)
@@ -114,10 +114,10 @@ class Tars(Shards):
         encoding = self.options.names_encoding or "utf-8"
         with _decompressed(path) as stream, _open(stream, encoding) as archive:
             for info in archive:
-                parts = parts_of(info.name)
+                parts = parts_of(info.name if "/" in info.name else info.name.replace("\\", "/"))
                 if not parts or any(map(is_hidden, parts)):
                     continue
-                is_label = parts[-1].endswith((_LABEL, _PROVENANCE))
+                is_label = parts[-1].lower().endswith((_LABEL, _PROVENANCE))
                 if not is_label and not self._is_image(parts[-1]):
                     if info.issym() and not suffix_of(parts[-1]):
                         self.note(f"{path.name}: {info.name}: links to folders in a tar are not followed")
@@ -203,8 +203,8 @@ def _images_of_sample(images: list[_Member]) -> list[_Member]:
 
 def _label_of(image: _Member, members: list[_Member]) -> str | None:
     """Return the label in the image's own `.cls`, or in that of its sample. `latentd bulk` writes names beside it."""
-    texts = {member.name: member for member in members if not member.is_image}
-    for stem in dict.fromkeys((image.stem, image.key)):
+    texts = {member.name.lower(): member for member in members if not member.is_image}
+    for stem in dict.fromkeys((image.stem.lower(), image.key.lower())):
         if named := _provenance_label(texts.get(stem + _PROVENANCE)):
             return named
         if label := texts.get(stem + _LABEL):
