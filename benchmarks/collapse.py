@@ -68,7 +68,7 @@ VARIANTS = {
     "garments": Variant(
         "fashion-lsgan", (*_IMAGES, *_HINGE, "generator_lr=2e-3", "discriminator_lr=2e-3"), broken=False
     ),
-    "garments, spectral normalisation": Variant(
+    "garments, spectral normalization": Variant(
         "fashion-lsgan", (*_IMAGES, *_SPECTRAL, "generator_lr=4e-3", "discriminator_lr=4e-3"), broken=False
     ),
     "garments, learning rates × 10": Variant(

@@ -26,7 +26,7 @@ _SIDE = 64
 
 
 def zip_of_images(folder: Path, count: int) -> Path:
-    """Write a zip file with `count` colour images of 64 x 64 pixels, each of one colour and a little noise."""
+    """Write a zip file with `count` color images of 64 x 64 pixels, each of one color and a little noise."""
     path = folder / f"{count}.zip"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ import uvloop
 from benchmarks import processes, report
 from benchmarks.abusers import Target
 from benchmarks.processes import Server
-from benchmarks.soak_clients import CONDITIONAL, POINTS, SWAPPED, Behaviour, Clients, Tally
+from benchmarks.soak_clients import CONDITIONAL, POINTS, SWAPPED, Behavior, Clients, Tally
 from benchmarks.stability import variant
 from latentd.service.settings import SHIPPED
 
@@ -36,7 +36,7 @@ _BURST = 8
 _END_SECONDS = 60.0
 _WARM_UP = 0.1
 """Share of the time before memory is compared: its median over such a share there, and over the last one."""
-_CLIENTS: list[tuple[Behaviour, int]] = [
+_CLIENTS: list[tuple[Behavior, int]] = [
     (Clients.ordinary, 8),
     (Clients.slow_reader, 2),
     (Clients.leaver, 2),
@@ -85,7 +85,7 @@ async def soak(server: Server, models: ModelFolder, seconds: float, known_seeds:
         asyncio.ensure_future(_swap_repeatedly(models, server, min(_SWAP_SECONDS, seconds / 4))),
         asyncio.ensure_future(_sample_memory(server, memory, min(1.0, _WARM_UP * seconds / 4))),
     ]
-    traffic = [asyncio.ensure_future(clients.repeat(behaviour)) for behaviour, size in _CLIENTS for _ in range(size)]
+    traffic = [asyncio.ensure_future(clients.repeat(behavior)) for behavior, size in _CLIENTS for _ in range(size)]
     failed, _ = await asyncio.wait([*background, *traffic], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in failed:
         task.result()  # a task that ends before the timeout has raised an exception

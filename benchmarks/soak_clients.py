@@ -209,15 +209,15 @@ class Clients:
             if self._known.setdefault((request, answer.version), answer.digest) != answer.digest:
                 self.tally.wrong[request.kind] += 1
 
-    async def repeat(self, behaviour: "Behaviour") -> None:
+    async def repeat(self, behavior: "Behavior") -> None:
         """Run one client after another until the service is told to stop."""
         while self.told_to_stop is None:
-            await self.run(behaviour)
+            await self.run(behavior)
 
-    async def run(self, behaviour: "Behaviour") -> None:
+    async def run(self, behavior: "Behavior") -> None:
         """Run one client. If it gets no connection, its request is lost."""
         try:
-            await behaviour(self)
+            await behavior(self)
         except OSError as problem:
             counter = self.tally.lost if self.told_to_stop is None else self.tally.too_late
             counter[f"connection: {type(problem).__name__}"] += 1
@@ -309,4 +309,4 @@ class Clients:
         return answer
 
 
-Behaviour = Callable[[Clients], Awaitable[None]]
+Behavior = Callable[[Clients], Awaitable[None]]

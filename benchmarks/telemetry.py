@@ -110,7 +110,7 @@ def main() -> None:
         for cell, pairs in cells.items()
         for metric in pairs[0]["on"]
     ]
-    head = ["clients × samples", "metric", "on", "off", "on / off of neighbours: median", "its standard error"]
+    head = ["clients × samples", "metric", "on", "off", "on / off of neighbors: median", "its standard error"]
     report.write(options.results, "telemetry", {"machine": facts, "pairs": cells}, report.markdown(head, rows))
 
 

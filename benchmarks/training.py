@@ -119,7 +119,7 @@ def loading(folder: Path, images: int, batches: int) -> dict[str, float]:
     large = ImageFolder(name="image-folder", resolution=64).load(zip_of_images(folder, images), lambda _: None)
     return {
         "fashion-mnist": _images_per_s(fashion, batches),
-        "64 x 64 in colour, mapped": _images_per_s(large, batches),
+        "64 x 64 in color, mapped": _images_per_s(large, batches),
     }
 
 

@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how an error reaches the person at the terminal."""
+"""The command line: which commands there are, and how errors are printed."""
 
 from latentd.training.interrupt import exit_on_ctrl_c
 

@@ -38,7 +38,7 @@ def load(path_or_name: str | Path, device: str = "auto") -> "Model":
     `path_or_name`: a .safetensors file, the folder of a run, the name of a run in runs/, or the name of a shipped
     model; a name is looked up in that order.
     `device`: auto (CUDA if there is a device), cpu or cuda.
-    UnknownModelError for a name that is not there, CheckpointError for a file that cannot be used.
+    Raises UnknownModelError for an unknown name, CheckpointError for a file that cannot be used.
     """
     return Model(Checkpoint.read(find_checkpoint(path_or_name)), device)
 
@@ -60,7 +60,7 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
 
 
 def _checkpoint_in(folder: Path) -> Path | None:
-    """Return a run's generator: NAME.safetensors, which NAME-best and NAME-step100 lie beside."""
+    """Return a run's generator NAME.safetensors: the shortest name, beside NAME-best and NAME-step100."""
     files = [file for file in folder.glob(f"*{SUFFIX}") if not is_sidecar(file)]
     return min(files, key=lambda file: len(file.stem), default=None)
 
@@ -69,7 +69,7 @@ class Model:
     """A generator on a device."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        """Put `checkpoint` on `device` (auto, cpu, cuda). ValueError if there is no CUDA device."""
+        """Put `checkpoint` on `device` (auto, cpu, cuda). Raises ValueError if there is no CUDA device."""
         self._checkpoint = checkpoint
         self._device = choose_device(device)
         configure_device(self._device)
@@ -112,8 +112,10 @@ class Model:
         """Return the samples of `seeds`: the values that the service gives for them.
 
         `seeds`: one seed or several, 0 to 2**32-1.
-        `labels`: a class for all, or one for each seed; None: each seed's own class. ValueError for an unknown class.
+        `labels`: a class for all, or one for each seed; None: each seed's own class.
         `truncation`: ψ, 0 < ψ ≤ 1; smaller is more typical and less varied.
+
+        Raises ValueError for an unknown class, or a value out of range.
         """
         seeds = [seeds] if isinstance(seeds, int) else list(seeds)
         return self._samples(self._sources(seeds, labels), [{"seed": seed} for seed in seeds], truncation)

@@ -24,11 +24,11 @@ class Run:
     folder: Path
     """Where its files are: checkpoint, report.html, metrics.jsonl, samples, state."""
     checkpoint: Path
-    """The generator."""
+    """The checkpoint file of the generator."""
     steps: int
-    """Steps that the generator has learned for."""
+    """Training steps of the generator."""
     metrics: Mapping[str, float]
-    """Figures on held-out data; empty if nothing was measured."""
+    """Metrics on held-out data; empty if nothing was measured."""
     is_complete: bool
     """False: it was interrupted; the same call continues it."""
 
@@ -78,7 +78,7 @@ def evaluate(
 
     `path_or_name`: as `latentd.load` takes it. `data`: where the data is, if the recipe does not fetch it.
     `rounds`: sets of samples to measure. `features`: embedded, or inception (the published protocol; needs an extra).
-    DataError if the data is not there, or the card does not name it.
+    Raises DataError if the data is not found, or the card does not name it.
     """
     checkpoint = Checkpoint.read(find_checkpoint(path_or_name))
     evaluator = build_evaluator(data_settings(checkpoint), None if data is None else Path(data), features)

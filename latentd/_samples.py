@@ -76,7 +76,7 @@ class Samples(np.ndarray[Any, np.dtype[np.float32]]):
 
     def _pixels(self) -> list[Frame]:
         if self.output.picture_size is None:
-            raise TypeError(f"{self.output.kind} samples are no images; they are the array's own numbers")
+            raise TypeError(f"{self.output.kind} samples are not images; use the array itself")
         return self.output.frame_data(self._rows())
 
     def _rows(self) -> NDArray[np.float32]:

@@ -127,7 +127,7 @@ class Discriminator(nn.Module, ABC):
     """Judges how real samples are: larger logits mean more real."""
 
     group_size: int = 1
-    """Number of neighbours that are compared with one another; the batch size must be a multiple of it."""
+    """Number of neighbors that are compared with one another; the batch size must be a multiple of it."""
 
     @abstractmethod
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:

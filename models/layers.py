@@ -45,7 +45,7 @@ class MinibatchStd(nn.Module):
     """One more feature that shows a discriminator how much the samples of a group differ.
 
     Karras et al. 2017, https://arxiv.org/abs/1710.10196, section 3: the standard deviation of each feature over a group
-    of neighbours, averaged over features.
+    of neighbors, averaged over features.
     """
 
     def __init__(self, group_size: int) -> None:

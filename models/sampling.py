@@ -1,7 +1,7 @@
 """Samples from latents, in forward passes of fixed sizes, so that a sample's bits never depend on its batch.
 
 Libraries choose a kernel by the shape of the problem, so results may differ in rounding between batch sizes. Within one
-shape, a row does not depend on its neighbours. A pass of REFERENCE_BATCH_SIZE defines a sample's bits; other sizes may
+shape, a row does not depend on its neighbors. A pass of REFERENCE_BATCH_SIZE defines a sample's bits; other sizes may
 be used if a test on the device has shown that they give the same bits.
 """
 

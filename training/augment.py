@@ -56,7 +56,7 @@ def brighten(images: Tensor) -> Tensor:
 
 
 def saturate(images: Tensor) -> Tensor:
-    """Scale the distance of colours from grey by a factor from [0, 2)."""
+    """Scale the distance of colors from grey by a factor from [0, 2)."""
     grey = images.mean(dim=1, keepdim=True)
     return grey + (images - grey) * 2 * _uniform(images)
 

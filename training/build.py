@@ -48,7 +48,7 @@ class BuildContext:
 
 
 def build(recipe: Recipe, context: BuildContext) -> Algorithm:
-    """Return the algorithm of `recipe`, its networks freshly initialised from the run's seed.
+    """Return the algorithm of `recipe`, its networks freshly initialized from the run's seed.
 
     The batches continue after `steps_done` steps; `training.state.restore` loads the rest of a run that resumes.
     """

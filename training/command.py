@@ -64,7 +64,7 @@ def train(
         with join_world(chosen_device) as (world, own_device):
             checkpoint = _train(RunConfig(name, resolved, seed, own_device, data, path, world))
     except StoppedEarly as stop:
-        result = "nothing was learnt yet, so nothing is saved"
+        result = "nothing was learned yet, so nothing is saved"
         if stop.checkpoint:
             result = (
                 f"the generator is saved in {path.with_stem(stop.checkpoint.name)}; the same command resumes the run"

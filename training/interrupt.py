@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait for the end of a step, so that nothing that was learnt is lost."""
+"""Ctrl-C and SIGTERM that wait for the end of a step, so that nothing that was learned is lost."""
 
 import logging
 import signal

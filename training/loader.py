@@ -1,4 +1,4 @@
-"""From a data source to batches on the device: this rank's rows, pixels normalised, large data sets prefetched."""
+"""From a data source to batches on the device: this rank's rows, pixels normalized, large data sets prefetched."""
 
 import queue
 import threading

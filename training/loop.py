@@ -80,7 +80,7 @@ class Trainable(Generic[Network]):
 
 @dataclass(kw_only=True)
 class Algorithm(ABC):
-    """What is learnt in a step, and from what. Also names all that a state file must hold."""
+    """What is learned in a step, and from what. Also names all that a state file must hold."""
 
     ema: Ema
     """The average of the generator that the run produces."""

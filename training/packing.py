@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pack(samples: Tensor, count: int) -> Tensor:
-    """Join each `count` neighbours along dimension 1: [N, C, ...] → [N / count, count · C, ...]."""
+    """Join each `count` neighbors along dimension 1: [N, C, ...] → [N / count, count · C, ...]."""
     return samples if count == 1 else samples.reshape(len(samples) // count, -1, *samples.shape[2:])
 
 

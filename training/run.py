@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoppedEarly(Exception):
-    """Training was interrupted. `checkpoint` has what was learnt so far; None if no step was finished."""
+    """Training was interrupted. `checkpoint` has what was learned so far; None if no step was finished."""
 
     def __init__(self, checkpoint: Checkpoint | None, steps: int) -> None:
         super().__init__(f"stopped after {steps} steps")

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from latentd.cli.bulk.local import PROCESSES_A_GPU
+from latentd.cli.bulk.local import MAX_PROCESSES_PER_GPU
 from latentd.cli.bulk.shard import BulkError, Shard, ShardWorker
 from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.models.checkpoint import Checkpoint
@@ -83,7 +83,7 @@ def _gpus_per_task(resources: dict[str, float]) -> float:
     If the cluster has GPUs, every task needs one, because CPUs round differently.
     """
     gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 1.0)
-    return min(1.0, max(1.0 / PROCESSES_A_GPU, gpus / cpus)) if gpus else 0.0
+    return min(1.0, max(1.0 / MAX_PROCESSES_PER_GPU, gpus / cpus)) if gpus else 0.0
 
 
 def _tasks_in_flight(resources: dict[str, float]) -> int:

@@ -35,7 +35,7 @@ _INTERRUPTED = 130
 @click.option("--truncation", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
 @click.option("--form", type=click.Choice(get_args(ShardFormat)), default="parquet", show_default=True)
 @click.option("--format", help="Format of a sample: png, webp, jpeg, npy, json. [default: by the kind of output]")
-@click.option("--shard-samples", type=click.IntRange(1), default=10_000, show_default=True, help="Samples of a shard.")
+@click.option("--shard-samples", type=click.IntRange(1), default=10_000, show_default=True, help="Samples per shard.")
 @click.option("--ray", "address", metavar="ADDRESS", help="Use a Ray cluster; `auto` is the one on this machine.")
 def bulk(
     checkpoint: Path,
@@ -59,9 +59,7 @@ def bulk(
             f"the last seed would be {seed + num - 1}, the largest is {MAX_SEED}", param_hint="--num"
         )
     if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise click.ClickException(
-            "Parquet is written by pyarrow: pip install 'latentd[parquet]', or --form webdataset"
-        )
+        raise click.ClickException("Parquet needs pyarrow: pip install 'latentd[parquet]', or --form webdataset")
     spec = BulkSpec(
         model=read.name,
         version=read.version,
@@ -104,7 +102,7 @@ def _fill(folder: BulkFolder, checkpoint: Path, spec: BulkSpec, address: str | N
 
 
 def _progress(folder: BulkFolder, spec: BulkSpec) -> str:
-    return f"{folder.samples_on_disk()} of {spec.num} samples are there; the same command continues"
+    return f"{folder.samples_on_disk()} of {spec.num} samples are finished; repeat the command to continue"
 
 
 @contextmanager

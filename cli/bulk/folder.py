@@ -1,6 +1,6 @@
 """The folder of shards. Its `_bulk/` holds the arguments, `order.json`, and the finished shards, `shards.jsonl`.
 
-A shard is finished once its line is there. The shard is written atomically, and the line after it.
+A shard is finished once shards.jsonl lists it. The shard is written atomically, and its line after it.
 """
 
 import hashlib

@@ -25,7 +25,7 @@ from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import core_count
 
-PROCESSES_A_GPU = 4
+MAX_PROCESSES_PER_GPU = 4
 """The most processes of one GPU: while one computes, the others draw latents, encode and write."""
 
 
@@ -35,7 +35,7 @@ def run_local(checkpoint: Path, spec: BulkSpec, ranges: Iterator[ShardRange]) ->
     Raises BulkError if the samples cannot be computed.
     """
     gpus = torch.cuda.device_count()
-    processes = max(gpus, min(core_count(), PROCESSES_A_GPU * gpus)) if gpus else core_count()
+    processes = max(gpus, min(core_count(), MAX_PROCESSES_PER_GPU * gpus)) if gpus else core_count()
     context = multiprocessing.get_context("spawn")  # a forked process inherits locks and cannot use CUDA
     others = set(multiprocessing.active_children())
     devices: SimpleQueue[str] = context.SimpleQueue()
@@ -43,7 +43,7 @@ def run_local(checkpoint: Path, spec: BulkSpec, ranges: Iterator[ShardRange]) ->
         devices.put(f"cuda:{number % gpus}" if gpus else "cpu")
     pool = ProcessPoolExecutor(processes, context, _initialize, (checkpoint, spec, devices))
     try:
-        with _signals_ignored():
+        with _ignore_signals():
             waiting = {pool.submit(_make, each) for each in islice(ranges, processes + 1)}
         while waiting:
             done: set[Future[Shard]]
@@ -58,7 +58,7 @@ def run_local(checkpoint: Path, spec: BulkSpec, ranges: Iterator[ShardRange]) ->
 
 
 @contextmanager
-def _signals_ignored() -> Iterator[None]:
+def _ignore_signals() -> Iterator[None]:
     """Start processes that ignore Ctrl-C, which a terminal sends to all of them: their parent ends them."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -74,7 +74,7 @@ def _kill(processes: set[BaseProcess]) -> None:
 
 
 _state: dict[str, Any] = {}
-"""Of a worker process: its arguments, and its ShardWorker after the first shard."""
+"""State of a worker process: its arguments, and its ShardWorker after the first shard."""
 
 
 def _initialize(checkpoint: Path, spec: BulkSpec, devices: SimpleQueue[str]) -> None:

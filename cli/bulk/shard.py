@@ -65,11 +65,11 @@ class ShardWorker:
         finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if not finite.all():
             raise BulkError(f"the sample of seed {seeds[int(np.argmin(finite))]} is not finite; train the model again")
-        maker = producer(bulk.model, bulk.version, self._fingerprint)
+        base = producer(bulk.model, bulk.version, self._fingerprint)
         labels = spec.condition.labels(rows.condition)
         for index, (seed, file) in enumerate(zip(seeds, spec.output.encode(values, bulk.format), strict=True)):
             condition = None if rows.condition is None else rows.condition[index]
-            name = sample_provenance(maker, {"seed": seed}, described(spec, condition), bulk.truncation)
+            name = sample_provenance(base, {"seed": seed}, described(spec, condition), bulk.truncation)
             samples.files.append(spec.output.embed(file, bulk.format, ascii_json(name)))
             samples.names.append(name)
             samples.labels.append(None if labels is None else int(labels[index]))

@@ -34,7 +34,7 @@ class AnimationOptions:
 def encode_animation(frames: Iterable[Frame], format: str, options: AnimationOptions, text: str) -> bytes:
     """Encode frames (one or more, all of one size) as an endless animation that carries `text` as metadata.
 
-    `format`: one of MEDIA_TYPES. GIF, APNG and WebP keep grey frames exactly; APNG and WebP keep colours too. The same
+    `format`: one of MEDIA_TYPES. GIF, APNG and WebP keep grey frames exactly; APNG and WebP keep colors too. The same
     frames give the same bytes.
     """
     if format == "mp4":

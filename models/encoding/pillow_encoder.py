@@ -10,7 +10,7 @@ from latentd.models.encoding.animation import AnimationOptions, Frame
 from latentd.models.encoding.metadata import METADATA_KEY, xmp_packet
 
 _MAX_PALETTE_PIXELS = 2**18
-"""At most twice as many pixels choose the colours of a GIF."""
+"""At most twice as many pixels choose the colors of a GIF."""
 _COLOURS = 256
 _FILTERS = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
 
@@ -34,7 +34,7 @@ def enlarge(frame: Frame, options: AnimationOptions) -> Frame:
 
 
 def _palette(frames: list[Frame]) -> Image.Image:
-    """256 colours for all frames: median cut, then k-means, over pixels of all of them."""
+    """256 colors for all frames: median cut, then k-means, over pixels of all of them."""
     pixels = np.concatenate([frame.reshape(-1, 3) for frame in frames])  # [pixels, 3]
     chosen = pixels[:: max(1, len(pixels) // _MAX_PALETTE_PIXELS)][None]
     return Image.fromarray(chosen).quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)

@@ -1,7 +1,7 @@
 """`dcgan`: convolutional networks for square images of 28, 32, 64 or 128 pixels a side.
 
 Radford et al. 2015, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
-(https://arxiv.org/abs/1511.06434). Class-conditional batch normalisation after de Vries et al. 2017
+(https://arxiv.org/abs/1511.06434). Class-conditional batch normalization after de Vries et al. 2017
 (https://arxiv.org/abs/1707.00683), the projection discriminator after Miyato and Koyama 2018
 (https://arxiv.org/abs/1802.05637).
 """
@@ -48,7 +48,7 @@ class DcganDiscriminatorConfig(DcganEncoderConfig):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalisation. With classes, gain and bias are a linear function of the class weights."""
+    """Batch normalization. With classes, gain and bias are a linear function of the class weights."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def _resolutions(spec: GeneratorSpec) -> tuple[int, int]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Draw convolution weights from N(0, 0.02²), as in the DCGAN paper, except under spectral normalisation."""
+    """Draw convolution weights from N(0, 0.02²), as in the DCGAN paper, except under spectral normalization."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_parametrized(module):
         if module.weight.is_meta:  # nothing to draw, and drawing would load torch's compiler
             return

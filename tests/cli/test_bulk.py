@@ -159,7 +159,7 @@ def test_an_interrupted_command_continues_to_the_same_bytes(
             assert process.returncode == -signal.SIGKILL
         else:
             assert process.returncode == 130
-            assert f"stopped: {kept} of {NUM} samples are there; the same command continues" in said
+            assert f"stopped: {kept} of {NUM} samples are finished; repeat the command to continue" in said
             assert "Traceback" not in said
         assert before.items() <= {path.name: path.stat().st_mtime_ns for path in bulk.out.iterdir()}.items()
     bulk.done()
@@ -173,7 +173,7 @@ def test_a_killed_worker_is_reported(conditional: Path, tmp_path: Path) -> None:
         said = process.communicate(timeout=300)[1]
     assert process.returncode == 1
     assert "a worker process was killed" in said
-    assert "the same command continues" in said
+    assert "repeat the command to continue" in said
 
 
 def test_damaged_shards_are_made_again(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:

@@ -52,7 +52,7 @@ def test_train_and_show(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     path = tmp_path / "runs" / "ring-gan" / "ring-gan.safetensors"
     assert "training ring-gan: 20 of 20" in done.stderr
-    assert "\njudging what was learnt\n" in done.stderr
+    assert "\nevaluating the generator\n" in done.stderr
     card = json.loads(latentd("show", path).stdout)
     assert card["version"] in done.stdout
     assert (card["steps"], card["images_seen"], card["seed"]) == (20, 20 * card["settings"]["batch_size"], 0)
@@ -60,7 +60,7 @@ def test_train_and_show(tmp_path: Path) -> None:
     assert {"modes", "high_quality"} < card["metrics"].keys() == card["floors"].keys()
 
 
-def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
+def test_ctrl_c_saves_the_generator(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [LATENTD, "train", "ring-gan", "--out", tmp_path, "--set", "steps=1000000"],
         stderr=subprocess.PIPE,
@@ -72,7 +72,7 @@ def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=300)[1]
     assert process.returncode == 130, rest
-    assert "what was learnt is kept in" in rest
+    assert "the generator is saved in" in rest
     steps = Checkpoint.read(tmp_path / "ring-gan.safetensors").card.steps
     assert 0 < steps < 1000000
     assert f"stopped after {steps} of 1000000 steps" in rest

@@ -91,8 +91,8 @@ def test_triggers_ask_of_the_namespace_that_the_pods_are_in(given: Manifests) ->
 
 
 def test_pods_leave_more_slowly_than_they_come(given: Manifests) -> None:
-    behaviour = given.one("ScaledObject")["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-    (up,), (down,) = (behaviour[each]["policies"] for each in ("scaleUp", "scaleDown"))
+    behavior = given.one("ScaledObject")["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    (up,), (down,) = (behavior[each]["policies"] for each in ("scaleUp", "scaleDown"))
     assert up == {"type": "Percent", "value": 100, "periodSeconds": 60}
     assert down["type"] == "Pods"
-    assert down["periodSeconds"] >= 300 >= behaviour["scaleUp"].get("stabilizationWindowSeconds", 0)
+    assert down["periodSeconds"] >= 300 >= behavior["scaleUp"].get("stabilizationWindowSeconds", 0)

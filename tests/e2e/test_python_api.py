@@ -64,12 +64,12 @@ def test_samples_are_an_array_that_shows_itself(model: latentd.Model) -> None:
 def test_points_are_numbers() -> None:
     points = latentd.load("ring-gan", device="cpu").sample([1, 2])
     assert points.shape == (2, 2)
-    with pytest.raises(TypeError, match="no images"):
+    with pytest.raises(TypeError, match="not images"):
         points.images()
     assert "Samples" in points._repr_html_()
 
 
-def test_what_cannot_be_done_is_said(model: latentd.Model, tmp_path: Path) -> None:
+def test_invalid_arguments_are_reported(model: latentd.Model, tmp_path: Path) -> None:
     with pytest.raises(latentd.LatentdError, match="one of fashion-dcgan-conditional, fashion-dcgan, ring-gan"):
         latentd.load("nothing-like-it")
     with pytest.raises(latentd.LatentdError, match="not found"):

@@ -63,7 +63,7 @@ def test_mp4_has_the_codec_and_layout_that_browsers_play(side: int, channels: in
     assert len(got) == 7
     if side > 1:
         errors = [np.abs(frame.astype(int) - expected).mean() for frame, expected in zip(got, frames, strict=True)]
-        assert max(errors) < (3 if channels == 1 else 25)  # 4:2:0 halves the resolution of colours
+        assert max(errors) < (3 if channels == 1 else 25)  # 4:2:0 halves the resolution of colors
     assert file.index(b"moov") < file.index(b"mdat")  # so that it plays while it loads
     assert read_metadata(file) == NAME
 
@@ -126,12 +126,12 @@ def test_frames_of_points_show_the_current_and_earlier_points() -> None:
     assert {frame.shape for frame in frames} == {(256, 256, 3)}
     right, top, left = (128 + 118, 128), (128, 128 - 118), (128 - 118, 128)
 
-    def colour(frame: Frame, place: tuple[int, int]) -> tuple[int, ...]:
+    def color(frame: Frame, place: tuple[int, int]) -> tuple[int, ...]:
         return tuple(int(value) for value in frame[place[1], place[0]])
 
     now, past, paper = (20, 60, 140), (150, 180, 220), (255, 255, 255)
-    assert colour(frames[0], right) == now
-    assert [colour(frames[2], place) for place in (right, top, left)] == [past, past, now]
-    assert colour(frames[0], (10, 10)) == paper
+    assert color(frames[0], right) == now
+    assert [color(frames[2], place) for place in (right, top, left)] == [past, past, now]
+    assert color(frames[0], (10, 10)) == paper
     assert PointsOutput(dim=3).frame_size is None
     assert next(output.frames(output.frame_data(np.zeros((1, 2), np.float32)))).shape == (256, 256, 3)

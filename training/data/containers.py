@@ -1,6 +1,6 @@
 """PNG, JPEG and AVIF files without what stands beside the pixels.
 
-Text, EXIF, XMP, colour profiles and thumbnails may be broken or huge. A decoder that never sees them cannot fail on
+Text, EXIF, XMP, color profiles and thumbnails may be broken or huge. A decoder that never sees them cannot fail on
 them. The orientation and the gamma are read here.
 """
 
@@ -27,7 +27,7 @@ class Picture:
     orientation: int = 1
     """As in EXIF: 1 … 8."""
     gamma: float | None = None
-    """The gAMA chunk of a PNG that names no colour space; 1 is linear light, 0.45 that of most pictures."""
+    """The gAMA chunk of a PNG that names no color space; 1 is linear light, 0.45 that of most pictures."""
 
 
 def without_metadata(content: bytes) -> Picture:
@@ -64,7 +64,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def png_header(content: bytes) -> tuple[int, int]:
-    """Return the bit depth and the colour type of a PNG."""
+    """Return the bit depth and the color type of a PNG."""
     return content[24], content[25]
 
 
@@ -120,13 +120,13 @@ def _bare_jpeg(content: bytes) -> Picture:
         end = position + 2 + length
         data = content[position + 4 : end]
         if marker == 0xE0 and data.startswith(b"JFIF\0"):
-            kept.append(_JFIF)  # it says that the colours are YCbCr
+            kept.append(_JFIF)  # it says that the colors are YCbCr
         elif marker == 0xE1 and data.startswith(b"Exif\0"):
             exif = exif or data
         elif marker == 0xE1:
             xmp_orientation = max(xmp_orientation, _orientation_of_xmp(data))
         elif not (0xE0 <= marker <= 0xEF or marker == 0xFE) or (marker == 0xEE and length >= 14):
-            kept.append(content[position:end])  # 0xEE: Adobe's, it says whether colours are CMYK, YCCK or RGB
+            kept.append(content[position:end])  # 0xEE: Adobe's, it says whether colors are CMYK, YCCK or RGB
         position = end
     kept.append(content[position:])
     return Picture(b"".join(kept), exif_orientation(exif) if exif else xmp_orientation)

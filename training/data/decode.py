@@ -135,7 +135,7 @@ def _pillow(content: bytes) -> Image.Image:
 
 
 def _deep_png(content: bytes, gamma: float | None) -> Image.Image | None:
-    """Decode a PNG whose transparent colour or gamma Pillow would lose: of 16 bits, or of less than 8."""
+    """Decode a PNG whose transparent color or gamma Pillow would lose: of 16 bits, or of less than 8."""
     if not content.startswith(PNG_SIGNATURE) or len(content) < 33:
         return None
     depth, kind = png_header(content)

@@ -1,6 +1,6 @@
 """Images in tar files: WebDataset's samples, or files in folders.
 
-WebDataset (https://github.com/webdataset/webdataset): neighbouring members of one name form a sample, `0007.jpg` and
+WebDataset (https://github.com/webdataset/webdataset): neighboring members of one name form a sample, `0007.jpg` and
 its class in `0007.cls`. The fields of a sample are what comes after the first dot of a name.
 """
 

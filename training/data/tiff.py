@@ -30,7 +30,7 @@ def read_deep_tiff(content: bytes) -> tuple[Image.Image, int, bool] | None:
     """Read a TIFF that Pillow would misread; None if Pillow reads it well.
 
     Returns an image of 8 bits, its EXIF orientation, and whether 16 bits were cut to 8. Raises ValueError if the file
-    does not say which values are black and white, or has other colours than grey, RGB, CMYK and LAB.
+    does not say which values are black and white, or has other colors than grey, RGB, CMYK and LAB.
     """
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -100,7 +100,7 @@ def _to_8_bits(values: NDArray[np.generic], page: tifffile.TiffPage, limits: tup
 
 
 def _image(values: NDArray[np.uint8], page: tifffile.TiffPage) -> Image.Image:
-    """Return values [height, width, samples] as an image; what comes after colours and alpha is left out."""
+    """Return values [height, width, samples] as an image; what comes after colors and alpha is left out."""
     kinds, samples = tifffile.PHOTOMETRIC, values.shape[-1]
     has_alpha = bool(page.extrasamples) and page.extrasamples[0] in (1, 2)
     if page.photometric in (kinds.MINISWHITE, kinds.MINISBLACK) and samples <= 2:
@@ -119,5 +119,5 @@ def _image(values: NDArray[np.uint8], page: tifffile.TiffPage) -> Image.Image:
         return Image.frombytes("LAB", (values.shape[1], values.shape[0]), lab.tobytes())
     name = getattr(page.photometric, "name", page.photometric)
     raise ValueError(
-        f"its colours ({name}, {samples} samples of {page.bitspersample} bits) are none of grey, RGB, CMYK, LAB"
+        f"its colors ({name}, {samples} samples of {page.bitspersample} bits) are none of grey, RGB, CMYK, LAB"
     )

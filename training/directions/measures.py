@@ -56,7 +56,7 @@ class ObjectImages:
         return std
 
     def edges(self, axis: int) -> FloatArray:
-        """Return the mean absolute difference of neighbouring pixels along an axis, within each object: [N]."""
+        """Return the mean absolute difference of neighboring pixels along an axis, within each object: [N]."""
         first, second = [slice(None)] * 3, [slice(None)] * 3
         first[axis], second[axis] = slice(None, -1), slice(1, None)
         both = self.mask[tuple(first)] * self.mask[tuple(second)]

@@ -60,32 +60,32 @@ def _cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     return linear.square().mul_(linear)
 
 
-def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[float, float]:
+def precision_recall(real: Tensor, fake: Tensor, neighbors: int = 3) -> tuple[float, float]:
     """Return the fraction of fakes in the manifold of real samples, and of real samples in the manifold of fakes.
 
-    A manifold is the union of balls around the samples; a ball reaches to its sample's third neighbour.
+    A manifold is the union of balls around the samples; a ball reaches to its sample's third neighbor.
     Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1 and 2.
     """
-    return _fraction_inside(real, fake, neighbours), _fraction_inside(fake, real, neighbours)
+    return _fraction_inside(real, fake, neighbors), _fraction_inside(fake, real, neighbors)
 
 
-def _fraction_inside(manifold: Tensor, points: Tensor, neighbours: int) -> float:
-    radii = _neighbour_distances(manifold, neighbours)
+def _fraction_inside(manifold: Tensor, points: Tensor, neighbors: int) -> float:
+    radii = _neighbour_distances(manifold, neighbors)
     inside = [(distances <= radii).any(dim=1) for distances in _distances(points, manifold)]
     return float(torch.cat(inside).double().mean())
 
 
-def density_coverage(real: Tensor, fake: Tensor, neighbours: int = 5) -> tuple[float, Tensor]:
+def density_coverage(real: Tensor, fake: Tensor, neighbors: int = 5) -> tuple[float, Tensor]:
     """Return the density, and whether each real sample's ball contains a fake [N]; the mean of that is the coverage.
 
     Density: the number of real samples' balls that contain a fake, divided by the expected number. Naeem et al. 2020,
     https://arxiv.org/abs/2002.09797, eq. 4 and 5.
     """
-    radii = _neighbour_distances(real, neighbours)
+    radii = _neighbour_distances(real, neighbors)
     fakes_inside = torch.zeros(len(real), dtype=torch.float64)
     for distances in _distances(fake, real):
         fakes_inside += (distances <= radii).double().sum(dim=0)
-    return float(fakes_inside.sum() / (neighbours * len(fake))), fakes_inside > 0
+    return float(fakes_inside.sum() / (neighbors * len(fake))), fakes_inside > 0
 
 
 def nearest(points: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,9 +94,9 @@ def nearest(points: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
-def _neighbour_distances(points: Tensor, neighbours: int) -> Tensor:
+def _neighbour_distances(points: Tensor, neighbors: int) -> Tensor:
     """Return each point's distance to its k-th nearest other point: [N]."""
-    ranked = [distances.kthvalue(neighbours + 1, dim=1).values for distances in _distances(points, points)]
+    ranked = [distances.kthvalue(neighbors + 1, dim=1).values for distances in _distances(points, points)]
     return torch.cat(ranked)
 
 
