@@ -9,17 +9,16 @@ from typing import Any, Literal
 
 import av
 import click
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from latentd.cli.client import post, read_token
 from latentd.models.encoding.animation import MEDIA_TYPES
 from latentd.models.encoding.metadata import read_metadata
 from latentd.models.outputs.image import ImageOutput
 
-_TIMEOUT_SECONDS = 600.0
 _FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
 _SHARED_FIELDS = ("label", "truncation", "directions", "directions_version")
 """Fields that have the same name in a sample's provenance and in a request."""
@@ -62,7 +61,12 @@ class StoredRequest:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--url", default="http://127.0.0.1:3000", show_default=True, help="The service to ask.")
-def reproduce(file: Path, url: str) -> None:
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A file with the service's token. [default: the variable LATENTD_TOKEN]",
+)
+def reproduce(file: Path, url: str, token_file: Path | None) -> None:
     """Make FILE again from the request in it, and compare the bytes.
 
     Reads PNG, APNG, WebP, JPEG, GIF and MP4 files of a latentd service. The exit status is 1 if the bytes differ.
@@ -70,7 +74,7 @@ def reproduce(file: Path, url: str) -> None:
     content = file.read_bytes()
     stored = _read(content, file)
     click.echo(f"POST {stored.endpoint} {json.dumps(stored.body)}")
-    again, fingerprint = _ask(url, stored)
+    again, fingerprint = _ask(url, read_token(token_file), stored)
     if again == content:
         click.echo("the same bytes")
         return
@@ -131,19 +135,9 @@ def _format_of(content: bytes) -> str:
         return _FORMATS[picture.format or ""]
 
 
-def _ask(url: str, stored: StoredRequest) -> tuple[bytes, str]:
+def _ask(url: str, token: str | None, stored: StoredRequest) -> tuple[bytes, str]:
     """Send the request. Return the file, and the fingerprint of the service that made it."""
-    try:
-        answer = httpx.post(
-            url.rstrip("/") + stored.endpoint,
-            json=stored.body,
-            headers={"Accept": stored.media_type},
-            timeout=_TIMEOUT_SECONDS,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as problem:  # ValueError: a latent that is not finite
-        raise click.ClickException(f"{url} cannot be reached: {problem}") from problem
-    if not answer.is_success:
-        raise click.ClickException(f"{url} refused the request: {_reason(answer)}")
+    answer = post(url, stored.endpoint, stored.body, stored.media_type, token)
     fingerprint = answer.headers.get("x-latentd-fingerprint", "")
     if stored.index is None:
         return answer.content, fingerprint
@@ -151,14 +145,6 @@ def _ask(url: str, stored: StoredRequest) -> tuple[bytes, str]:
         return base64.b64decode(answer.json()["samples"][stored.index]["data"]), fingerprint
     except (ValueError, LookupError, TypeError) as problem:
         raise click.ClickException(f"the answer of {url} has no sample {stored.index}") from problem
-
-
-def _reason(answer: httpx.Response) -> str:
-    try:
-        error = answer.json()["error"]
-        return f"{error['code']}: {error['message']}"
-    except (ValueError, KeyError, TypeError):
-        return f"status {answer.status_code}"
 
 
 def _compare(one: bytes, other: bytes) -> str:

@@ -1,6 +1,8 @@
 """`latentd serve`."""
 
+import errno
 import os
+import socket
 import sys
 
 import click
@@ -22,7 +24,29 @@ def serve(host: str, port: int, models: str | None) -> None:
     """
     if models is not None:
         os.environ["LATENTD_MODELS"] = models
+    _require_free(host, port)
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     click.echo(f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/explore", err=True)  # noqa: S104  # compared, not listened on
     command = [sys.executable, "-m", "bentoml", "serve", _SERVICE, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606  # no shell: signals reach the server itself
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raise click.ClickException if no server can listen there: otherwise BentoML shows a traceback."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":  # elsewhere it would allow a second server
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        if problem.errno == errno.EADDRINUSE:
+            reason = "another program listens there; stop it, or choose another port with --port"
+        raise click.ClickException(f"cannot listen on {host} port {port}: {reason}") from problem
+
+
+if __name__ == "__main__":
+    serve()

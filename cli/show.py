@@ -1,6 +1,7 @@
 """`latentd show`."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -14,4 +15,5 @@ def show(checkpoint: Path) -> None:
     """Print CHECKPOINT's name, version and card as JSON."""
     read = Checkpoint.read(checkpoint)
     card = {"name": read.name, "version": read.version} | read.card.model_dump(mode="json")
-    click.echo(json.dumps(card, indent=2, ensure_ascii=False))
+    has_unicode = sys.stdout.encoding.lower().startswith("utf")
+    click.echo(json.dumps(card, indent=2, ensure_ascii=not has_unicode))

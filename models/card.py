@@ -12,6 +12,7 @@ from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 
 from latentd.models.errors import CheckpointError
+from latentd.models.files import placeholder
 from latentd.models.spec import GeneratorSpec
 from latentd.models.validation import first_problem
 
@@ -124,7 +125,10 @@ def open_safetensors(path: Path, content: Path | None = None, framework: str = "
 
 def _reason(content: Path, problem: Exception) -> str:
     with suppress(OSError), content.open("rb") as file:
-        if file.read(4).startswith(_PICKLE_STARTS):
+        start = file.read(512)
+        if instead := placeholder(start):
+            return f"this is {instead}"
+        if start.startswith(_PICKLE_STARTS):
             return (
                 "this is a pickled file, which can run code when it is read; latentd never reads pickles. "
                 "Train with latentd, or save the weights as safetensors"

@@ -3,6 +3,7 @@
 import glob
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,18 @@ def printable(name: str) -> str:
     """Return a file's name as one line of valid text, for logs and answers. On disk a name may be any bytes."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def placeholder(start: bytes) -> str | None:
+    """Return what stands in a file's place, and how to get the file; None for other files. `start`: 512 bytes.
+
+    Clones without Git LFS leave pointers, and downloads leave the web page that should have led to the file.
+    """
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer in place of the file; fetch the file by `git lfs pull`"
+    if re.match(rb"\W*<(!doctype\s|html\b|head\b|script\b|\?xml\s|!--)", start, re.IGNORECASE):
+        return "a web page in place of the file; download the file again"
+    return None
 
 
 def _sync(path: Path) -> None:

@@ -1,5 +1,6 @@
 """`latentd train`, which torchrun starts as `python -m latentd.training train`."""
 
+import io
 import json
 import logging
 import math
@@ -116,6 +117,9 @@ def run_command(command: Callable[[], object]) -> None:
 
     Of several ranks only the main one prints, but each prints the errors that may concern it alone.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no text is unprintable, whatever the locale's encoding
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command()

@@ -15,6 +15,7 @@ from latentd.models.card import check_model_name
 from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.validation import first_problem
 from latentd.training.objectives import OBJECTIVES
+from latentd.training.setting_hints import hint
 from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
 from latentd.training.settings.base import Recipe, require_known
@@ -89,8 +90,10 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
         # by way of JSON: its strict mode takes a list for a tuple, but refuses a string or a bool for a number
         recipe = recipe_class.model_validate_json(json.dumps(current, default=str), strict=True)
     except ValidationError as problem:
-        named = str(first_problem(problem)).replace(f"data.{tables.get('data', {}).get('name')}.", "data.", 1)
-        raise RecipeError(f"{path.name}: {named}") from problem
+        data = tables.get("data")
+        own = f"data.{data.get('name')}." if isinstance(data, dict) else "data."
+        named = str(first_problem(problem)).replace(own, "data.", 1)
+        raise RecipeError(f"{path.name}: {named}{hint(problem.errors(include_url=False)[0])}") from problem
     if recipe.generator.conditional and recipe.data.class_names == ():
         raise RecipeError(f"{path.name}: generator.conditional: {recipe.data.name} has no classes")
     with torch.device("meta"):  # checks that the networks can be built, without taking memory
@@ -98,7 +101,8 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
             try:
                 build(recipe.spec())
             except ValidationError as problem:
-                raise RecipeError(f"{path.name}: {table}.config.{first_problem(problem)}") from problem
+                named = f"{table}.config.{first_problem(problem)}{hint(problem.errors(include_url=False)[0])}"
+                raise RecipeError(f"{path.name}: {named}") from problem
             except ValueError as problem:
                 raise RecipeError(f"{path.name}: {table}: {problem}") from problem
     require_divisible_batch(recipe, 1)

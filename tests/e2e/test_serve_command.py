@@ -1,6 +1,11 @@
 """`latentd serve` from an empty folder."""
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.conftest import ROOT, serving
 
@@ -10,3 +15,34 @@ def test_it_serves_the_shipped_models_from_any_folder(tmp_path: Path) -> None:
     with serving(tmp_path / "home", command=command, folder=tmp_path, PYTHONPATH=str(ROOT)) as server:
         assert "fashion-dcgan" in {model["name"] for model in server.call("/models").json["models"]}
         assert f"{server.url.replace('127.0.0.1', 'localhost')}/explore" in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "command", [[str(Path(sys.executable).with_name("latentd")), "serve"], [sys.executable, "-m", "latentd.cli.serve"]]
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104  # nothing listens there
+def test_a_port_in_use_is_one_line(command: list[str], host: str) -> None:
+    """`make serve` runs the second command."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        done = subprocess.run(
+            [*command, "--host", host, "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            cwd=ROOT,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    reason = "another program listens there; stop it, or choose another port with --port"
+    assert done.stderr == f"Error: cannot listen on {host} port {port}: {reason}\n"
+
+
+def test_a_host_that_is_not_this_machine_is_one_line() -> None:
+    command = [sys.executable, "-m", "latentd.cli.serve", "--host", "192.0.2.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot listen on 192.0.2.1 port 3000: ")
+    assert done.stderr.count("\n") == 1

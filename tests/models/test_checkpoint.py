@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
+import latentd
+from latentd.cli.show import show
+from latentd.models.card import read_card
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.conditions.classes import ClassCondition
 from latentd.models.errors import CheckpointError
@@ -68,6 +73,28 @@ def test_a_failed_write_leaves_the_old_file(write: Write, tmp_path: Path, monkey
 class Bomb:
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
         return os.mkdir, ("/tmp/latentd-was-unpickled",)  # noqa: S108  # must never exist
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            "Git LFS pointer .* `git lfs pull`",
+        ),
+        (b"<!DOCTYPE html>\n<html><head><title>Sign in</title>", "web page .* download the file again"),
+        (b"\xef\xbb\xbf\r\n <HTML lang=en>", "web page .* download the file again"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page .* download the file again"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_file_is_named(tmp_path: Path, content: bytes, advice: str) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    for read in (Checkpoint.read, read_card, latentd.load):
+        with pytest.raises(CheckpointError, match=rf"m\.safetensors: this is a {advice}"):
+            read(path)
+    shown = CliRunner().invoke(show, [str(path)])
+    assert re.search(f"this is a {advice}", str(shown.exception))
 
 
 def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:

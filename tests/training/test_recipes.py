@@ -100,6 +100,47 @@ def test_the_error_names_the_wrong_setting(setting: str, named: str) -> None:
         load_recipe("fashion-dcgan", [setting])
 
 
+@pytest.mark.parametrize(
+    ("setting", "read", "write"),
+    [
+        ("data.flip=True", 'the text "True"', "true"),
+        ("data.flip=no", 'the text "no"', "false"),
+        ("compile=7", "7", "true or false"),
+        ("generator_lr=.0001", 'the text ".0001"', "0.0001"),
+        ("generator_lr=1.", 'the text "1."', "1.0"),
+        ("generator_lr=fast", 'the text "fast"', "a number, as 0.0001"),
+        ("steps=1e3", "1000.0", "1000"),
+        ("steps=1,000", 'the text "1,000"', "1000"),
+        ("steps=1.5", "1.5", "a whole number, as 1000"),
+        ("steps=true", "true", "a whole number, as 1000"),
+        ("betas=0.5,0.9", 'the text "0.5,0.9"', "[0.5, 0.9]"),
+        ("betas=(0.5, 0.9)", 'the text "(0.5, 0.9)"', "[0.5, 0.9]"),
+        ("augment.views=flip,translation", 'the text "flip,translation"', '["flip", "translation"]'),
+        ("augment.views=7", "7", "a list, as [0.5, 0.9]"),
+        ("description=5", "5", '"5"'),
+        ("augment=null", 'the text "null"', "its settings one by one, as KEY.NAME=VALUE"),
+        ("data=pictures", 'the text "pictures"', "its settings one by one, as KEY.NAME=VALUE"),
+        ("discriminator.config.width=wide", 'the text "wide"', "a whole number, as 1000"),
+        ("generator_lr=nan", "nan", None),
+        ("schedule.decay=slow", 'the text "slow"', None),
+        ("steps=-1", "-1", None),
+    ],
+)
+def test_the_error_shows_what_was_read_and_how_to_write_it(setting: str, read: str, write: str | None) -> None:
+    with pytest.raises(RecipeError) as problem:
+        load_recipe("image-folder-dcgan", [setting])
+    ending = f"; it was read as {read}" + (f"; write {write}" if write else "")
+    assert str(problem.value).endswith(ending)
+    assert setting.partition("=")[0] in str(problem.value)
+    if write and "as" not in write.split() and "or" not in write.split():
+        load_recipe("image-folder-dcgan", [f"{setting.partition('=')[0]}={write}", *_fitting(setting)])
+
+
+def _fitting(setting: str) -> list[str]:
+    """A learning rate of 1.0 is well written, and too large."""
+    return ["generator_lr=0.5"] if setting == "generator_lr=1." else []
+
+
 def test_the_penalties_of_an_objective_can_be_changed() -> None:
     def weights(*settings: str) -> list[tuple[float, int]]:
         penalties = load_recipe("fashion-wgan-gp", settings)[1].make_penalties()

@@ -1,0 +1,94 @@
+"""Ask a running service: with a token if it needs one, and by way of a proxy only if that is not this machine."""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import click
+import httpx
+
+_TIMEOUT_SECONDS = 600.0
+_TOKEN_VARIABLE = "LATENTD_TOKEN"  # noqa: S105  # the name of the variable
+
+
+def read_token(file: Path | None) -> str | None:
+    """Return the token in `file`, or else in LATENTD_TOKEN; None without both.
+
+    Raises click.ClickException, which does not quote the token, if it is none.
+    """
+    if file is None:
+        source, text = _TOKEN_VARIABLE, os.environ.get(_TOKEN_VARIABLE, "")
+        if not text.strip():
+            return None
+    else:
+        source = str(file)
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
+            raise click.ClickException(f"{source} cannot be read: {reason}") from problem
+    words = text.removeprefix("\ufeff").split()
+    if len(words) != 1 or not words[0].isascii() or not words[0].isprintable():
+        raise click.ClickException(f"{source} has to contain one token and nothing else")
+    return words[0]
+
+
+def post(url: str, path: str, body: Any, accept: str, token: str | None) -> httpx.Response:
+    """Send a request to the service at `url`. Raises click.ClickException if it is not answered with success."""
+    headers = {"Accept": accept} | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        proxy = proxy_for(url)
+        by = f" through the proxy {_without_password(proxy)} (HTTP_PROXY and the like)" if proxy else ""
+        with _client(proxy) as client:
+            answer = client.post(url.rstrip("/") + path, json=body, headers=headers, timeout=_TIMEOUT_SECONDS)
+    except (httpx.InvalidURL, ValueError, ImportError) as problem:  # ValueError: a latent that is not finite
+        raise click.ClickException(f"{url} cannot be reached: {problem}") from problem
+    except httpx.HTTPError as problem:
+        raise click.ClickException(f"{url} cannot be reached{by}: {problem}") from problem
+    if not answer.is_success:
+        raise click.ClickException(f"{url}{by} refused the request: {_reason(answer, token)}")
+    return answer
+
+
+def _client(proxy: str | None) -> httpx.Client:
+    if proxy is None:
+        return httpx.Client(mounts={"http://": None, "https://": None})  # in the place of the environment's proxies
+    return httpx.Client(proxy=proxy)
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for `url`. This machine is always asked directly."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _is_this_machine(host) or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _without_password(proxy: str) -> str:
+    return proxy.replace(f"{urlsplit(proxy).netloc.rpartition('@')[0]}@", "", 1)
+
+
+def _reason(answer: httpx.Response, token: str | None) -> str:
+    try:
+        error = answer.json()["error"]
+        field = f"{error['field']}: " if error.get("field") else ""
+        reason = f"{error['code']}: {field}{error['message']}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        reason = f"status {answer.status_code}"
+    if answer.status_code == httpx.codes.UNAUTHORIZED and token is None:
+        reason += f"; give it by --token-file FILE or in {_TOKEN_VARIABLE}"
+    return reason

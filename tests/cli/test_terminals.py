@@ -1,0 +1,87 @@
+"""Commands on terminals of any encoding, and on systems without some of Unix's modules."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentd.cli.main import latentd, main
+
+SHIPPED = Path(__file__).parents[2] / "models" / "checkpoints"
+ENCODINGS = ("ascii", "latin-1", "cp1252", "gbk", "utf-8", "utf-16")
+COMMANDS = {
+    "runs": ["runs", "{runs}"],
+    "runs-compared": ["runs", "{runs}/one", "{runs}/two"],
+    "runs-json": ["runs", "{runs}", "--json"],
+    "recipes": ["recipes"],
+    "show": ["show", str(SHIPPED / "ring-gan.safetensors")],
+    "dry-run": ["train", "ring-gan", "--dry-run", "--set", "description=a ψ of 猫"],
+    "recipe-error": ["train", "ring-gan", "--set", "steps=猫"],
+    "usage-error": ["runs", "--猫"],
+    "not-there": ["show", "K\u00e4tzchen-\udcff-猫.safetensors"],
+    "help": ["--help"],
+    **{f"{name}-help": [name, "--help"] for name in latentd.commands},
+}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two runs: their tables have dashes, a multiplication sign and what people write."""
+    for number, name in enumerate(("one", "two")):
+        facts = {"name": f"猫 – {name}", "status": "finished", "steps": 10, "settings": {"batch_size": number}}
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_encoding_of_the_terminal_ends_a_command(
+    command: str, encoding: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [argument.replace("{runs}", str(runs)) for argument in COMMANDS[command]]
+    output, errors = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
+    monkeypatch.setattr(sys, "argv", ["latentd", *arguments])
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stderr", errors)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    for stream in (output, errors):
+        stream.flush()
+    is_wrong = command in ("recipe-error", "usage-error", "not-there")
+    assert bool(ended.value.code) == is_wrong
+    assert bool(output.buffer.getvalue()) != is_wrong  # type: ignore[attr-defined]  # a BytesIO
+    assert bool(errors.buffer.getvalue()) == is_wrong  # type: ignore[attr-defined]  # a BytesIO
+    if command in ("show", "dry-run", "runs-json"):
+        json.loads(output.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]  # a BytesIO
+
+
+def test_a_process_with_another_encoding(runs: Path) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("latentd"), "runs", runs],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1:strict", "PYTHONUTF8": "0"},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u2013" in done.stdout
+    assert "× baseline".encode("latin-1") in done.stdout
+
+
+def test_commands_start_without_the_modules_that_windows_does_not_have() -> None:
+    program = """
+import sys
+for name in ("fcntl", "grp", "pwd", "resource"):
+    sys.modules[name] = None
+from click.testing import CliRunner
+from latentd.cli.main import latentd
+for name in latentd.commands:
+    assert CliRunner().invoke(latentd, [name, "--help"]).exit_code == 0, name
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
