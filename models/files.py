@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_WEB_PAGE = re.compile(rb"\W*(<\?xml[^>]*>\s*)?<(!doctype\s+html|html|head|script|error)\b", re.IGNORECASE)
+"""Also the XML in which object stores answer that a link has expired."""
 _HOST = platform.node().replace(".", "-") or "host"
 
 
@@ -61,7 +63,7 @@ def placeholder(start: bytes) -> str | None:
     """
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         return "a Git LFS pointer in place of the file; fetch the file by `git lfs pull`"
-    if re.match(rb"\W*<(!doctype\s|html\b|head\b|script\b|\?xml\s|!--)", start, re.IGNORECASE):
+    if _WEB_PAGE.match(start):
         return "a web page in place of the file; download the file again"
     return None
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from latentd.models.files import placeholder
 from latentd.training.data.containers import (
     JPEG_SIGNATURE,
     PNG_SIGNATURE,
@@ -78,14 +79,8 @@ def decode_square(content: bytes, side: int, channels: int) -> Decoded:
 def _require_image(content: bytes) -> None:
     if not content:
         raise ValueError("the file is empty")
-    if content.startswith(LFS_POINTER):
-        raise ValueError(LFS_ADVICE)
-    if content[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise ValueError("the file is a web page, not an image")
-
-
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-LFS_ADVICE = "it is a Git LFS pointer in place of the file; fetch the file by `git lfs pull`"
+    if instead := placeholder(content[:512]):
+        raise ValueError(f"it is {instead}")
 
 
 def _note(brightest: int, was_deep: bool) -> str:

@@ -1,12 +1,11 @@
 """Shards: files with many images, read sequentially."""
 
-import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentd.training.data.decode import LFS_ADVICE, LFS_POINTER
+from latentd.models.files import placeholder
 from latentd.training.data.file_names import split_of
 from latentd.training.data.image_files import ImageCollection, ImageFile, ReadOptions
 from latentd.training.data.source import DataError
@@ -65,7 +64,5 @@ def require_fetched(path: Path) -> None:
     """Raise DataError if `path` is a Git LFS pointer or a web page in place of the file."""
     with path.open("rb") as file:
         start = file.read(512)
-    if start.startswith(LFS_POINTER):
-        raise DataError(f"{path}: {LFS_ADVICE}")
-    if re.match(rb"\s*<(!doctype )?html", start, re.IGNORECASE):
-        raise DataError(f"{path} is a web page, not the file; download it again")
+    if instead := placeholder(start):
+        raise DataError(f"{path} is {instead}")

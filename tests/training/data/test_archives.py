@@ -212,7 +212,7 @@ def test_pointers_and_pages_in_place_of_an_archive(name: str, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"Git LFS pointer.*git lfs pull"):
         decoded(tmp_path / name)
     (tmp_path / name).write_bytes(b"\n<!DOCTYPE html>\n<html>sign in</html>")
-    with pytest.raises(DataError, match="is a web page, not the file"):
+    with pytest.raises(DataError, match="is a web page in place of the file"):
         decoded(tmp_path / name)
 
 

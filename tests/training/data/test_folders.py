@@ -184,7 +184,7 @@ def test_pointers_in_place_of_images_are_named(tmp_path: Path, caplog: pytest.Lo
     root = write_folder(tmp_path / "data", {**PETS, "cat/2.png": pointer, "dog/3.jpg": b"<html>sign in</html>"})
     assert shades(decoded(root)) == [0, 1]
     assert "cat/2.png: skipped: it is a Git LFS pointer in place of the file" in caplog.text
-    assert "dog/3.jpg: skipped: the file is a web page" in caplog.text
+    assert "dog/3.jpg: skipped: it is a web page" in caplog.text
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
