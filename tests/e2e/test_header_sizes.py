@@ -16,7 +16,7 @@ import tritonclient.http as triton
 
 from latentd.models.checkpoint import write_checkpoint
 from latentd.models.families import build_generator
-from latentd.models.latents import MAX_SEED
+from latentd.models.seeds import MAX_SEED
 from tests.conftest import card_of, image_spec, points_spec
 from tests.e2e.conftest import Answer, Server, serving
 from tests.e2e.nginx import balancing, needs_nginx
