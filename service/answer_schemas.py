@@ -31,10 +31,13 @@ class Answer(BaseModel):
 
 
 class SampleEntry(Answer):
-    """A sample, or one file of several samples."""
+    """A sample, or one file of several samples. Models may have more fields, such as `prompt`."""
+
+    model_config = ConfigDict(extra="allow")
 
     index: Annotated[int, Field(ge=0)]
     seed: MayBeAbsent[Seed]
+    image_sha256: MayBeAbsent[str]
     label: MayBeAbsent[ClassLabel]
     neighbor_seed: MayBeAbsent[Annotated[int, Field(ge=0)]]
     seeds: MayBeAbsent[list[Seed]] = Field(description="of a grid or an animation: the seed of each sample")
@@ -77,6 +80,10 @@ class ModelAnswer(Answer):
     surface: bool = Field(description="whether `/models/{name}/surface` has an answer")
     formats: list[str] = Field(description="of single samples")
     films: dict[str, str] = Field(description="media types of animations, by format")
+    media_types: dict[str, str] = Field(description="of single samples, by format; the default format is first")
+    layouts: dict[str, list[str]] = Field(description="by format, the ways to put several samples into one file")
+    operations: list[str] = Field(description="what can be done with inputs")
+    fields: dict[str, Any] = Field(description="the fields of requests that this model has, each with its JSON schema")
     limits: Limits
     determinism: Determinism
     card: Card
@@ -103,7 +110,7 @@ class DirectionsAnswer(Answer):
     model: str
     version: str
     directions_version: str | None
-    space: Literal["z", "w"]
+    space: Literal["z", "w"] | None = Field(description="null for a model that cannot have any")
     directions: list[DirectionCard]
 
 

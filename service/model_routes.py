@@ -2,7 +2,6 @@
 
 from starlette.requests import Request
 
-from latentd.models.directions import require_direction_space
 from latentd.service.answer_schemas import (
     Determinism,
     DirectionsAnswer,
@@ -14,6 +13,7 @@ from latentd.service.answer_schemas import (
 )
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError
+from latentd.service.queries.fields import model_fields
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 
@@ -37,12 +37,12 @@ async def show_model(runtime: Runtime, request: Request) -> ModelAnswer:
 async def list_directions(runtime: Runtime, request: Request) -> DirectionsAnswer:
     """Return a model's directions; an empty list for a model without any."""
     model = _model(runtime, request)
-    found = model.directions
+    found, space = model.directions, model.card.spec.input.direction_space
     return DirectionsAnswer(
         model=model.name,
         version=model.version,
         directions_version=model.directions_version,
-        space=found.card.space if found else require_direction_space(model.card.spec).space,
+        space=space.space if space else None,
         directions=list(found.card.directions) if found else [],
     )
 
@@ -73,6 +73,10 @@ def _describe(model: ServedModel, settings: Settings) -> ModelAnswer:
         surface=model.decision_surface is not None,
         formats=list(output.media_types),
         films=dict(output.animation_types),
+        media_types={output.default_format: output.media_types[output.default_format]} | output.media_types,
+        layouts={name: list(output.layouts(name)) for name in output.media_types},
+        operations=sorted(model.card.spec.input.operations),
+        fields=model_fields(model),
         limits=Limits(max_samples=settings.max_samples, max_frames=settings.max_frames),
         determinism=Determinism(
             mode=str(model.fingerprint["determinism"]),

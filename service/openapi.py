@@ -27,7 +27,7 @@ _ERRORS = {
     408: "the headers or the body did not come in time",
     413: "the body is larger than the service takes",
     414: "the URL is too long",
-    415: "the body has another type than JSON",
+    415: "the body has a type that the path does not take",
     429: "the service has all the work that it can take; `Retry-After` says when to try again",
     431: "the headers are too many, or too large",
     500: "the service failed; its log says why",
@@ -101,7 +101,7 @@ def _operation(route: Route, schemas: _Schemas) -> _Schema:
     }
     if route.body is not None:
         operation["parameters"].append(_TIMEOUT)
-        body = {JSON: {"schema": schemas[route.body, "validation"]}}
+        body = {kind: {"schema": schemas[route.body, "validation"]} for kind in route.body_types}
         operation["requestBody"] = {"required": True, "content": body}
     if route.access == "open":
         operation["security"] = []

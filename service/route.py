@@ -38,7 +38,9 @@ class Route:
     headers: tuple[str, ...] = ()
     """Headers of a successful answer, beside X-Request-Id."""
     body: type[BaseModel] | None = None
-    """The JSON body. Routes with a body answer with samples, and pass the admission."""
+    """The JSON body, or the fields of a form. Routes with a body answer with samples, and pass the admission."""
+    body_types: tuple[str, ...] = ("application/json",)
+    """The media types of the body that the document names."""
     in_process: InProcess | None = None
     """Answers calls within the process. Routes that have it are declared to BentoML's own clients too."""
     errors: tuple[int, ...] = ()

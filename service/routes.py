@@ -3,6 +3,7 @@
 To add an endpoint, write its handler and add its Route here.
 """
 
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from latentd.models.encoding import animation
 from latentd.models.kind import kinds
 from latentd.service.answer_schemas import DirectionsAnswer, ModelAnswer, ModelsAnswer, SamplesAnswer, SurfaceAnswer
 from latentd.service.explorer import ASSET_TYPES, show_asset, show_page
+from latentd.service.guard.multipart import MULTIPART
 from latentd.service.model_routes import list_directions, list_models, show_model, show_surface
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.openapi import document
@@ -23,13 +25,16 @@ from latentd.service.queries.generate import generate_query
 from latentd.service.queries.interpolate import interpolate_query
 from latentd.service.queries.mix import mix_query
 from latentd.service.queries.neighbors import neighbors_query
+from latentd.service.queries.translate import translate_query
 from latentd.service.route import Route
 from latentd.service.sample_handler import ToQuery, in_process, native, sample_handler
-from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest
+from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest, TranslateRequest
 
 _OUTPUTS = kinds("latentd.models.outputs").values()
 _SAMPLE_TYPES = {each for kind in _OUTPUTS for each in kind.media_types.values()} - {JSON}
 _ANIMATION_TYPES = set(animation.MEDIA_TYPES.values())
+_PICTURES = {"image": "images", "images": "images"}
+"""The parts of a form that are pictures, and the field that they go to."""
 _SAMPLE_HEADERS = ("Model", "Version", "Fingerprint", "Seeds", "Directions", "Request")
 
 
@@ -75,6 +80,15 @@ ROUTES = (
     ),
     _samples("/mix", "one sample of several places in latent space", MixRequest, mix_query),
     _samples("/neighbors", "samples at an angle around a place in latent space", NeighborsRequest, neighbors_query),
+    replace(
+        _samples("/translate", "samples of pictures", TranslateRequest, translate_query),
+        handler=sample_handler(
+            native(TranslateRequest, translate_query, {"image": "images", "images": "images"}),
+            (MULTIPART,),
+            on_thread=True,
+        ),
+        body_types=(JSON, MULTIPART),
+    ),
     Route(
         method="GET",
         path="/models",

@@ -6,7 +6,8 @@ A route brings a parser, which makes a query of the request, and a responder, wh
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -17,10 +18,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
+from latentd.models.hardware import core_count
 from latentd.service.admission import Ticket
 from latentd.service.catalog import Catalog
 from latentd.service.context import RequestContext, current_context
 from latentd.service.errors import ApiError, invalid, raise_invalid
+from latentd.service.forms import is_form, parse_form
 from latentd.service.guard.body import check_value_count, read_body, without_byte_order_mark
 from latentd.service.negotiate import EVENTS, JSON
 from latentd.service.provenance import request_header, seeds_header
@@ -65,19 +68,38 @@ class ParsedRequest(NamedTuple):
 ToQuery = Callable[[Any, str, Catalog, Settings], SampleQuery]
 """(body, Accept header, catalog, settings) → query. Raises ApiError if the body does not fit the model it names."""
 
-RequestParser = Callable[[Runtime, Request, bytes], ParsedRequest]
+RequestParser = Callable[[Runtime, Request, bytes], ParsedRequest | Awaitable[ParsedRequest]]
 """Makes a query of a request and its body. Raises ApiError if they are wrong."""
 
+_PARSERS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-parse")
+"""Pictures take long to decode, and much memory. Their own threads limit how many are decoded at a time."""
 
-def native(body_type: type[BaseModel], to_query: ToQuery) -> RequestParser:
-    """Return the parser of a route of our own: samples as JSON, as the bytes themselves, or as a stream of events."""
+
+def native(body_type: type[BaseModel], to_query: ToQuery, files: Mapping[str, str] | None = None) -> RequestParser:
+    """Return the parser of a route of our own: samples as JSON, as the bytes themselves, or as a stream of events.
+
+    `files`: where the body may be a form, the fields that its files go to, as `parse_form` takes them.
+    """
 
     def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-        asked = parse_json(body_type, body, runtime)
+        asked: BaseModel
+        if files is not None and is_form(request):
+            asked = parse_form(body_type, request, body, runtime.settings.max_samples, files)
+        else:
+            asked = parse_json(body_type, body, runtime)
         accept = ", ".join(request.headers.getlist("accept"))
         return ParsedRequest(to_query(asked, accept, runtime.catalog, runtime.settings), _unchanged)
 
     return parse
+
+
+def _on_thread(parse: RequestParser) -> RequestParser:
+    async def answer(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
+        found = await asyncio.get_running_loop().run_in_executor(_PARSERS, parse, runtime, request, body)
+        assert not isinstance(found, Awaitable)  # noqa: S101  # for mypy
+        return found
+
+    return answer
 
 
 def parse_json(body_type: type[_Body], body: bytes, runtime: Runtime) -> _Body:
@@ -95,11 +117,13 @@ async def _unchanged(finished: FinishedJob) -> Response:
     return Response(finished.body, media_type=media_type, headers=finished.headers)
 
 
-def sample_handler(parse: RequestParser, raw: bool = False) -> Handler:
+def sample_handler(parse: RequestParser, also: Collection[str] = frozenset(), on_thread: bool = False) -> Handler:
     """Return a handler that answers with the samples of the query that `parse` makes.
 
-    `raw`: the body may also be called plain bytes, not only JSON.
+    `also`: media types of the body beside JSON. `on_thread`: whether `parse` takes so long that it runs on a thread.
     """
+    if on_thread:
+        parse = _on_thread(parse)
 
     async def answer(runtime: Runtime, request: Request) -> Response:
         context = current_context()
@@ -107,7 +131,7 @@ def sample_handler(parse: RequestParser, raw: bool = False) -> Handler:
         assert ticket is not None  # noqa: S101  # the Gateway admits every request that has a body
         context.timeout = _seconds_allowed(request, runtime.settings.timeout)
         try:
-            body = await _body_in_time(runtime, request, context, ticket, raw)
+            body = await _body_in_time(runtime, request, context, ticket, also)
             async with asyncio.timeout_at(context.deadline):
                 job, whole, respond = await _while_connected(request, _work(runtime, request, ticket, parse, body))
         except TimeoutError as problem:
@@ -132,7 +156,8 @@ async def _work(
     """Return the samples' job, the answer's body (None: it is to be streamed), and what makes a response of it."""
     context = current_context()
     async with ticket.work():
-        query, respond = parse(runtime, request, body)
+        parsed = parse(runtime, request, body)
+        query, respond = await parsed if isinstance(parsed, Awaitable) else parsed
         context.model, context.samples = f"{query.model.name}@{query.model.version}", query.num_samples
         ticket.samples(query.num_samples, reserved_samples(query))
         return *await _carry_out(query, runtime), respond
@@ -157,14 +182,14 @@ async def _carry_out(query: SampleQuery, runtime: Runtime) -> tuple[SampleJob, b
 
 
 async def _body_in_time(
-    runtime: Runtime, request: Request, context: RequestContext, ticket: Ticket, raw: bool
+    runtime: Runtime, request: Request, context: RequestContext, ticket: Ticket, also: Collection[str]
 ) -> bytes:
     """Read the body. Raises ApiError 408 if it is late, and TimeoutError at a deadline that the request has set."""
     settings = runtime.settings
     patience = min(settings.receive_timeout, settings.timeout)
     try:
         async with asyncio.timeout_at(min(context.started + patience, context.deadline)):
-            return await read_body(request, settings.max_body, ticket.body, raw)
+            return await read_body(request, settings.max_body, ticket.body, also)
     except TimeoutError as problem:
         if context.timeout < patience:
             raise

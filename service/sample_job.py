@@ -131,7 +131,7 @@ def _engine_errors_as_api_errors(query: SampleQuery) -> Iterator[None]:
             ) from problem
         if all(source.seed is not None for source in query.sources):
             raise
-        message = "they lead to a sample that is not finite; stay close to the latents of seeds"
+        message = "they lead to a sample that is not finite; use inputs like those that the model was trained with"
         raise invalid(query.error_field, message) from problem
 
 

@@ -45,6 +45,7 @@ MAX_KEYFRAMES = 64
 MAX_SOURCES = 64
 MAX_STEPS = 4096
 MAX_SCALE = 16
+MAX_PICTURES = 1024
 MAX_MODEL_FIELDS = 16
 
 
@@ -158,6 +159,20 @@ class GenerateRequest(SamplesRequest):
     layout: Layout | None = Field(
         None,
         description="`separate`: one file per sample; else one file of all, as a `grid` or as the output kind has it",
+    )
+
+
+class TranslateRequest(SamplesRequest):
+    """`POST /translate`. As a form, each file is one of `images`."""
+
+    images: Annotated[list[str], Field(min_length=1, max_length=MAX_PICTURES, fail_fast=True)] = Field(
+        description="pictures in base64: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF files"
+    )
+    label: Annotated[Label | list[ClassName] | None, BeforeValidator(_check_labels)] = Field(
+        None, description="class index or name, a list with one per picture, or weights by class name"
+    )
+    layout: Layout | None = Field(
+        None, description="`separate`: one file per sample; `grid`, or what else the output kind has: one file of all"
     )
 
 

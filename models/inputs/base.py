@@ -60,13 +60,21 @@ class InputKind(Kind, ABC):
     def draw(self, stream: np.random.RandomState) -> Rows:
         """Draw one row [*shape]. Kinds without `seed` draw one too, for calibration."""
 
-    @abstractmethod
     def parse(self, value: Any) -> Rows:
-        """Return the row [*shape] that a request gives. Raises ValueError."""
+        """Return the row [*shape] that a request gives as JSON. Raises ValueError."""
+        raise self._lacks("seed")
 
-    @abstractmethod
     def provenance(self, row: Rows) -> dict[str, Any]:
-        """Return the fields that name a row which no seed names, such as {"latent": …}."""
+        """Return the fields that name a row which neither a seed nor a file names, such as {"latent": …}."""
+        raise self._lacks("seed")
+
+    def read(self, file: bytes) -> tuple[Rows, dict[str, Any]]:
+        """Return the row [*shape] that a file holds, and the fields that name it. Raises ValueError."""
+        raise self._lacks("translate")
+
+    def count_pixels(self, file: bytes) -> int:
+        """Return how much work it is to read a file, as its header says. Raises ValueError if it will not be read."""
+        raise self._lacks("translate")
 
     def describe(self) -> dict[str, Any]:
         """Return the request fields that carry rows, each with its JSON schema."""

@@ -1,7 +1,7 @@
 """The body of a request: its size, its type, and how many values it may hold."""
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from starlette.requests import Request
 
@@ -9,16 +9,17 @@ from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 
 _JSON = b"application/json"
-_READ_AS_JSON = frozenset({_JSON, b"text/plain", b"application/x-www-form-urlencoded", b""})
+_READ_AS_JSON = frozenset({"application/json", "text/plain", "application/x-www-form-urlencoded", ""})
 """JSON, and what curl and fetch send if they are told no type."""
-_RAW = b"application/octet-stream"
 _COUNTED_FROM_BYTES = 2**16
 """Smaller bodies are quickly parsed, whatever they hold."""
 _VALUES_BESIDE_LATENTS = 2**16
 
 
-async def read_body(request: Request, limit: int, hold: Callable[[int], None], raw: bool = False) -> bytes:
-    """Return the whole body. `hold` is called with the size of each part. `raw`: it may also be plain bytes.
+async def read_body(
+    request: Request, limit: int, hold: Callable[[int], None], also: Collection[str] = frozenset()
+) -> bytes:
+    """Return the whole body. `hold` is called with the size of each part. `also`: its media types beside JSON.
 
     Raises ApiError: 413 beyond `limit` bytes, without reading if the Content-Length says so; 415 for other types.
     """
@@ -27,7 +28,7 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None], r
             if int(value) > limit:
                 raise _too_large(limit)
         elif name == b"content-type" and value != _JSON:
-            _check_type(value, raw)
+            _check_type(value.decode("latin-1"), also)
         elif name == b"content-encoding" and value.strip().lower() != b"identity":
             raise ApiError(415, "unsupported_media_type", "the body is compressed; send it without Content-Encoding")
     body = bytearray()
@@ -63,10 +64,16 @@ def check_value_count(body: bytes, max_samples: int, models: Mapping[str, Served
         raise invalid(None, f"the body holds more than {limit} values, which is more than any request needs")
 
 
-def _check_type(value: bytes, raw: bool) -> None:
-    media_type = value.partition(b";")[0].strip().lower()
-    if media_type not in _READ_AS_JSON and not (raw and media_type == _RAW):
-        raise ApiError(415, "unsupported_media_type", "send the body as JSON, with Content-Type: application/json")
+def media_type_of(content_type: str) -> str:
+    """Return the media type that a Content-Type header names, without parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _check_type(content_type: str, also: Collection[str]) -> None:
+    if media_type_of(content_type) not in {*_READ_AS_JSON, *also}:
+        others = "".join(f", or as {each}" for each in also)
+        message = f"send the body as JSON, with Content-Type: application/json{others}"
+        raise ApiError(415, "unsupported_media_type", message)
 
 
 def _too_large(limit: int) -> ApiError:

@@ -315,7 +315,7 @@ ROUTES = (
             method="POST",
             path=f"{path}/infer",
             summary="samples as a tensor",
-            handler=sample_handler(parse, raw=True),
+            handler=sample_handler(parse, also=(_BINARY,)),
             body=InferRequest,
             answers={JSON: InferAnswer, _BINARY: bytes},
         )

@@ -19,21 +19,27 @@ from latentd.models.encoding.animation import MAX_PIXELS, MAX_SIDE
 from latentd.service.answer_schemas import Answer, MayBeAbsent
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, ErrorBody, invalid, raise_invalid
+from latentd.service.forms import is_form, parse_form
+from latentd.service.guard.multipart import MULTIPART
 from latentd.service.negotiate import JSON
 from latentd.service.queries.generate import generate_query
+from latentd.service.queries.translate import translate_query
 from latentd.service.route import Route
 from latentd.service.runtime import Runtime
-from latentd.service.sample_handler import FinishedJob, ParsedRequest, parse_json, sample_handler
-from latentd.service.schemas import MAX_SCALE, Count, GenerateRequest, Seed
+from latentd.service.sample_handler import FinishedJob, ParsedRequest, ToQuery, parse_json, sample_handler
+from latentd.service.schemas import MAX_PICTURES, MAX_SCALE, Count, GenerateRequest, Seed, TranslateRequest
 
-_PARAMETERS = {"num_samples": "n", "label": "prompt", "format": "output_format"}
+_PARAMETERS = {"num_samples": "n", "label": "prompt", "images": "image", "format": "output_format"}
 """The names that fields of `/generate` have here."""
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _LONGEST_PROMPT = 32_000
+_FILES = {"image": "image", "image[]": "image", "mask": "mask"}
+_NAMES = ("seed", "image_sha256")
+"""What names the input of a sample, as answers say it."""
 
 
-class ImagesRequest(BaseModel):
-    """`POST /v1/images/generations`. A field that is null counts as absent."""
+class _ImagesBody(BaseModel):
+    """The fields that requests for images share. A field that is null counts as absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -45,10 +51,6 @@ class ImagesRequest(BaseModel):
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = Field(
         None, description="`auto` (default): the model's own; WIDTHxHEIGHT: enlarged by a whole factor"
     )
-    seed: Seed | None = Field(None, description="seed of the first image; the next ones count up; default: drawn")
-    truncation: float | None = Field(
-        None, description="ψ: scales latents toward their mean; default 1, which leaves them unchanged"
-    )
     output_format: Literal["png", "jpeg", "webp"] | None = Field(None, description="default png")
     response_format: Literal["b64_json", "url"] | None = Field(None, description="only b64_json is possible")
     stream: Literal[False] | None = Field(None, description="images are not sent in parts")
@@ -59,6 +61,25 @@ class ImagesRequest(BaseModel):
     moderation: str | None = Field(None, description="ignored")
     user: str | None = Field(None, description="ignored")
     safety_identifier: str | None = Field(None, description="ignored")
+
+
+class ImagesRequest(_ImagesBody):
+    """`POST /v1/images/generations`."""
+
+    seed: Seed | None = Field(None, description="seed of the first image; the next ones count up; default: drawn")
+    truncation: float | None = Field(
+        None, description="ψ: scales latents toward their mean; default 1, which leaves them unchanged"
+    )
+
+
+class EditsRequest(_ImagesBody):
+    """`POST /v1/images/edits`, a form. `image` may be there several times, also as `image[]`; each gives one image."""
+
+    image: Annotated[list[str], Field(min_length=1, max_length=MAX_PICTURES, fail_fast=True)] = Field(
+        description="files: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
+    )
+    mask: list[str] | None = Field(None, description="refused: these models change whole pictures")
+    input_fidelity: str | None = Field(None, description="ignored")
 
 
 class ImagesErrorFields(Answer):
@@ -101,10 +122,11 @@ class ModelList(Answer):
 
 
 class ImageEntry(Answer):
-    """An image: a file in base64, its seed, and the class that the prompt names."""
+    """An image: a file in base64, its seed or the picture that it was made of, and what the prompt was taken for."""
 
     b64_json: str
-    seed: int
+    seed: MayBeAbsent[int]
+    image_sha256: MayBeAbsent[str]
     revised_prompt: MayBeAbsent[str]
 
 
@@ -136,34 +158,48 @@ def _describe(model: ServedModel) -> ModelEntry:
 
 
 def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-    """Make the query that `/generate` would make of the seed, and of the class that the prompt names."""
+    """Make the query that `/generate` would make of the seed, and of what the prompt names."""
     del request
     asked = parse_json(ImagesRequest, body, runtime)
+    fields = {"num_samples": asked.n, "seed": asked.seed, "truncation": asked.truncation}
+    return _parsed(asked, runtime, GenerateRequest, fields, generate_query)
+
+
+def parse_edit(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
+    """Make the query that `/translate` would make of the pictures, and of what the prompt names."""
+    if not is_form(request):
+        raise ApiError(415, "unsupported_media_type", f"send the body as a form, with Content-Type: {MULTIPART}")
+    asked = parse_form(EditsRequest, request, body, runtime.settings.max_samples, _FILES)
+    if asked.mask is not None:
+        raise invalid("mask", "masks are not supported: the models here change whole pictures")
+    if asked.n not in (None, 1):
+        raise invalid("n", "a picture has one result; send it once for each model that should change it")
+    return _parsed(asked, runtime, TranslateRequest, {"images": asked.image}, translate_query)
+
+
+def _parsed(
+    asked: _ImagesBody, runtime: Runtime, body_type: type[BaseModel], fields: dict[str, Any], to_query: ToQuery
+) -> ParsedRequest:
+    """Make a query of `asked` by `to_query`, whose body has `fields` and what the two have in common."""
     if asked.response_format == "url":
         raise invalid("response_format", "images are not stored and have no URL; ask for b64_json")
     model = runtime.catalog.find(asked.model)
     spec = model.card.spec
-    output = spec.output
-    if output.picture_size is None:
-        raise invalid("model", f"{model.name} makes {output.kind}, not images; use POST /generate")
-    fields: dict[str, Any] = {
-        "model": f"{model.name}@{model.version}",
-        "num_samples": asked.n,
-        "seed": asked.seed,
-        "truncation": asked.truncation,
-        "format": asked.output_format or "png",
-    }
+    own_size = spec.output.picture_size
+    if own_size is None:
+        raise invalid("model", f"{model.name} makes {spec.output.kind}, not images; use POST /generate")
+    fields |= {"model": f"{model.name}@{model.version}", "format": asked.output_format or "png"}
     if (field := spec.condition.field) is not None:
         try:
             fields[field] = spec.condition.from_prompt(asked.prompt)
         except ValueError as problem:
             raise invalid("prompt", str(problem)) from problem
     try:
-        generate = GenerateRequest(**fields)
+        body = body_type(**fields)
     except ValidationError as problem:
         raise_invalid(problem)
-    query = generate_query(generate, JSON, runtime.catalog, runtime.settings)
-    return ParsedRequest(replace(query, scale=_scale(asked.size, output.picture_size, query.num_samples)), _respond)
+    query = to_query(body, JSON, runtime.catalog, runtime.settings)
+    return ParsedRequest(replace(query, scale=_scale(asked.size, own_size, query.num_samples)), _respond)
 
 
 def _scale(size: str | None, own_size: tuple[int, int], count: int) -> int:
@@ -192,8 +228,9 @@ def _in_json(finished: FinishedJob) -> bytes:
     query = finished.job.batch.query
     images = []
     for sample in orjson.loads(finished.body)["samples"]:
-        image = {"b64_json": sample["data"], "seed": sample["seed"]}
-        images.append(image | {"revised_prompt": sample["label"]} if "label" in sample else image)
+        image = {"b64_json": sample["data"]} | {name: sample[name] for name in _NAMES if name in sample}
+        prompt = sample.get(query.spec.condition.field)
+        images.append(image if prompt is None else image | {"revised_prompt": prompt})
     _, height, width = query.spec.output.shape
     return orjson.dumps(
         {
@@ -229,6 +266,15 @@ ROUTES = (
         summary="images, as OpenAI's clients ask for them",
         handler=sample_handler(parse),
         body=ImagesRequest,
+        answers={JSON: ImagesAnswer},
+    ),
+    _route(
+        method="POST",
+        path="/v1/images/edits",
+        summary="images of pictures, as OpenAI's clients ask for them",
+        handler=sample_handler(parse_edit, (MULTIPART,), on_thread=True),
+        body=EditsRequest,
+        body_types=(MULTIPART,),
         answers={JSON: ImagesAnswer},
     ),
 )

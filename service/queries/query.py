@@ -86,7 +86,9 @@ class SampleQuery:
     @cached_property
     def request(self) -> dict[str, Any]:
         """The body with every choice of the server filled in. Sent again, it gives the same answer."""
-        request = self.body.model_dump(exclude_none=True, exclude_unset=True) | dict(self.server_choices)
+        left_out = set(self.server_choices)
+        request = self.body.model_dump(exclude=left_out, exclude_none=True, exclude_unset=True)
+        request |= self.server_choices
         for name in EDIT_FIELDS:
             request.pop(name, None)  # without amounts of 0
         request |= self.edit.fields if self.edit else {}
@@ -101,7 +103,7 @@ class SampleQuery:
         """The model's specification."""
         return self.model.card.spec
 
-    @property
+    @cached_property
     def changed_controls(self) -> dict[str, float]:
         """The controls that do not have their defaults."""
         defaults = {control.name: control.default for control in controls_of(self.spec)}
