@@ -8,6 +8,7 @@ from rich.table import Table
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import Directions
+from latentd.models.hardware import use_serving_threads
 from latentd.models.seeds import MAX_SEED
 from latentd.training.directions.find import find_directions
 from latentd.training.directory import OutputError
@@ -38,7 +39,7 @@ def directions(checkpoint: Path, samples: int, seed: int) -> None:
     Writes NAME.directions.safetensors beside CHECKPOINT, and replaces an older one.
     """
     read = Checkpoint.read(checkpoint)
-    torch.set_num_threads(1)  # as in the service, so that samples are the same
+    use_serving_threads(torch.device("cpu"))
     found = find_directions(read, samples, seed)
     try:
         path = found.write(checkpoint)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.hardware import use_serving_threads
 from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.base import OutputKind
 from latentd.models.sampling import generate_rows
@@ -53,7 +54,7 @@ def sample(checkpoint: Path, seeds: list[int], label: str | None, output: Path) 
     rows = seeds_to_rows(spec, seeds)
     if label is not None:
         rows = replace(rows, condition=np.stack([condition_row(read, label)] * len(seeds)))
-    torch.set_num_threads(1)  # the service's default; with several threads, a first pass sometimes rounds differently
+    use_serving_threads(torch.device("cpu"))
     samples = generate_rows(read.build(), rows)
     try:
         output.write_bytes(spec.output.combine(samples, format_name, spec.output.layouts(format_name)[0]))

@@ -13,7 +13,7 @@ from latentd.models.card import SUFFIX, Card
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
-from latentd.models.hardware import choose_device, configure_device
+from latentd.models.hardware import choose_device, configure_device, use_serving_threads
 from latentd.models.interpolation import Easing, KeyframePath, Method
 from latentd.models.latents import seeds_to_rows
 from latentd.models.provenance import Provenance, described, producer, sample_provenance
@@ -169,7 +169,7 @@ class Model:
     def _samples(self, rows: StageInput, origins: Sequence[Provenance], truncation: float) -> Samples:
         if not 0.0 < truncation <= 1.0:
             raise ValueError(f"truncation is above 0 and at most 1, not {truncation:g}")
-        with _one_thread(self._device):
+        with _serving_threads(self._device):
             fingerprint = fingerprint_id(fingerprint_of(self.version, self._device, "bitwise"))
             values = generate_rows(self._generator, rows, truncation)
         base = producer(self.name, self.version, fingerprint)
@@ -182,11 +182,10 @@ class Model:
 
 
 @contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """Compute on one CPU thread, as the service does by default: the number of threads is part of a fingerprint."""
+def _serving_threads(device: torch.device) -> Iterator[None]:
+    """Use the service's number of threads in the block, because it is part of a fingerprint."""
     before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+    use_serving_threads(device)
     try:
         yield
     finally:

@@ -90,6 +90,12 @@ def configure_device(device: torch.device) -> None:
         keep_freed_memory()
 
 
+def use_serving_threads(device: torch.device) -> None:
+    """Compute on one CPU thread, unless OMP_NUM_THREADS says otherwise. Bits depend on the number of threads."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
 def keep_freed_memory() -> None:
     """Make malloc reuse the memory of large tensors.
 

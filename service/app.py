@@ -1,7 +1,6 @@
 """The BentoML service: it starts the parts, declares the API to BentoML's clients and pages, and stops the parts."""
 
 import logging
-import os
 import sys
 from typing import Any
 
@@ -10,7 +9,14 @@ import torch
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from latentd.models.hardware import choose_device, configure_device, core_count, memory_bytes, reduce_gc_pauses
+from latentd.models.hardware import (
+    choose_device,
+    configure_device,
+    core_count,
+    memory_bytes,
+    reduce_gc_pauses,
+    use_serving_threads,
+)
 from latentd.models.validation import first_problem
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.drain import drain_on_signal
@@ -63,7 +69,8 @@ class Server:
     """Batched latent-to-sample inference. A sample is named by model version, seed and parameters."""
 
     def __init__(self) -> None:
-        _prepare(device)
+        configure_device(device)
+        use_serving_threads(device)
         telemetry = Telemetry([route.path for route in ROUTES if route.in_process])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineTimings(), *([tracing] if tracing else []))
@@ -120,13 +127,6 @@ Latentd = bentoml.service(
     service_class=GatewayService,
     logging={"access": {"enabled": False}},  # our access log has all requests
 )(Server)
-
-
-def _prepare(device: torch.device) -> None:
-    """Set torch up for serving on `device`."""
-    configure_device(device)
-    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
 
 
 def _engine_threads(device: torch.device) -> dict[str, int]:
