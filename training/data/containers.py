@@ -27,7 +27,7 @@ class Picture:
     orientation: int = 1
     """As in EXIF: 1 … 8."""
     gamma: float | None = None
-    """The gAMA chunk of a PNG that names no color space; 1 is linear light, 0.45 that of most pictures."""
+    """1 is linear light, 0.45 that of most pictures; of a PNG's gAMA chunk, or of a color profile of linear light."""
 
 
 def without_metadata(content: bytes) -> Picture:
@@ -63,6 +63,24 @@ def exif_orientation(exif: bytes) -> int:
     return 1
 
 
+def icc_is_linear(profile: bytes) -> bool:
+    """Return whether the numbers of a color profile are linear light, which looks dark if they are taken as sRGB."""
+    try:
+        (count,) = struct.unpack_from(">I", profile, 128)
+        for entry in range(min(count, 100)):
+            name, offset, _ = struct.unpack_from(">4sII", profile, 132 + 12 * entry)
+            if name not in (b"gTRC", b"kTRC"):
+                continue
+            kind, number = struct.unpack_from(">4s4xI", profile, offset)
+            if kind == b"curv" and number <= 1:
+                return bool(number == 0 or struct.unpack_from(">H", profile, offset + 12)[0] == 0x100)
+            if kind == b"para" and number >> 16 == 0:
+                return bool(struct.unpack_from(">i", profile, offset + 12)[0] == 0x10000)
+    except struct.error:
+        pass
+    return False
+
+
 def png_header(content: bytes) -> tuple[int, int]:
     """Return the bit depth and the color type of a PNG."""
     return content[24], content[25]
@@ -70,7 +88,7 @@ def png_header(content: bytes) -> tuple[int, int]:
 
 def _bare_png(content: bytes) -> Picture:
     kept, position = [PNG_SIGNATURE], len(PNG_SIGNATURE)
-    exif, xmp_orientation, gamma, names_space, palette = b"", 1, None, False, 0
+    exif, xmp_orientation, gamma, icc_gamma, names_space, palette = b"", 1, None, None, False, 0
     while position < len(content):
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 12 + length
@@ -83,6 +101,8 @@ def _bare_png(content: bytes) -> Picture:
             kept.append(content[position:end])
         elif kind == b"eXIf":
             exif = data
+        elif kind == b"iCCP" and icc_is_linear(_unpacked(data)):
+            names_space, icc_gamma = True, 1.0
         elif kind in (b"iCCP", b"sRGB", b"cICP"):
             names_space = True
         elif kind == b"gAMA" and length == 4:
@@ -93,11 +113,19 @@ def _bare_png(content: bytes) -> Picture:
         if kind == b"IEND":
             break
     orientation = exif_orientation(exif) if exif else xmp_orientation
-    return Picture(b"".join(kept), orientation, None if names_space else gamma)
+    return Picture(b"".join(kept), orientation, icc_gamma if names_space else gamma)
+
+
+def _unpacked(chunk: bytes) -> bytes:
+    """Return the profile in an iCCP chunk; b"" if it is broken."""
+    try:
+        return zlib.decompressobj().decompress(chunk.partition(b"\0")[2][1:], _MAX_TEXT)
+    except zlib.error:
+        return b""
 
 
 def _transparency(content: bytes, data: bytes, palette: int) -> bytes:
-    """Return a tRNS chunk that fits the image; b"" if the colour type has none, or if it is cut."""
+    """Return a tRNS chunk that fits the image; b"" if the color type has none, or if it is cut."""
     kind = png_header(content)[1]
     fitting = data[: {0: 2, 2: 6, 3: palette}.get(kind, 0)]
     if not fitting or (kind, len(fitting)) in ((0, 1), *((2, length) for length in range(6))):

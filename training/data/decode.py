@@ -93,7 +93,8 @@ def _note(brightest: int, was_deep: bool) -> str:
 def _open_tiff(content: bytes) -> _Opened:
     deep = read_deep_tiff(content)
     if deep:
-        return _Opened(*deep)
+        image, orientation, was_deep, is_linear = deep
+        return _Opened(_with_gamma(image, 1.0 if is_linear else None), orientation, was_deep)
     with _pillow(content) as image:
         image.load()  # Pillow turns a TIFF upright
         return _Opened(_without_float(image))
@@ -155,8 +156,8 @@ def _unusual(gamma: float | None) -> float | None:
 
 
 def _with_gamma(image: Image.Image, gamma: float | None) -> Image.Image:
-    """Apply the gAMA chunk of a PNG."""
-    if gamma is None:
+    """Make an image of this gamma as bright as most pictures."""
+    if gamma is None or image.mode in ("CMYK", "LAB"):
         return image
     flat = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB")
     curve = (_curve(np.arange(256) / 255.0, gamma) * 255).round().astype(int).tolist()

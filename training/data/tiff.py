@@ -9,6 +9,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from latentd.training.data.containers import icc_is_linear
+
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs broken tags, without the file's name
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -16,7 +18,7 @@ _MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)
 """Where Pillow refuses other files too."""
 _UNSIGNED = (1, 4)
 _KINDS = {2: "signed integers", 3: "floating-point numbers"}
-_ORIENTATION_TAG = 274
+_ORIENTATION_TAG, _PROFILE_TAG = 274, 34675
 _RANGE_TAGS = ((340, 341), (280, 281))
 """SMinSampleValue and SMaxSampleValue, MinSampleValue and MaxSampleValue."""
 
@@ -26,11 +28,12 @@ def is_tiff(content: bytes) -> bool:
     return content.startswith(_TIFF_STARTS)
 
 
-def read_deep_tiff(content: bytes) -> tuple[Image.Image, int, bool] | None:
+def read_deep_tiff(content: bytes) -> tuple[Image.Image, int, bool, bool] | None:
     """Read a TIFF that Pillow would misread; None if Pillow reads it well.
 
-    Returns an image of 8 bits, its EXIF orientation, and whether 16 bits were cut to 8. Raises ValueError if the file
-    does not say which values are black and white, or has other colors than grey, RGB, CMYK and LAB.
+    Returns an image of 8 bits, its EXIF orientation, whether 16 bits were cut to 8, and whether it is linear light.
+    Raises ValueError if the file does not say which values are black and white, or has other colors than grey, RGB,
+    CMYK and LAB.
     """
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -41,7 +44,9 @@ def read_deep_tiff(content: bytes) -> tuple[Image.Image, int, bool] | None:
                 raise ValueError(f"it has {page.imagewidth * page.imagelength:,} pixels; the limit is {_MAX_PIXELS:,}")
             tags = {tag.code: tag.value for tag in page.tags}
             scaled = _to_8_bits(_planes_last(page), page, _range(page, tags, file.imagej_metadata or {}))
-            return _image(scaled, page), int(tags.get(_ORIENTATION_TAG, 1)), page.bitspersample > 8
+            profile = tags.get(_PROFILE_TAG)
+            is_linear = isinstance(profile, bytes) and icc_is_linear(profile)
+            return _image(scaled, page), int(tags.get(_ORIENTATION_TAG, 1)), page.bitspersample > 8, is_linear
     except tifffile.TiffFileError:
         return None  # Pillow says what it is
 

@@ -159,7 +159,7 @@ def test_a_cache_folder_that_is_a_file(tmp_path: Path, monkeypatch: pytest.Monke
         decoded(write_folder(tmp_path / "data", {"0.png": png(0)}))
 
 
-def test_a_jpeg_whose_colours_are_rgb() -> None:
+def test_a_jpeg_whose_colors_are_rgb() -> None:
     content = imagecodecs.jpeg8_encode(np.asarray(RGB), level=98, colorspace="RGB", outcolorspace="RGB")
     assert is_gradient(content, 6)
 
@@ -174,8 +174,8 @@ def test_16_bits_with_alpha() -> None:
     deep = GRADIENT.astype(np.uint16) * 257
     for alpha, expected in ((65535, True), (0, False)):
         grey = imagecodecs.png_encode(np.stack([deep, np.full_like(deep, alpha)], -1))
-        colour = imagecodecs.png_encode(np.stack([deep] * 3 + [np.full_like(deep, alpha)], -1))
-        for content in (grey, colour):
+        color = imagecodecs.png_encode(np.stack([deep] * 3 + [np.full_like(deep, alpha)], -1))
+        for content in (grey, color):
             assert is_gradient(content) == expected
             assert expected or decode_square(content, 64, 3).pixels.min() == 255
 

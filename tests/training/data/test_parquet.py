@@ -50,8 +50,8 @@ def test_a_column_is_to_be_named_if_several_may_be_meant(tmp_path: Path, caplog:
     assert "several columns may be the labels (fine_label, coarse_label) and none is used" in caplog.text
     assert "--set data.label_column=NAME" in caplog.text
     assert decoded(path, label_column="coarse_label").classes.names == ("x", "y")
-    with pytest.raises(DataError, match="has no column `colour`; it has image, fine_label, coarse_label"):
-        decoded(path, label_column="colour")
+    with pytest.raises(DataError, match="has no column `color`; it has image, fine_label, coarse_label"):
+        decoded(path, label_column="color")
     source = settings(label_column="fine_label").load(path, lambda _: None)
     assert source.class_names == ("a", "b", "c")
 

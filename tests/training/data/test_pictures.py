@@ -223,9 +223,9 @@ def test_numbers_of_unknown_range_are_refused_in_words(
     assert "save it with 8 or 16 unsigned bits" in caplog.text
 
 
-def test_bands_that_are_no_colours_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bands_that_are_no_colors_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bands = tiff(np.stack([GRADIENT] * 5, -1), photometric="minisblack", planarconfig="contig")
-    with pytest.raises(ValueError, match=r"its colours .* are none of grey, RGB, CMYK, LAB"):
+    with pytest.raises(ValueError, match=r"its colors .* are none of grey, RGB, CMYK, LAB"):
         decode_square(bands, 64, 3)
 
 
@@ -246,7 +246,7 @@ def png_of(bits: int, kind: int, rows: bytes, width: int, extra: bytes = b"") ->
         (16, 2, struct.pack(">HHHHHH", 3, 4, 5, 65535, 65535, 65535), struct.pack(">HHH", 3, 4, 5)),
     ],
 )
-def test_a_transparent_colour_is_put_on_white(bits: int, kind: int, row: bytes, transparent: bytes) -> None:
+def test_a_transparent_color_is_put_on_white(bits: int, kind: int, row: bytes, transparent: bytes) -> None:
     content = png_of(bits, kind, row, 2, chunk(b"tRNS", transparent))
     assert decode_square(content, 8, 3).pixels.min() > 250
     assert decode_square(png_of(bits, kind, row, 2), 8, 3).pixels.min() < 120
@@ -261,6 +261,37 @@ def test_linear_light_is_brightened(bits: int) -> None:
     both = png_of(bits, 2, row, 1, chunk(b"sRGB", b"\0") + chunk(b"gAMA", struct.pack(">I", 100_000)))
     for content in (usual, both):
         assert decode_square(content, 8, 3).pixels.max() == 55
+
+
+def profile(curve: bytes) -> bytes:
+    """A color profile with one curve."""
+    return bytes(128) + struct.pack(">I4sII", 1, b"gTRC", 144, len(curve)) + curve
+
+
+LINEAR = [
+    profile(b"curv" + bytes(8)),
+    profile(b"curv" + bytes(4) + struct.pack(">IH", 1, 0x100)),
+    profile(b"para" + bytes(4) + struct.pack(">HHi", 0, 0, 0x10000)),
+]
+USUAL = [
+    profile(b"curv" + bytes(4) + struct.pack(">IH", 1, 0x233)),
+    profile(b"curv" + bytes(4) + struct.pack(">I", 1024) + bytes(2048)),
+    profile(b"para" + bytes(4) + struct.pack(">HHi", 3, 0, 0x10000)),
+    profile(b""),
+]
+
+
+@pytest.mark.parametrize(("icc", "expected"), [*((icc, 127) for icc in LINEAR), *((icc, 55) for icc in USUAL)])
+def test_profiles_of_linear_light(icc: bytes, expected: int) -> None:
+    iccp = chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))
+    dark = np.full((8, 8), 55 * 257, np.uint16)
+    files = [
+        png_of(8, 2, bytes([55] * 3), 1, iccp),
+        png_of(16, 2, struct.pack(">HHH", *[55 * 257] * 3), 1, iccp),
+        tiff(dark, iccprofile=icc),
+    ]
+    for content in files:
+        assert abs(int(decode_square(content, 8, 3).pixels.max()) - expected) <= 2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
