@@ -80,6 +80,7 @@ class ModelAnswer(Answer):
     surface: bool = Field(description="whether `/models/{name}/surface` has an answer")
     formats: list[str] = Field(description="of single samples")
     films: dict[str, str] = Field(description="media types of animations, by format")
+    shape: list[int] = Field(description="of one sample")
     media_types: dict[str, str] = Field(description="of single samples, by format; the default format is first")
     layouts: dict[str, list[str]] = Field(description="by format, the ways to put several samples into one file")
     operations: list[str] = Field(description="what can be done with inputs")

@@ -73,6 +73,7 @@ def _describe(model: ServedModel, settings: Settings) -> ModelAnswer:
         surface=model.decision_surface is not None,
         formats=list(output.media_types),
         films=dict(output.animation_types),
+        shape=list(output.shape),
         media_types={output.default_format: output.media_types[output.default_format]} | output.media_types,
         layouts={name: list(output.layouts(name)) for name in output.media_types},
         operations=sorted(model.card.spec.input.operations),

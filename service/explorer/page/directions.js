@@ -1,15 +1,17 @@
 /** The sliders that move all samples at once: truncation, and the model's directions. */
 
 import { byId, create } from "./dom.js";
+import { ownFields } from "./state.js";
 
 const TRUNCATION = "truncation";
 
 export class DirectionSliders {
   #sliders = new Map();
+  #controls = new Map();
 
   constructor(app) {
     this.app = app;
-    byId("reset").addEventListener("click", () => app.change({ truncation: 1, amounts: {} }));
+    byId("reset").addEventListener("click", () => app.change({ truncation: 1, amounts: {}, fields: withoutNumbers(app.state.fields) }));
   }
 
   /** Build the sliders of a model. */
@@ -19,6 +21,16 @@ export class DirectionSliders {
       name: TRUNCATION, title: "Truncation", about: "ψ: low values give typical samples, high values more variety", initial: 1,
       range: { min: 0.05, max: 1, step: 0.01 }, onChange: (value, dragging) => change({ truncation: value }, dragging),
     });
+    const { model } = this.app;
+    const controls = ownFields(model, "number").map(([name, { minimum, maximum, default: initial }]) => buildSlider({
+      name: `field-${name}`, title: name, about: `${minimum} to ${maximum}`, initial,
+      range: { min: minimum, max: maximum, step: (maximum - minimum) / 100 },
+      onChange: (value, dragging) => {
+        const fields = { ...this.app.state.fields, [name]: value };
+        if (value === initial) delete fields[name];
+        change({ fields }, dragging);
+      },
+    }));
     const rows = directions.map(({ name, about, preview, range }) => buildSlider({
       name: `direction-${name}`, title: name, about, preview, initial: 0, isCentred: true,
       range: { min: -range, max: range, step: range / 60 },
@@ -29,9 +41,11 @@ export class DirectionSliders {
         change({ amounts }, dragging);
       },
     }));
-    this.#sliders = new Map([[TRUNCATION, truncation], ...rows.map((row, index) => [directions[index], row])]);
+    const shared = model.fields.truncation ? [truncation] : [];
+    this.#controls = new Map(ownFields(model, "number").map(([name, schema], index) => [name, { ...controls[index], initial: schema.default }]));
+    this.#sliders = new Map([...shared.map((row) => [TRUNCATION, row]), ...rows.map((row, index) => [directions[index], row])]);
     byId("directions-help").textContent = rows.length ? "They move all samples at once." : "This model has none. The command latentd directions finds some.";
-    byId("sliders").replaceChildren(...[truncation, ...rows].map(({ element }) => element));
+    byId("sliders").replaceChildren(...[...shared, ...controls, ...rows].map(({ element }) => element));
   }
 
   render() {
@@ -42,10 +56,17 @@ export class DirectionSliders {
       output.textContent = key === TRUNCATION ? value.toFixed(2) : signed(value);
       slider.setAttribute("aria-valuetext", output.textContent);
     }
-    byId("reset").disabled = truncation === 1 && Object.keys(amounts).length === 0;
+    for (const [name, { slider, output, initial }] of this.#controls) {
+      const value = this.app.state.fields[name] ?? initial;
+      if (Number(slider.value) !== value) slider.value = String(value);
+      output.textContent = String(Number(value.toFixed(2)));
+      slider.setAttribute("aria-valuetext", output.textContent);
+    }
+    byId("reset").disabled = truncation === 1 && Object.keys(amounts).length === 0 && ![...this.#controls.keys()].some((name) => name in this.app.state.fields);
   }
 }
 
+const withoutNumbers = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => typeof value !== "number"));
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(2);
 
 /** A slider with its title and text. A double click sets it to `initial`. */

@@ -43,8 +43,9 @@ export class Gallery {
     this.view.prepare?.(this.container, samples);
     samples.forEach((sample, index) => {
       const [select, lock, seed] = this.#tiles[index].children;
-      seed.textContent = sample.seed;
-      select.disabled = lock.hidden = false;
+      seed.textContent = sample.seed ?? sample.image_sha256?.slice(0, 8) ?? "";
+      select.disabled = false;
+      lock.hidden = sample.seed === undefined;
       this.view.fill(this.view.isPlot ? this.#tiles[index] : select, sample);
     });
     this.mark(state);

@@ -9,12 +9,12 @@ import { MAX_SELECTED } from "./names.js";
 import { Notice } from "./notice.js";
 import { galleryRequest, seedsBody } from "./requests.js";
 import { Selection } from "./selection.js";
-import { classNames, fitToModel, fromFragment, initialState, maxFirst, modeFor, parseSeed, toFragment } from "./state.js";
+import { can, classNames, fitToModel, fromFragment, initialState, maxFirst, modeFor, ownFields, parseSeed, toFragment } from "./state.js";
 import { Viewer } from "./viewer.js";
 import { viewOf } from "./views.js";
 
-const GALLERY_FIELDS = ["first", "locks", "label", "truncation", "amounts"];
-const VIEWER_FIELDS = ["selection", "focus", "mode", "loop", "smooth", "plane", "truncation", "amounts"];
+const GALLERY_FIELDS = ["first", "locks", "label", "truncation", "amounts", "fields"];
+const VIEWER_FIELDS = ["selection", "focus", "mode", "loop", "smooth", "plane", "truncation", "amounts", "fields"];
 const NOT_SERVED = ["unknown_model", "version_not_served"];
 const LINK_UPDATES_PER_SECOND = 4;
 /** Browsers refuse to change the address more often. */
@@ -23,6 +23,8 @@ let models = [];
 let choices = 0;
 let reloading = false;
 let linkTimer = null;
+let pictures = [];
+/** Files in base64, for a model without seeds. */
 const outdated = { gallery: false, viewer: false };
 const notice = new Notice();
 
@@ -52,7 +54,7 @@ const latestGallery = new LatestRequest(
     if (model !== app.model) return; // another model was chosen meanwhile
     notice.clearError();
     gallery.show(samples, app.state);
-    if (state.truncation === 1 && !Object.keys(state.amounts).length) selection.remember(samples);
+    if (state.truncation === 1 && !Object.keys(state.amounts).length && !Object.keys(state.fields).length && can(model, "seed")) selection.remember(samples);
     if (isFirst && !app.state.selection.length) select(samples[0]);
     selection.render();
   },
@@ -102,11 +104,17 @@ function updateLink() {
 function fetchGallery(isFirst = false) {
   outdated.gallery = false;
   const { state, model } = app;
-  latestGallery.want({ request: galleryRequest(state, model, gallery.seeds(state)), state, model, isFirst });
+  if (!can(model, "seed") && !pictures.length) return;
+  latestGallery.want({ request: galleryRequest(state, model, gallery.seeds(state), pictures), state, model, isFirst });
 }
 
 /** Add a sample to the selection, or remove it if it is there. */
 function select(sample) {
+  if (!can(app.model, "seed")) {
+    const { path, body } = galleryRequest(app.state, app.model, [], ["(your picture in base64)"]);
+    viewer.showOne(sample, { path, body });
+    return;
+  }
   const added = { seed: sample.seed, label: sample.label ?? null };
   const { selection: selected } = app.state;
   const index = selected.findIndex(({ seed, label }) => seed === added.seed && label === added.label);
@@ -175,6 +183,7 @@ async function choose(model, state) {
   byId("version").title = model.card.description;
   byId("explore").inert = false;
   showClasses(classNames(model));
+  showFields(model);
   byId("legend").hidden = !surface;
   gallery.clear(app.view);
   selection.clear();
@@ -189,6 +198,39 @@ function showClasses(names) {
   byId("class-picker").hidden = !names.length;
   byId("class").replaceChildren(create("option", { value: "" }, "any"), ...names.map((name) => create("option", { value: name }, name)));
   byId("class").value = app.state.label ?? "";
+}
+
+/** Show the inputs that the model has: texts such as a prompt, and pictures in the place of seeds. */
+function showFields(model) {
+  pictures = [];
+  byId("pictures").value = "";
+  byId("pictures-picker").hidden = !can(model, "translate");
+  byId("by-seed").hidden = byId("reroll").hidden = !can(model, "seed");
+  byId("texts").replaceChildren(...ownFields(model, "string").map(([name]) => create("label", {}, `${name} `, create("input", {
+    value: app.state.fields[name] ?? "",
+    change: ({ target }) => {
+      const fields = { ...app.state.fields, [name]: target.value };
+      if (!target.value.trim()) delete fields[name];
+      change({ fields });
+    },
+  }))));
+}
+
+async function showPictures(files) {
+  pictures = await Promise.all([...files].slice(0, app.model.limits.max_samples).map(base64Of));
+  gallery.clear({ ...app.view, tiles: pictures.length });
+  gallery.view = app.view;
+  fetchGallery(true);
+}
+
+/** A file in base64. */
+function base64Of(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result.split(",")[1] ?? ""));
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
 }
 
 /** Fetch the list of models and show the one that `state` names, else the default. */
@@ -232,6 +274,7 @@ function listen() {
     const model = models.find(({ name }) => name === event.target.value);
     withRetries(() => choose(model, { ...initialState(), view: app.state.view }));
   });
+  byId("pictures").addEventListener("change", ({ target }) => { if (target.files.length) showPictures(target.files); });
   byId("class").addEventListener("change", (event) => change({ label: event.target.value || null }));
   byId("reroll").addEventListener("click", () => change({ first: Math.floor(Math.random() * (maxFirst(app.view.tiles) + 1)) }));
   byId("by-seed").addEventListener("submit", (event) => {

@@ -1,6 +1,7 @@
 /** State → the requests for the samples on the screen, and the same requests as a command or a program. */
 
 import { urlOf } from "./api.js";
+import { can } from "./state.js";
 
 const STEPS = 24;
 
@@ -9,14 +10,16 @@ function commonFields(state, model) {
   const body = { model: `${model.name}@${model.version}` };
   if (state.truncation !== 1) body.truncation = state.truncation;
   const amounts = Object.fromEntries(Object.entries(state.amounts).filter(([, amount]) => amount !== 0));
+  Object.assign(body, state.fields);
   if (Object.keys(amounts).length) Object.assign(body, { directions: amounts, directions_version: model.directions_version });
   return body;
 }
 
 const withLabel = (fields, label) => (label === null ? fields : { ...fields, label });
 
-/** All samples of the gallery. */
-export function galleryRequest(state, model, seeds) {
+/** All samples of the gallery. `pictures` (base64): what a model without seeds is given. */
+export function galleryRequest(state, model, seeds, pictures) {
+  if (!can(model, "seed")) return { path: "/translate", body: withLabel({ ...commonFields(state, model), images: pictures }, state.label) };
   return { path: "/generate", body: withLabel({ ...commonFields(state, model), seeds }, state.label) };
 }
 

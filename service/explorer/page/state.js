@@ -35,6 +35,7 @@ export function initialState() {
     plane: [0.33, 0.33], // weights of B and C
     truncation: 1,
     amounts: {}, // direction → amount
+    fields: {}, // of the model: field → value, such as a prompt
     directionsVersion: null,
     view: "explore",
   };
@@ -58,6 +59,7 @@ export function toFragment(state, version) {
   if (state.mode === "plane") put("plane", state.plane.join(","), null);
   put("truncation", state.truncation, initial.truncation);
   put("push", Object.entries(state.amounts).map(([name, amount]) => `${encodeURIComponent(name)}:${amount}`).join(","), "");
+  put("fields", JSON.stringify(state.fields), "{}");
   if (Object.keys(state.amounts).length) put("directions", state.directionsVersion ?? "", "");
   put("view", linkValue(state.view), initial.view);
   return fields.toString();
@@ -92,6 +94,7 @@ export function fromFragment(fragment) {
   for (const [name, amount] of pairs(text("push"))) {
     if (amount && Number.isFinite(Number(amount))) state.amounts[decoded(name)] = Number(amount);
   }
+  state.fields = parseFields(text("fields"));
   state.directionsVersion = text("directions") || null;
   state.view = oneOf("view", ["explore", "metrics"]);
   return state;
@@ -110,6 +113,9 @@ export function fitToModel(state, model, directions, tiles) {
   const ranges = new Map(directions.map(({ name, range }) => [name, range]));
   state.amounts = Object.fromEntries(Object.entries(state.amounts).filter(([name]) => ranges.has(name))
     .map(([name, amount]) => [name, Math.max(-ranges.get(name), Math.min(ranges.get(name), amount))]));
+  const own = new Map([...ownFields(model, "number"), ...ownFields(model, "string")]);
+  state.fields = Object.fromEntries(Object.entries(state.fields).filter(([name, value]) => own.has(name) && typeof value === own.get(name).type));
+  if (!model.fields.truncation) state.truncation = 1;
   const classes = classNames(model);
   if (!classes.includes(state.label)) state.label = null;
   for (const each of state.selection) if (!classes.includes(each.label)) each.label = null;
@@ -120,8 +126,16 @@ export function fitToModel(state, model, directions, tiles) {
   return warnings;
 }
 
-/** A model's class names; none of an unconditional model. */
-export const classNames = ({ card }) => (card.spec.condition.kind === "classes" ? card.spec.condition.names : []);
+/** A model's class names; none of a model without classes. */
+export const classNames = ({ fields }) => fields.label?.anyOf?.[0].enum ?? [];
+
+/** Whether something can be done with a model's inputs. */
+export const can = (model, operation) => model.operations.includes(operation);
+
+/** The fields of a model that the page has a control for, besides truncation: numbers within limits, and texts. */
+export function ownFields(model, type) {
+  return Object.entries(model.fields).filter(([name, schema]) => name !== "truncation" && schema.type === type);
+}
 
 /** Text → a seed, or null. */
 export function parseSeed(text) {
@@ -131,6 +145,15 @@ export function parseSeed(text) {
 
 /** The largest seed that the first of so many tiles may have. */
 export const maxFirst = (tiles) => MAX_SEED + 1 - tiles;
+
+function parseFields(text) {
+  try {
+    const fields = JSON.parse(text || "{}");
+    return fields && typeof fields === "object" && !Array.isArray(fields) ? fields : {};
+  } catch {
+    return {};
+  }
+}
 
 const parseCount = (text) => (/^\d{1,6}$/.test(text) ? Number(text) : 0);
 const pairs = (text) => text.split(",").filter(Boolean).map((each) => each.split(":"));

@@ -6,9 +6,11 @@ import { Export } from "./export.js";
 import { labelText, letterOf, sampleName } from "./names.js";
 import { PlanePad } from "./plane.js";
 import { frameCount, planeWeights, viewerRequest } from "./requests.js";
-import { hasEnough } from "./state.js";
+import { can, hasEnough } from "./state.js";
 
 const FPS = 24;
+const NEEDED = { interpolate: "interpolate", plane: "mix" };
+/** The operation that a mode needs. */
 const ANIMATION_FORMATS = ["gif", "mp4"];
 const ANIMATION_SIDE = 448;
 /** Pixels: animations of small images are enlarged to about this. */
@@ -68,14 +70,22 @@ export class Viewer {
     this.#draw();
   }
 
+  /** Show a sample that has no seed, and that was made by `request`. */
+  showOne(sample, request) {
+    this.#shown = { request, state: this.app.state, samples: [sample] };
+    this.render();
+  }
+
   /** Draw the controls, without a request. */
   render() {
     const { state } = this.app;
     this.selection.render();
-    this.modes.show(state.mode, (mode) => hasEnough(state.selection, mode));
+    const { model } = this.app;
+    this.modes.show(state.mode, (mode) => hasEnough(state.selection, mode) && (!(mode in NEEDED) || can(model, NEEDED[mode])));
     byId("modes-help").hidden = hasEnough(state.selection, "plane");
-    byId("empty").hidden = state.selection.length > 0;
-    byId("sample-box").hidden = !state.selection.length;
+    const isEmpty = !state.selection.length && !this.#shown;
+    byId("empty").hidden = !isEmpty;
+    byId("sample-box").hidden = isEmpty;
     byId("interpolation").hidden = state.mode !== "interpolate";
     byId("plane").hidden = state.mode !== "plane";
     byId("loop").checked = state.loop;
@@ -105,7 +115,7 @@ export class Viewer {
     const name = `${request.hasFrames ? `frame-${this.#frame}` : "sample"}.${view.extension}`;
     const single = { [view.extension.toUpperCase()]: async () => [blobOf(samples[this.#index], view), name] };
     if (!request.hasFrames) return single;
-    const scale = Math.max(1, Math.min(MAX_SCALE, Math.floor(ANIMATION_SIDE / (model.card.spec.output.width ?? ANIMATION_SIDE))));
+    const scale = Math.max(1, Math.min(MAX_SCALE, Math.floor(ANIMATION_SIDE / (view.width ?? ANIMATION_SIDE))));
     const animations = Object.entries(model.films).filter(([format]) => ANIMATION_FORMATS.includes(format)).map(([format, mediaType]) => [format.toUpperCase(), async () => {
       const body = { ...request.body, layout: "animation", fps: FPS, scale };
       return [await fetchBlob(request.path, { body, accept: mediaType }), `interpolation.${format}`];
@@ -151,7 +161,7 @@ export class Viewer {
     if (state.mode === "plane") {
       return planeWeights(state.plane).map((weight, index) => `${weight < 0 ? "−" : ""}${Math.round(Math.abs(100 * weight))} % ${letterOf(index)}`).join(", ") + label;
     }
-    return sampleName(state.selection[state.focus]).replace(", ", " · ");
+    return sampleName(state.selection[state.focus] ?? sample).replace(", ", " · ");
   }
 
   /** Show another frame of the answer that is here. */
@@ -181,6 +191,7 @@ export class Viewer {
 }
 
 function blobOf({ data }, { extension, accept }) {
+  if (accept.startsWith("text/")) return new Blob([data], { type: accept });
   if (extension === "json") return new Blob([JSON.stringify(data)], { type: accept });
   return new Blob([Uint8Array.from(atob(data), (character) => character.charCodeAt(0))], { type: accept });
 }

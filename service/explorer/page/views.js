@@ -12,28 +12,27 @@ import { create } from "./dom.js";
 /** Images, enlarged without smoothing. */
 class ImageView {
   isPlot = false;
-  accept = "image/png";
-  extension = "png";
 
-  constructor(model) {
-    this.output = model.card.spec.output;
+  constructor(model, extension, accept) {
+    [, this.height, this.width] = model.shape;
     this.tiles = Math.min(40, model.limits.max_samples);
+    Object.assign(this, { extension, accept });
   }
 
   fill(tile, sample) {
     const image = tile.querySelector("img") ?? tile.appendChild(create("img", { alt: "" }));
-    image.src = sourceOf(sample);
+    image.src = sourceOf(sample, this.accept);
   }
 
   fillThumbnail = (button, sample) => this.fill(button, sample);
 
   createLarge() {
-    const { height, width } = this.output;
+    const { height, width } = this;
     return create("img", { class: "large", width, height, alt: "" });
   }
 
   showLarge(image, sample, caption) {
-    const source = sourceOf(sample);
+    const source = sourceOf(sample, this.accept);
     if (image.src !== source) image.src = source;
     image.alt = caption;
   }
@@ -41,7 +40,29 @@ class ImageView {
   repaint() {}
 }
 
-const sourceOf = (sample) => `data:image/png;base64,${sample.data}`;
+const sourceOf = (sample, mediaType) => `data:${mediaType};base64,${sample.data}`;
+
+/** Sounds: a player for the one that is shown. Nothing plays by itself. */
+class AudioView {
+  isPlot = false;
+
+  constructor(model, extension, accept) {
+    this.tiles = Math.min(24, model.limits.max_samples);
+    Object.assign(this, { extension, accept });
+  }
+
+  fill = (container, sample) => fillWithText(container, { data: `♪ ${sample.seed ?? ""}` });
+  fillThumbnail = this.fill;
+  createLarge = () => create("audio", { class: "large", controls: true });
+
+  showLarge(player, sample, caption) {
+    const source = sourceOf(sample, this.accept);
+    if (player.src !== source) player.src = source;
+    player.setAttribute("aria-label", caption);
+  }
+
+  repaint() {}
+}
 
 /** Two-dimensional points: a scatter plot, over the discriminator's decision surface if the model has one. */
 class PlotView {
@@ -138,10 +159,9 @@ class PlotView {
 /** All other samples, as text. */
 class TextView {
   isPlot = false;
-  accept = "application/json";
-  extension = "json";
 
-  constructor(model) {
+  constructor(model, extension, accept) {
+    Object.assign(this, { extension, accept });
     this.tiles = Math.min(24, model.limits.max_samples);
   }
 
@@ -163,12 +183,12 @@ function fillWithText(container, sample) {
   text.textContent = textOf(sample);
 }
 
-/** The view for a model's samples. `surface`: the answer of /models/{name}/surface, or null. */
+/** The view for a model's samples, by what their default format is. `surface`: the answer of /models/{name}/surface, or null. */
 export function viewOf(model, surface) {
-  const { output } = model.card.spec;
-  if (output.kind === "image") return new ImageView(model);
-  if (output.kind === "points" && output.dim === 2) return new PlotView(model, surface);
-  return new TextView(model);
+  const [[format, mediaType]] = Object.entries(model.media_types);
+  if (mediaType === "application/json" && String(model.shape) === "2") return new PlotView(model, surface);
+  const View = { image: ImageView, audio: AudioView }[mediaType.split("/")[0]] ?? TextView;
+  return new View(model, format, mediaType);
 }
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
