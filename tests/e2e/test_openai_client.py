@@ -173,7 +173,7 @@ def test_requests_are_counted_under_their_route(client: openai.OpenAI, server: S
 def test_the_key_is_a_token(tmp_path: Path) -> None:
     environment = {"LATENTD_TOKENS": f"ci {CLIENT} rate=0.1 burst=4"}
     with serving(tmp_path, LATENTD_MODELS=str(ROOT / "models" / "checkpoints"), **environment) as server:
-        with pytest.raises(openai.AuthenticationError, match="not known"):
+        with pytest.raises(openai.AuthenticationError, match="token is unknown"):
             client_of(server, "other-0123456789abcdef").images.generate(prompt="-")
         client = client_of(server, CLIENT)
         assert len(client.images.generate(prompt="-", n=4).data) == 4
