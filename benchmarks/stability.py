@@ -101,7 +101,7 @@ def swaps(options: Namespace) -> dict[str, Any]:
         expected = {each.version: _samples_of(each) for each in originals}
         shutil.copy(Path(folder) / "variants" / "0" / file.name, file)
         with processes.latentd(LATENTD_MODELS=folder) as server:
-            _ask_for(server, seconds=options.seconds)  # what is allocated once, is
+            _ask_for(server, options)  # what is allocated once, is
             before = server.resident_bytes()
             tally = {"right": 0, "failed": 0, "wrong": 0}
             stop = threading.Event()
@@ -131,8 +131,8 @@ def endurance(options: Namespace) -> dict[str, Any]:
     points: list[dict[str, float]] = []
     done = failed = 0
     with processes.latentd() as server:
-        processes.load(server, clients=64, samples=1, seconds=options.seconds)
-        processes.load(server, clients=16, samples=16, seconds=options.seconds)
+        for clients, samples in ((64, 1), (16, 16)):
+            processes.load(server, clients=clients, samples=samples, seconds=options.seconds, warm_up=options.warm_up)
         while done < options.requests:
             points.append({"requests": done, "resident_mb": server.resident_bytes() / 1e6})
             for clients, samples, lasting in ((64, 1, options.seconds), (16, 16, options.seconds / 5)):
@@ -248,8 +248,8 @@ def _swap(server: Server, folder: str, file: Path, checkpoint: Checkpoint) -> fl
     return time.monotonic() - started
 
 
-def _ask_for(server: Server, seconds: float) -> None:
-    processes.load(server, clients=8, samples=4, seconds=seconds)
+def _ask_for(server: Server, options: Namespace) -> None:
+    processes.load(server, clients=8, samples=4, seconds=options.seconds, warm_up=options.warm_up)
 
 
 if __name__ == "__main__":

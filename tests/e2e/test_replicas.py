@@ -25,7 +25,7 @@ from tests.e2e.conftest import ROOT, Answer, Server, serving
 from tests.e2e.nginx import balancing, needs_nginx
 from tests.e2e.test_engine import version_of
 
-pytestmark = needs_nginx
+pytestmark = [needs_nginx, pytest.mark.slow]
 
 SHIPPED = ROOT / "models" / "checkpoints"
 STEADY, ROLLED = "ring-gan", "fashion-dcgan"
