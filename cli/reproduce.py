@@ -26,9 +26,12 @@ _MEDIA_TYPES = ImageOutput.media_types | MEDIA_TYPES
 
 
 class _Provenance(BaseModel):
-    """The provenance in a file. Anybody may have written it, so it is validated."""
+    """The provenance in a file. Anybody may have written it, so it is validated.
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    Fields that are not declared here are those of the model, such as `prompt`; they go into the request.
+    """
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
 
     fingerprint: str = Field(max_length=100, pattern="^[0-9a-f]+$")
     model: str = Field(max_length=200)
@@ -40,7 +43,8 @@ class _Provenance(BaseModel):
     directions: dict[str, float] | None = None
     directions_version: str | None = Field(None, max_length=100)
     scale: int | None = None
-    endpoint: Literal["/generate", "/interpolate", "/mix", "/neighbors"] = "/generate"
+    image_sha256: str | None = None
+    endpoint: Literal["/generate", "/interpolate", "/mix", "/neighbors", "/translate"] = "/generate"
     request: dict[str, JsonValue] | None = None
     index: int | None = Field(None, ge=0)
 
@@ -98,6 +102,12 @@ def _read(content: bytes, file: Path) -> StoredRequest:
         )
     try:
         provenance = _Provenance.model_validate_json(text)
+        if provenance.image_sha256 is not None or provenance.endpoint == "/translate":
+            named = f" with the sha256 {provenance.image_sha256}" if provenance.image_sha256 else "s"
+            raise click.ClickException(
+                f"{file} was made of the picture{named}, which it does not contain; send it to POST /translate again, "
+                f"with the model {provenance.model}@{provenance.version}"
+            )
         if provenance.scale is not None:
             raise click.ClickException(
                 f"{file} was enlarged {provenance.scale} times, by POST /v1/images/generations; make it again with its "
@@ -127,7 +137,8 @@ def _body(provenance: _Provenance, format_name: str) -> dict[str, Any]:
         body["seed"] = provenance.seed
     else:
         raise ValueError("neither a seed nor a latent")
-    return body | {key: value for key in _SHARED_FIELDS if (value := getattr(provenance, key)) is not None}
+    shared = {key: value for key in _SHARED_FIELDS if (value := getattr(provenance, key)) is not None}
+    return body | shared | (provenance.model_extra or {})
 
 
 def _format_of(content: bytes) -> str:

@@ -3,13 +3,17 @@
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from click.testing import CliRunner
 from httpx import Response
 from starlette.testclient import TestClient
 
 import latentd.models.outputs
+from latentd.cli import reproduce
 from latentd.models.conditions.text import TextCondition
 from latentd.models.encoding.metadata import read_metadata
 from latentd.models.kind import kinds
@@ -134,3 +138,13 @@ def test_the_document_and_the_explorer_know_the_model(client: TestClient) -> Non
     assert set(told["prompts"]["fields"]) == {"latent", "latents", "truncation", "prompt"}
     assert told["words"]["media_types"] == {"txt": "text/plain"}
     assert told["words"]["layouts"] == {"txt": []}
+
+
+def test_reproduce_sends_the_fields_of_the_model_again(client: TestClient, tmp_path: Path) -> None:
+    file = tmp_path / "sample.png"
+    file.write_bytes(base64.b64decode(samples(client, seed=7, prompt="red hat", truncation=0.5)[0]["data"]))
+    with mock.patch.object(reproduce, "post", lambda _, path, body, accept, __: post(client, path, accept, **body)):
+        done = CliRunner().invoke(reproduce.reproduce, [str(file)])
+    assert done.exit_code == 0, done.output
+    assert '"prompt": "red hat"' in done.output
+    assert done.output.endswith("the same bytes\n")
