@@ -1,7 +1,7 @@
 /** The sliders that move all samples at once: truncation, and the model's directions. */
 
 import { byId, create } from "./dom.js";
-import { ownFields } from "./state.js";
+import { can, ownFields } from "./state.js";
 
 const TRUNCATION = "truncation";
 
@@ -44,7 +44,8 @@ export class DirectionSliders {
     const shared = model.fields.truncation ? [truncation] : [];
     this.#controls = new Map(ownFields(model, "number").map(([name, schema], index) => [name, { ...controls[index], initial: schema.default }]));
     this.#sliders = new Map([...shared.map((row) => [TRUNCATION, row]), ...rows.map((row, index) => [directions[index], row])]);
-    byId("directions-help").textContent = rows.length ? "They move all samples at once." : "This model has none. The command latentd directions finds some.";
+    byId("directions-help").textContent = rows.length || !can(model, "directions") ? "They move all samples at once." : "This model has none. The command latentd directions finds some.";
+    byId("directions").hidden = !can(model, "directions") && !controls.length;
     byId("sliders").replaceChildren(...[...shared, ...controls, ...rows].map(({ element }) => element));
   }
 

@@ -82,7 +82,7 @@ export class Viewer {
     this.selection.render();
     const { model } = this.app;
     this.modes.show(state.mode, (mode) => hasEnough(state.selection, mode) && (!(mode in NEEDED) || can(model, NEEDED[mode])));
-    byId("modes-help").hidden = hasEnough(state.selection, "plane");
+    byId("modes-help").hidden = hasEnough(state.selection, "plane") || !can(model, "interpolate");
     const isEmpty = !state.selection.length && !this.#shown;
     byId("empty").hidden = !isEmpty;
     byId("sample-box").hidden = isEmpty;
