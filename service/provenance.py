@@ -21,7 +21,8 @@ def request_header(query: SampleQuery) -> str:
     text = ascii_json(_request(query))
     if len(text) <= _MAX_REQUEST_HEADER:
         return text
-    chosen = "".join(f";{name}={ascii_json(value)}" for name, value in query.server_choices.items())
+    seeds = {name: value for name, value in query.server_choices.items() if isinstance(value, int)}
+    chosen = "".join(f";{name}={seed}" for name, seed in seeds.items())
     return f"sha256:{_sha256(text)}{chosen}"
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ def test_raw_answers_and_grids(client: TestClient) -> None:
     assert provenance["image_sha256"] == hashlib.sha256(picture(1)).hexdigest()
     request = json.loads(one.headers["x-latentd-request"])
     assert request["request"]["images"] == [{"image_sha256": provenance["image_sha256"]}]
+    many = translate(client, *(picture(seed) for seed in range(16)), accept="application/x-npy")
+    assert re.fullmatch("sha256:[0-9a-f]{64}", many.headers["x-latentd-request"])  # without the names of 16 pictures
     grid = translate(client, picture(1), picture(2), accept="image/png")
     assert Image.open(io.BytesIO(grid.content)).size == (2 * SIDE, SIDE)
     (in_json,) = samples(client, picture(1), picture(2), layout="grid")
