@@ -176,7 +176,7 @@ def ranks(name: str, steps: int, count: int, threads: int, folder: Path) -> dict
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         walls.append(Checkpoint.read(out / f"{name}.safetensors").card.wall_seconds)
-    rate = batch_size * 2 * steps / (walls[1] - walls[0])  # the difference leaves out what every start costs
+    rate = report.ratio(batch_size * 2 * steps, walls[1] - walls[0])  # the difference leaves out what every start costs
     return {"ranks": count, "threads": threads, "images_per_s": rate}
 
 
