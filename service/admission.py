@@ -8,6 +8,7 @@ Clients are told apart by their tokens. Without tokens, all requests have the cl
 """
 
 import asyncio
+import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
@@ -25,8 +26,8 @@ _AT_WORK = 8
 how long the requests of others wait for the event loop (docs/performance.md)."""
 _ALONE_SECONDS = 1.0
 """A client is alone if no other client has asked for so long."""
-_REFUSAL_SECONDS = 1.0
-"""The delay of a refusal. Retry-After is never shorter."""
+_REFUSAL_SECONDS = (0.5, 1.5)
+"""The range of the delay of a refusal. It is random, so that clients that were refused together come again apart."""
 _MAX_BODIES = 16
 """Bodies of the largest size that may be in memory at a time. Most bodies are small, so that hundreds fit."""
 _BUSY = "the service has all the work that it can take, in total or from one client; try again later"
@@ -202,7 +203,7 @@ class Admission:
                 yield ticket
         except ApiError as problem:
             if problem.status == HTTPStatus.TOO_MANY_REQUESTS and not self.limiter.is_alone(client):
-                await self._sleep(_REFUSAL_SECONDS)
+                await self._sleep(random.uniform(*_REFUSAL_SECONDS))  # noqa: S311  # no secret
             raise
 
     def refusal(self, quota: Quota, shortfall: int) -> ApiError:
