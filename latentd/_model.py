@@ -1,13 +1,16 @@
 """A generator in this process, with the bytes that the service gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
+from latentd._arguments import integer, label_list, one_of, seed_list
 from latentd._samples import Samples
 from latentd.models.card import SUFFIX, Card
 from latentd.models.checkpoint import Checkpoint
@@ -24,8 +27,8 @@ from latentd.models.stage_input import StageInput
 
 SHIPPED = Path(__file__).parent / "models" / "checkpoints"
 RUNS = Path("runs")
-Label = str | int
-"""A class by name or index."""
+Label = str | int | Mapping[str, float]
+"""A class by name or index, or weights of classes by name."""
 
 
 class UnknownModelError(LatentdError):
@@ -117,7 +120,7 @@ class Model:
 
         Raises ValueError for an unknown class, or a value out of range.
         """
-        seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+        seeds = seed_list(seeds)
         return self._samples(self._sources(seeds, labels), [{"seed": seed} for seed in seeds], truncation)
 
     def interpolate(
@@ -137,9 +140,12 @@ class Model:
         `method`: slerp or lerp; default: slerp for normal latents, lerp for uniform ones.
         `easing`: linear, or smooth (slow at keyframes). `loop`: return to the first keyframe, which is not repeated.
         """
-        seeds = list(seeds)
+        seeds, steps = seed_list(seeds), integer("steps", steps)
         if len(seeds) < 2 or steps < 2:
             raise ValueError("an interpolation needs two seeds and two steps or more")
+        one_of("easing", easing, get_args(Easing))
+        if method is not None:
+            one_of("method", method, get_args(Method))
         path = KeyframePath(len(seeds), steps, loop, easing)
         sources, spec = self._sources(seeds, labels), self.spec
         frames = path.interpolate(sources.inputs, method or spec.input.interpolation_method("z"))
@@ -152,8 +158,6 @@ class Model:
 
     def _sources(self, seeds: Sequence[int], labels: Label | Sequence[Label] | None) -> StageInput:
         """Return the rows of the seeds, with the conditions that `labels` name."""
-        if not seeds:
-            raise ValueError("give at least one seed")
         if "seed" not in self.spec.input.operations:
             raise ValueError(f"{self.name} takes no seeds; it has {', '.join(sorted(self.spec.input.operations))}")
         rows = seeds_to_rows(self.spec, seeds)
@@ -161,14 +165,12 @@ class Model:
             return rows
         if rows.condition is None:
             raise ValueError(f"{self.name} has no classes")
-        given = [labels] * len(seeds) if isinstance(labels, str | int) else list(labels)
-        if len(given) != len(seeds):
-            raise ValueError(f"{len(given)} labels for {len(seeds)} seeds; give one, or one for each seed")
+        given = label_list(labels, len(seeds))
         return replace(rows, condition=np.stack([self.spec.condition.parse(label) for label in given]))
 
     def _samples(self, rows: StageInput, origins: Sequence[Provenance], truncation: float) -> Samples:
-        if not 0.0 < truncation <= 1.0:
-            raise ValueError(f"truncation is above 0 and at most 1, not {truncation:g}")
+        if not (isinstance(truncation, Real) and 0.0 < truncation <= 1.0):
+            raise ValueError(f"truncation is a number above 0 and at most 1, not {truncation!r}")
         with _serving_threads(self._device):
             fingerprint = fingerprint_id(fingerprint_of(self.version, self._device, "bitwise"))
             values = generate_rows(self._generator, rows, truncation)

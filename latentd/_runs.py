@@ -4,8 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from latentd._arguments import integer, one_of
+from latentd._arguments import seed as check_seed
 from latentd._model import RUNS, Model, find_checkpoint, load
 from latentd.models.card import SUFFIX
 from latentd.models.checkpoint import Checkpoint
@@ -59,7 +61,7 @@ def train(
     name, resolved = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in _flat(settings)])
     folder = Path(out) if out is not None else RUNS / name
     path = folder / f"{name}{SUFFIX}"
-    job = RunConfig(name, resolved, seed, choose_device(device), None if data is None else Path(data), path)
+    job = RunConfig(name, resolved, check_seed(seed), choose_device(device), None if data is None else Path(data), path)
     try:
         checkpoint = run_training(job, lambda _: None, lambda _step, _losses: None)
     except StoppedEarly as stop:
@@ -80,6 +82,9 @@ def evaluate(
     `rounds`: sets of samples to measure. `features`: embedded, or inception (the published protocol; needs an extra).
     Raises DataError if the data is not found, or the card does not name it.
     """
+    one_of("features", features, get_args(Features))
+    if integer("rounds", rounds) < 1:
+        raise ValueError(f"rounds is 1 or more, not {rounds}")
     checkpoint = Checkpoint.read(find_checkpoint(path_or_name))
     evaluator = build_evaluator(data_settings(checkpoint), None if data is None else Path(data), features)
     return evaluate_generator(checkpoint.build(), evaluator, rounds)

@@ -41,6 +41,9 @@ class Samples(np.ndarray[Any, np.dtype[np.float32]]):
         self.output = getattr(parent, "output", None)  # type: ignore[assignment]  # __new__ sets it
         self.provenance = None
 
+    def __reduce__(self) -> Any:
+        return type(self), (np.asarray(self), self.output, self.provenance)
+
     def __getitem__(self, key: Any) -> Any:
         part = super().__getitem__(key)
         if isinstance(part, Samples) and self.provenance is not None and part.shape[1:] == self.shape[1:]:

@@ -27,8 +27,10 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 def choose_device(name: str) -> torch.device:
     """Return the device for `cpu`, `cuda` or `auto`, which is CUDA if there is a device, else the CPU.
 
-    Raises ValueError for `cuda` without a device.
+    Raises ValueError for `cuda` without a device, and for other names.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is one of auto, cpu, cuda, not {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device was found; choose cpu, or install a CUDA build of torch")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,32 @@ def test_invalid_arguments_are_reported(model: latentd.Model, tmp_path: Path) ->
         latentd.load("fashion-dcgan", device="cpu").sample(0, labels="Bag")
     with pytest.raises(ValueError, match="two seeds"):
         model.interpolate([1])
+    for wrong in (1.5, None, "7", ["7"], [1.0], True, -1, 2**32, [], np.zeros((2, 2), int)):
+        with pytest.raises(ValueError, match="seed"):
+            model.sample(wrong)  # type: ignore[arg-type]  # on purpose
+    for arguments in ({"method": "x"}, {"easing": "x"}, {"steps": 2.5}, {"steps": 1}, {"truncation": "1"}):
+        with pytest.raises(ValueError, match=r"method|easing|steps|truncation"):
+            model.interpolate([1, 2], **arguments)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="device"):
+        latentd.load("ring-gan", "tpu")
+    with pytest.raises(ValueError, match="rounds"):
+        latentd.evaluate("ring-gan", rounds=0)
+    with pytest.raises(ValueError, match="features"):
+        latentd.evaluate("ring-gan", features="x")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="seed"):
+        latentd.train("ring-gan", out=tmp_path / "run", seed=-1)
+
+
+def test_arguments_are_taken_from_numpy_and_samples_survive_pickle(model: latentd.Model) -> None:
+    samples = model.sample(np.arange(3), labels=np.int64(3))
+    assert samples.encode() == model.sample([0, 1, 2], labels="Dress").encode()
+    assert model.sample(np.int64(2), labels=3).encode() == samples.encode()[2:]
+    assert pickle.loads(pickle.dumps(samples)).encode() == samples.encode()  # noqa: S301  # our own bytes, as multiprocessing sends them
+
+
+def test_weights_of_classes_have_the_bytes_of_generate(server: Server, model: latentd.Model) -> None:
+    weights = {"Bag": 0.5, "Dress": 0.5}
+    assert model.sample(5, labels=weights).encode() == files_of(server, "/generate", seed=5, label=weights)
 
 
 def test_a_run_is_trained_loaded_and_evaluated(tmp_path: Path) -> None:
