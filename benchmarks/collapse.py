@@ -21,10 +21,10 @@ import torch
 from benchmarks import report
 from latentd.models.json_lines import JsonLinesAppender, read_json_lines
 from latentd.training.data.idx import load_idx_set
-from latentd.training.directory import read_metrics
 from latentd.training.loop import TrainingDiverged
-from latentd.training.recipe import load_recipe
-from latentd.training.run import RunConfig, run
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.directory import read_metrics
+from latentd.training.run.runner import RunConfig, run
 
 _RESULT_SEEDS = 100
 _MIXTURE = ("steps=1500", "batch_size=128", "precision=float32")

@@ -15,8 +15,8 @@ import torch
 
 from benchmarks import report
 from latentd.training.evaluation.evaluate import evaluate_generator
-from latentd.training.recipe import load_recipe
-from latentd.training.run import RunConfig, run
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.runner import RunConfig, run
 
 _RECIPES = ("ring-gan", "grid-gan")
 _SHOWN = ("modes", "high_quality", "reverse_kl", "least_spread", "most_spread", "divergence")

@@ -27,9 +27,9 @@ from latentd.training.build import BuildContext, build
 from latentd.training.data import ImageFolder
 from latentd.training.data.source import DataSource
 from latentd.training.loop import Algorithm, train
-from latentd.training.recipe import load_recipe
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.state import StateDirectory
 from latentd.training.settings.adversarial import AdversarialRecipe
-from latentd.training.state import StateDirectory
 from latentd.training.world import World
 
 _STEPS = {"fashion-dcgan": 10, "grid-gan": 100, "ring-gan": 100}

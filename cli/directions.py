@@ -11,8 +11,8 @@ from latentd.models.directions import Directions
 from latentd.models.hardware import use_serving_threads
 from latentd.models.seeds import MAX_SEED
 from latentd.training.directions.find import find_directions
-from latentd.training.directory import OutputError
-from latentd.training.tables import print_table
+from latentd.training.report.tables import print_table
+from latentd.training.run.directory import OutputError
 
 _MIN_SAMPLES, _MAX_SAMPLES = 256, 65536
 

@@ -1,6 +1,6 @@
 """The command line: which commands there are, and how errors are printed."""
 
-from latentd.training.interrupt import exit_on_ctrl_c
+from latentd.training.run.interrupt import exit_on_ctrl_c
 
 with exit_on_ctrl_c():  # loading the libraries takes seconds
     import logging

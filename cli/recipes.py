@@ -3,8 +3,8 @@
 import click
 from rich.table import Table
 
-from latentd.training.recipe import load_recipe, recipe_names
-from latentd.training.tables import print_table
+from latentd.training.recipes.load import load_recipe, recipe_names
+from latentd.training.report.tables import print_table
 
 
 @click.command()

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from latentd.models.files import printable
-from latentd.training.directory import is_run_directory
-from latentd.training.recipe import flatten, with_current_names
+from latentd.training.recipes.load import flatten, with_current_names
 from latentd.training.report import RunNotFound, RunRecord, json_safe
-from latentd.training.tables import print_table
+from latentd.training.report.tables import print_table
+from latentd.training.run.directory import is_run_directory
 
 _DEFAULT = Path("runs")
 _NONE = "–"

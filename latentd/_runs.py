@@ -14,9 +14,9 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import choose_device
 from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator
 from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
-from latentd.training.recipe import load_recipe
-from latentd.training.run import RunConfig, StoppedEarly
-from latentd.training.run import run as run_training
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.runner import RunConfig, StoppedEarly
+from latentd.training.run.runner import run as run_training
 
 
 @dataclass(frozen=True)

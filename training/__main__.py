@@ -1,6 +1,6 @@
 """`python -m latentd.training`: the commands that torchrun starts, one process a device."""
 
-from latentd.training.interrupt import exit_on_ctrl_c
+from latentd.training.run.interrupt import exit_on_ctrl_c
 
 with exit_on_ctrl_c():  # these imports take seconds
     import click

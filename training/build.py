@@ -15,19 +15,19 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from latentd.models.families import build_generator
 from latentd.models.spec import GeneratorSpec
-from latentd.training.adversarial import AdversarialAlgorithm
-from latentd.training.augment import VIEWS, Augment
+from latentd.training.adversarial.augment import VIEWS, Augment
+from latentd.training.algorithms.autoencoder import ReconstructionAlgorithm
+from latentd.training.algorithms.gan import AdversarialAlgorithm
+from latentd.training.algorithms.gaussian import GaussianAlgorithm, Moments
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.ema import Ema
-from latentd.training.gaussian import GaussianAlgorithm, Moments
 from latentd.training.loader import load_batches, to_device
 from latentd.training.loop import Algorithm, Precision, Trainable
 from latentd.training.randomness import generator_for, seed_default, seed_for
-from latentd.training.reconstruction import ReconstructionAlgorithm
+from latentd.training.recipes.base import OptimizedRecipe, Recipe
 from latentd.training.schedule import linear_fade, schedule
 from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.settings.autoencoder import EncoderRecipe
-from latentd.training.settings.base import OptimizedRecipe, Recipe
 from latentd.training.settings.gaussian import GaussianRecipe
 from latentd.training.world import World
 

@@ -19,11 +19,11 @@ from latentd.models.hardware import choose_device
 from latentd.models.seeds import MAX_SEED
 from latentd.training.data.source import TaskProgress
 from latentd.training.loop import Losses
-from latentd.training.memory import OutOfMemory
-from latentd.training.progress import Display
-from latentd.training.recipe import load_recipe
-from latentd.training.run import RunConfig, StoppedEarly, run
-from latentd.training.settings.base import Recipe
+from latentd.training.recipes.base import Recipe
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.memory import OutOfMemory
+from latentd.training.run.progress import Display
+from latentd.training.run.runner import RunConfig, StoppedEarly, run
 from latentd.training.world import WorldError, is_distributed, join_world
 
 _INTERRUPTED = 130

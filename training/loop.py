@@ -1,6 +1,6 @@
 """The training loop, the same for every algorithm.
 
-Algorithms: training/adversarial.py, training/reconstruction.py, training/gaussian.py.
+Algorithms: training/algorithms.
 """
 
 import contextlib

@@ -18,8 +18,8 @@ from latentd.cli.bulk.spec import BulkSpec, ShardFormat
 from latentd.cli.sample import condition_row
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.seeds import MAX_SEED
-from latentd.training.lock import locked
-from latentd.training.progress import Display
+from latentd.training.run.lock import locked
+from latentd.training.run.progress import Display
 
 _INTERRUPTED = 130
 

@@ -13,7 +13,7 @@ from latentd.cli.bulk.shard import Shard
 from latentd.cli.bulk.spec import BulkSpec, ShardRange
 from latentd.models.files import atomic_write
 from latentd.models.json_lines import JsonLinesAppender, read_json_lines, write_json_lines
-from latentd.training.directory import OutputError
+from latentd.training.run.directory import OutputError
 
 _CONTROL, _SPEC, _DONE = "_bulk", "order.json", "shards.jsonl"
 

@@ -21,7 +21,7 @@ from latentd.models.directions import Directions
 from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.image import to_pixels
 from latentd.models.sampling import generate_rows
-from latentd.training.recipe import recipe_names
+from latentd.training.recipes.load import recipe_names
 from tests.conftest import image_spec, points_spec
 
 LATENTD = Path(sys.executable).with_name("latentd")

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from latentd.cli.main import latentd
 from latentd.service.settings import Settings
-from latentd.training.recipe import load_recipe
+from latentd.training.recipes.load import load_recipe
 from tests.contract.answers import ask
 from tests.contract.cases import CONDITIONAL, DCGAN, EXACT, METRICS_TOKEN, REFUSED, RING, SHIPPED, SHOWN, Case
 from tests.contract.exact import IMAGE, POINTS
@@ -44,7 +44,7 @@ def names(server: Server) -> dict[str, Any]:
     return {
         "checkpoints": {path.name: _sha256(path) for path in sorted((ROOT / "models/checkpoints").iterdir())},
         "models": {name: _model(ask(server, Case(f"/models/{name}")).json) for name in (*_SERVED, IMAGE, POINTS)},
-        "recipes": sorted(path.name for path in (ROOT / "training/recipes").iterdir()),
+        "recipes": sorted(path.name for path in (ROOT / "training/recipes").glob("*.toml")),
         "recipe keys": {objective: _recipe_keys(objective) for objective in OBJECTIVES},
         "settings": _settings(),
         "commands": _commands(latentd, "latentd"),

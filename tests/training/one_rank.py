@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from latentd.models.families import build_discriminator, build_generator
-from latentd.training.adversarial import AdversarialAlgorithm
+from latentd.training.adversarial.objectives import OBJECTIVES
+from latentd.training.adversarial.penalties import PENALTIES, Penalty
+from latentd.training.algorithms.gan import AdversarialAlgorithm
 from latentd.training.build import draw_latents
 from latentd.training.data import GaussianMixture
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.loader import load_batches
 from latentd.training.loop import Network, Trainable, train
-from latentd.training.objectives import OBJECTIVES
-from latentd.training.penalties import PENALTIES, Penalty
 from latentd.training.world import World, join_world
 from tests.conftest import points_spec
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.training.recipe import load_recipe
-from latentd.training.run import RunConfig, run
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.runner import RunConfig, run
 
 
 def run_config(name: str, folder: Path, *settings: str, data: Path | None = None) -> RunConfig:

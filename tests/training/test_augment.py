@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentd.training.augment import VIEWS, Augment, brighten, contrast, cutout, flip, rotate90, saturate, translate
+from latentd.training.adversarial.augment import (
+    VIEWS,
+    Augment,
+    brighten,
+    contrast,
+    cutout,
+    flip,
+    rotate90,
+    saturate,
+    translate,
+)
 
 
 @pytest.fixture(autouse=True)

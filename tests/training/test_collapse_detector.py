@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from latentd.training.collapse_detector import Alarm, CollapseDetector
-from latentd.training.collapse_probe import ProbeReading
-from latentd.training.directory import read_metrics
-from latentd.training.recipe import load_recipe
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.collapse_detector import Alarm, CollapseDetector
+from latentd.training.run.collapse_probe import ProbeReading
+from latentd.training.run.directory import read_metrics
 from tests.training.runs import run_config, train
 
 HEALTHY = ProbeReading(diversity=0.9, distance=0.02, movement=0.05, discriminator_auc=0.7)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentd.training.clusters import Clusters
-from latentd.training.collapse_probe import CollapseProbe
 from latentd.training.data.points import MixtureSource
 from latentd.training.data.source import Batch
+from latentd.training.run.clusters import Clusters
+from latentd.training.run.collapse_probe import CollapseProbe
 
 
 def draw(count: int, seed: int) -> Tensor:

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.data.source import DataError
 from latentd.training.evaluation.command import evaluate
-from latentd.training.recipe import load_recipe
-from latentd.training.run import RunConfig, run
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.runner import RunConfig, run
 from tests.conftest import points_spec
 
 

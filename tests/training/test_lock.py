@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from filelock import lock_descriptor
 
-from latentd.training.directory import OutputError
-from latentd.training.lock import is_locked, locked
+from latentd.training.run.directory import OutputError
+from latentd.training.run.lock import is_locked, locked
 from tests.conftest import eventually
 from tests.training.runs import run_config, train
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from latentd.models.family import Discriminator, Generator
 from latentd.models.outputs.points import PointsOutput
-from latentd.training.adversarial import AdversarialAlgorithm
+from latentd.training.adversarial.objectives import OBJECTIVES, Objective
+from latentd.training.adversarial.penalties import PENALTIES, Penalty
+from latentd.training.algorithms.gan import AdversarialAlgorithm
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
-from latentd.training.objectives import OBJECTIVES, Objective
-from latentd.training.penalties import PENALTIES, Penalty
 from latentd.training.schedule import linear_fade
 from tests.conftest import spec_of
 

@@ -21,12 +21,12 @@ from latentd.models.decision_surface import DecisionSurface
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import generate_rows
 from latentd.training.build import build
-from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import TaskProgress
-from latentd.training.directory import RunDirectory, read_metrics, read_run_json, sample_files
 from latentd.training.loop import Algorithm, Losses, TrainingDiverged
-from latentd.training.monitor import EvaluationResult, Monitor
-from latentd.training.run import StoppedEarly, run
+from latentd.training.run.checkpoint_manager import CheckpointManager, Progress
+from latentd.training.run.directory import RunDirectory, read_metrics, read_run_json, sample_files
+from latentd.training.run.monitor import EvaluationResult, Monitor
+from latentd.training.run.runner import StoppedEarly, run
 from tests.conftest import needs_fashion
 from tests.training.runs import run_config, train
 from tests.training.test_idx import write_idx

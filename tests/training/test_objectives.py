@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from latentd.training.objectives import OBJECTIVES
+from latentd.training.adversarial.objectives import OBJECTIVES
 
 REAL = [2.0, -1.0]
 FAKE = [0.5, -3.0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentd.training.penalties import Penalty, consistency, gradient_penalty, r1, r2
+from latentd.training.adversarial.penalties import Penalty, consistency, gradient_penalty, r1, r2
 
 
 def test_gradient_penalty_of_a_plane() -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.build import draw_latents
-from latentd.training.lock import locked
+from latentd.training.run.lock import locked
 from latentd.training.world import World
 from tests.conftest import eventually, free_port, points_spec
 from tests.training.one_rank import BATCH, train_points

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from latentd.models.conditions.classes import ClassCondition
-from latentd.training.penalties import PENALTIES
-from latentd.training.recipe import RECIPE_DIRECTORY, RecipeError, load_recipe, recipe_names
+from latentd.training.adversarial.penalties import PENALTIES
+from latentd.training.recipes.load import RECIPE_DIRECTORY, RecipeError, load_recipe, recipe_names
 
 REQUIRED = {
     "gaussian-gan",

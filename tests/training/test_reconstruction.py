@@ -11,10 +11,7 @@ from torch.distributions import Normal
 
 from latentd.models.family import Encoder, Generator
 from latentd.models.outputs.points import PointsOutput
-from latentd.training.data.source import Batch
-from latentd.training.ema import Ema
-from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
-from latentd.training.reconstruction import (
+from latentd.training.algorithms.autoencoder import (
     PlainAutoencoder,
     ReconstructionAlgorithm,
     VariationalAutoencoder,
@@ -22,6 +19,9 @@ from latentd.training.reconstruction import (
     negative_log_likelihood,
     whiten,
 )
+from latentd.training.data.source import Batch
+from latentd.training.ema import Ema
+from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
 from tests.conftest import spec_of
 
 DIM = 3

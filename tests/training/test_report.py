@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from latentd.training.directory import read_metrics
 from latentd.training.report import RunNotFound, write_report
+from latentd.training.run.directory import read_metrics
 from tests.training.run_directories import write_pictures, write_points, write_run
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

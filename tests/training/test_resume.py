@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.loop import Losses, TrainingDiverged
-from latentd.training.run import RunConfig, StoppedEarly, run
-from latentd.training.state import StateError
+from latentd.training.run.runner import RunConfig, StoppedEarly, run
+from latentd.training.run.state import StateError
 from tests.conftest import eventually
 from tests.training.runs import run_config, train
 from tests.training.test_idx import write_idx
@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_the_state_before(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("latentd.training.state.write_tensors", full)
+        patched.setattr("latentd.training.run.state.write_tensors", full)
         stop_at(config, 9)
     assert "the state of step 9 was not saved: [Errno 28] No space left on device" in caplog.text
     with caplog.at_level(logging.INFO):

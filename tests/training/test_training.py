@@ -14,8 +14,8 @@ from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import generate_rows
 from latentd.training.data.source import DataError
 from latentd.training.loop import Losses, TrainingDiverged
-from latentd.training.memory import OutOfMemory
-from latentd.training.run import StoppedEarly, run
+from latentd.training.run.memory import OutOfMemory
+from latentd.training.run.runner import StoppedEarly, run
 from tests.training.runs import run_config, train
 from tests.training.test_collections import as_folder, fill_with_images
 from tests.training.test_idx import write_idx

@@ -8,11 +8,11 @@ from rich.table import Table
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.training.data.source import TaskProgress
-from latentd.training.directory import OutputError
 from latentd.training.evaluation.evaluate import MetricResult, count_sets, evaluate_generator, with_metrics
 from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
-from latentd.training.progress import Display
-from latentd.training.tables import print_table
+from latentd.training.report.tables import print_table
+from latentd.training.run.directory import OutputError
+from latentd.training.run.progress import Display
 
 
 @click.command()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from latentd.models.tensor_files import write_tensors
-from latentd.training.augment import flip, translate
+from latentd.training.adversarial.augment import flip, translate
 from latentd.training.data.idx import load_idx_set
 from latentd.training.data.pixels import normalize
 from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, WEIGHTS_FILE, Classifier

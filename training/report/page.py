@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from latentd.models.files import atomic_write, printable
-from latentd.training.directory import NEAREST, sample_files, step_of
 from latentd.training.report.metric_info import metric_info
 from latentd.training.report.run_record import RunRecord, json_safe
+from latentd.training.run.directory import NEAREST, sample_files, step_of
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from latentd.models.errors import LatentdError
-from latentd.training.directory import read_metrics, read_run_json
-from latentd.training.lock import is_locked
+from latentd.training.run.directory import read_metrics, read_run_json
+from latentd.training.run.lock import is_locked
 
 
 class RunNotFound(LatentdError):

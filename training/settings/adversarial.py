@@ -10,10 +10,10 @@ from torch import nn
 from latentd.models.families import build_discriminator
 from latentd.models.family import Discriminator
 from latentd.models.spec import GeneratorSpec
-from latentd.training.augment import VIEWS
-from latentd.training.objectives import OBJECTIVES, Objective
-from latentd.training.penalties import IMAGES_ONLY, PENALTIES, Penalty
-from latentd.training.settings.base import LearningRate, NetworkTable, OptimizedRecipe, Table, require_known
+from latentd.training.adversarial.augment import VIEWS
+from latentd.training.adversarial.objectives import OBJECTIVES, Objective
+from latentd.training.adversarial.penalties import IMAGES_ONLY, PENALTIES, Penalty
+from latentd.training.recipes.base import LearningRate, NetworkTable, OptimizedRecipe, Table, require_known
 
 
 class PenaltyTable(Table):

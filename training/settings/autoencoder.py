@@ -10,9 +10,9 @@ from torch import nn
 from latentd.models.families import build_encoder
 from latentd.models.family import Encoder, Generator
 from latentd.models.spec import GeneratorSpec
+from latentd.training.algorithms.autoencoder import Autoencoder, PlainAutoencoder, VariationalAutoencoder
 from latentd.training.loop import Precision
-from latentd.training.reconstruction import Autoencoder, PlainAutoencoder, VariationalAutoencoder
-from latentd.training.settings.base import LearningRate, NetworkTable, OptimizedRecipe
+from latentd.training.recipes.base import LearningRate, NetworkTable, OptimizedRecipe
 
 
 class EncoderRecipe(OptimizedRecipe):

@@ -7,7 +7,7 @@ from torch import nn
 from latentd.models.families import build_generator
 from latentd.models.family import FittedGenerator
 from latentd.models.spec import GeneratorSpec
-from latentd.training.settings.base import Recipe
+from latentd.training.recipes.base import Recipe
 
 
 class GaussianRecipe(Recipe):

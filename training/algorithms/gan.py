@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from latentd.models.family import Discriminator, Generator
-from latentd.training.augment import Augment
+from latentd.training.adversarial.augment import Augment
+from latentd.training.adversarial.objectives import Objective
+from latentd.training.adversarial.packing import pack, unpack
+from latentd.training.adversarial.penalties import Critic, Penalty
 from latentd.training.data.source import Batch
 from latentd.training.loop import Algorithm, Precision, Trainable, at_least_float32, microbatch_losses
-from latentd.training.objectives import Objective
-from latentd.training.packing import pack, unpack
-from latentd.training.penalties import Critic, Penalty
 from latentd.training.schedule import Schedule
 
 

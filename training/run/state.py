@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.tensor_files import write_tensors
 from latentd.training.loop import Algorithm
-from latentd.training.recipe import flatten, with_current_names
+from latentd.training.recipes.load import flatten, with_current_names
 
 logger = logging.getLogger(__name__)
 

@@ -16,17 +16,17 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import describe_device
 from latentd.models.spec import GeneratorSpec
 from latentd.training.build import BuildContext, build
-from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import DataError, DataSource, OnProgress
-from latentd.training.directory import OutputError
-from latentd.training.interrupt import catch_interrupts
-from latentd.training.lock import locked
 from latentd.training.loop import Algorithm, Losses, train
-from latentd.training.memory import explain_out_of_memory
-from latentd.training.recipe import require_divisible_batch
-from latentd.training.recorder import RunRecorder
-from latentd.training.settings.base import Recipe
-from latentd.training.state import SavedState, StateDirectory, StateError, restore
+from latentd.training.recipes.base import Recipe
+from latentd.training.recipes.load import require_divisible_batch
+from latentd.training.run.checkpoint_manager import CheckpointManager, Progress
+from latentd.training.run.directory import OutputError
+from latentd.training.run.interrupt import catch_interrupts
+from latentd.training.run.lock import locked
+from latentd.training.run.memory import explain_out_of_memory
+from latentd.training.run.recorder import RunRecorder
+from latentd.training.run.state import SavedState, StateDirectory, StateError, restore
 from latentd.training.world import World
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from latentd.models.errors import LatentdError
-from latentd.training.settings.base import Recipe
+from latentd.training.recipes.base import Recipe
 from latentd.training.world import World
 
 

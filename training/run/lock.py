@@ -14,7 +14,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout, lock_descriptor
 
-from latentd.training.directory import OutputError
+from latentd.training.run.directory import OutputError
 
 _LOCK = "lock"
 _TIMEOUT_SECONDS = 1.0

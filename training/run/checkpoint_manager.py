@@ -14,8 +14,8 @@ from latentd.models.decision_surface import SURFACE_ENDING, DecisionSurface
 from latentd.models.errors import CheckpointError
 from latentd.models.family import Generator
 from latentd.models.sidecars import sidecar_path
-from latentd.training.directory import OutputError
-from latentd.training.monitor import EvaluationResult
+from latentd.training.run.directory import OutputError
+from latentd.training.run.monitor import EvaluationResult
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.training.checkpoints import CheckpointManager, Progress
 from latentd.training.data.source import DataSource, OnProgress
-from latentd.training.directory import RunDirectory
 from latentd.training.loop import Algorithm, Losses
-from latentd.training.monitor import EvaluationResult, Monitor
 from latentd.training.report.page import write_report
-from latentd.training.state import StateDirectory
+from latentd.training.run.checkpoint_manager import CheckpointManager, Progress
+from latentd.training.run.directory import RunDirectory
+from latentd.training.run.monitor import EvaluationResult, Monitor
+from latentd.training.run.state import StateDirectory
 
 logger = logging.getLogger(__name__)
 

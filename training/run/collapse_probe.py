@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentd.training.clusters import Clusters
 from latentd.training.data.source import Batch
+from latentd.training.run.clusters import Clusters
 
 _MAX_CLUSTERS = 32
 _MIN_CLUSTER_SIZE = 4

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from latentd.training.collapse_probe import ProbeReading
+from latentd.training.run.collapse_probe import ProbeReading
 
 Kind = Literal["modes lost", "frozen generator", "discriminator won", "oscillation", "far from the data"]
 

@@ -10,15 +10,15 @@ import torch
 
 from latentd.models.decision_surface import DecisionSurface
 from latentd.training.build import draw_latents
-from latentd.training.collapse_detector import CollapseDetector
-from latentd.training.collapse_probe import CollapseProbe, ProbeReading
 from latentd.training.data.source import Batch, DataSource, OnProgress, TaskProgress
-from latentd.training.directory import RunDirectory
 from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.loader import as_batch
 from latentd.training.loop import Algorithm, Losses
 from latentd.training.randomness import generator_for, seed_for
-from latentd.training.snapshots import decision_surface, render_nearest_training, render_snapshot
+from latentd.training.run.collapse_detector import CollapseDetector
+from latentd.training.run.collapse_probe import CollapseProbe, ProbeReading
+from latentd.training.run.directory import RunDirectory
+from latentd.training.run.snapshots import decision_surface, render_nearest_training, render_snapshot
 from latentd.training.world import World
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from latentd.models.card import check_model_name
 from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.validation import first_problem
-from latentd.training.objectives import OBJECTIVES
-from latentd.training.setting_hints import hint
+from latentd.training.adversarial.objectives import OBJECTIVES
+from latentd.training.recipes.base import Recipe, require_known
+from latentd.training.recipes.hints import hint
 from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
-from latentd.training.settings.base import Recipe, require_known
 from latentd.training.settings.gaussian import GaussianRecipe
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ RECIPE_CLASSES: dict[str, type[Recipe]] = {
 _RENAMED_OBJECTIVES = {"evidence": "elbo", "moments": "gaussian"}
 """Names of objectives until 0.1. Recipes and runs with them are still read."""
 
-RECIPE_DIRECTORY = Path(__file__).parent / "recipes"
+RECIPE_DIRECTORY = Path(__file__).parent
 
 
 class RecipeError(LatentdError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentd.training.augment import flip_and_translate
+from latentd.training.adversarial.augment import flip_and_translate
 
 Critic = Callable[[Tensor], Tensor]
 """Samples [N, ...] → logits [N]. The condition is built in."""

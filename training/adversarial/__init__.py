@@ -1,0 +1,1 @@
+"""Parts of adversarial training: objectives, penalties, augmentation, packing."""

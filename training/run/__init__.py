@@ -1,0 +1,1 @@
+"""A run: what it writes, measures and reports while it trains."""
