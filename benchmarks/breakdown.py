@@ -27,7 +27,7 @@ from latentd.service.gateway import Gateway
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.middleware import EngineTimings
 from latentd.service.runtime import Runtime
-from latentd.service.sample_job import prepare_job
+from latentd.service.samples.job import prepare_job
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 
@@ -118,7 +118,7 @@ def running(stamps: TimeStamps) -> Iterator[processes.Server]:
     """Run the service with time stamps between its parts."""
     with (
         serving_here(stamps.around_app) as (server, _),
-        mock.patch("latentd.service.sample_handler.prepare_job", stamps.around(prepare_job, "planned", None)),
+        mock.patch("latentd.service.samples.handler.prepare_job", stamps.around(prepare_job, "planned", None)),
         mock.patch.object(Engine, "submit", stamps.around(Engine.submit, None, "submitted")),
         mock.patch.object(StageExecutor, "compute", stamps.around(StageExecutor.compute, "computing", "computed")),
         mock.patch.object(Engine, "_encode", stamps.around(Engine._encode, None, "encoded")),

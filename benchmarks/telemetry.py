@@ -17,7 +17,7 @@ from unittest import mock
 from benchmarks import processes, report
 from benchmarks.breakdown import serving_here
 from latentd.service.gateway import Gateway
-from latentd.service.observability import access
+from latentd.service.observability import access_log
 from latentd.service.observability.formatter import as_json
 from latentd.service.observability.middleware import RequestMiddleware
 from latentd.service.runtime import Runtime
@@ -100,7 +100,7 @@ def main() -> None:
     with (
         serving_here(counter.around, as_json) as (server, runtime),
         tempfile.TemporaryFile(buffering=0) as log,
-        mock.patch.object(access, "write", lambda line: log.write(line + b"\n")),
+        mock.patch.object(access_log, "write", lambda line: log.write(line + b"\n")),
     ):
         for clients, samples in options.cells:
             load = {"clients": clients, "samples": samples}

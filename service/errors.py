@@ -1,4 +1,4 @@
-"""The errors that a client sees: plain values. `service/responses.py` makes HTTP answers of them."""
+"""The errors that a client sees: plain values. `service/json_responses.py` makes HTTP answers of them."""
 
 import math
 from abc import ABC, abstractmethod

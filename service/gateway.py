@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from latentd.service.context import OTHER, current_context
 from latentd.service.errors import ApiError, ErrorAnswer
 from latentd.service.guard.auth import OPEN, Access
+from latentd.service.json_responses import error_response, json_response, status_error
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.middleware import RequestMiddleware
-from latentd.service.responses import error_response, json_response, status_error
 from latentd.service.route import Handler, Route
 from latentd.service.routes import ROUTES
 from latentd.service.runtime import Runtime

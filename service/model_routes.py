@@ -2,7 +2,10 @@
 
 from starlette.requests import Request
 
-from latentd.service.answer_schemas import (
+from latentd.service.catalog import ServedModel
+from latentd.service.errors import ApiError
+from latentd.service.queries.fields import model_fields
+from latentd.service.response_schemas import (
     Determinism,
     DirectionsAnswer,
     FailedFile,
@@ -11,9 +14,6 @@ from latentd.service.answer_schemas import (
     ModelsAnswer,
     SurfaceAnswer,
 )
-from latentd.service.catalog import ServedModel
-from latentd.service.errors import ApiError
-from latentd.service.queries.fields import model_fields
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 

@@ -14,21 +14,27 @@ from starlette.responses import Response
 
 from latentd.models.encoding import animation
 from latentd.models.kind import kinds
-from latentd.service.answer_schemas import DirectionsAnswer, ModelAnswer, ModelsAnswer, SamplesAnswer, SurfaceAnswer
+from latentd.service.content_negotiation import EVENTS, JSON
 from latentd.service.explorer import ASSET_TYPES, show_asset, show_page
 from latentd.service.guard.multipart import MULTIPART
 from latentd.service.model_routes import list_directions, list_models, show_model, show_surface
-from latentd.service.negotiate import EVENTS, JSON
-from latentd.service.openapi import document
+from latentd.service.openapi_document import document
 from latentd.service.protocols import kserve, openai
 from latentd.service.queries.generate import generate_query
 from latentd.service.queries.interpolate import interpolate_query
 from latentd.service.queries.mix import mix_query
 from latentd.service.queries.neighbors import neighbors_query
 from latentd.service.queries.translate import translate_query
+from latentd.service.request_schemas import (
+    GenerateRequest,
+    InterpolateRequest,
+    MixRequest,
+    NeighborsRequest,
+    TranslateRequest,
+)
+from latentd.service.response_schemas import DirectionsAnswer, ModelAnswer, ModelsAnswer, SamplesAnswer, SurfaceAnswer
 from latentd.service.route import Route
-from latentd.service.sample_handler import ToQuery, in_process, native, sample_handler
-from latentd.service.schemas import GenerateRequest, InterpolateRequest, MixRequest, NeighborsRequest, TranslateRequest
+from latentd.service.samples.handler import ToQuery, in_process, native, sample_handler
 
 _OUTPUTS = kinds("latentd.models.outputs").values()
 _SAMPLE_TYPES = {each for kind in _OUTPUTS for each in kind.media_types.values()} - {JSON}

@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import BatchReport
 from latentd.service.guard.headers import security_headers
-from latentd.service.observability.access import MAX_PATH, AccessLog
+from latentd.service.json_responses import error_response, status_error
+from latentd.service.observability.access_log import MAX_PATH, AccessLog
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.ids import HEADER, request_id
-from latentd.service.responses import error_response, status_error
 from latentd.service.runtime import Runtime
 
 logger = logging.getLogger("latentd.http")

@@ -19,8 +19,9 @@ from starlette.responses import Response
 from latentd.models.encoding.npy import decode_npy
 from latentd.models.outputs.base import Samples
 from latentd.service.catalog import ServedModel
+from latentd.service.content_negotiation import JSON
 from latentd.service.errors import ApiError, invalid, raise_invalid
-from latentd.service.negotiate import JSON
+from latentd.service.json_responses import error_response
 from latentd.service.protocols.kserve_schemas import (
     INPUTS,
     OUTPUT,
@@ -43,11 +44,10 @@ from latentd.service.protocols.kserve_schemas import (
 )
 from latentd.service.queries.generate import generate_query
 from latentd.service.queries.query import require_at_most
-from latentd.service.responses import error_response
+from latentd.service.request_schemas import GenerateRequest, as_integer
 from latentd.service.route import Route
 from latentd.service.runtime import Runtime
-from latentd.service.sample_handler import FinishedJob, ParsedRequest, parse_json, sample_handler
-from latentd.service.schemas import GenerateRequest, as_integer
+from latentd.service.samples.handler import FinishedJob, ParsedRequest, parse_json, sample_handler
 
 _BINARY = "application/octet-stream"
 _NPY = "application/x-npy"

@@ -4,9 +4,9 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from latentd.service.answer_schemas import Answer, MayBeAbsent
 from latentd.service.errors import ApiError, ErrorBody
-from latentd.service.schemas import Index
+from latentd.service.request_schemas import Index
+from latentd.service.response_schemas import Answer, MayBeAbsent
 from latentd.service.telemetry.model_statistics import ModelCounts
 
 

@@ -16,18 +16,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from latentd.models.encoding.animation import MAX_PIXELS, MAX_SIDE
-from latentd.service.answer_schemas import Answer, MayBeAbsent
 from latentd.service.catalog import ServedModel
+from latentd.service.content_negotiation import JSON
 from latentd.service.errors import ApiError, ErrorBody, invalid, raise_invalid
-from latentd.service.forms import is_form, parse_form
+from latentd.service.form_body import is_form, parse_form
 from latentd.service.guard.multipart import MULTIPART
-from latentd.service.negotiate import JSON
 from latentd.service.queries.generate import generate_query
 from latentd.service.queries.translate import translate_query
+from latentd.service.request_schemas import MAX_PICTURES, MAX_SCALE, Count, GenerateRequest, Seed, TranslateRequest
+from latentd.service.response_schemas import Answer, MayBeAbsent
 from latentd.service.route import Route
 from latentd.service.runtime import Runtime
-from latentd.service.sample_handler import FinishedJob, ParsedRequest, ToQuery, parse_json, sample_handler
-from latentd.service.schemas import MAX_PICTURES, MAX_SCALE, Count, GenerateRequest, Seed, TranslateRequest
+from latentd.service.samples.handler import FinishedJob, ParsedRequest, ToQuery, parse_json, sample_handler
 
 _PARAMETERS = {"num_samples": "n", "label": "prompt", "images": "image", "format": "output_format"}
 """The names that fields of `/generate` have here."""

@@ -10,7 +10,7 @@ from latentd.models.directions import add_offset
 from latentd.models.stage_input import Rows
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
-from latentd.service.schemas import SamplesRequest
+from latentd.service.request_schemas import SamplesRequest
 
 EDIT_FIELDS = _AMOUNTS, _VERSION = "directions", "directions_version"
 """The fields of requests and of embedded metadata."""

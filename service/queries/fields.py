@@ -8,7 +8,7 @@ from latentd.models.inputs.base import Operation
 from latentd.models.spec import GeneratorSpec
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid
-from latentd.service.schemas import OpenBody, SamplesRequest
+from latentd.service.request_schemas import OpenBody, SamplesRequest
 
 _TRUNCATION = {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1}
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from latentd.models.stage_input import Rows
 from latentd.service.catalog import Catalog
+from latentd.service.content_negotiation import negotiate
 from latentd.service.errors import invalid
-from latentd.service.negotiate import negotiate
 from latentd.service.queries.direction_edit import direction_edit
 from latentd.service.queries.fields import control_values, require_known_fields, require_operation
 from latentd.service.queries.query import SampleQuery, require_at_most
 from latentd.service.queries.sources import At, Source, consecutive_seeds, parse_input, resolve_conditions
-from latentd.service.schemas import GenerateRequest
+from latentd.service.request_schemas import GenerateRequest
 from latentd.service.settings import Settings
 
 

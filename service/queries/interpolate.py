@@ -7,13 +7,13 @@ from latentd.models.interpolation import KeyframePath, Method
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import Rows
 from latentd.service.catalog import Catalog
+from latentd.service.content_negotiation import ResponseFormat, negotiate_frames
 from latentd.service.errors import invalid
-from latentd.service.negotiate import ResponseFormat, negotiate_frames
 from latentd.service.queries.direction_edit import direction_edit
 from latentd.service.queries.fields import control_values, require_known_fields, require_operation
 from latentd.service.queries.query import RowTransform, SampleQuery, require_at_most, require_space
 from latentd.service.queries.sources import resolve_sources
-from latentd.service.schemas import InterpolateRequest
+from latentd.service.request_schemas import InterpolateRequest
 from latentd.service.settings import Settings
 
 _FPS = 24

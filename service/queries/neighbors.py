@@ -9,8 +9,8 @@ import numpy as np
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import Rows
 from latentd.service.catalog import Catalog
+from latentd.service.content_negotiation import negotiate
 from latentd.service.errors import invalid
-from latentd.service.negotiate import negotiate
 from latentd.service.queries.direction_edit import direction_edit
 from latentd.service.queries.fields import control_values, require_known_fields, require_operation
 from latentd.service.queries.query import RowTransform, SampleQuery, require_at_most
@@ -23,7 +23,7 @@ from latentd.service.queries.sources import (
     parse_input,
     resolve_condition,
 )
-from latentd.service.schemas import NeighborsRequest
+from latentd.service.request_schemas import NeighborsRequest
 from latentd.service.settings import Settings
 
 

@@ -12,11 +12,11 @@ from latentd.models.inputs.base import Space
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import Rows
 from latentd.service.catalog import ServedModel
+from latentd.service.content_negotiation import ResponseFormat
 from latentd.service.errors import invalid
-from latentd.service.negotiate import ResponseFormat
 from latentd.service.queries.direction_edit import EDIT_FIELDS, DirectionEdit
 from latentd.service.queries.sources import Source
-from latentd.service.schemas import SamplesRequest
+from latentd.service.request_schemas import SamplesRequest
 
 
 class RowTransform(ABC):

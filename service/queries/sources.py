@@ -11,7 +11,7 @@ from latentd.models.seeds import MAX_SEED
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import Rows
 from latentd.service.errors import ApiError, invalid
-from latentd.service.schemas import LatentPoint, OpenBody
+from latentd.service.request_schemas import LatentPoint, OpenBody
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from latentd.models.provenance import Provenance
 from latentd.models.stage_input import Rows
 from latentd.service.catalog import Catalog, ServedModel
+from latentd.service.content_negotiation import negotiate
 from latentd.service.errors import invalid
-from latentd.service.negotiate import negotiate
 from latentd.service.queries.fields import control_values, require_known_fields, require_operation
 from latentd.service.queries.query import SampleQuery, require_at_most
 from latentd.service.queries.sources import Source, resolve_conditions
-from latentd.service.schemas import TranslateRequest
+from latentd.service.request_schemas import TranslateRequest
 from latentd.service.settings import Settings
 
 _MAX_PIXELS = 2**26

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from latentd.service.openapi import document
+from latentd.service.openapi_document import document
 from latentd.service.routes import ROUTES
 from tests.e2e.conftest import Server
 from tests.fuzz.cases import TRIED, cases

@@ -464,7 +464,7 @@ def test_a_failing_stream_ends_with_its_error(client: TestClient, monkeypatch: p
     def breaking(*_: Any) -> bytes:
         raise ValueError("broken")
 
-    monkeypatch.setattr("latentd.service.answers.encode_animation", breaking)
+    monkeypatch.setattr("latentd.service.samples.response_body.encode_animation", breaking)
     answer = post(client, "/interpolate", "text/event-stream", keyframes=seeds(1, 2), steps=4, format="gif")
     name, error = events(answer.text)[-1]
     assert (name, error["error"]["code"]) == ("error", "internal_server_error")

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from latentd.service.gateway import Gateway
 from latentd.service.guard.tokens import Tokens
-from latentd.service.openapi import document
+from latentd.service.openapi_document import document
 from latentd.service.routes import ROUTES
 from tests.service.test_endpoints import running
 

@@ -19,13 +19,13 @@ from starlette.testclient import TestClient
 from latentd.service.context import RequestContext, request_context
 from latentd.service.engine import Engine, Observers
 from latentd.service.gateway import Gateway
-from latentd.service.observability import access, spans
+from latentd.service.observability import access_log, spans
 from latentd.service.observability.formatter import LogFormatter, _without_secrets, as_json, as_text, formatter_for
 from latentd.service.observability.ids import request_id
 from latentd.service.observability.middleware import EngineTimings, RequestMiddleware
 from latentd.service.observability.spans import Tracing, tracing_from_environment
+from latentd.service.request_schemas import GenerateRequest
 from latentd.service.runtime import Runtime
-from latentd.service.schemas import GenerateRequest
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.conftest import eventually
@@ -47,7 +47,7 @@ def runner() -> Breakable:
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
     """The lines of the access log."""
     written: list[Line] = []
-    monkeypatch.setattr(access, "write", lambda text: written.extend(map(json.loads, text.splitlines())))
+    monkeypatch.setattr(access_log, "write", lambda text: written.extend(map(json.loads, text.splitlines())))
     return written
 
 

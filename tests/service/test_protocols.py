@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 from latentd.models.conditions.classes import ClassCondition
 from latentd.models.encoding.npy import decode_npy, encode_npy
 from latentd.models.outputs.image import ImageOutput
-from latentd.service.answers import _file_encoder
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
 from latentd.service.protocols.openai import _scale
+from latentd.service.samples.response_body import _file_encoder
 from tests.service.test_endpoints import SPECS, running
 
 

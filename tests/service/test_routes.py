@@ -7,10 +7,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from latentd.service.answer_schemas import SamplesAnswer
 from latentd.service.gateway import Gateway
 from latentd.service.protocols.kserve_schemas import InferAnswer
 from latentd.service.protocols.openai import ImagesAnswer
+from latentd.service.response_schemas import SamplesAnswer
 from latentd.service.routes import ROUTES
 from tests.service.test_endpoints import running
 

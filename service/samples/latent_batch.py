@@ -11,11 +11,11 @@ from latentd.models.latents import seed_to_row, truncate
 from latentd.models.provenance import Provenance, described
 from latentd.models.stage_input import Rows, StageInput
 from latentd.service.catalog import Deployment
-from latentd.service.chunks import collect
 from latentd.service.engine import Engine
 from latentd.service.errors import invalid
 from latentd.service.queries.query import SampleQuery
 from latentd.service.queries.sources import Source
+from latentd.service.samples.chunks import collect
 
 _MAX_NUMBERS_ON_LOOP = 2**13
 """Numbers that are drawn on the event loop, in less than a millisecond. More are drawn on a thread."""

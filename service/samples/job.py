@@ -10,14 +10,21 @@ from typing import Any
 import orjson
 
 from latentd.models.hardware import core_count
-from latentd.service.answers import answer_fields, assemble, combined_file, combined_json, encoder, sample_json
 from latentd.service.catalog import Catalog
-from latentd.service.chunks import CHUNK_SIZE, Finish, collect, run_in_chunks
 from latentd.service.context import current_context
 from latentd.service.engine import Engine, EngineClosedError, NotFiniteError, QueueFullError, StageExecutor
 from latentd.service.errors import ApiError, ErrorAnswer, invalid, too_busy
-from latentd.service.latent_batch import LatentBatch, build_latent_batch
 from latentd.service.queries.query import SampleQuery
+from latentd.service.samples.chunks import CHUNK_SIZE, Finish, collect, run_in_chunks
+from latentd.service.samples.latent_batch import LatentBatch, build_latent_batch
+from latentd.service.samples.response_body import (
+    answer_fields,
+    assemble,
+    combined_file,
+    combined_json,
+    encoder,
+    sample_json,
+)
 
 _ANIMATION_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-animation")
 """An animation takes seconds and much memory. Its own threads bound how many are encoded at a time, and nothing else

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from latentd.service.openapi import document
+from latentd.service.openapi_document import document
 from latentd.service.routes import ROUTES
 
 DOCUMENT = document(ROUTES)

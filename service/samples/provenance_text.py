@@ -6,8 +6,8 @@ from typing import Any
 
 from latentd.models.provenance import Provenance, ascii_json, producer
 from latentd.models.provenance import sample_provenance as provenance_of
-from latentd.service.latent_batch import LatentBatch
 from latentd.service.queries.query import SampleQuery
+from latentd.service.samples.latent_batch import LatentBatch
 
 _MAX_REQUEST_HEADER = 768
 _MAX_SEEDS_HEADER = 256

@@ -10,9 +10,9 @@ import orjson
 from latentd.models.encoding.animation import encode_animation
 from latentd.models.outputs.base import OutputKind, Samples
 from latentd.service.engine.fair_queue import Encode
-from latentd.service.latent_batch import LatentBatch
-from latentd.service.provenance import answer_provenance, sample_provenance
 from latentd.service.queries.query import SampleQuery
+from latentd.service.samples.latent_batch import LatentBatch
+from latentd.service.samples.provenance_text import answer_provenance, sample_provenance
 
 
 def encoder(query: SampleQuery) -> Encode:

@@ -2,8 +2,8 @@ import pytest
 
 from latentd.models.outputs.image import ImageOutput
 from latentd.models.outputs.points import PointsOutput
+from latentd.service.content_negotiation import ResponseFormat, negotiate
 from latentd.service.errors import ApiError
-from latentd.service.negotiate import ResponseFormat, negotiate
 
 IMAGE = ImageOutput(channels=1, height=28, width=28)
 POINTS = PointsOutput(dim=2)

@@ -21,16 +21,16 @@ from starlette.types import Message, Send
 from latentd.models.hardware import core_count
 from latentd.service.admission import Ticket
 from latentd.service.catalog import Catalog
+from latentd.service.content_negotiation import EVENTS, JSON
 from latentd.service.context import RequestContext, current_context
 from latentd.service.errors import ApiError, invalid, raise_invalid
-from latentd.service.forms import is_form, parse_form
+from latentd.service.form_body import is_form, parse_form
 from latentd.service.guard.body import check_value_count, read_body, without_byte_order_mark
-from latentd.service.negotiate import EVENTS, JSON
-from latentd.service.provenance import request_header, seeds_header
 from latentd.service.queries.query import SampleQuery
 from latentd.service.route import Handler, InProcess
 from latentd.service.runtime import Runtime
-from latentd.service.sample_job import SampleJob, error_event, prepare_job, reserved_samples
+from latentd.service.samples.job import SampleJob, error_event, prepare_job, reserved_samples
+from latentd.service.samples.provenance_text import request_header, seeds_header
 from latentd.service.settings import Settings
 
 logger = logging.getLogger("latentd.http")

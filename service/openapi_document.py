@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from latentd.service.content_negotiation import JSON
 from latentd.service.errors import ErrorAnswer
-from latentd.service.negotiate import JSON
 from latentd.service.route import Route
 
 _Schema = dict[str, Any]

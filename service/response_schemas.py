@@ -1,7 +1,7 @@
-"""What the API answers in JSON, as pydantic models.
+"""The bodies of JSON answers, as pydantic models.
 
-Answers about models are made from these. Answers with samples are put together from bytes (service/answers.py), because
-they may be megabytes of base64; a test holds them against `SamplesAnswer`.
+Answers about models are instances of these. Answers with samples are joined from bytes instead
+(service/samples/response_body.py), because they may be megabytes of base64. A test validates them as `SamplesAnswer`.
 """
 
 from typing import Annotated, Any, Literal, TypeVar
