@@ -19,7 +19,7 @@ from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import choose_device, configure_device, use_serving_threads
 from latentd.models.interpolation import Easing, KeyframePath, Method
 from latentd.models.latents import seeds_to_rows
-from latentd.models.provenance import Provenance, described, producer, sample_provenance
+from latentd.models.provenance import Provenance, condition_fields, producer, sample_provenance
 from latentd.models.sampling import generate_rows
 from latentd.models.sidecars import is_sidecar
 from latentd.models.spec import GeneratorSpec
@@ -177,7 +177,7 @@ class Model:
         base = producer(self.name, self.version, fingerprint)
         conditions = [None] * len(rows) if rows.condition is None else rows.condition
         provenance = [
-            sample_provenance(base, origin, described(self.spec, condition), truncation)
+            sample_provenance(base, origin, condition_fields(self.spec, condition), truncation)
             for origin, condition in zip(origins, conditions, strict=True)
         ]
         return Samples(values, self.spec.output, provenance)

@@ -15,7 +15,7 @@ from latentd.models.provenance import Provenance, ascii_json
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_LARGEST_PREVIEW = 256
+_MAX_PREVIEW = 256
 """Samples that a notebook shows; a larger array shows its first ones."""
 
 
@@ -90,7 +90,7 @@ class Samples(np.ndarray[Any, np.dtype[np.float32]]):
         """Return a grid of pictures for a notebook."""
         if self.output.picture_size is None:
             return f"<pre>{html.escape(repr(self))}</pre>"
-        shown = self._rows()[:_LARGEST_PREVIEW]
+        shown = self._rows()[:_MAX_PREVIEW]
         grid = base64.b64encode(self.output.combine(shown, "png", "grid")).decode()
         more = len(self._rows()) - len(shown)
         note = f"<br>and {more} more" if more else ""

@@ -19,8 +19,8 @@ class Control:
 
     name: str
     default: float
-    least: float
-    most: float
+    minimum: float
+    maximum: float
 
 
 class Stage(nn.Module):

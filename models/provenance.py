@@ -24,7 +24,7 @@ def sample_provenance(base: Provenance, origin: Provenance, condition: Provenanc
     """Return the provenance of one sample.
 
     `base`: from `producer`. `origin`: the sample's `seed`, or what its input's kind calls it. `condition`: from
-    `described`. A truncation of 1 is left out.
+    `condition_fields`. A truncation of 1 is left out.
     """
     provenance = base | origin | condition
     if truncation != 1.0:
@@ -32,7 +32,7 @@ def sample_provenance(base: Provenance, origin: Provenance, condition: Provenanc
     return provenance
 
 
-def described(spec: "GeneratorSpec", row: NDArray[np.float32] | None) -> Provenance:
+def condition_fields(spec: "GeneratorSpec", row: NDArray[np.float32] | None) -> Provenance:
     """Return a row of the condition by its field: {"label": "cat"}; {} if `row` is None or there is no condition."""
     field = spec.condition.field
     return {} if field is None or row is None else {field: spec.condition.describe_row(row)}

@@ -91,8 +91,8 @@ class Server:
     def __is_alive__(self) -> bool:
         return self.runtime.engine.alive  # a thread that has died does not come back
 
-    def __metrics__(self, bentomls_own: str) -> str:
-        return bentomls_own + exposition(self.runtime, access, device)
+    def __metrics__(self, bentoml_metrics: str) -> str:
+        return bentoml_metrics + exposition(self.runtime, access, device)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # in bentoml
     def close(self) -> None:

@@ -57,9 +57,9 @@ class Gateway:
             routing.Route(route.path, app, methods=[route.method]) for route, app in apps if route.handler is not None
         ]
         self._passed_on = {route.path: app for route, app in apps if route.handler is None}
-        self._bentomls_files = _with_our_errors(ExceptionMiddleware(bentoml_app.router))
+        self._bentoml_files = _with_our_errors(ExceptionMiddleware(bentoml_app.router))
         self._error_bodies = {
-            _first_segment(route.path): route.error for route in ROUTES if route.error is not ErrorAnswer
+            _first_segment(route.path): route.error_body for route in ROUTES if route.error_body is not ErrorAnswer
         }
         self._app = RequestMiddleware(self._answer, runtime, formatter)
 
@@ -100,7 +100,7 @@ class Gateway:
             return self._passed_on[path]
         folders = (route for route in self._bentoml_app.routes if isinstance(route, routing.Mount))
         if any(folder.matches(scope)[0] is not routing.Match.NONE for folder in folders):
-            return self._bentomls_files  # not through BentoML's middleware: any name in a folder matches
+            return self._bentoml_files  # not through BentoML's middleware: any name in a folder matches
         raise status_error(404)
 
 

@@ -59,7 +59,7 @@ def document(routes: Iterable[Route]) -> _Schema:
     """Return the OpenAPI 3.1 document of `routes`."""
     routes = tuple(routes)
     bodies = {route.body for route in routes if route.body}
-    answers = {kind for route in routes for kind in (*route.answers.values(), route.error)} | {ErrorAnswer}
+    answers = {kind for route in routes for kind in (*route.answers.values(), route.error_body)} | {ErrorAnswer}
     inputs: Any = [(kind, "validation", TypeAdapter(kind)) for kind in bodies]
     inputs += [(kind, "serialization", TypeAdapter(kind)) for kind in answers]
     schemas: Any
@@ -117,8 +117,8 @@ def _errors(route: Route, schemas: _Schemas) -> _Schema:
         *(() if route.body is None else _OF_SAMPLES),
         *route.errors,
     }
-    own, ours = ({"schema": schemas[kind, "serialization"]} for kind in (route.error, ErrorAnswer))
-    either = own if route.error is ErrorAnswer else {"schema": {"anyOf": [own["schema"], ours["schema"]]}}
+    own, ours = ({"schema": schemas[kind, "serialization"]} for kind in (route.error_body, ErrorAnswer))
+    either = own if route.error_body is ErrorAnswer else {"schema": {"anyOf": [own["schema"], ours["schema"]]}}
     described = {
         str(status): _response(
             _ERRORS[status], {JSON: either if status in _OF_CONNECTION else own}, _ERROR_HEADERS.get(status, ())

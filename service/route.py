@@ -45,7 +45,7 @@ class Route:
     """Answers calls within the process. Routes that have it are declared to BentoML's own clients too."""
     errors: tuple[int, ...] = ()
     """Statuses that the handler may answer, beside those that follow from `access` and `body`."""
-    error: type[ErrorBody] = ErrorAnswer
+    error_body: type[ErrorBody] = ErrorAnswer
     tag: str
     name: str = ""
     """The operationId of the OpenAPI document. Default: made from the path, `/v2/models/{name}` → `v2_models_name`."""

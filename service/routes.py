@@ -34,7 +34,7 @@ from latentd.service.request_schemas import (
 )
 from latentd.service.response_schemas import DirectionsAnswer, ModelAnswer, ModelsAnswer, SamplesAnswer, SurfaceAnswer
 from latentd.service.route import Route
-from latentd.service.samples.handler import ToQuery, in_process, native, sample_handler
+from latentd.service.samples.handler import ToQuery, in_process, native_parser, sample_handler
 
 _OUTPUTS = kinds("latentd.models.outputs").values()
 _SAMPLE_TYPES = {each for kind in _OUTPUTS for each in kind.media_types.values()} - {JSON}
@@ -51,7 +51,7 @@ def _samples(path: str, summary: str, body: type[BaseModel], to_query: ToQuery, 
         method="POST",
         path=path,
         summary=summary,
-        handler=sample_handler(native(body, to_query)),
+        handler=sample_handler(native_parser(body, to_query)),
         body=body,
         in_process=in_process(body, to_query),
         answers=answers | dict.fromkeys(sorted(_SAMPLE_TYPES | (_ANIMATION_TYPES if animated else set())), bytes),
@@ -73,7 +73,7 @@ def _document() -> bytes:
 
 _model = partial(Route, method="GET", tag="models", errors=(404,))
 _page = partial(Route, method="GET", tag="pages", access="open")
-_bentomls = partial(Route, method="GET", tag="service", handler=None, access="open")
+_bentoml = partial(Route, method="GET", tag="service", handler=None, access="open")
 
 ROUTES = (
     _samples("/generate", "samples of seeds or latents", GenerateRequest, generate_query),
@@ -89,7 +89,7 @@ ROUTES = (
     replace(
         _samples("/translate", "samples of pictures", TranslateRequest, translate_query),
         handler=sample_handler(
-            native(TranslateRequest, translate_query, {"image": "images", "images": "images"}),
+            native_parser(TranslateRequest, translate_query, {"image": "images", "images": "images"}),
             (MULTIPART,),
             on_thread=True,
         ),
@@ -142,10 +142,10 @@ ROUTES = (
         answers=dict.fromkeys(ASSET_TYPES, str),
         errors=(404,),
     ),
-    _bentomls(path="/", name="swagger", tag="pages", summary="BentoML's page about itself", answers={"text/html": str}),
-    _bentomls(path="/schema.json", name="bentoml", summary="for BentoML's clients", answers={JSON: dict[str, Any]}),
-    _bentomls(path="/livez", summary="whether the process lives", answers={"text/plain": str}, errors=(503,)),
-    _bentomls(path="/readyz", summary="whether there is a model to serve", answers={"text/plain": str}, errors=(503,)),
-    _bentomls(path="/healthz", summary="as /livez", answers={"text/plain": str}, errors=(503,)),
-    _bentomls(path="/metrics", summary="for Prometheus", access="metrics", answers={"text/plain": str}),
+    _bentoml(path="/", name="swagger", tag="pages", summary="BentoML's page about itself", answers={"text/html": str}),
+    _bentoml(path="/schema.json", name="bentoml", summary="for BentoML's clients", answers={JSON: dict[str, Any]}),
+    _bentoml(path="/livez", summary="whether the process lives", answers={"text/plain": str}, errors=(503,)),
+    _bentoml(path="/readyz", summary="whether there is a model to serve", answers={"text/plain": str}, errors=(503,)),
+    _bentoml(path="/healthz", summary="as /livez", answers={"text/plain": str}, errors=(503,)),
+    _bentoml(path="/metrics", summary="for Prometheus", access="metrics", answers={"text/plain": str}),
 )

@@ -38,7 +38,7 @@ class TinyTranslator(Generator):
 
 
 FAMILY = Family(
-    FamilyConfig, TinyTranslator, controls=lambda _: (Control("strength", default=1.0, least=0.0, most=1.0),)
+    FamilyConfig, TinyTranslator, controls=lambda _: (Control("strength", default=1.0, minimum=0.0, maximum=1.0),)
 )
 
 

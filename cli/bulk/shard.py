@@ -13,7 +13,7 @@ from latentd.models.errors import LatentdError
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import configure_device
 from latentd.models.latents import seeds_to_rows
-from latentd.models.provenance import ascii_json, described, producer, sample_provenance
+from latentd.models.provenance import ascii_json, condition_fields, producer, sample_provenance
 from latentd.models.sampling import REFERENCE_BATCH_SIZE, generate_rows
 
 _CHUNK = 16 * REFERENCE_BATCH_SIZE
@@ -69,7 +69,7 @@ class ShardWorker:
         labels = spec.condition.labels(rows.condition)
         for index, (seed, file) in enumerate(zip(seeds, spec.output.encode(values, bulk.format), strict=True)):
             condition = None if rows.condition is None else rows.condition[index]
-            name = sample_provenance(base, {"seed": seed}, described(spec, condition), bulk.truncation)
+            name = sample_provenance(base, {"seed": seed}, condition_fields(spec, condition), bulk.truncation)
             samples.files.append(spec.output.embed(file, bulk.format, ascii_json(name)))
             samples.names.append(name)
             samples.labels.append(None if labels is None else int(labels[index]))

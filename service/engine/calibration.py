@@ -115,7 +115,7 @@ def draw_probes(spec: GeneratorSpec) -> StageInput:
     controls = controls_of(spec)
     if not controls:
         return rows
-    ranges = [np.linspace(each.least, each.most, _PROBES, dtype=np.float32) for each in controls]
+    ranges = [np.linspace(each.minimum, each.maximum, _PROBES, dtype=np.float32) for each in controls]
     return replace(rows, controls=np.stack(ranges, axis=1))
 
 

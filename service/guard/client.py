@@ -8,7 +8,7 @@ from latentd.service.errors import invalid, too_busy
 
 
 @dataclass(frozen=True)
-class Limits:
+class ClientLimits:
     """What the tokens file says beside a token. None: no limit. Raises ValueError for a burst without a rate."""
 
     rate: float | None = None
@@ -55,10 +55,10 @@ class Client:
     def __init__(self, name: str) -> None:
         self.name = name
         self.in_flight = 0
-        self._limits = Limits()
+        self._limits = ClientLimits()
         self._bucket: TokenBucket | None = None
 
-    def set_limits(self, limits: Limits) -> None:
+    def set_limits(self, limits: ClientLimits) -> None:
         """Apply `limits` from now on. The bucket keeps its level if rate and burst stay the same."""
         if (limits.rate, limits.burst) != (self._limits.rate, self._limits.burst):
             rate = limits.rate

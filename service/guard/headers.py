@@ -14,7 +14,7 @@ _EXPLORER = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_BENTOMLS_PAGE = "; ".join(
+_BENTOML_PAGE = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",  # excludes the tag manager that the page loads
@@ -38,7 +38,7 @@ def _headers(policy: str) -> list[tuple[bytes, bytes]]:
 
 
 FOR_API = _headers(_API)
-_FOR_PAGES = {"/": _headers(_BENTOMLS_PAGE), "/explore": _headers(_EXPLORER)}
+_FOR_PAGES = {"/": _headers(_BENTOML_PAGE), "/explore": _headers(_EXPLORER)}
 
 
 def security_headers(path: str) -> list[tuple[bytes, bytes]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentd.service.guard.client import Client, Limits
+from latentd.service.guard.client import Client, ClientLimits
 
 logger = logging.getLogger("latentd.guard")
 
@@ -30,7 +30,7 @@ class TokenLine:
 
     name: str
     digest: bytes
-    limits: Limits | None
+    limits: ClientLimits | None
 
 
 def token_digest(token: str | bytes) -> bytes:
@@ -70,7 +70,7 @@ def _parse_line(words: list[str]) -> TokenLine:
     return TokenLine(words[0], token_digest(words[1]), _parse_limits(words[2:]))
 
 
-def _parse_limits(words: list[str]) -> Limits | None:
+def _parse_limits(words: list[str]) -> ClientLimits | None:
     found = [_LIMIT.fullmatch(word) for word in words]
     rates = {match[1]: float(match[2]) for match in found if match and match[1]}
     counts = {match[3]: int(match[4]) for match in found if match and match[3]}
@@ -81,7 +81,7 @@ def _parse_limits(words: list[str]) -> Limits | None:
     if not all((*rates.values(), *counts.values())):
         raise ValueError("rate, burst and in_flight must be above 0")
     limits: dict[str, Any] = rates | counts
-    return Limits(**limits) if words else None
+    return ClientLimits(**limits) if words else None
 
 
 class Tokens:
@@ -138,7 +138,7 @@ class Tokens:
 
     def _replace(self, lines: Iterable[TokenLine]) -> None:
         """Know the tokens of `lines` from now on. A client whose name stays keeps what it has used of its limits."""
-        limits: dict[str, Limits] = {}
+        limits: dict[str, ClientLimits] = {}
         for line in lines:
             if line.digest == self._reserved:
                 raise ValueError(f"{line.name} has the token for the metrics, which must be no client's")
@@ -146,7 +146,7 @@ class Tokens:
                 raise ValueError(f"{line.name} has different limits on two lines")
         clients = {line.name: self._clients.get(line.name) or Client(line.name) for line in lines}
         for name, client in clients.items():
-            client.set_limits(limits.get(name, Limits()))
+            client.set_limits(limits.get(name, ClientLimits()))
         self._known = tuple((line.digest, clients[line.name]) for line in lines)
         self._clients = clients
 

@@ -21,7 +21,7 @@ Fields = dict[str, Any]
 Formatter = Callable[[Fields], bytes]
 """Makes a line, without its end, of fields. Every line has `time`, `level`, `logger` and `message`."""
 
-_BENTOMLS_HANDLER = "tracehandler"
+_BENTOML_HANDLER = "tracehandler"
 _DOUBLED = ("uvicorn.error", "circus")
 """Loggers that have BentoML's handler and also pass their records on to the root logger, which has it too."""
 _MAX_TEXT = 16 * 2**10
@@ -88,7 +88,7 @@ class LogFormatter(logging.Formatter):
 
 def configure_logging(formatter: Formatter) -> None:
     """Format all logs of the process with `formatter`. Without BentoML's handler, leave them to the host program."""
-    handlers = [each for each in logging.getLogger().handlers if each.name == _BENTOMLS_HANDLER]
+    handlers = [each for each in logging.getLogger().handlers if each.name == _BENTOML_HANDLER]
     for handler in handlers:
         handler.setFormatter(LogFormatter(formatter))
     if handlers:

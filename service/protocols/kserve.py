@@ -260,7 +260,7 @@ def _in_json(head: dict[str, str], output: dict[str, Any], samples: Samples) -> 
 
 
 _MODEL = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
-_route = partial(Route, tag="other clients", error=InferError)
+_route = partial(Route, tag="other clients", error_body=InferError)
 _get = partial(_route, method="GET")
 
 ROUTES = (

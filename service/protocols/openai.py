@@ -32,7 +32,7 @@ from latentd.service.samples.handler import FinishedJob, ParsedRequest, ToQuery,
 _PARAMETERS = {"num_samples": "n", "label": "prompt", "images": "image", "format": "output_format"}
 """The names that fields of `/generate` have here."""
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_LONGEST_PROMPT = 32_000
+_MAX_PROMPT = 32_000
 _FILES = {"image": "image", "image[]": "image", "mask": "mask"}
 _NAMES = ("seed", "image_sha256")
 """What names the input of a sample, as answers say it."""
@@ -43,7 +43,7 @@ class _ImagesBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
-    prompt: Annotated[str, Field(max_length=_LONGEST_PROMPT)] = Field(
+    prompt: Annotated[str, Field(max_length=_MAX_PROMPT)] = Field(
         description="the name of a class, or a text with exactly one in it; ignored if the model is unconditional"
     )
     model: str | None = Field(None, description="`name` or `name@version`; default: the catalog's default model")
@@ -243,7 +243,7 @@ def _in_json(finished: FinishedJob) -> bytes:
     )
 
 
-_route = partial(Route, tag="other clients", error=ImagesError)
+_route = partial(Route, tag="other clients", error_body=ImagesError)
 
 ROUTES = (
     _route(

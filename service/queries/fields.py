@@ -25,8 +25,8 @@ def model_fields(model: ServedModel) -> dict[str, Any]:
     for control in controls_of(spec):
         fields[control.name] = {
             "type": "number",
-            "minimum": control.least,
-            "maximum": control.most,
+            "minimum": control.minimum,
+            "maximum": control.maximum,
             "default": control.default,
         }
     return fields
@@ -70,7 +70,11 @@ def control_values(request: SamplesRequest, spec: GeneratorSpec) -> dict[str, fl
         value = given.get(control.name)
         if value is None:
             value = control.default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not control.least <= value <= control.most:
-            raise invalid(control.name, f"{control.name} is a number from {control.least:g} to {control.most:g}")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not control.minimum <= value <= control.maximum
+        ):
+            raise invalid(control.name, f"{control.name} is a number from {control.minimum:g} to {control.maximum:g}")
         values[control.name] = float(value)
     return values

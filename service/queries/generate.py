@@ -10,7 +10,7 @@ from latentd.service.errors import invalid
 from latentd.service.queries.direction_edit import direction_edit
 from latentd.service.queries.fields import control_values, require_known_fields, require_operation
 from latentd.service.queries.query import SampleQuery, require_at_most
-from latentd.service.queries.sources import At, Source, consecutive_seeds, parse_input, resolve_conditions
+from latentd.service.queries.sources import ErrorLocation, Source, consecutive_seeds, parse_input, resolve_conditions
 from latentd.service.request_schemas import GenerateRequest
 from latentd.service.settings import Settings
 
@@ -27,7 +27,7 @@ def generate_query(request: GenerateRequest, accept: str, catalog: Catalog, sett
     origins: Sequence[int | Rows]
     if seeds is None:
         rows = enumerate(request.latents or [])
-        origins = [parse_input(row, spec, At("latents", f"row {index}")) for index, row in rows]
+        origins = [parse_input(row, spec, ErrorLocation("latents", f"row {index}")) for index, row in rows]
     else:
         origins = seeds
     return SampleQuery(

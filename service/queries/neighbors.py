@@ -15,7 +15,7 @@ from latentd.service.queries.direction_edit import direction_edit
 from latentd.service.queries.fields import control_values, require_known_fields, require_operation
 from latentd.service.queries.query import RowTransform, SampleQuery, require_at_most
 from latentd.service.queries.sources import (
-    At,
+    ErrorLocation,
     Source,
     condition_value,
     consecutive_seeds,
@@ -63,7 +63,7 @@ def neighbors_query(request: NeighborsRequest, accept: str, catalog: Catalog, se
     choices = {"neighbor_seed": neighbor_seeds[0]}
     origin: int | Rows
     if request.latent is not None:
-        origin = parse_input(request.latent, spec, At("latent", "the latent"))
+        origin = parse_input(request.latent, spec, ErrorLocation("latent", "the latent"))
     else:
         origin = choices["seed"] = draw_seed() if request.seed is None else request.seed
     value = condition_value(request, spec)

@@ -37,7 +37,7 @@ class Source:
         return kind.provenance(self.origin) if self.file_name is None else dict(self.file_name)
 
 
-class At(NamedTuple):
+class ErrorLocation(NamedTuple):
     """A part of a request: the field that errors name, and the words that their messages begin with."""
 
     field: str
@@ -71,7 +71,7 @@ def resolve_sources(points: Sequence[LatentPoint], request: OpenBody, spec: Gene
     sources = []
     shared = condition_value(request, spec)
     for index, point in enumerate(points):
-        at = At(field, f"{field}[{index}]")
+        at = ErrorLocation(field, f"{field}[{index}]")
         origin: int | Rows
         if point.seed is not None and point.latent is None:
             origin = point.seed
@@ -86,7 +86,7 @@ def resolve_sources(points: Sequence[LatentPoint], request: OpenBody, spec: Gene
     return sources
 
 
-def parse_input(value: Any, spec: GeneratorSpec, at: At) -> Rows:
+def parse_input(value: Any, spec: GeneratorSpec, at: ErrorLocation) -> Rows:
     """Return an input [*spec.input.shape] that a request gives. Raises ApiError 400."""
     try:
         return spec.input.parse(value)
@@ -94,7 +94,7 @@ def parse_input(value: Any, spec: GeneratorSpec, at: At) -> Rows:
         raise at.wrong(problem) from problem
 
 
-def condition_value(body: OpenBody, spec: GeneratorSpec, at: At | None = None) -> Any:
+def condition_value(body: OpenBody, spec: GeneratorSpec, at: ErrorLocation | None = None) -> Any:
     """Return the value of the field that carries the model's condition; None if the body leaves it open.
 
     Raises ApiError 400 if the body has a field of another kind of condition. `at`: where the body is in the request.
@@ -103,11 +103,11 @@ def condition_value(body: OpenBody, spec: GeneratorSpec, at: At | None = None) -
     label = getattr(body, "label", None)  # the one condition that bodies declare
     if field != "label" and label is not None:
         takes = "is unconditional and takes no label" if field is None else f"takes {field}, and no label"
-        raise (at or At("label", "label")).wrong(f"is wrong here: this model {takes}")
+        raise (at or ErrorLocation("label", "label")).wrong(f"is wrong here: this model {takes}")
     return label if field == "label" else (body.model_extra or {}).get(field or "")
 
 
-def resolve_condition(value: Any, spec: GeneratorSpec, at: At | None, has_seed: bool) -> Rows | None:
+def resolve_condition(value: Any, spec: GeneratorSpec, at: ErrorLocation | None, has_seed: bool) -> Rows | None:
     """Return the row of a condition as a request gives it; None if the seed decides, or the model takes none.
 
     Raises ApiError 400 if there is no such condition, or if neither the request nor a seed names one.
@@ -133,6 +133,6 @@ def resolve_conditions(request: OpenBody, spec: GeneratorSpec, count: int, has_s
     return [resolve_condition(each, spec, at, has_seed) for each in value]
 
 
-def _condition_at(spec: GeneratorSpec) -> At:
+def _condition_at(spec: GeneratorSpec) -> ErrorLocation:
     field = spec.condition.field or ""
-    return At(field, field)
+    return ErrorLocation(field, field)

@@ -75,7 +75,9 @@ _PARSERS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-parse")
 """Pictures take long to decode, and much memory. Their own threads limit how many are decoded at a time."""
 
 
-def native(body_type: type[BaseModel], to_query: ToQuery, files: Mapping[str, str] | None = None) -> RequestParser:
+def native_parser(
+    body_type: type[BaseModel], to_query: ToQuery, files: Mapping[str, str] | None = None
+) -> RequestParser:
     """Return the parser of a route of our own: samples as JSON, as the bytes themselves, or as a stream of events.
 
     `files`: where the body may be a form, the fields that its files go to, as `parse_form` takes them.
@@ -160,7 +162,7 @@ async def _work(
         query, respond = await parsed if isinstance(parsed, Awaitable) else parsed
         context.model, context.samples = f"{query.model.name}@{query.model.version}", query.num_samples
         ticket.samples(query.num_samples, reserved_samples(query))
-        return *await _carry_out(query, runtime), respond
+        return *await _compute(query, runtime), respond
 
 
 def in_process(body_type: type[BaseModel], to_query: ToQuery) -> InProcess:
@@ -168,14 +170,14 @@ def in_process(body_type: type[BaseModel], to_query: ToQuery) -> InProcess:
 
     async def answer(runtime: Runtime, fields: dict[str, Any]) -> dict[str, Any]:
         query = to_query(body_type(**fields), "", runtime.catalog, runtime.settings)
-        _, whole = await _carry_out(query, runtime)
+        _, whole = await _compute(query, runtime)
         found: dict[str, Any] = orjson.loads(whole or b"")
         return found
 
     return answer
 
 
-async def _carry_out(query: SampleQuery, runtime: Runtime) -> tuple[SampleJob, bytes | None]:
+async def _compute(query: SampleQuery, runtime: Runtime) -> tuple[SampleJob, bytes | None]:
     """Return the job and the answer's body; None if it is to be streamed."""
     job = await prepare_job(query, runtime.catalog, runtime.engine)
     return job, None if query.response_format.streamed else await job.body()

@@ -8,7 +8,7 @@ import numpy as np
 
 from latentd.models.interpolation import NoDirectionError
 from latentd.models.latents import seed_to_row, truncate
-from latentd.models.provenance import Provenance, described
+from latentd.models.provenance import Provenance, condition_fields
 from latentd.models.stage_input import Rows, StageInput
 from latentd.service.catalog import Deployment
 from latentd.service.engine import Engine
@@ -51,7 +51,7 @@ class LatentBatch:
         """Return a sample's condition by its field; {} without one, and if the sample has no input of its own."""
         source = self.query.transform.source_of(sample)
         rows, row = (self.condition, sample) if source is None else (self.source_condition, source)
-        return {} if rows is None else described(self.query.spec, rows[row])
+        return {} if rows is None else condition_fields(self.query.spec, rows[row])
 
     @cached_property
     def seeds(self) -> list[int] | None:

@@ -4,8 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from latentd.models.provenance import Provenance, ascii_json, producer
-from latentd.models.provenance import sample_provenance as provenance_of
+from latentd.models.provenance import Provenance, ascii_json, producer, sample_provenance
 from latentd.service.queries.query import SampleQuery
 from latentd.service.samples.latent_batch import LatentBatch
 
@@ -53,12 +52,12 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def answer_provenance(query: SampleQuery) -> str:
+def answer_provenance_text(query: SampleQuery) -> str:
     """Return the provenance of a grid or an animation: the request that makes it."""
     return ascii_json(_producer(query) | _request(query))
 
 
-def sample_provenance(batch: LatentBatch, index: int) -> str:
+def sample_provenance_text(batch: LatentBatch, index: int) -> str:
     """Return the provenance of one sample: its seed or what else names its input, and its condition.
 
     A sample that was made in w has neither. Its provenance is the request and its index in the answer.
@@ -70,7 +69,7 @@ def sample_provenance(batch: LatentBatch, index: int) -> str:
         if len(text) > _MAX_EMBEDDED:
             return ascii_json(_producer(query) | {"sha256": _sha256(text)})
         return text[:-1] + "," + ascii_json(_producer(query))[1:]
-    provenance = provenance_of(_producer(query), origin, batch.condition_of(index), query.truncation)
+    provenance = sample_provenance(_producer(query), origin, batch.condition_of(index), query.truncation)
     provenance |= query.changed_controls
     if query.edit is not None:
         provenance |= query.edit.fields

@@ -12,7 +12,7 @@ from latentd.models.outputs.base import OutputKind, Samples
 from latentd.service.engine.fair_queue import Encode
 from latentd.service.queries.query import SampleQuery
 from latentd.service.samples.latent_batch import LatentBatch
-from latentd.service.samples.provenance_text import answer_provenance, sample_provenance
+from latentd.service.samples.provenance_text import answer_provenance_text, sample_provenance_text
 
 
 def encoder(query: SampleQuery) -> Encode:
@@ -52,7 +52,7 @@ def assemble(batch: LatentBatch, results: Sequence[Any]) -> bytes:
     if response_format.separate and response_format.in_json:
         return _json_body(query, b",".join(sample_json(batch, index, file) for index, file in enumerate(results)))
     if response_format.separate:
-        return query.spec.output.embed(results[0], response_format.format, sample_provenance(batch, 0))
+        return query.spec.output.embed(results[0], response_format.format, sample_provenance_text(batch, 0))
     file = combined_file(query, results)
     return _json_body(query, combined_json(batch, file)) if response_format.in_json else file
 
@@ -61,9 +61,9 @@ def combined_file(query: SampleQuery, results: Sequence[Any]) -> bytes:
     """Return all samples as one file."""
     output, encoding = query.spec.output, query.response_format.format
     if query.animation is not None:
-        return encode_animation(output.frames(results), encoding, query.animation, answer_provenance(query))
+        return encode_animation(output.frames(results), encoding, query.animation, answer_provenance_text(query))
     file = output.combine(np.stack(results), encoding, query.response_format.layout)
-    return output.embed(file, encoding, answer_provenance(query))
+    return output.embed(file, encoding, answer_provenance_text(query))
 
 
 def sample_json(batch: LatentBatch, index: int, file: bytes) -> bytes:
@@ -72,7 +72,7 @@ def sample_json(batch: LatentBatch, index: int, file: bytes) -> bytes:
     output, encoding = query.spec.output, query.response_format.format
     fields: dict[str, Any] = {"index": index} | _name(batch, index) | query.transform.answer_fields(index)
     fields |= batch.condition_of(index)
-    return _with_data(fields, output.embed(file, encoding, sample_provenance(batch, index)), query)
+    return _with_data(fields, output.embed(file, encoding, sample_provenance_text(batch, index)), query)
 
 
 def combined_json(batch: LatentBatch, file: bytes) -> bytes:

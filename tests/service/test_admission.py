@@ -13,7 +13,7 @@ from latentd.service.engine import Engine
 from latentd.service.errors import ApiError, invalid
 from latentd.service.gateway import Gateway
 from latentd.service.guard.auth import Access
-from latentd.service.guard.client import Client, Limits
+from latentd.service.guard.client import Client, ClientLimits
 from latentd.service.guard.tokens import Tokens
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
@@ -187,7 +187,7 @@ def held(admission: Admission) -> tuple[int, int, int]:
 
 def client(name: str = "ci", **limits: Any) -> Client:
     made = Client(name)
-    made.set_limits(Limits(**limits))
+    made.set_limits(ClientLimits(**limits))
     return made
 
 

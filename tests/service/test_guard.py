@@ -19,7 +19,7 @@ from latentd.service.guard import connections
 from latentd.service.guard import tokens as tokens_module
 from latentd.service.guard.auth import Access, access_from
 from latentd.service.guard.body import check_value_count
-from latentd.service.guard.client import Client, Limits, TokenBucket
+from latentd.service.guard.client import Client, ClientLimits, TokenBucket
 from latentd.service.guard.tokens import Tokens, parse_tokens
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
@@ -44,7 +44,7 @@ def test_the_lines_of_a_tokens_file_are_parsed() -> None:
     text = f"# ours\n\nci {OLD} rate=2.5 burst=10 in_flight=64  # the old one\nci {NEW}\nfree {SCRAPER}=="
     first, second, third = parse_tokens(text)
     assert [line.name for line in (first, second, third)] == ["ci", "ci", "free"]
-    assert first.limits == Limits(2.5, 10, 64)
+    assert first.limits == ClientLimits(2.5, 10, 64)
     assert second.limits is third.limits is None
     assert OLD not in repr(first)
 
@@ -183,9 +183,9 @@ def test_a_full_bucket_grants_more_than_its_burst_and_goes_into_debt() -> None:
 
 def test_a_bucket_keeps_its_level_when_the_file_is_read_again() -> None:
     client = Client("ci")
-    client.set_limits(Limits(rate=0.001, burst=10))
+    client.set_limits(ClientLimits(rate=0.001, burst=10))
     client.charge(10, float)
-    client.set_limits(Limits(rate=0.001, burst=10, in_flight=50))
+    client.set_limits(ClientLimits(rate=0.001, burst=10, in_flight=50))
     with pytest.raises(ApiError) as refused:
         client.charge(1, float)
     assert refused.value.code == "rate_limited"

@@ -49,11 +49,11 @@ def test_every_route_is_found_and_refuses_other_methods(client: TestClient, rout
             *route.errors,
             *((404, 503) if path.startswith("/v2") else ()),
         )
-        route.error.model_validate_json(answer.content)
+        route.error_body.model_validate_json(answer.content)
     refused = client.delete(path)
     assert refused.status_code == 405
     assert refused.headers["allow"] == ("POST" if route.method == "POST" else "GET, HEAD")
-    route.error.model_validate_json(refused.content)
+    route.error_body.model_validate_json(refused.content)
 
 
 @pytest.mark.parametrize(("path", "body"), SAMPLES)
