@@ -1,4 +1,4 @@
 """Generators: spec, networks, latents, samples and checkpoint files.
 
-This package imports nothing of training or serving. See docs/architecture.md.
+This package imports nothing from training/, service/ or cli/. See docs/architecture.md.
 """

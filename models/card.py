@@ -23,7 +23,7 @@ CARD_KEY = "latentd.card"
 VERSION_KEY = "latentd.version"
 _MAX_CARD_BYTES = 16 * 2**20
 _MAX_CARD_VALUES = 2**18
-"""Limits the time and memory of validation: pydantic reports every wrong value, at about a kilobyte each."""
+"""A limit for the time and memory of validation: pydantic reports each wrong value, and a report takes a kilobyte."""
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -66,7 +66,7 @@ class Card(BaseModel):
     measured: str = ""
     """How `metrics` were measured, and on what."""
     licence: str
-    """Licence of the weights, an SPDX expression."""
+    """License of the weights, an SPDX expression."""
 
 
 AnyCard = TypeVar("AnyCard", bound=BaseModel)
@@ -107,7 +107,7 @@ def parse_card(metadata: Mapping[str, str] | None, kind: type[AnyCard]) -> tuple
 
 @contextmanager
 def open_safetensors(path: Path, content: Path | None = None, framework: str = "pt") -> Iterator[Any]:
-    """Open the safetensors file at `path`. Any problem in the block becomes a CheckpointError that names the file.
+    """Open the safetensors file at `path`. Turn any problem in the block into a CheckpointError that names the file.
 
     `content`: a file with the same bytes, read in place of `path`.
     """

@@ -36,7 +36,7 @@ class Checkpoint:
     card: Card
     tensors: Mapping[str, Tensor]
     spec_json: str
-    """The spec as the file has it. The version is made from this text, so new fields of the spec rename no sample."""
+    """The spec as the file has it. The version hashes this text, so that new fields of specs change no version."""
 
     @cached_property
     def version(self) -> str:

@@ -1,4 +1,4 @@
-"""Directions in latent space that change one nameable thing, in a file beside the checkpoint.
+"""Directions in latent space, each of which changes one property of samples, in a file beside the checkpoint.
 
 training/directions finds them. A direction of z has the length of one standard deviation of latents along it (1 for
 normal latents). A direction of w has the length of w's standard deviation along it, and is added to every layer.
@@ -40,16 +40,16 @@ class DirectionCard(BaseModel):
     """What changes in a sample, in one sentence."""
     score: float
     scored: str = Field(max_length=200)
-    """What the score is."""
+    """What the score measures."""
     range: float = Field(gt=0, le=100)
-    """The largest amount that a slider should offer, to either side."""
+    """The largest amount that a slider should offer, in both directions."""
     preview: Annotated[str, Field(pattern="^iVBORw0KGgo[A-Za-z0-9+/]*=*$", max_length=_MAX_PREVIEW)] | None = None
     """A PNG in base64, one row for each seed, with seven samples from -range to +range; None unless samples are
     images."""
 
 
 class DirectionsCard(SidecarCard):
-    """All directions of a model. `samples` and `seed` are the ones they were found with."""
+    """All directions of a model, found with `samples` samples whose seeds count up from `seed`."""
 
     space: Literal["z", "w"]
     dim: int = Field(ge=1, le=65536)
@@ -121,7 +121,10 @@ class Directions:
 
 
 def require_direction_space(spec: GeneratorSpec) -> DirectionSpace:
-    """Return the space of a generator's directions and its dimension. Raises ValueError if it cannot have any."""
+    """Return the space of a generator's directions and its dimension.
+
+    Raises ValueError if such a generator cannot have directions.
+    """
     if spec.input.direction_space is None:
         raise ValueError(f"generators with {spec.input.kind} inputs have no directions")
     return spec.input.direction_space

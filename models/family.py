@@ -27,7 +27,7 @@ class Stage(nn.Module):
     """One of a generator's functions, with the generator's parameters. Each is calibrated and batched by itself."""
 
     def __init__(self, generator: "Generator", takes: StageSignature, function: Callable[..., Tensor]) -> None:
-        """`function` is called with the input [N, ...], and with `condition` and `controls` if the stage takes them."""
+        """`function`: takes the input [N, ...], and `condition` and `controls` if `takes` says so."""
         super().__init__()
         self.generator = generator
         self.takes = takes
@@ -46,7 +46,7 @@ class Generator(nn.Module, ABC):
     """
 
     controls: tuple[Control, ...] = ()
-    """As the family declares them."""
+    """Those that the family declares for the spec."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class FittedGenerator(Generator):
 
 
 class Encoder(nn.Module, ABC):
-    """The inverse direction: from samples to latents, or to the parameters of their distribution."""
+    """Maps samples to latents, or to the parameters of a distribution of latents."""
 
     @abstractmethod
     def forward(self, samples: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Encoder(nn.Module, ABC):
 
 
 class Discriminator(nn.Module, ABC):
-    """Judges how real samples are: larger logits mean more real."""
+    """Rates how real samples look: a larger logit means more real."""
 
     group_size: int = 1
     """Number of neighbors that are compared with one another; the batch size must be a multiple of it."""

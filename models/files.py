@@ -1,4 +1,4 @@
-"""Atomic writes, and printable names of files."""
+"""Files: atomic writes, printable names, and files that only stand in for others."""
 
 import glob
 import os
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _WEB_PAGE = re.compile(rb"\W*(<\?xml[^>]*>\s*)?<(!doctype\s+html|html|head|script|error)\b", re.IGNORECASE)
-"""Also the XML in which object stores answer that a link has expired."""
+"""Also matches the XML that object stores send if a link has expired."""
 _HOST = platform.node().replace(".", "-") or "host"
 
 
@@ -17,7 +17,7 @@ _HOST = platform.node().replace(".", "-") or "host"
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to. When the block ends without an error, that file replaces `path`.
 
-    Its content is on the disk before it replaces `path`. Missing folders are made. After an error, `path` is as it was.
+    Its content is on the disk before it replaces `path`. Missing folders are made. After an error, `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -51,18 +51,18 @@ def process_exists(pid: int) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return a file's name as one line of valid text, for logs and answers. On disk a name may be any bytes."""
+    """Return a file's name as one line of valid text, for logs and answers. On disk, a name may have any bytes."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def placeholder(start: bytes) -> str | None:
-    """Return what stands in a file's place, and how to get the file; None for other files. `start`: 512 bytes.
+    """Return what a file is in place of its real content, and how to get that; None if it is no placeholder.
 
-    Clones without Git LFS leave pointers, and downloads leave the web page that should have led to the file.
+    A clone without Git LFS has a pointer, and a failed download a web page. `start`: the first 512 bytes of the file.
     """
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "a Git LFS pointer in place of the file; fetch the file by `git lfs pull`"
+        return "a Git LFS pointer in place of the file; fetch the file with `git lfs pull`"
     if _WEB_PAGE.match(start):
         return "a web page in place of the file; download the file again"
     return None

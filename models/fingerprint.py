@@ -1,4 +1,4 @@
-"""The fingerprint: everything that a sample's bytes depend on, besides the sample's provenance."""
+"""The fingerprint: everything that a sample's bytes depend on, apart from the sample's provenance."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def fingerprint_of(version: str, device: torch.device, determinism: str) -> Fing
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "determinism": determinism,
-        # of the encoders, which are imported on use
+        # encoders; their versions are read without importing them
         "imagecodecs": installed("imagecodecs"),
         "pillow": installed("pillow"),
         "av": installed("av"),

@@ -1,4 +1,4 @@
-"""The device to compute on: choice, description for fingerprints, memory, and the configuration of torch."""
+"""The device to compute on: how it is chosen, described and configured, and its memory."""
 
 import ctypes
 import gc
@@ -13,7 +13,7 @@ import torch
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _PROCESS_PAGES = Path("/proc/self/statm")
-"""Memory pages of this process: the second number is the resident ones."""
+"""Memory pages of this process. The second number counts the resident ones."""
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 _MMAP_THRESHOLD = 2**25
@@ -65,7 +65,7 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def used_memory_bytes(device: torch.device) -> int:
-    """Return the bytes of that memory that this process uses; 0 if the system does not say."""
+    """Return the bytes of `device`'s memory that this process uses; 0 if the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.memory_reserved(device))
     try:
@@ -75,7 +75,7 @@ def used_memory_bytes(device: torch.device) -> int:
 
 
 def core_count() -> int:
-    """Return the number of CPU cores that this process may use, by its affinity and its container's quota."""
+    """Return the number of CPU cores that this process may use: its affinity, limited by its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # no cgroup, or no quota
         quota, period = _CGROUP_LIMIT.read_text(encoding="ascii").split()
@@ -111,7 +111,7 @@ def keep_freed_memory() -> None:
 
 
 def reduce_gc_pauses() -> None:
-    """Make pauses for garbage collection rare. Exempt all objects that exist now.
+    """Make pauses for garbage collection rare, and leave out all objects that exist now.
 
     With a thousand requests in flight and the default thresholds, collections took more than half of the throughput.
     """

@@ -21,18 +21,19 @@ Easing = Literal["linear", "smooth"]
 
 _Float64 = NDArray[np.float64]
 _MIN_NORM = 1e-12
-"""A sum of vectors with total length 1 has no direction if it is shorter than this."""
+"""A sum of vectors whose lengths add up to 1 has no direction if it is shorter than this."""
 
 _MIN_TOTAL = 1e-6
-"""Weights with total magnitude 1 cancel if their sum is smaller. Their mean would lie a million times as far away."""
+"""Weights whose magnitudes add up to 1 cancel each other if their sum is smaller. Their mean would lie a million times
+as far away."""
 
 
 class NoDirectionError(LatentdError, ValueError):
-    """A vector without length needs a direction, or weights cancel each other."""
+    """A vector of length zero has no direction, or weights cancel each other."""
 
 
 Curve = Callable[[float], Vector]
-"""From t (0 to 1) to a point."""
+"""t (0 to 1) → a point of the curve."""
 
 
 def lerp(start: Vector, end: Vector) -> Curve:
@@ -47,7 +48,7 @@ def slerp(start: Vector, end: Vector) -> Curve:
     Shoemake 1985, "Animating rotation with quaternion curves"; for latents White 2016, https://arxiv.org/abs/1609.04468:
     the middle of a straight line between normal latents is shorter than the latents seen in training.
     Between opposite vectors, which have many arcs, the arc passes through the axis of the smallest component. If a
-    vector is zero, or has one dimension only, the result is `lerp`.
+    vector is zero or has only one dimension, the result is `lerp`.
     """
     a, b = start.astype(np.float64), end.astype(np.float64)
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
@@ -155,10 +156,10 @@ def normalized_magnitudes(weights: Sequence[float]) -> NDArray[np.float32]:
 
 
 def neighbor(center: Vector, degrees: float, seed: int) -> Vector:
-    """Turn the latent `center` [dim] by an angle (0 to 180 degrees), to the side that `seed` names. Keep its length.
+    """Turn the latent `center` [dim] by an angle (0 to 180 degrees) in a direction drawn from `seed`. Keep its length.
 
-    The side is a normal vector, drawn as a latent is and made perpendicular to `center`. Raises NoDirectionError if
-    `center` is zero or has one dimension only.
+    The direction is a normal vector, drawn as latents are, then made perpendicular to `center`. Raises NoDirectionError
+    if `center` is zero or has only one dimension.
     """
     if degrees == 0.0:
         return center

@@ -1,6 +1,6 @@
-"""JSON Lines files that stay readable after a crash: one JSON value a line (https://jsonlines.org).
+"""JSON Lines files that stay readable after a crash: one JSON value per line (https://jsonlines.org).
 
-A process that dies while it writes leaves a torn last line. The reader leaves it out, and the appender starts on a new
+A process that dies while it writes leaves an incomplete last line. The reader skips it, and the appender starts a new
 line after it.
 """
 
@@ -18,8 +18,8 @@ T = TypeVar("T")
 def read_json_lines(path: Path, parse: Callable[[bytes], T]) -> Iterator[T]:
     """Yield `parse(line)` of each line, in order. A missing file has no lines.
 
-    Lines for which `parse` raises ValueError (json.loads and pydantic do) are left out, and so is JSON nested too
-    deeply to be read. Raises OSError if the file cannot be read.
+    Lines are skipped if `parse` raises ValueError for them (as json.loads and pydantic do), or if their JSON is nested
+    too deeply. Raises OSError if the file cannot be read.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -40,7 +40,7 @@ def write_json_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 class JsonLinesAppender:
-    """Appends to a file, which is made if it is missing. Each line is handed to the system at once."""
+    """Appends lines to a file, and creates it if it is missing. Each line is handed to the system at once."""
 
     def __init__(self, path: Path, durable: bool = False) -> None:
         """`durable`: whether each line is on the disk before `append` returns."""
@@ -64,6 +64,6 @@ class JsonLinesAppender:
 
 
 def _ends_torn(file: int) -> bool:
-    """Whether the last line has no line break."""
+    """Return whether the last line has no line break."""
     size = os.fstat(file).st_size
     return size > 0 and os.pread(file, 1, size - 1) != b"\n"

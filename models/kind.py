@@ -1,7 +1,7 @@
-"""Kinds: what goes into a generator, on what condition, and what comes out. Each kind is one file of an open folder.
+"""The registry of kinds: what goes into a generator, on what condition, and what comes out.
 
-A folder (`models/inputs/`, `models/conditions/`, `models/outputs/`) is searched as `models/families/` is: each module
-in it but `base` is a kind, its file name is the kind's name, and it defines `KIND`. No other code branches on kinds.
+The kinds are the modules in `models/inputs/`, `models/conditions/` and `models/outputs/`, except for `base`. The name
+of a module is the name of its kind, and it defines `KIND`. No other code branches on kinds.
 """
 
 import importlib
@@ -37,7 +37,7 @@ def kinds(package: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class AnyKindOf:
-    """Annotates a field that holds a kind of `package`. `kind` decides which one; it is serialized with all its fields.
+    """Annotates a field that holds a kind of `package`. The value's `kind` says which one, and is serialized with it.
 
     Use as `Annotated[OutputKind, AnyKindOf("latentd.models.outputs")]`.
     """

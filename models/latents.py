@@ -1,4 +1,4 @@
-"""From an integer seed to a generator's input, and to its condition if the request leaves it open."""
+"""From an integer seed to a generator's input, and to its condition if the request does not name one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -9,10 +9,10 @@ _MIN_ROWS = 4
 
 
 class BatchInvariantLinear(nn.Linear):
-    """A linear layer with the same bits in small batches.
+    """A linear layer that gives a row the same bits in a small batch as in a large one.
 
     For fewer than four rows, matrix libraries choose other kernels, which round differently. Such batches are padded to
-    four rows, so that a single sample needs no larger batch for its bits.
+    four rows.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def producer(model: str, version: str, fingerprint: str) -> Provenance:
 def sample_provenance(base: Provenance, origin: Provenance, condition: Provenance, truncation: float) -> Provenance:
     """Return the provenance of one sample.
 
-    `base`: from `producer`. `origin`: the sample's `seed`, or what its input's kind calls it. `condition`: from
+    `base`: from `producer`. `origin`: the sample's `seed`, or the fields that its input kind gives. `condition`: from
     `condition_fields`. A truncation of 1 is left out.
     """
     provenance = base | origin | condition
@@ -33,7 +33,7 @@ def sample_provenance(base: Provenance, origin: Provenance, condition: Provenanc
 
 
 def condition_fields(spec: "GeneratorSpec", row: NDArray[np.float32] | None) -> Provenance:
-    """Return a row of the condition by its field: {"label": "cat"}; {} if `row` is None or there is no condition."""
+    """Return a condition's row as its field: {"label": "cat"}; {} if `row` is None or the model has no condition."""
     field = spec.condition.field
     return {} if field is None or row is None else {field: spec.condition.describe_row(row)}
 

@@ -22,7 +22,7 @@ from latentd.models.stage_input import Rows, StageInput
 REFERENCE_BATCH_SIZE = 16
 
 _CPU = torch.device("cpu")
-"""Of a stage without parameters."""
+"""The device of stages without parameters."""
 
 
 @torch.inference_mode()
@@ -42,14 +42,14 @@ def run_stage(stage: nn.Module, inputs: StageInput) -> NDArray[np.float32]:
 
 
 def run_stages(stages: Sequence[Stage], rows: StageInput) -> Rows:
-    """Run `stages` one after another. `rows`: the input of the first, and the condition and controls of all."""
+    """Run `stages` one after another. `rows`: the input of the first one, and the condition and controls of all."""
     for stage in stages:
         rows = replace(rows, inputs=run_stage(stage, stage.takes.select(rows)))
     return rows.inputs
 
 
 def generate_rows(generator: Generator, rows: StageInput, truncation: float = 1.0) -> Samples:
-    """Return samples [N, *shape] of the generator's first input, N ≥ 1: the same bits that a served model gives.
+    """Return the samples [N, *shape] of N rows (1 or more) of the generator's input, with the bits of the service.
 
     `truncation`: ψ, applied in the last of the input's spaces: to w if the generator has it, else to z. Without
     `rows.controls`, the generator's controls have their defaults.

@@ -14,9 +14,9 @@ _streams = threading.local()
 
 
 def random_state(seed: int) -> np.random.RandomState:
-    """Return `RandomState(seed)`, in a thirtieth of the time: each thread has one, which is seeded again.
+    """Return `RandomState(seed)`. The next call in the same thread seeds the same object again.
 
-    Use it before the next call in the same thread. Raises ValueError unless 0 ≤ seed < 2**32.
+    That takes a thirtieth of the time of a new object. Raises ValueError unless 0 ≤ seed < 2**32.
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"a seed is an integer from 0 to {MAX_SEED}, not {seed}")

@@ -1,4 +1,4 @@
-"""Sidecar files: data about one version of a checkpoint, in a file beside it that can be made again.
+"""Sidecar files: data about one version of a checkpoint, in a file beside it. They can be made again.
 
 `NAME.directions.safetensors` and `NAME.surface.safetensors` are safetensors files with a card, checked as strictly as
 checkpoints are.
@@ -17,7 +17,7 @@ from latentd.models.tensor_files import Shapes, read_tensors, write_tensors
 
 
 class SidecarCard(BaseModel):
-    """What every sidecar file says."""
+    """What the card of every sidecar file has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -34,16 +34,17 @@ def sidecar_path(checkpoint: Path, ending: str) -> Path:
 
 
 def is_sidecar(path: Path) -> bool:
-    """Return whether `path` is named as a sidecar file, and therefore is no checkpoint."""
+    """Return whether `path` has the name of a sidecar file, and so is no checkpoint."""
     return path.stem.endswith(SIDECAR_ENDINGS)
 
 
 def read_sidecar(
     path: Path, kind: type[AnySidecarCard], shapes: Callable[[AnySidecarCard], Shapes]
 ) -> tuple[AnySidecarCard, dict[str, Tensor], str | None]:
-    """Return a sidecar file's card, its tensors, and the version in its header if it has one.
+    """Return a sidecar file's card, its tensors, and the version in its header (None if there is none).
 
-    `shapes`: the tensors that a card promises. Raises CheckpointError if the file is missing, damaged or invalid.
+    `shapes` returns the shapes of the tensors that belong to a card. Raises CheckpointError if the file is missing,
+    damaged or invalid.
     """
     with open_safetensors(path) as file:
         metadata = file.metadata() or {}
@@ -58,7 +59,7 @@ def require_version(path: Path, card: SidecarCard, version: str, hint: str) -> N
 
 
 def write_sidecar(path: Path, card: SidecarCard, tensors: Mapping[str, Tensor], version: str | None = None) -> None:
-    """Write a sidecar file atomically, with its own `version` in the header if there is one.
+    """Write a sidecar file atomically. `version`: a version of its own, for the header.
 
     Raises CheckpointError if a number is not finite.
     """

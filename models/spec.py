@@ -1,4 +1,4 @@
-"""`GeneratorSpec`: what a caller must know of a generator, as data that survives a round trip through JSON."""
+"""`GeneratorSpec`: what a caller must know about a generator, as data that survives a round trip through JSON."""
 
 from typing import Annotated, Any
 

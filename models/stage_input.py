@@ -16,7 +16,7 @@ class StageInput:
     """The arguments of a stage: float32 arrays with one row for each sample."""
 
     inputs: Rows
-    """[N, ...]: z, w, a picture, or what the stage before has computed."""
+    """[N, ...]: z, w, a picture, or the output of the stage before."""
     condition: Rows | None = None
     """[N, spec.condition.size]; None if the stage takes no condition."""
     controls: Rows | None = None
@@ -44,7 +44,7 @@ class StageInput:
         return cls(np.concatenate(inputs), *(np.concatenate(arrays) if arrays else None for arrays in others))
 
     def padded_to(self, size: int) -> list[Rows]:
-        """Return the arrays that there are, padded with zeros to `size` rows."""
+        """Return the arrays that are not None, padded with zeros to `size` rows."""
         return [_pad(array, size) for array in self._arrays if array is not None]
 
 
@@ -61,15 +61,15 @@ class StageSignature:
     """What a stage takes."""
 
     name: str
-    """As metrics and the log call it."""
+    """The stage's name in metrics and in the log."""
     space: str | None = None
     """One of `spec.input.spaces` if the stage's input is in that space."""
     condition: bool = False
     controls: bool = False
     mean: Rows | None = None
-    """The mean of the space, toward which truncation moves rows; None for the origin."""
+    """The mean of the space, toward which truncation moves rows; None: the origin."""
 
     def select(self, rows: StageInput) -> StageInput:
-        """Return the stage's arguments: of `rows`, those that it takes."""
+        """Return `rows` without the condition and the controls if the stage does not take them."""
         condition = rows.condition if self.condition else None
         return StageInput(rows.inputs, condition, rows.controls if self.controls else None)

@@ -1,4 +1,4 @@
-"""Named tensors in safetensors files. Reading never unpickles, and checks all headers before it loads a number."""
+"""Named tensors in safetensors files. The reader never unpickles, and checks all headers before it loads a tensor."""
 
 import hashlib
 from collections.abc import Mapping

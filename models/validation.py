@@ -1,4 +1,4 @@
-"""Pydantic's errors, in words for a person."""
+"""Pydantic's errors as messages for people."""
 
 from typing import NamedTuple
 

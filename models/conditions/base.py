@@ -40,26 +40,26 @@ class ConditionKind(Kind, ABC):
 
     @abstractmethod
     def parse(self, value: Any) -> Rows:
-        """Return the row [size] that a request gives. Raises ValueError."""
+        """Return the row [size] of a condition that a request gives. Raises ValueError if it is not valid."""
 
     def from_prompt(self, prompt: str) -> Any:
-        """Return what a free text asks for, as a value for `parse`. Raises ValueError if it says too little."""
+        """Return the condition that a free text names, as a value for `parse`. Raises ValueError if it names none."""
         return prompt
 
     @abstractmethod
     def draw(self, stream: np.random.RandomState) -> Rows:
-        """Draw the row [size] of a sample whose request leaves the condition open, after its input."""
+        """Draw the row [size] of a sample whose request names no condition. The input is drawn before."""
 
     @abstractmethod
     def describe_row(self, row: Rows) -> Any:
-        """Return a row as the JSON value that `parse` makes it from."""
+        """Return a row as a JSON value from which `parse` makes the same row."""
 
     def describe(self) -> dict[str, Any]:
         """Return the request fields that carry conditions, each with its JSON schema."""
         return {}
 
     def mix(self, rows: Rows, weights: Sequence[float]) -> Rows:
-        """Return the mean [size] of rows [K, size], weighted by the magnitudes of `weights`, which are not all zero."""
+        """Return the mean [size] of rows [K, size], weighted with the magnitudes of `weights`, not all of them zero."""
         return normalized_magnitudes(weights) @ rows
 
     def interpolate(self, rows: Rows, path: KeyframePath) -> Rows:

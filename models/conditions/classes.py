@@ -13,8 +13,8 @@ from latentd.models.conditions.base import ConditionKind
 from latentd.models.stage_input import Rows
 
 _ROUNDING = 1e-6
-"""Class weights written down from float32 add up to 1 within this error. They are not rescaled, so that they are read
-back to the bit."""
+"""Class weights that add up to 1 within this error come from float32 numbers. They are not rescaled, so that reading
+them gives the same bits again."""
 
 
 class ClassCondition(ConditionKind):
@@ -45,7 +45,7 @@ class ClassCondition(ConditionKind):
         return None if rows is None else rows.argmax(axis=1)
 
     def index(self, label: int | str) -> int:
-        """Return the index of a class given by index or name. Raises ValueError if there is no such class."""
+        """Return the index of a class by its index or name. Raises ValueError if there is no such class."""
         if isinstance(label, str) and label in self.names:
             return self.names.index(label)
         if isinstance(label, int) and 0 <= label < len(self.names):
@@ -73,11 +73,11 @@ class ClassCondition(ConditionKind):
         longest_first = sorted(self.names, key=len, reverse=True)
         words = "|".join(re.escape(name) for name in longest_first)
         found = {name.casefold() for name in re.findall(rf"(?<![\w-])(?:{words})(?![\w-])", prompt, re.IGNORECASE)}
-        meant = [name for name in self.names if name.casefold() in found]
-        if len(meant) != 1:
-            what = f"names {' and '.join(meant)}" if meant else "names no class of this model"
+        matches = [name for name in self.names if name.casefold() in found]
+        if len(matches) != 1:
+            what = f"names {' and '.join(matches)}" if matches else "names no class of this model"
             raise ValueError(f"it {what}; it has to name exactly one of {', '.join(self.names)}")
-        return meant[0]
+        return matches[0]
 
     def draw(self, stream: np.random.RandomState) -> Rows:
         return self.parse(int(stream.randint(len(self.names))))

@@ -1,4 +1,4 @@
-"""Words: a row has a weight for each word of a vocabulary at each position."""
+"""Text: a row has a weight for each word of a vocabulary at each position."""
 
 import re
 from typing import Any, Literal, Self
@@ -24,7 +24,7 @@ class TextCondition(ConditionKind):
     """Words in lower case."""
     length: int = Field(ge=1, le=256)
     examples: tuple[str, ...] = Field(min_length=1, max_length=65536, fail_fast=True)
-    """Texts of which a seed draws one if a request has none."""
+    """Texts. If a request has no text, its seed draws one of these."""
 
     @model_validator(mode="after")
     def _words_can_be_read(self) -> Self:

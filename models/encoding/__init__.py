@@ -1,1 +1,1 @@
-"""Encoders and what is written into files, which the output kinds share. They are imported on use."""
+"""Encoders, decoders and embedded metadata, which the kinds share. The heavy ones are imported on use."""

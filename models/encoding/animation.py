@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
-"""[H, W, C] with C = 1 (grey) or 3 (RGB)."""
+"""[H, W, C] with C = 1 (gray) or 3 (RGB)."""
 
 MEDIA_TYPES = {"gif": "image/gif", "apng": "image/apng", "webp": "image/webp", "mp4": "video/mp4"}
 MAX_SIDE = 4096
-"""Pixels of a side. H.264 decoders in browsers and phones accept no more."""
+"""Pixels per side. H.264 decoders in browsers and phones accept no more."""
 MAX_SECONDS = 600
 """A GIF stores a frame's duration in 16 bits, in hundredths of a second, and equal frames are merged into one."""
 MAX_GIF_FPS = 50
 """Browsers slow down frames that are shorter than two hundredths of a second."""
 MAX_PIXELS = 2**26
-"""Pixels of all frames together. They are in memory while an animation is encoded, for up to half a minute."""
+"""Pixels of all frames together. They stay in memory while an animation is encoded, for up to half a minute."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class AnimationOptions:
 def encode_animation(frames: Iterable[Frame], format: str, options: AnimationOptions, text: str) -> bytes:
     """Encode frames (one or more, all of one size) as an endless animation that carries `text` as metadata.
 
-    `format`: one of MEDIA_TYPES. GIF, APNG and WebP keep grey frames exactly; APNG and WebP keep colors too. The same
+    `format`: one of MEDIA_TYPES. GIF, APNG and WebP keep gray frames exactly; APNG and WebP keep colors too. The same
     frames give the same bytes.
     """
     if format == "mp4":

@@ -1,6 +1,6 @@
 """Pictures of any common format as pixels. models/inputs/image.py imports this module on use.
 
-Files may come from anybody. Limits hold before anything is decompressed.
+Files may come from anybody. Their size is checked before anything is decompressed.
 """
 
 import io
@@ -16,7 +16,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # about d
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 2**24
-"""Pixels of one picture: 4096 × 4096."""
+"""Pixels per picture: 4096 × 4096."""
 MAX_SIDE = 2**14
 _SIXTEEN_BITS = 65535
 
@@ -31,11 +31,11 @@ def count_pixels(file: bytes) -> int:
 
 
 def decode_image(file: bytes, channels: int, height: int, width: int, *, crop: bool) -> NDArray[np.uint8]:
-    """Return the first frame of a picture as [height, width, channels], channels = 1 (grey) or 3 (RGB).
+    """Return the first frame of a picture as [height, width, channels], channels = 1 (gray) or 3 (RGB).
 
-    It is turned as its EXIF data say. Transparent parts are white. 16 bits become 8, CMYK becomes RGB; colour profiles
-    are not read. `crop`: scale pictures of other sizes until they cover this one, and cut off what is outside the
-    middle. Raises ValueError if the file cannot be read, or has another size and `crop` is false.
+    It is rotated as its EXIF data say. Transparent parts become white, 16 bits become 8, CMYK becomes RGB. Color
+    profiles are not read. `crop`: scale a picture of another size until it covers this one, and keep its middle.
+    Raises ValueError if the file cannot be read, or if it has another size and `crop` is false.
     """
     with _opened(file) as image:
         image.load()
@@ -49,15 +49,15 @@ def decode_image(file: bytes, channels: int, height: int, width: int, *, crop: b
 
 @contextmanager
 def _opened(file: bytes) -> Iterator[Image.Image]:
-    """Open a picture, and check the size that its header announces. Any problem in the block becomes a ValueError."""
+    """Open a picture and check the size in its header. Turn any problem in the block into a ValueError."""
     try:
         with Image.open(io.BytesIO(file), formats=FORMATS) as image:
             if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-                limit = f"at most {MAX_PIXELS} pixels, and {MAX_SIDE} a side, are read"
+                limit = f"at most {MAX_PIXELS} pixels, and {MAX_SIDE} per side, are read"
                 raise ValueError(f"is {image.width} × {image.height} pixels; {limit}")
             yield image
     except UnidentifiedImageError as problem:
-        raise ValueError(f"is not a picture; read are {', '.join(FORMATS)}") from problem
+        raise ValueError(f"is not a picture in one of the formats {', '.join(FORMATS)}") from problem
     except ValueError:
         raise
     except Exception as problem:  # Pillow raises errors of any type for damaged files
@@ -65,10 +65,10 @@ def _opened(file: bytes) -> Iterator[Image.Image]:
 
 
 def _flattened(image: Image.Image, mode: str) -> Image.Image:
-    """Return a picture in `mode`, L or RGB: 16 bits as 8, and transparent parts on white."""
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion cuts off what is above 255
-        grey = np.asarray(image).astype(np.float64).clip(0, _SIXTEEN_BITS) * (255 / _SIXTEEN_BITS)
-        image = Image.fromarray(np.rint(grey).astype(np.uint8))
+    """Convert a picture to `mode`, L or RGB: 16 bits to 8, and transparent parts to white."""
+    if image.mode.startswith("I"):  # 16 bits per pixel; Pillow's own conversion clips at 255
+        gray = np.asarray(image).astype(np.float64).clip(0, _SIXTEEN_BITS) * (255 / _SIXTEEN_BITS)
+        image = Image.fromarray(np.rint(gray).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("has floating-point pixels; save it with 8 or 16 bits")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 
 def encode_pixels(pixels: NDArray[np.uint8], format: str) -> bytes:
-    """Encode [H, W, C] bytes, C = 1 (grey) or 3 (RGB), as `png`, `jpeg` or `webp`."""
-    grey = pixels.shape[-1] == 1
-    return bytes(_ENCODERS[format](np.ascontiguousarray(pixels[..., 0] if grey else pixels)))
+    """Encode [H, W, C] bytes, C = 1 (gray) or 3 (RGB), as `png`, `jpeg` or `webp`."""
+    gray = pixels.shape[-1] == 1
+    return bytes(_ENCODERS[format](np.ascontiguousarray(pixels[..., 0] if gray else pixels)))
 
 
 def _webp(pixels: NDArray[np.uint8]) -> bytes | bytearray:

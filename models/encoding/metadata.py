@@ -24,7 +24,7 @@ _IEND_BYTES = 12
 def embed_metadata(file: bytes, format: str, text: str) -> bytes:
     """Return `file` with `text` (ASCII) embedded.
 
-    Files without room for it are returned unchanged: npy, json, and JPEGs if `text` is longer than 65,533 characters.
+    Files that cannot hold it are returned unchanged: npy, json, and JPEGs if `text` is longer than 65,533 characters.
     """
     embed = _EMBEDDERS.get(format)
     return embed(file, text) if embed else file

@@ -1,4 +1,4 @@
-"""MP4 animations, by FFmpeg. models/encoding/animation.py imports this module on use."""
+"""MP4 animations, written with FFmpeg. models/encoding/animation.py imports this module on use."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,9 +20,9 @@ _BT709, _VIDEO_RANGE = 1, 1
 
 
 def encode_mp4(frames: Iterable[Frame], options: AnimationOptions, text: str) -> bytes:
-    """Encode as H.264 in 4:2:0 with the index in front, which browsers and phones play.
+    """Encode as H.264 in 4:2:0 with the index at the front, which browsers and phones play.
 
-    One thread encodes, so that the bytes are reproducible.
+    A single thread encodes, so that the bytes are reproducible.
     """
     enlarged = (_pad_to_even(enlarge(frame, options)) for frame in frames)
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:  # FFmpeg reads it again to move the index
@@ -48,9 +48,9 @@ def _write_mp4(path: str, frames: Iterator[Frame], fps: int, text: str) -> None:
 
 
 def _yuv420(pixels: Frame) -> Frame:
-    """Grey [H, W] or RGB [H, W, 3], with even sides → 4:2:0 planes [H·3/2, W] in video range (ITU-R BT.709).
+    """Convert gray [H, W] or RGB [H, W, 3] with even sides to 4:2:0 planes [H·3/2, W] in video range (ITU-R BT.709).
 
-    Converted here, so that matrix and range are certainly the ones that the file names.
+    This is done here and not by FFmpeg, so that matrix and range are the ones that the file names.
     """
     if pixels.ndim == 2:
         luma = np.rint(16.0 + pixels * (219.0 / 255.0))
@@ -68,7 +68,7 @@ def _yuv420(pixels: Frame) -> Frame:
 
 
 def _pad_to_even(pixels: Frame) -> Frame:
-    """Repeat the last row or column if their number is odd, because 4:2:0 halves both."""
+    """Repeat the last row or column if their number is odd, because 4:2:0 halves both numbers."""
     height, width, *_ = pixels.shape
     padding = [(0, height % 2), (0, width % 2)] + [(0, 0)] * (pixels.ndim - 2)
     return np.ascontiguousarray(np.pad(pixels, padding, mode="edge")) if height % 2 or width % 2 else pixels

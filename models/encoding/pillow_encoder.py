@@ -1,4 +1,4 @@
-"""GIF, APNG and WebP animations, by Pillow. models/encoding/animation.py imports this module on use."""
+"""GIF, APNG and WebP animations, written with Pillow. models/encoding/animation.py imports this module on use."""
 
 import io
 from itertools import pairwise
@@ -10,14 +10,14 @@ from latentd.models.encoding.animation import AnimationOptions, Frame
 from latentd.models.encoding.metadata import METADATA_KEY, xmp_packet
 
 _MAX_PALETTE_PIXELS = 2**18
-"""At most twice as many pixels choose the colors of a GIF."""
-_COLOURS = 256
+"""The colors of a GIF are chosen from at most twice as many pixels."""
+_COLORS = 256
 _FILTERS = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
 
 
 def encode_with_pillow(frames: list[Frame], format: str, options: AnimationOptions, text: str) -> bytes:
-    """Encode as `gif`, `apng` or `webp`; otherwise as `encode_animation`."""
-    palette = _palette(frames) if format == "gif" and frames[0].shape[-1] > 1 else None  # a GIF holds all 256 greys
+    """Encode frames as `gif`, `apng` or `webp`. Arguments are as in `encode_animation`."""
+    palette = _palette(frames) if format == "gif" and frames[0].shape[-1] > 1 else None  # a GIF holds all 256 grays
     images = [Image.fromarray(enlarge(frame, options)) for frame in frames]
     if palette is not None:
         images = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for image in images]
@@ -25,7 +25,7 @@ def encode_with_pillow(frames: list[Frame], format: str, options: AnimationOptio
 
 
 def enlarge(frame: Frame, options: AnimationOptions) -> Frame:
-    """Enlarge [H, W, C] by `options.scale`. Grey frames lose their channel dimension."""
+    """Enlarge [H, W, C] by `options.scale`. Gray frames lose their channel dimension."""
     pixels = frame[..., 0] if frame.shape[-1] == 1 else frame
     if options.scale == 1:
         return np.ascontiguousarray(pixels)
@@ -34,14 +34,14 @@ def enlarge(frame: Frame, options: AnimationOptions) -> Frame:
 
 
 def _palette(frames: list[Frame]) -> Image.Image:
-    """256 colors for all frames: median cut, then k-means, over pixels of all of them."""
+    """Return a palette of 256 colors for all frames: median cut, then k-means, over pixels of all frames."""
     pixels = np.concatenate([frame.reshape(-1, 3) for frame in frames])  # [pixels, 3]
     chosen = pixels[:: max(1, len(pixels) // _MAX_PALETTE_PIXELS)][None]
-    return Image.fromarray(chosen).quantize(_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
+    return Image.fromarray(chosen).quantize(_COLORS, method=Image.Quantize.MEDIANCUT, kmeans=1)
 
 
 def _durations(count: int, fps: int, unit: int) -> list[int]:
-    """Milliseconds of each frame, in multiples of `unit`, so that rounding errors do not add up."""
+    """Return the milliseconds of each frame in multiples of `unit`. Rounding errors do not add up."""
     ends = [round(index * 1000 / (fps * unit)) * unit for index in range(count + 1)]
     return [end - start for start, end in pairwise(ends)]
 

@@ -36,7 +36,7 @@ def build_generator(spec: GeneratorSpec) -> Generator:
 
 
 def controls_of(spec: GeneratorSpec) -> tuple[Control, ...]:
-    """Return the numbers that a request may set for each sample of `spec`'s generator."""
+    """Return the controls of `spec`'s generator: the numbers that a request may set for its samples."""
     return get_family(spec.family).controls(spec)
 
 

@@ -87,7 +87,7 @@ class DcganGenerator(Generator):
         )
         self.norms = nn.ModuleList(ConditionalBatchNorm(count, classes) for count in channels[1:])
         self.to_image = nn.Conv2d(channels[-1], spec.output.shape[0], kernel_size=3, padding=1)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         x = self.project(z).unflatten(1, self.base_shape)  # [N, C, base, base]
@@ -114,7 +114,7 @@ class DcganDiscriminator(Discriminator):
         self.class_embedding: nn.Module | None = None
         if classes:
             self.class_embedding = maybe_spectral_norm(nn.Linear(classes, feature_count, bias=False), config.norm)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         features = self.features(samples)  # [N, feature_count]
@@ -132,7 +132,7 @@ class DcganEncoder(Encoder):
         layers, channels, side = _halvings(spec, config)
         last = maybe_spectral_norm(nn.Linear(channels * side * side, outputs), config.norm)
         self.layers = nn.Sequential(*layers, nn.Flatten(), last)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, samples: Tensor) -> Tensor:
         outputs: Tensor = self.layers(samples)  # [N, outputs]
@@ -165,7 +165,7 @@ def _resolutions(spec: GeneratorSpec) -> tuple[int, int]:
     return _DOUBLINGS[height]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """Draw convolution weights from N(0, 0.02²), as in the DCGAN paper, except under spectral normalization."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_parametrized(module):
         if module.weight.is_meta:  # nothing to draw, and drawing would load torch's compiler

@@ -19,7 +19,7 @@ Space = Literal["z", "w"]
 
 
 class DirectionSpace(NamedTuple):
-    """Where a generator's directions are: added to z, or to every layer of w."""
+    """The space of a generator's directions. They are added to z, or to every layer of w."""
 
     space: Space
     dim: int
@@ -48,32 +48,32 @@ class InputKind(Kind, ABC):
 
     @property
     def spaces(self) -> tuple[str, ...]:
-        """The spaces in which rows can be changed, in the order of the stages."""
+        """The latent spaces in which rows can be changed, in the order of the stages."""
         return ()
 
     @property
     def edit_space(self) -> str | None:
-        """The space in which truncation and directions change rows: the last one; None if there is none."""
+        """The space in which truncation and directions change rows: the last one; None without spaces."""
         return self.spaces[-1] if self.spaces else None
 
     @abstractmethod
     def draw(self, stream: np.random.RandomState) -> Rows:
-        """Draw one row [*shape]. Kinds without `seed` draw one too, for calibration."""
+        """Draw one row [*shape]. Kinds without the operation `seed` need this for calibration."""
 
     def parse(self, value: Any) -> Rows:
-        """Return the row [*shape] that a request gives as JSON. Raises ValueError."""
+        """Return the row [*shape] that a request gives as JSON. Raises ValueError if it is not valid."""
         raise self._lacks("seed")
 
     def provenance(self, row: Rows) -> dict[str, Any]:
-        """Return the fields that name a row which neither a seed nor a file names, such as {"latent": …}."""
+        """Return the provenance of a row that has no seed and is from no file, such as {"latent": …}."""
         raise self._lacks("seed")
 
     def read(self, file: bytes) -> tuple[Rows, dict[str, Any]]:
-        """Return the row [*shape] that a file holds, and the fields that name it. Raises ValueError."""
+        """Return the row [*shape] that a file holds, and its provenance. Raises ValueError if the file is not valid."""
         raise self._lacks("translate")
 
     def count_pixels(self, file: bytes) -> int:
-        """Return how much work it is to read a file, as its header says. Raises ValueError if it will not be read."""
+        """Return the number of pixels that a file's header announces. Raises ValueError if `read` would refuse it."""
         raise self._lacks("translate")
 
     def describe(self) -> dict[str, Any]:
@@ -82,32 +82,35 @@ class InputKind(Kind, ABC):
 
     @property
     def direction_space(self) -> DirectionSpace | None:
-        """Where the directions of the generator are; None without the operation."""
+        """The space of the generator's directions; None without the operation `directions`."""
         return None
 
     @property
     def layers(self) -> int | None:
-        """The number of layers that have a style each, in w; None if there is no w."""
+        """The number of layers of w, each of which has a style; None if there is no w."""
         return None
 
     def interpolation_method(self, space: str) -> Method:
-        """Return the best method between two rows of `space`."""
+        """Return the default method of interpolation between rows of `space`."""
         raise self._lacks("interpolate")
 
     def mean(self, rows: Rows, weights: Sequence[float], space: str) -> Rows:
-        """Return the mean [*shape] of rows [K, *shape] of `space`. Raises NoDirectionError if weights cancel."""
+        """Return the weighted mean of rows [K, *shape] of `space`. Raises NoDirectionError if there is none."""
         raise self._lacks("mix")
 
     def check_weights(self, weights: Sequence[float], space: str) -> None:
-        """Raise NoDirectionError if `mean` cannot use these weights, whatever the rows are."""
+        """Raise NoDirectionError if these weights have no mean, whatever the rows are."""
         raise self._lacks("mix")
 
     def neighbor(self, row: Rows, degrees: float, seed: int) -> Rows:
-        """Return a row at an angle to `row`, on the side that `seed` names. Raises NoDirectionError."""
+        """Return a row at an angle to `row`, in a direction drawn from `seed`.
+
+        Raises NoDirectionError if `row` has no direction.
+        """
         raise self._lacks("neighbors")
 
     def draw_tensor(self, count: int, random: "torch.Generator") -> "torch.Tensor":
-        """Draw rows [count, *shape] for training, where speed counts and no seed names a row."""
+        """Draw rows [count, *shape] for training, where rows need no seeds and speed matters."""
         raise self._lacks("seed")
 
     @property

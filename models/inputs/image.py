@@ -14,14 +14,14 @@ _OPERATIONS: frozenset[Operation] = frozenset({"translate"})
 
 
 class ImageInput(InputKind):
-    """A grey (1 channel) or RGB (3 channels) picture of one size; -1 is black, 1 is full brightness."""
+    """A gray (1 channel) or RGB (3 channels) picture of one size; -1 is black, 1 is full brightness."""
 
     kind: Literal["image"] = "image"
     channels: Literal[1, 3]
     height: int = Field(ge=1, le=4096)
     width: int = Field(ge=1, le=4096)
     other_sizes: Literal["crop", "refuse"] = "crop"
-    """`crop`: pictures of other sizes are scaled until they cover this one, and what is outside the middle is cut."""
+    """`crop`: a picture of another size is scaled until it covers this one, and its middle is used."""
 
     @property
     def operations(self) -> frozenset[Operation]:

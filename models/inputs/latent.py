@@ -35,7 +35,7 @@ class LatentInput(InputKind):
     distribution: Literal["normal", "uniform"] = "normal"
     """`normal`: independent N(0, 1). `uniform`: independent U(-1, 1)."""
     w: StyleSpace | None = None
-    """Only of two-stage generators."""
+    """None for one-stage generators."""
 
     @model_serializer(mode="wrap")
     def _leave_out_absent_w(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -26,8 +26,8 @@ _PREVIEW_DIGITS = 3
 class OutputKind(Kind, ABC):
     """The shape of one sample, and the formats that it can be encoded in.
 
-    The bytes of an encoded sample depend on its values and the format alone. Subclasses import their encoders on use,
-    so that a spec can be read without them.
+    The bytes of an encoded sample depend only on its values and the format. Subclasses import their encoders on use, so
+    that a spec can be read without them.
     """
 
     media_types: ClassVar[dict[str, str]]
@@ -35,8 +35,6 @@ class OutputKind(Kind, ABC):
     default_format: ClassVar[str]
     bounded: ClassVar[bool]
     """Whether a generator's values lie in [-1, 1]."""
-    previewed: ClassVar[int] = 64
-    """How many samples a preview shows."""
 
     @property
     @abstractmethod
@@ -44,7 +42,7 @@ class OutputKind(Kind, ABC):
         """The shape of one sample, without the batch dimension."""
 
     def stacked(self, count: int) -> Self:
-        """Return the kind of `count` samples concatenated along dimension 0, as a discriminator may see them."""
+        """Return the kind of `count` samples concatenated along dimension 0, for a packed discriminator."""
         raise ValueError(f"{self.kind} samples cannot be packed")
 
     @property
@@ -59,11 +57,11 @@ class OutputKind(Kind, ABC):
         """Encode each of the samples [N, *shape] in `format`, one of `media_types`."""
 
     def embed(self, file: bytes, format: str, text: str) -> bytes:
-        """Return an encoded file with `text` (ASCII) as metadata; unchanged if its format has no room for it."""
+        """Return an encoded file with `text` (ASCII) as metadata; unchanged if its format cannot hold it."""
         return embed_metadata(file, format, text)
 
     def json_value(self, file: bytes, format: str) -> bytes:
-        """Return an encoded file as a value in a JSON answer: base64, or the JSON itself in format json."""
+        """Return an encoded file as a value of a JSON answer: base64, or the JSON itself for format `json`."""
         return file if format == "json" else b'"' + base64.b64encode(file) + b'"'
 
     # one file for several samples
@@ -104,7 +102,7 @@ class OutputKind(Kind, ABC):
     # training
 
     def features(self, samples: Samples) -> Samples:
-        """Return [N, F]: numbers whose distances mean something, for probes and evaluators."""
+        """Return features [N, F], whose distances probes and evaluators compare."""
         return samples.reshape(len(samples), -1)
 
     def preview(self, samples: Samples) -> tuple[bytes, str]:

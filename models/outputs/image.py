@@ -14,7 +14,7 @@ from latentd.models.outputs.base import FrameData, OutputKind, Samples
 
 
 class ImageOutput(OutputKind):
-    """Grey (1 channel) or RGB (3 channels) images; -1 is black, 1 is full brightness."""
+    """Gray (1 channel) or RGB (3 channels) images; -1 is black, 1 is full brightness."""
 
     kind: Literal["image"] = "image"
     channels: Literal[1, 3]
@@ -77,7 +77,7 @@ KIND = ImageOutput
 
 
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:
-    """Convert [N, C, H, W] floats in [-1, 1] to [N, H, W, C] bytes: round to nearest, clip what is outside."""
+    """Convert [N, C, H, W] floats in [-1, 1] to [N, H, W, C] bytes: round to nearest, clip values outside."""
     scaled = (samples.clip(-1.0, 1.0) + 1.0) * 127.5  # [N, C, H, W] in [0, 255]
     return np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1)  # [N, H, W, C]
 

@@ -15,7 +15,7 @@ _PLOT_SIDE = 256
 
 
 class PointsOutput(OutputKind):
-    """Points of a Euclidean space. Points of a plane have frames: a scatter plot that fills."""
+    """Points of a Euclidean space. The frames of points in a plane are a scatter plot that fills up."""
 
     kind: Literal["points"] = "points"
     dim: int = Field(ge=1, le=65536)
@@ -23,7 +23,6 @@ class PointsOutput(OutputKind):
     media_types: ClassVar[dict[str, str]] = {"json": "application/json", "npy": "application/x-npy"}
     default_format: ClassVar[str] = "json"
     bounded: ClassVar[bool] = False
-    previewed: ClassVar[int] = 512
 
     @property
     def shape(self) -> tuple[int, ...]:
