@@ -1,1 +1,1 @@
-"""How generators are served: catalog, batching engine, HTTP. Uses models/ alone."""
+"""Serves generators: catalog, batching engine, HTTP. It imports models/, but not training/ or cli/."""

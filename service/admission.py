@@ -1,4 +1,4 @@
-"""Which requests the service takes on: three budgets that clients share, and the limits of each client's token.
+"""Which requests the service accepts: three budgets that clients share, and the limits of each client's token.
 
 A request gets a `Ticket` and takes what it needs through it: memory for its body, a place among the requests in
 progress, and places in the queue for its samples. What does not fit is refused with ApiError 429, before the body is
@@ -19,25 +19,26 @@ from typing import Self
 from latentd.service.errors import ApiError, too_busy
 from latentd.service.guard.client import Client
 
-_SHARE = 7
-"""How many times what it leaves free a client may hold."""
-_AT_WORK = 8
-"""Requests of a client that are at work at a time while other clients ask, too. Beside a flood of one client, this sets
-how long the requests of others wait for the event loop (docs/performance.md)."""
+_MAX_HELD_TO_FREE = 7
+"""A client may hold at most this many times what is free."""
+_MAX_AT_WORK = 8
+"""Requests of one client that are at work at the same time, while other clients send requests too. If one client floods
+the service, this limits how long the requests of others wait for the event loop (docs/performance.md)."""
 _ALONE_SECONDS = 1.0
-"""A client is alone if no other client has asked for so long."""
+"""A client is alone if no other client has sent a request for this long."""
 _REFUSAL_SECONDS = (0.5, 1.5)
-"""The range of the delay of a refusal. It is random, so that clients that were refused together come again apart."""
+"""The shortest and the longest delay of a refusal. It is random, so that refused clients do not come again together."""
 _MAX_BODIES = 16
-"""Bodies of the largest size that may be in memory at a time. Most bodies are small, so that hundreds fit."""
+"""Bodies of the largest size that may be in memory at the same time. Most bodies are small, so that hundreds fit."""
 _BUSY = "the service has all the work that it can take, in total or from one client; try again later"
 
 
 class Quota:
-    """An amount that clients share, by dynamic thresholds: a client may hold at most 7 times what it leaves free.
+    """An amount that clients share with dynamic thresholds: a client may hold at most 7 times what is free.
 
-    So clients that take all they can get hold equal parts, one alone gets 7/8, and a newcomer always finds some free.
-    After Choudhury and Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998.
+    So clients that take all that they can get hold equal parts, a client that is alone gets 7/8, and a new client
+    always finds some free. After Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet
+    Switches", 1998.
     """
 
     def __init__(self, size: int) -> None:
@@ -46,13 +47,15 @@ class Quota:
         self._held: Counter[Hashable] = Counter()
 
     def shortfall(self, client: Hashable, amount: int) -> int:
-        """Return how much has to be given back before `client` may take `amount`; 0 if it may now."""
+        """Return how much must be given back before `client` may take `amount`; 0 if it may take it now."""
         free = self.size - self.used - amount
         held = self._held[client]
         if client is None or not held:
             return max(0, -free)
-        excess = held + amount - _SHARE * free
-        return max(0, -free, -(-excess // (_SHARE + 1)))  # what the client gives back lowers `held` and raises `free`
+        excess = held + amount - _MAX_HELD_TO_FREE * free
+        return max(
+            0, -free, -(-excess // (_MAX_HELD_TO_FREE + 1))
+        )  # what the client gives back lowers `held` and raises `free`
 
     def take(self, client: Hashable, amount: int) -> int:
         """Take `amount` and return 0. If it does not fit, take nothing and return the shortfall."""
@@ -63,7 +66,7 @@ class Quota:
         return shortfall
 
     def give_back(self, client: Hashable, amount: int) -> None:
-        """Return a part of what `client` took."""
+        """Give back a part of what `client` took."""
         self.used -= amount
         self._held[client] -= amount
         if not self._held[client]:
@@ -71,24 +74,24 @@ class Quota:
 
 
 class ConcurrencyLimiter:
-    """Limits how many requests of a client are at work, unless no other client has asked within a second.
+    """Limits how many requests of a client are at work, unless the client is alone.
 
-    The engine forms fair batches, but before and after them requests wait for the event loop in the order in which they
-    came: a client with a thousand requests there would delay everybody. A client that is alone has no limit, because
-    large batches need many small requests. Requests that wait begin in the order in which they came.
+    The engine forms fair batches. But before and after the engine, the event loop serves requests in the order in which
+    they came: a client with a thousand requests there would delay everybody. A client that is alone has no limit,
+    because large batches need many small requests. Requests that wait begin in the order in which they came.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._slots: defaultdict[Hashable, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_WORK))
+        self._slots: defaultdict[Hashable, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_AT_WORK))
         self._last: tuple[Hashable, float] = None, -_ALONE_SECONDS
-        """The client that asked last, and when."""
+        """The client that sent the last request, and when."""
         self._other = -_ALONE_SECONDS
-        """When any other client asked last."""
+        """When any other client sent its last request."""
 
     @asynccontextmanager
     async def slot(self, client: Hashable) -> AsyncIterator[None]:
-        """Wait until a request of `client` may be at work; it is until the block ends."""
+        """Wait until a request of `client` may be at work. It counts as at work until the block ends."""
         if self.is_alone(client):
             yield
         else:
@@ -96,7 +99,7 @@ class ConcurrencyLimiter:
                 yield
 
     def is_alone(self, client: Hashable) -> bool:
-        """Note that `client` asks, and return whether no other client has asked within a second."""
+        """Record a request of `client`. Return whether no other client has sent one within a second."""
         now = self._clock()
         last, when = self._last
         if client != last:
@@ -108,7 +111,7 @@ class ConcurrencyLimiter:
 class Ticket:
     """What one request holds until the end of its `with` block.
 
-    The methods raise ApiError 429 if the client may not have that now.
+    `body`, `work` and `samples` raise ApiError 429 if the client may not have this now.
     """
 
     def __init__(self, admission: "Admission", client: Client | None) -> None:
@@ -123,9 +126,9 @@ class Ticket:
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[None]:
-        """Count as a request in progress, and wait until one more of the client may be at work; it is inside the block.
+        """Count as a request in progress, and wait until the request may be at work. It is at work inside the block.
 
-        An error in the block that is not the client's fault takes the charge for its samples back.
+        If the block raises an error that is not the client's fault, the charge for the samples is refunded.
         """
         self._take(self._admission.requests, 1)
         async with self._admission.limiter.slot(self._client):
@@ -137,7 +140,7 @@ class Ticket:
                 raise
 
     def samples(self, count: int, queued: int) -> None:
-        """Charge the client for `count` samples, and hold the place in the queue of the `queued` that wait at a time.
+        """Charge the client for `count` samples, and hold places in the queue for the `queued` ones that wait together.
 
         Raises ApiError 400 if `count` is more than the client may ever have in flight.
         """
@@ -192,8 +195,8 @@ class Admission:
     async def request(self, client: Client | None) -> AsyncIterator[Ticket]:
         """Give a request its ticket until the block ends.
 
-        Raises ApiError 429 at once if not even a request for one sample would fit now. Beside other clients, a refusal
-        is delayed: a client that comes again at once would keep the event loop busy with nothing else.
+        Raises ApiError 429 at once if not even a request for one sample would fit now. While other clients send
+        requests too, a refusal is delayed: a client that comes again at once would keep the event loop busy.
         """
         try:
             for quota in (self.requests, self.queue):

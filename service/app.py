@@ -1,4 +1,4 @@
-"""The BentoML service: it starts the parts, declares the API to BentoML's clients and pages, and stops the parts."""
+"""The BentoML service. It starts and stops the parts, and declares the API to BentoML's clients and pages."""
 
 import logging
 import sys
@@ -38,8 +38,8 @@ try:
     settings = Settings()
     device = choose_device(settings.device)
 except ValidationError as problem:
-    found = first_problem(problem)
-    sys.exit(f"latentd cannot start: LATENTD_{(found.field or '').upper()}: {found.message}")
+    first = first_problem(problem)
+    sys.exit(f"latentd cannot start: LATENTD_{(first.field or '').upper()}: {first.message}")
 except ValueError as problem:
     sys.exit(f"latentd cannot start: LATENTD_DEVICE: {problem}")
 try:
@@ -47,7 +47,7 @@ try:
 except ValueError as problem:
     sys.exit(f"latentd cannot start: {problem}")
 _started: list[Runtime] = []
-"""The runtimes that have started. The last one counts if a process starts several."""
+"""The runtimes that have started. If a process starts several, the last one is used."""
 
 logging.getLogger("latentd").setLevel(logging.INFO)  # BentoML's default is to log warnings only
 formatter = formatter_for(settings.log)
@@ -56,7 +56,7 @@ logger = logging.getLogger("latentd.service")
 
 
 class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports it without its type
-    """Puts the Gateway before BentoML's app, and guards the connections to it."""
+    """Puts the Gateway in front of BentoML's app, and limits the connections to it."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         limits = ConnectionLimits(settings.receive_timeout, settings.send_timeout, settings.max_body)
@@ -66,7 +66,7 @@ class GatewayService(bentoml.Service):  # type: ignore[misc]  # bentoml exports 
 
 
 class Server:
-    """Batched latent-to-sample inference. A sample is named by model version, seed and parameters."""
+    """Generates samples from latents. A sample is named by model version, seed and parameters."""
 
     def __init__(self) -> None:
         configure_device(device)
@@ -96,7 +96,7 @@ class Server:
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # in bentoml
     def close(self) -> None:
-        """Finish what is queued, and stop."""
+        """Finish the queued work, and stop."""
         self.runtime.catalog.close()
         self.runtime.engine.close()
         if self.runtime.tracing is not None:
@@ -104,10 +104,10 @@ class Server:
         _started.remove(self.runtime)
 
 
-def _declared(route: Route, in_process: InProcess) -> Any:
-    """Return a method that declares `route` to BentoML's clients and pages, and answers calls within the process.
+def _declare(route: Route, in_process: InProcess) -> Any:
+    """Return a method that declares `route` to BentoML's clients and pages, and answers calls inside the process.
 
-    Over HTTP the Gateway answers the route, with raw formats and errors.
+    Requests over HTTP never reach it: the Gateway answers them.
     """
 
     async def answer(self: Server, **fields: Any) -> dict[str, Any]:
@@ -119,23 +119,23 @@ def _declared(route: Route, in_process: InProcess) -> Any:
 
 for _route in ROUTES:
     if _route.in_process is not None:
-        setattr(Server, _route.operation, _declared(_route, _route.in_process))
+        setattr(Server, _route.operation, _declare(_route, _route.in_process))
 
 Latentd = bentoml.service(
     name="latentd",
     workers=1,
     service_class=GatewayService,
-    logging={"access": {"enabled": False}},  # our access log has all requests
+    logging={"access": {"enabled": False}},  # our own access log has all requests
 )(Server)
 
 
 def _engine_threads(device: torch.device) -> dict[str, int]:
     """Return how many forward passes run side by side, how many are launched ahead, and how many threads encode.
 
-    On a CPU every core computes and encodes a batch of its own, on one thread, so that passes never wait for each
+    On a CPU, every core computes and encodes a batch of its own on one thread, so that passes never wait for each
     other's threads. OMP_NUM_THREADS gives a pass more threads; if only one pass runs then, another thread encodes. A
-    GPU runs one pass after another. The next one is always launched, so that the GPU never waits for Python, and the
-    CPU's cores encode.
+    GPU runs one pass after another. The next pass is always launched already, so that the GPU never waits for Python.
+    The CPU's cores encode.
     """
     if device.type == "cuda":
         return {"parallel": 1, "ahead": 1, "encoders": core_count()}

@@ -1,4 +1,4 @@
-"""What the service knows of the request that it works for. One context variable leads to it from everywhere."""
+"""What the service knows about the current request. One context variable leads to it from everywhere."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from latentd.service.guard.client import Client
 
 CLIENT_LEFT = 499
-"""The status of a request whose client left before it was answered; nginx uses the same number."""
+"""The status of a request whose client left before the answer. nginx uses the same number."""
 OTHER = "other"
-"""The route of requests that match no route of ours: clients cannot make up new ones."""
+"""The route of all requests that match no route of ours. So clients cannot make up routes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,24 +39,23 @@ class RequestContext:
     error_body: type[ErrorBody] = ErrorAnswer
     """The shape of the route's errors."""
     client: Client | None = None
-    """Who asks, by the request's token. None for all requests without a token."""
+    """The owner of the request's token. None for all requests without a token."""
     ticket: Ticket | None = None
-    """What the request holds of the service, if its route answers with samples."""
+    """What the request holds of the service's budgets. None if its route does not answer with samples."""
     model: str | None = None
     """`name@version`."""
     samples: int | None = None
     timeout: float = math.inf
-    """Seconds that the request may take until it has its answer."""
+    """Seconds within which the request must be answered."""
     status: int = CLIENT_LEFT
     """The answer's status; `CLIENT_LEFT` until there is one."""
     code: str | None = None
     """The code of the error that was answered."""
     sent_bytes: int = 0
-    whole: bool = False
-    """Whether the whole answer was sent."""
+    sent_completely: bool = False
     batches: list[tuple[float, float]] = field(default_factory=list)
-    """For each batch that had samples of the request: the seconds in the queue, and the seconds of the batch. Engine
-    threads append."""
+    """For each batch with samples of the request: the seconds in the queue, and the seconds of the batch. The engine's
+    threads append them."""
     span: Span | None = None
     started: float = field(default_factory=time.monotonic)
     ended: datetime | None = None
@@ -78,7 +77,7 @@ class RequestContext:
 
 
 request_context: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
-"""None where the code works for no request."""
+"""None outside of requests."""
 
 
 def current_context() -> RequestContext:

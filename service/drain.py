@@ -20,16 +20,16 @@ logger = logging.getLogger("latentd.service")
 _Handler = Callable[[int, FrameType | None], None]
 
 _LAST_ANSWERS_SECONDS = 2.0
-"""Time to write the answers of requests that failed at the end of the drain."""
+"""Time to send the answers of requests that are failed at the end of the drain."""
 _ACCEPT_SECONDS = 0.5
-"""Time to accept connections that were made before the signal. A flood of new ones may not delay the end longer."""
+"""Time to accept connections that were made before the signal. A flood of new ones must not delay the end longer."""
 _POLL_SECONDS = 0.001
 
 
 def drain_on_signal(engine: Engine, seconds: float) -> None:
     """On SIGTERM or SIGINT, refuse new connections and give requests `seconds` to finish. uvicorn has no such limit."""
     if threading.current_thread() is not threading.main_thread():
-        return  # the service runs inside another program, which has its own signal handlers
+        return  # the service runs inside another program, which has its own handlers
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _draining(engine, seconds, signal.getsignal(number), stopping))
@@ -42,7 +42,7 @@ def _draining(engine: Engine, seconds: float, previous: Any, stopping: threading
     def stop(number: int, frame: FrameType | None) -> None:
         if stopping.is_set():
             if callable(previous):
-                # Ctrl-C comes from the terminal and from BentoML's parent process; the second signal forces the end
+                # The second signal forces the end. Ctrl-C comes twice: from the terminal, and from BentoML's parent.
                 previous(number, frame)
             return
         stopping.set()
@@ -68,11 +68,11 @@ def _after(seconds: float, action: Callable[[], None]) -> None:
 
 
 async def _refuse_connections(listeners: list[asyncio.Server], then: Callable[[], None]) -> None:
-    """Accept the connections that were made before, refuse new ones, and call `then`.
+    """Accept the connections that were made before the signal, refuse new ones, and call `then`.
 
-    BentoML's parent process has the listening socket too, until this process ends. If this process only closed it,
-    connections would still be made, nobody would read them, and in the end they would be reset; a load balancer would
-    wait for that with every request that it sends here. A shutdown of the socket holds for all processes.
+    BentoML's parent process has the listening socket too, until this process ends. If this process only closed it, the
+    system would still accept connections, nobody would read them, and in the end they would be reset. A load balancer
+    would wait for that with every request that it sends here. A shutdown of the socket affects all processes.
     """
     try:
         sockets = [each.dup() for listener in listeners for each in listener.sockets]
@@ -92,7 +92,7 @@ async def _refuse_connections(listeners: list[asyncio.Server], then: Callable[[]
 
 
 def _has_connections(sockets: list[socket.socket]) -> bool:
-    """Return whether any connection was made and not accepted yet."""
+    """Return whether a connection was made that is not accepted yet."""
     with selectors.DefaultSelector() as selector:
         for each in sockets:
             selector.register(each, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""The errors that a client sees: plain values. `service/json_responses.py` makes HTTP answers of them."""
+"""The errors that a client sees, as plain values. `service/json_responses.py` makes HTTP responses of them."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,9 +15,9 @@ _MAX_FIELD = 100
 
 
 class ApiError(LatentdError):
-    """An answer other than success: a status, a code for programs, a message for people, and the field at fault.
+    """An answer other than success: a status, a code for programs, a message for people, and the wrong field.
 
-    Message and field may quote the request; what is too long is cut.
+    Message and field may quote the request. Long ones are cut.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class ApiError(LatentdError):
         self.headers = headers
 
     def message_for(self, field: str | None) -> str:
-        """Return the message for clients that show nothing else. `field`: the name that the protocol has for it."""
+        """Return the message with the field in it, for clients that show nothing else. `field`: its name there."""
         return f"{field}: {self.message}" if field else self.message
 
 
 class ErrorBody(BaseModel, ABC):
-    """The JSON body of an error. Other servers' protocols have shapes of their own."""
+    """The JSON body of an error. Each protocol has its own shape."""
 
     model_config = ConfigDict(extra="forbid")
 
     @classmethod
     @abstractmethod
     def of(cls, problem: ApiError) -> Self:
-        """Return the body that tells of `problem`."""
+        """Return the body for `problem`."""
 
 
 class ErrorFields(BaseModel):
@@ -62,7 +62,7 @@ class ErrorFields(BaseModel):
 
 
 class ErrorAnswer(ErrorBody):
-    """The body of all errors but those of other servers' protocols."""
+    """The body of errors in our own API."""
 
     error: ErrorFields
 
@@ -72,7 +72,7 @@ class ErrorAnswer(ErrorBody):
 
 
 def invalid(field: str | None, message: str) -> ApiError:
-    """Return a 400: the request is wrong, and `field` is to be changed."""
+    """Return a 400: the request is wrong, and `field` must be changed."""
     return ApiError(400, "invalid_request", message, field)
 
 
@@ -82,7 +82,7 @@ def too_busy(message: str, retry_after: float, code: str = "queue_full") -> ApiE
 
 
 def raise_invalid(problem: ValidationError) -> NoReturn:
-    """Raise a 400 that names the outermost field that pydantic found wrong, and the place within it."""
+    """Raise a 400 for the first wrong field: `field` names the outermost one, the message the path inside it."""
     found = first_problem(problem)
     field, _, inside = (found.field or "").partition(".")
     message = f"{found.message} (at {inside})" if inside else found.message

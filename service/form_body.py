@@ -1,4 +1,4 @@
-"""From a form to the fields of a body: texts become numbers where the body has them, files become base64."""
+"""Forms as bodies of requests: files become base64, and texts become the numbers that the body's model wants."""
 
 import base64
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ def is_form(request: Request) -> bool:
 def parse_form(
     body_type: type[_Body], request: Request, body: bytes, max_files: int, files: Mapping[str, str]
 ) -> _Body:
-    """Parse a form. `files`: name of a part → the field that its files go to, as a list; any other name is refused.
+    """Parse a form into a `body_type`. `files`: name of a part that has files → the field that lists them.
 
-    A field that is there several times becomes a list. Raises ApiError 400, which names the field at fault.
+    A field that occurs several times becomes a list. Raises ApiError 400, which names the wrong field.
     """
     fields: dict[str, Any] = {}
     texts: dict[str, list[Any]] = {}
@@ -45,7 +45,7 @@ def parse_form(
 
 
 def _value(text: str) -> Any:
-    """Return the number, list or object that a text is in JSON; else the text."""
+    """Return the value of a text that is JSON, else the text itself."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -54,7 +54,7 @@ def _value(text: str) -> Any:
 
 @cache
 def _text_fields(body_type: type[BaseModel]) -> frozenset[str]:
-    """Return the fields that hold nothing but text."""
+    """Return the fields whose values are always text."""
     properties = body_type.model_json_schema()["properties"]
     types = {name: {each.get("type") for each in schema.get("anyOf", [schema])} for name, schema in properties.items()}
     return frozenset(name for name, kinds in types.items() if kinds <= {"string", "null"})

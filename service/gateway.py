@@ -1,4 +1,4 @@
-"""The outermost ASGI app: finds the route of a request, checks who asks, and calls the route's handler."""
+"""The outermost ASGI app. It finds the route of a request, checks its token, and calls the route's handler."""
 
 import re
 from collections.abc import Callable
@@ -22,15 +22,16 @@ from latentd.service.routes import ROUTES
 from latentd.service.runtime import Runtime
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""No path of ours has one. Starlette's patterns ignore a newline at the end of a path."""
+"""Characters that no path of ours has. Starlette's patterns ignore a newline at the end of a path."""
 _KEPT_HEADERS = {b"allow", b"retry-after"}
+"""Headers of BentoML's errors that our errors keep."""
 
 
 class Gateway:
-    """Answers the routes of the table, and passes on to BentoML what is its own.
+    """Answers the routes of the table, and passes requests for BentoML's own routes to BentoML's app.
 
-    It stands in front of BentoML's middleware, which costs a request more time than the engine does, and which would
-    keep metrics of every path that anybody makes up.
+    It is in front of BentoML's middleware, which costs a request more time than the engine, and which would keep
+    metrics of every path that a client makes up.
     """
 
     def __init__(
@@ -40,23 +41,23 @@ class Gateway:
         access: Access = OPEN,
         formatter: Formatter | None = None,
     ) -> None:
-        """`runtime` is asked at every request, because the service starts after this.
+        """`runtime` is called for every request, because the service starts later than the Gateway.
 
-        `formatter`: of the access log's lines; None: there is no such log.
+        `formatter`: the format of the access log; None: no access log.
         """
         self._bentoml_app = bentoml_app
         self._runtime = runtime
-        passed_on = _with_our_errors(bentoml_app)
+        to_bentoml = _with_our_errors(bentoml_app)
         apps: list[tuple[Route, ASGIApp]] = []
         for route in ROUTES:
-            app = passed_on if route.handler is None else _app_of(route.handler, runtime)
+            app = to_bentoml if route.handler is None else _app_of(route.handler, runtime)
             apps.append((route, _RouteApp(route, app, runtime, access)))
         self._exact: dict[tuple[str, str], ASGIApp] = {(route.method, route.path): app for route, app in apps}
-        """Finds most apps sooner than the patterns do."""
+        """A shortcut: most paths have no parameters."""
         self._patterns = [
             routing.Route(route.path, app, methods=[route.method]) for route, app in apps if route.handler is not None
         ]
-        self._passed_on = {route.path: app for route, app in apps if route.handler is None}
+        self._bentoml_routes = {route.path: app for route, app in apps if route.handler is None}
         self._bentoml_files = _with_our_errors(ExceptionMiddleware(bentoml_app.router))
         self._error_bodies = {
             _first_segment(route.path): route.error_body for route in ROUTES if route.error_body is not ErrorAnswer
@@ -77,7 +78,7 @@ class Gateway:
             app = self._exact.get((context.method, context.path)) or self._find(scope)
             await app(scope, receive, send)
         except ClientDisconnect:
-            pass  # nobody is there to be answered
+            pass  # there is nobody to answer
         except ApiError as problem:
             if context.route != OTHER and problem.status != HTTPStatus.GATEWAY_TIMEOUT:
                 self._runtime().telemetry.rejections.add(problem.code)
@@ -96,8 +97,8 @@ class Gateway:
                     allowed |= pattern.methods or set()
         if allowed:
             raise status_error(405, {"Allow": ", ".join(sorted(allowed))})
-        if path in self._passed_on:
-            return self._passed_on[path]
+        if path in self._bentoml_routes:
+            return self._bentoml_routes[path]
         folders = (route for route in self._bentoml_app.routes if isinstance(route, routing.Mount))
         if any(folder.matches(scope)[0] is not routing.Match.NONE for folder in folders):
             return self._bentoml_files  # not through BentoML's middleware: any name in a folder matches
@@ -109,7 +110,7 @@ def _first_segment(path: str) -> str:
 
 
 class _RouteApp:
-    """Checks who asks for a route, and admits requests for samples. Raises ApiError."""
+    """Checks the token of a request, admits requests for samples, and calls the app of the route."""
 
     def __init__(self, route: Route, app: ASGIApp, runtime: Callable[[], Runtime], access: Access) -> None:
         self._route = route
@@ -129,7 +130,7 @@ class _RouteApp:
 
 
 def _app_of(handler: Handler, runtime: Callable[[], Runtime]) -> ASGIApp:
-    """Return an app that sends what `handler` returns."""
+    """Return an app that calls `handler` and sends what it returns."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         found = await handler(runtime(), Request(scope, receive))
@@ -140,7 +141,7 @@ def _app_of(handler: Handler, runtime: Callable[[], Runtime]) -> ASGIApp:
 
 
 def _with_our_errors(app: ASGIApp) -> ASGIApp:
-    """Return `app` of BentoML with our error body in the place of its own."""
+    """Return BentoML's `app`, with its errors replaced by ours."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         replaced = False

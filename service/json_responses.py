@@ -1,4 +1,4 @@
-"""HTTP answers that are no samples: errors, and models as JSON."""
+"""Responses whose body is a pydantic model as JSON: errors, and answers about models."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,18 +11,18 @@ from latentd.service.errors import ApiError
 
 
 def error_response(problem: ApiError) -> Response:
-    """Return the answer that tells of `problem` in the shape of the request's route. Note its code in the context."""
+    """Return the response for `problem`, in the shape of errors that the route has. Put its code into the context."""
     context = current_context()
     context.code = problem.code
     return json_response(context.error_body.of(problem), problem.status, problem.headers)
 
 
 def json_response(answer: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return `answer` as JSON."""
+    """Return a response with `answer` as JSON."""
     return Response(answer.model_dump_json(), status, headers, "application/json")
 
 
 def status_error(status: int, headers: Mapping[str, str] | None = None) -> ApiError:
-    """Return the error for a status that says all there is to say."""
+    """Return the error for a status that needs no other explanation, with the status's name as its code."""
     phrase = HTTPStatus(status)
     return ApiError(status, phrase.name.lower(), phrase.description or phrase.phrase, headers=headers)

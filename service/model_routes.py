@@ -1,4 +1,4 @@
-"""What is served: the handlers of `/models` and the paths below it."""
+"""The handlers of `/models` and the paths below it: what is served."""
 
 from starlette.requests import Request
 

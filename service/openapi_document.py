@@ -1,6 +1,6 @@
 """The API as an OpenAPI document, made from the table of routes.
 
-BentoML makes one of its own, from the declarations for its clients. It knows neither our errors nor raw answers.
+BentoML makes one of its own from the declarations for its clients. That one has neither our errors nor raw answers.
 """
 
 import re
@@ -19,23 +19,23 @@ _Schemas = dict[tuple[Any, str], _Schema]
 """Schemas by type and mode."""
 
 _ERRORS = {
-    400: "the request is wrong; `field` names what to change",
-    401: "a token is needed, or the one that was sent is not known",
-    403: "this token may not do that",
-    404: "there is no such thing, or not in that version",
+    400: "the request is wrong; `field` names the field to change",
+    401: "a token is needed, or the token that was sent is unknown",
+    403: "the token is for something else",
+    404: "the model, the version or the page does not exist",
     406: "`Accept` names nothing that this request can give",
     408: "the headers or the body did not come in time",
-    413: "the body is larger than the service takes",
+    413: "the body is larger than the service allows",
     414: "the URL is too long",
-    415: "the body has a type that the path does not take",
+    415: "the body has a type that this route does not read",
     429: "the service has all the work that it can take; `Retry-After` says when to try again",
-    431: "the headers are too many, or too large",
+    431: "there are too many headers, or they are too large",
     500: "the service failed; its log says why",
-    503: "the service is about to stop, or has no model that it can load",
+    503: "the service is stopping, or the model cannot be loaded",
     504: "not done within the time that the service or `X-Request-Timeout` allows",
 }
 _OF_CONNECTION = (400, 408, 414, 431)
-"""Statuses of any request, sent before its route is known."""
+"""Statuses that are sent before the route of the request is known, so that every route has them."""
 _OF_TOKENS = (401, 403)
 _OF_SAMPLES = (404, 406, 413, 415, 429, 503, 504)
 _ERROR_HEADERS = {401: ("WWW-Authenticate",), 403: ("WWW-Authenticate",), 429: ("Retry-After",)}
@@ -44,13 +44,13 @@ _TEXT: _Schema = {"type": "string"}
 _REQUEST_ID: _Schema = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "what the log calls the request, if it is 1 to 128 of A-Z, a-z, 0-9, `.`, `_` and `-`",
+    "description": "the id of the request in the log: 1 to 128 of A-Z, a-z, 0-9, `.`, `_` and `-`",
     "schema": _TEXT,
 }
 _TIMEOUT: _Schema = {
     "name": "X-Request-Timeout",
     "in": "header",
-    "description": "seconds after which the request is given up, if less than the service's own",
+    "description": "seconds after which the answer is 504, if fewer than the service's own limit",
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
 
@@ -72,8 +72,8 @@ def document(routes: Iterable[Route]) -> _Schema:
         "info": {
             "title": "latentd",
             "version": version("latentd"),
-            "description": "Latents go in, samples come out. A sample is named by model version, seed and parameters; "
-            "its name gives the same bytes in any batch.",
+            "description": "Latents go in, samples come out. The same model version, seed and parameters give the same "
+            "bytes in any batch.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
@@ -97,7 +97,7 @@ def _operation(route: Route, schemas: _Schemas) -> _Schema:
             *({"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names),
             _REQUEST_ID,
         ],
-        "responses": {"200": _response(route.summary, answers, route.headers), **_errors(route, schemas)},
+        "responses": {"200": _response("success", answers, route.headers), **_errors(route, schemas)},
     }
     if route.body is not None:
         operation["parameters"].append(_TIMEOUT)
@@ -109,7 +109,7 @@ def _operation(route: Route, schemas: _Schemas) -> _Schema:
 
 
 def _errors(route: Route, schemas: _Schemas) -> _Schema:
-    """Return the responses other than success. Errors of the connection always have our own shape."""
+    """Return the responses other than success. Errors of the connection have our own shape on every route."""
     statuses = {
         *_OF_CONNECTION,
         500,
@@ -119,13 +119,13 @@ def _errors(route: Route, schemas: _Schemas) -> _Schema:
     }
     own, ours = ({"schema": schemas[kind, "serialization"]} for kind in (route.error_body, ErrorAnswer))
     either = own if route.error_body is ErrorAnswer else {"schema": {"anyOf": [own["schema"], ours["schema"]]}}
-    described = {
+    responses = {
         str(status): _response(
             _ERRORS[status], {JSON: either if status in _OF_CONNECTION else own}, _ERROR_HEADERS.get(status, ())
         )
         for status in sorted(statuses)
     }
-    return described if own is either else described | {"default": _response("another error", {JSON: own})}
+    return responses if own is either else responses | {"default": _response("another error", {JSON: own})}
 
 
 def _response(description: str, content: _Schema, headers: Iterable[str] = ()) -> _Schema:

@@ -20,7 +20,7 @@ MayBeAbsent = Annotated[
 """A field that is left out, and never null, if it does not apply."""
 
 ClassLabel = str | dict[str, float]
-"""The name of a class, or the shares of several by name."""
+"""The name of a class, or the weights of several by name."""
 Seed = Annotated[int | None, Field(description="null for a sample that no single seed names")]
 
 
@@ -40,13 +40,15 @@ class SampleEntry(Answer):
     image_sha256: MayBeAbsent[str]
     label: MayBeAbsent[ClassLabel]
     neighbor_seed: MayBeAbsent[Annotated[int, Field(ge=0)]]
-    seeds: MayBeAbsent[list[Seed]] = Field(description="of a grid or an animation: the seed of each sample")
-    labels: MayBeAbsent[list[ClassLabel | None]] = Field(description="of a grid or an animation: the label of each")
-    data: str | list[Any] = Field(description="base64, or in format json the numbers themselves")
+    seeds: MayBeAbsent[list[Seed]] = Field(description="for a grid or an animation: the seed of each sample")
+    labels: MayBeAbsent[list[ClassLabel | None]] = Field(
+        description="for a grid or an animation: the label of each sample"
+    )
+    data: str | list[Any] = Field(description="base64, or the numbers themselves in the format `json`")
 
 
 class SamplesAnswer(Answer):
-    """Samples, and the version of the model that they are from."""
+    """Samples, and the version of the model that made them."""
 
     model: str
     version: str
@@ -56,7 +58,7 @@ class SamplesAnswer(Answer):
 
 
 class Limits(Answer):
-    """What one request may ask for."""
+    """The limits of one request."""
 
     max_samples: int
     max_frames: int
@@ -67,7 +69,7 @@ class Determinism(Answer):
 
     mode: str
     sizes: list[int] = Field(description="batch sizes that the model is run with")
-    fingerprint: dict[str, Any] = Field(description="the same bytes are promised where all of this is the same")
+    fingerprint: dict[str, Any] = Field(description="samples have the same bytes wherever all of this is the same")
     fingerprint_id: str
 
 
@@ -83,7 +85,7 @@ class ModelAnswer(Answer):
     shape: list[int] = Field(description="of one sample")
     media_types: dict[str, str] = Field(description="of single samples, by format; the default format is first")
     layouts: dict[str, list[str]] = Field(description="by format, the ways to put several samples into one file")
-    operations: list[str] = Field(description="what can be done with inputs")
+    operations: list[str] = Field(description="what requests can do with the model's inputs")
     fields: dict[str, Any] = Field(description="the fields of requests that this model has, each with its JSON schema")
     limits: Limits
     determinism: Determinism

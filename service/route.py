@@ -1,4 +1,4 @@
-"""What a route is. `service/routes.py` has the table of all routes."""
+"""The definition of a route. `service/routes.py` has the table of all routes."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,19 +13,19 @@ from latentd.service.errors import ErrorAnswer, ErrorBody
 from latentd.service.runtime import Runtime
 
 Handler = Callable[[Runtime, Request], Awaitable[Response | BaseModel]]
-"""Answers a request. A model is sent as JSON. An ApiError becomes an answer in the route's shape of errors."""
+"""Answers a request. A pydantic model is sent as JSON, and an ApiError in the shape that the route has for errors."""
 
 InProcess = Callable[[Runtime, dict[str, Any]], Awaitable[dict[str, Any]]]
-"""Returns the JSON answer to the fields of a body."""
+"""(runtime, fields of a body) → the JSON answer."""
 
 Access = Literal["open", "client", "metrics"]
-"""Who may ask: everybody, a client with a token, or who has the token for /metrics. Tokens are asked for if the service
-has any."""
+"""Who may send requests: everybody (`open`), clients with a token (`client`), or who has the token for /metrics
+(`metrics`). Without tokens in the settings, everybody may."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """A method and a path, what answers them, and all that the router, the metrics and the documents say about them."""
+    """A method, a path, their handler, and all that the router, the metrics and the documents need about them."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -38,13 +38,13 @@ class Route:
     headers: tuple[str, ...] = ()
     """Headers of a successful answer, beside X-Request-Id."""
     body: type[BaseModel] | None = None
-    """The JSON body, or the fields of a form. Routes with a body answer with samples, and pass the admission."""
+    """The JSON body, or the fields of a form. Routes with a body answer with samples, and need admission."""
     body_types: tuple[str, ...] = ("application/json",)
-    """The media types of the body that the document names."""
+    """The media types of the body, for the OpenAPI document."""
     in_process: InProcess | None = None
-    """Answers calls within the process. Routes that have it are declared to BentoML's own clients too."""
+    """Answers calls inside the process. Routes that have it are declared to BentoML's own clients."""
     errors: tuple[int, ...] = ()
-    """Statuses that the handler may answer, beside those that follow from `access` and `body`."""
+    """Error statuses of the handler, beside those that follow from `access` and `body`."""
     error_body: type[ErrorBody] = ErrorAnswer
     tag: str
     name: str = ""
@@ -52,5 +52,5 @@ class Route:
 
     @property
     def operation(self) -> str:
-        """The route's name, which no other route has."""
+        """The unique name of the route."""
         return self.name or re.sub(r"\W+", "_", self.path).strip("_")

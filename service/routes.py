@@ -40,12 +40,12 @@ _OUTPUTS = kinds("latentd.models.outputs").values()
 _SAMPLE_TYPES = {each for kind in _OUTPUTS for each in kind.media_types.values()} - {JSON}
 _ANIMATION_TYPES = set(animation.MEDIA_TYPES.values())
 _PICTURES = {"image": "images", "images": "images"}
-"""The parts of a form that are pictures, and the field that they go to."""
+"""The names of a form's parts that are pictures, and the field that lists them."""
 _SAMPLE_HEADERS = ("Model", "Version", "Fingerprint", "Seeds", "Directions", "Request")
 
 
 def _samples(path: str, summary: str, body: type[BaseModel], to_query: ToQuery, animated: bool = False) -> Route:
-    """Return a route that answers with samples. `animated`: they follow each other, as frames or events."""
+    """Return a route that answers with samples. `animated`: they may also be an animation or a stream of events."""
     answers: dict[str, Any] = {JSON: SamplesAnswer} | ({EVENTS: str} if animated else {})
     return Route(
         method="POST",
@@ -76,20 +76,22 @@ _page = partial(Route, method="GET", tag="pages", access="open")
 _bentoml = partial(Route, method="GET", tag="service", handler=None, access="open")
 
 ROUTES = (
-    _samples("/generate", "samples of seeds or latents", GenerateRequest, generate_query),
+    _samples("/generate", "Generate samples from seeds or latents", GenerateRequest, generate_query),
     _samples(
         "/interpolate",
-        "a path through latent space, frame by frame or as an animation",
+        "Interpolate between latents, frame by frame or as an animation",
         InterpolateRequest,
         interpolate_query,
         animated=True,
     ),
-    _samples("/mix", "one sample of several places in latent space", MixRequest, mix_query),
-    _samples("/neighbors", "samples at an angle around a place in latent space", NeighborsRequest, neighbors_query),
+    _samples("/mix", "Mix several latents into one sample", MixRequest, mix_query),
+    _samples(
+        "/neighbors", "Generate samples from the neighbors of a latent, at an angle", NeighborsRequest, neighbors_query
+    ),
     replace(
-        _samples("/translate", "samples of pictures", TranslateRequest, translate_query),
+        _samples("/translate", "Translate pictures with an image-to-image model", TranslateRequest, translate_query),
         handler=sample_handler(
-            native_parser(TranslateRequest, translate_query, {"image": "images", "images": "images"}),
+            native_parser(TranslateRequest, translate_query, _PICTURES),
             (MULTIPART,),
             on_thread=True,
         ),
@@ -99,28 +101,28 @@ ROUTES = (
         method="GET",
         path="/models",
         tag="models",
-        summary="what is served, and which files are not",
+        summary="List the served models, and the files that cannot be served",
         handler=list_models,
         answers={JSON: ModelsAnswer},
     ),
     _model(
         path="/models/{name}",
         name="model",
-        summary="a model's card, limits and determinism",
+        summary="Show a model's card, fields, limits and determinism",
         handler=show_model,
         answers={JSON: ModelAnswer},
     ),
     _model(
         path="/models/{name}/directions",
         name="directions",
-        summary="the directions that a model's samples can be moved along",
+        summary="List the directions along which a model's samples can be moved",
         handler=list_directions,
         answers={JSON: DirectionsAnswer},
     ),
     _model(
         path="/models/{name}/surface",
         name="decisionsurface",
-        summary="the logits of the discriminator of a model of 2-D points",
+        summary="Show the decision surface of a GAN of 2-D points",
         handler=show_surface,
         answers={JSON: SurfaceAnswer},
     ),
@@ -129,23 +131,40 @@ ROUTES = (
     _page(
         path="/docs.json",
         name="document",
-        summary="this document",
+        summary="Return this OpenAPI document",
         handler=show_document,
         answers={JSON: dict[str, Any]},
     ),
-    _page(path="/explore", summary="a page to play with models", handler=show_page, answers={"text/html": str}),
+    _page(
+        path="/explore",
+        summary="Show the explorer, a page for trying out models",
+        handler=show_page,
+        answers={"text/html": str},
+    ),
     _page(
         path="/explore/{build}/{name}",
         name="explore_part",
-        summary="the files of that page",
+        summary="Return the explorer's scripts and styles",
         handler=show_asset,
         answers=dict.fromkeys(ASSET_TYPES, str),
         errors=(404,),
     ),
-    _bentoml(path="/", name="swagger", tag="pages", summary="BentoML's page about itself", answers={"text/html": str}),
-    _bentoml(path="/schema.json", name="bentoml", summary="for BentoML's clients", answers={JSON: dict[str, Any]}),
-    _bentoml(path="/livez", summary="whether the process lives", answers={"text/plain": str}, errors=(503,)),
-    _bentoml(path="/readyz", summary="whether there is a model to serve", answers={"text/plain": str}, errors=(503,)),
-    _bentoml(path="/healthz", summary="as /livez", answers={"text/plain": str}, errors=(503,)),
-    _bentoml(path="/metrics", summary="for Prometheus", access="metrics", answers={"text/plain": str}),
+    _bentoml(path="/", name="swagger", tag="pages", summary="Show the API in Swagger UI", answers={"text/html": str}),
+    _bentoml(
+        path="/schema.json",
+        name="bentoml",
+        summary="Return the schema that BentoML's clients read",
+        answers={JSON: dict[str, Any]},
+    ),
+    _bentoml(path="/livez", summary="Check that the process is alive", answers={"text/plain": str}, errors=(503,)),
+    _bentoml(
+        path="/readyz", summary="Check that there is a model to serve", answers={"text/plain": str}, errors=(503,)
+    ),
+    _bentoml(path="/healthz", summary="The same as /livez", answers={"text/plain": str}, errors=(503,)),
+    _bentoml(
+        path="/metrics",
+        summary="Return the metrics in Prometheus's text format",
+        access="metrics",
+        answers={"text/plain": str},
+    ),
 )

@@ -1,4 +1,4 @@
-"""The parts of a running service, which all handlers of requests work with."""
+"""The parts of a running service. Every handler gets them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ class Runtime:
 
     @cached_property
     def admission(self) -> Admission:
-        """What clients share."""
+        """The budgets that clients share."""
         settings = self.settings
         return Admission(settings.max_requests, settings.max_queue, settings.max_body, self.engine.seconds_for)
 

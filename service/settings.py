@@ -14,7 +14,7 @@ from latentd.service.store import PREFIX, model_folder
 SHIPPED = Path(models.__file__).parent / "checkpoints"
 RUNS = Path("runs")
 _CATALOG_PATH = re.compile(rf"{PREFIX}[^:{os.pathsep}]+:[^:{os.pathsep}]+|[^{os.pathsep}]+")
-"""A path or a tag of BentoML's model store. Tags have colons in them, and on Unix colons are between paths too."""
+"""A path, or a tag of BentoML's model store. Tags contain colons, and on Unix colons also separate paths."""
 
 
 class Settings(BaseSettings):
@@ -40,27 +40,27 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=4096, ge=1)
     """Samples that may wait. If there are more, requests are answered with 429."""
     max_requests: int = Field(default=256, ge=1)
-    """Requests that may be under way. If there are more, requests are answered with 429 before they are read."""
+    """Requests that may be in progress. If there are more, requests are answered with 429 before they are read."""
     max_body: int = Field(default=8 * 2**20, ge=1024)
     """Bytes that a request's body may have. A larger one is answered with 413."""
     receive_timeout: float = Field(default=30.0, gt=0)
-    """Seconds that a client has to send a request's headers, and as many to send its body."""
+    """Seconds that a client has to send the headers of a request, and as many to send its body."""
     send_timeout: float = Field(default=30.0, gt=0)
-    """Seconds that a client has to take 256 KiB of an answer."""
+    """Seconds that a client has to read 256 KiB of an answer."""
     tokens_file: Path | None = None
     """A file with one token on each line. If it is set, clients need a token. It is read again when it changes."""
     tokens: SecretStr = SecretStr("")
-    """The lines of such a file with `;` between them, instead of a file."""
+    """The lines of a tokens file with `;` between them, instead of the file."""
     metrics_token: SecretStr = SecretStr("")
     """The token for /metrics. Empty: /metrics needs none."""
     timeout: float = Field(default=60.0, gt=0)
-    """Seconds after which a request is answered with 504. It may ask for less in X-Request-Timeout."""
+    """Seconds after which a request is answered with 504. A request can set a shorter time with X-Request-Timeout."""
     log: Literal["auto", "json", "console"] = "auto"
-    """How the log is written: as JSON objects, or as text for people. `auto`: text on a terminal, JSON elsewhere."""
+    """The format of the log: JSON objects, or text for people. `auto`: text on a terminal, JSON elsewhere."""
     access_log: Literal["on", "off"] = "on"
     """Whether the log has a line for each request."""
     drain: float = Field(default=30.0, gt=0)
-    """Seconds that requests have to finish after the service was told to stop."""
+    """Seconds that requests have to finish after SIGTERM."""
 
     @model_validator(mode="after")
     def _one_request_fits_the_queue(self) -> Self:
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         return self
 
     def catalog_paths(self) -> list[Path]:
-        """The folders and files of the catalog, in order; later ones win."""
+        """The folders and files of the catalog, in order. If several have a model of one name, the last one wins."""
         if self.models:
             parts = _CATALOG_PATH.findall(self.models)
             return [model_folder(part) if part.startswith(PREFIX) else Path(part) for part in parts]

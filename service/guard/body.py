@@ -10,25 +10,26 @@ from latentd.service.errors import ApiError, invalid
 
 _JSON = b"application/json"
 _READ_AS_JSON = frozenset({"application/json", "text/plain", "application/x-www-form-urlencoded", ""})
-"""JSON, and what curl and fetch send if they are told no type."""
+"""JSON, and the types that curl, fetch and others send by default."""
 _COUNTED_FROM_BYTES = 2**16
-"""Smaller bodies are quickly parsed, whatever they hold."""
+"""Smaller bodies are parsed quickly, whatever they hold."""
 _VALUES_BESIDE_LATENTS = 2**16
 
 
 async def read_body(
-    request: Request, limit: int, hold: Callable[[int], None], also: Collection[str] = frozenset()
+    request: Request, limit: int, hold: Callable[[int], None], extra_types: Collection[str] = frozenset()
 ) -> bytes:
-    """Return the whole body. `hold` is called with the size of each part. `also`: its media types beside JSON.
+    """Return the whole body. `hold` is called with the size of each part. `extra_types`: media types beside JSON.
 
-    Raises ApiError: 413 beyond `limit` bytes, without reading if the Content-Length says so; 415 for other types.
+    Raises ApiError 413 for more than `limit` bytes, before reading if the Content-Length says so, and ApiError 415 for
+    other media types.
     """
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             if int(value) > limit:
                 raise _too_large(limit)
         elif name == b"content-type" and value != _JSON:
-            _check_type(value.decode("latin-1"), also)
+            _check_type(value.decode("latin-1"), extra_types)
         elif name == b"content-encoding" and value.strip().lower() != b"identity":
             raise ApiError(415, "unsupported_media_type", "the body is compressed; send it without Content-Encoding")
     body = bytearray()
@@ -53,8 +54,8 @@ def without_byte_order_mark(body: bytes) -> bytes:
 def check_value_count(body: bytes, max_samples: int, models: Mapping[str, ServedModel]) -> None:
     """Raise ApiError 400 if a JSON body holds more values than a request for `max_samples` of any model can need.
 
-    The parser holds the GIL, so nobody is answered while it works, on whatever thread: 8 MiB of empty lists take five
-    seconds. Values are counted by the characters before them, which takes a hundredth of that.
+    The parser holds the GIL on any thread, so the service answers nobody while it works: 8 MiB of empty lists take five
+    seconds. Counting the characters before values takes a hundredth of that.
     """
     if len(body) <= _COUNTED_FROM_BYTES:
         return
@@ -69,9 +70,9 @@ def media_type_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _check_type(content_type: str, also: Collection[str]) -> None:
-    if media_type_of(content_type) not in {*_READ_AS_JSON, *also}:
-        others = "".join(f", or as {each}" for each in also)
+def _check_type(content_type: str, extra_types: Collection[str]) -> None:
+    if media_type_of(content_type) not in {*_READ_AS_JSON, *extra_types}:
+        others = "".join(f", or as {each}" for each in extra_types)
         message = f"send the body as JSON, with Content-Type: application/json{others}"
         raise ApiError(415, "unsupported_media_type", message)
 

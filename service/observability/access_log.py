@@ -59,7 +59,7 @@ def _line(context: RequestContext) -> Fields:
         }
     fields["seconds"] = round(context.seconds, 6)
     fields["bytes"] = context.sent_bytes
-    if not context.whole:
+    if not context.sent_completely:
         fields["unfinished"] = True
     if context.address is not None:
         fields["client"] = context.address

@@ -62,7 +62,7 @@ class RequestMiddleware:
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             elif message["type"] == "http.response.body":
                 context.sent_bytes += 0 if context.method == "HEAD" else len(message.get("body", b""))
-                context.whole = not message.get("more_body", False)
+                context.sent_completely = not message.get("more_body", False)
             await send(message)
 
         try:

@@ -266,27 +266,32 @@ _get = partial(_route, method="GET")
 ROUTES = (
     _get(
         path="/v2/health/live",
-        summary="whether the process lives",
+        summary="Check that the process is alive",
         handler=show_live,
         access="open",
         answers={JSON: LiveAnswer},
     ),
     _get(
         path="/v2/health/ready",
-        summary="whether there is a model to serve",
+        summary="Check that there is a model to serve",
         handler=show_ready,
         access="open",
         answers={JSON: ReadyAnswer},
     ),
-    _get(path="/v2", summary="the server's name and version", handler=show_server, answers={JSON: ServerAnswer}),
+    _get(path="/v2", summary="Show the server's name and version", handler=show_server, answers={JSON: ServerAnswer}),
     *(
-        _get(path=path, summary="a model's tensors", handler=show_model, answers={JSON: MetadataAnswer})
+        _get(
+            path=path,
+            summary="Show a model's input and output tensors",
+            handler=show_model,
+            answers={JSON: MetadataAnswer},
+        )
         for path in _MODEL
     ),
     *(
         _get(
             path=f"{path}/config",
-            summary="a model's configuration",
+            summary="Show a model's configuration",
             handler=show_config,
             answers={JSON: ConfigAnswer},
         )
@@ -295,7 +300,7 @@ ROUTES = (
     *(
         _get(
             path=f"{path}/stats",
-            summary="what a model has done since the service started",
+            summary="Show the statistics of a model, or of all models",
             handler=show_statistics,
             answers={JSON: StatisticsAnswer},
         )
@@ -304,7 +309,7 @@ ROUTES = (
     *(
         _get(
             path=f"{path}/ready",
-            summary="whether a model is served",
+            summary="Check that a model is served",
             handler=show_model_ready,
             answers={JSON: ModelReadyAnswer},
         )
@@ -314,8 +319,8 @@ ROUTES = (
         _route(
             method="POST",
             path=f"{path}/infer",
-            summary="samples as a tensor",
-            handler=sample_handler(parse, also=(_BINARY,)),
+            summary="Generate samples as a tensor",
+            handler=sample_handler(parse, extra_types=(_BINARY,)),
             body=InferRequest,
             answers={JSON: InferAnswer, _BINARY: bytes},
         )

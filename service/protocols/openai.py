@@ -249,21 +249,21 @@ ROUTES = (
     _route(
         method="GET",
         path="/v1/models",
-        summary="models, as OpenAI's clients ask for them",
+        summary="List the models for OpenAI's clients",
         handler=list_models,
         answers={JSON: ModelList},
     ),
     _route(
         method="GET",
         path="/v1/models/{name}",
-        summary="a model, as OpenAI's clients ask for it",
+        summary="Show a model to OpenAI's clients",
         handler=show_model,
         answers={JSON: ModelEntry},
     ),
     _route(
         method="POST",
         path="/v1/images/generations",
-        summary="images, as OpenAI's clients ask for them",
+        summary="Generate images for OpenAI's clients",
         handler=sample_handler(parse),
         body=ImagesRequest,
         answers={JSON: ImagesAnswer},
@@ -271,7 +271,7 @@ ROUTES = (
     _route(
         method="POST",
         path="/v1/images/edits",
-        summary="images of pictures, as OpenAI's clients ask for them",
+        summary="Translate pictures for OpenAI's clients",
         handler=sample_handler(parse_edit, (MULTIPART,), on_thread=True),
         body=EditsRequest,
         body_types=(MULTIPART,),

@@ -1,4 +1,4 @@
-"""Send many rows through the engine in chunks: in order, without filling its queue, and only while somebody reads."""
+"""Many rows go through the engine in chunks: in order, without filling its queue, and only as fast as they are read."""
 
 import asyncio
 from collections import deque
@@ -11,22 +11,22 @@ from latentd.service.engine import Engine, StageExecutor
 from latentd.service.engine.fair_queue import Encode
 
 CHUNK_SIZE = 16
-"""Rows that are queued together. The engine joins chunks to larger batches."""
+"""Rows that are queued together. The engine joins chunks into larger batches."""
 _MAX_CHUNKS = 8
-"""Chunks in progress per request: enough to keep a device busy, and they bound the memory."""
+"""Chunks of a request in progress: enough to keep a device busy, and a limit on memory."""
 _POLL_SECONDS = 0.02
 
 Finish = Callable[[int, list[Any]], Any]
-"""(index of a chunk's first row, its results) → what the chunk becomes. Runs on a thread."""
+"""(index of a chunk's first row, results of the chunk) → what is yielded. Runs on a thread."""
 
 
 async def run_in_chunks(
     engine: Engine, executor: StageExecutor, rows: StageInput, encode: Encode, finish: Finish
 ) -> AsyncGenerator[Any, None]:
-    """Yield what `finish` makes of each chunk, in order.
+    """Yield what `finish` returns for each chunk, in order.
 
-    While the queue is crowded, all chunks but the first wait, so that requests which need the queue at once find room.
-    Raises what Engine.submit and its future raise.
+    While the queue is crowded, all chunks but the first one wait outside of it, so that other requests find space.
+    Raises the exceptions of Engine.submit and of its future.
     """
     starts = deque(range(0, len(rows), CHUNK_SIZE))
     in_progress: deque[asyncio.Future[Any]] = deque()

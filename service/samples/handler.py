@@ -1,6 +1,6 @@
-"""From a request for samples to its answer: the part that all routes with a body share.
+"""From a request for samples to its response: what all routes with a body share.
 
-A route brings a parser, which makes a query of the request, and a responder, which makes a response of the samples.
+A route has a parser, which makes a query from the request, and a responder, which makes a response from the samples.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ from latentd.service.settings import Settings
 logger = logging.getLogger("latentd.http")
 
 _STREAM_HEADERS = {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""The last keeps nginx from holding events back."""
+"""X-Accel-Buffering tells nginx to pass on each event at once."""
 _T = TypeVar("_T")
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class FinishedJob:
-    """Samples that were computed, and the body that `/generate` and its like answer."""
+    """Computed samples, and the body that the routes of our own API send."""
 
     job: SampleJob
     body: bytes
@@ -55,57 +55,57 @@ class FinishedJob:
 
 
 Responder = Callable[[FinishedJob], Awaitable[Response]]
-"""Makes the response of the samples."""
+"""Makes the response from the samples."""
 
 
 class ParsedRequest(NamedTuple):
-    """What a request asks for, and how it wants to be answered."""
+    """The query of a request, and the function that makes its response."""
 
     query: SampleQuery
     respond: Responder
 
 
 ToQuery = Callable[[Any, str, Catalog, Settings], SampleQuery]
-"""(body, Accept header, catalog, settings) → query. Raises ApiError if the body does not fit the model it names."""
+"""(body, Accept header, catalog, settings) → query. Raises ApiError if the body does not fit its model."""
 
 RequestParser = Callable[[Runtime, Request, bytes], ParsedRequest | Awaitable[ParsedRequest]]
-"""Makes a query of a request and its body. Raises ApiError if they are wrong."""
+"""Makes a query from a request and its body. Raises ApiError if they are wrong."""
 
 _PARSERS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-parse")
-"""Pictures take long to decode, and much memory. Their own threads limit how many are decoded at a time."""
+"""Decoding pictures takes long, and much memory. Threads of their own limit how many are decoded at the same time."""
 
 
 def native_parser(
     body_type: type[BaseModel], to_query: ToQuery, files: Mapping[str, str] | None = None
 ) -> RequestParser:
-    """Return the parser of a route of our own: samples as JSON, as the bytes themselves, or as a stream of events.
+    """Return the parser of a route in our own API, whose responses are JSON, files or a stream of events.
 
-    `files`: where the body may be a form, the fields that its files go to, as `parse_form` takes them.
+    `files`: as for `parse_form`, if the body may be a form.
     """
 
     def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-        asked: BaseModel
+        fields: BaseModel
         if files is not None and is_form(request):
-            asked = parse_form(body_type, request, body, runtime.settings.max_samples, files)
+            fields = parse_form(body_type, request, body, runtime.settings.max_samples, files)
         else:
-            asked = parse_json(body_type, body, runtime)
+            fields = parse_json(body_type, body, runtime)
         accept = ", ".join(request.headers.getlist("accept"))
-        return ParsedRequest(to_query(asked, accept, runtime.catalog, runtime.settings), _unchanged)
+        return ParsedRequest(to_query(fields, accept, runtime.catalog, runtime.settings), _respond)
 
     return parse
 
 
 def _on_thread(parse: RequestParser) -> RequestParser:
-    async def answer(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-        found = await asyncio.get_running_loop().run_in_executor(_PARSERS, parse, runtime, request, body)
-        assert not isinstance(found, Awaitable)  # noqa: S101  # for mypy
-        return found
+    async def parse_on_thread(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
+        parsed = await asyncio.get_running_loop().run_in_executor(_PARSERS, parse, runtime, request, body)
+        assert not isinstance(parsed, Awaitable)  # noqa: S101  # for mypy
+        return parsed
 
-    return answer
+    return parse_on_thread
 
 
 def parse_json(body_type: type[_Body], body: bytes, runtime: Runtime) -> _Body:
-    """Parse a JSON body. Raises ApiError 400, which names the field at fault."""
+    """Parse a JSON body. Raises ApiError 400, which names the wrong field."""
     body = without_byte_order_mark(body)
     check_value_count(body, runtime.settings.max_samples, runtime.catalog.models)
     try:
@@ -114,28 +114,32 @@ def parse_json(body_type: type[_Body], body: bytes, runtime: Runtime) -> _Body:
         raise_invalid(problem)
 
 
-async def _unchanged(finished: FinishedJob) -> Response:
+async def _respond(finished: FinishedJob) -> Response:
     media_type = finished.job.batch.query.response_format.media_type
     return Response(finished.body, media_type=media_type, headers=finished.headers)
 
 
-def sample_handler(parse: RequestParser, also: Collection[str] = frozenset(), on_thread: bool = False) -> Handler:
-    """Return a handler that answers with the samples of the query that `parse` makes.
+def sample_handler(
+    parse: RequestParser, extra_types: Collection[str] = frozenset(), on_thread: bool = False
+) -> Handler:
+    """Return a handler that computes the query that `parse` makes, and responds with its samples.
 
-    `also`: media types of the body beside JSON. `on_thread`: whether `parse` takes so long that it runs on a thread.
+    `extra_types`: media types of the body beside JSON. `on_thread`: run `parse` on a thread, because it takes long.
     """
     if on_thread:
         parse = _on_thread(parse)
 
-    async def answer(runtime: Runtime, request: Request) -> Response:
+    async def handle(runtime: Runtime, request: Request) -> Response:
         context = current_context()
         ticket = context.ticket
         assert ticket is not None  # noqa: S101  # the Gateway admits every request that has a body
-        context.timeout = _seconds_allowed(request, runtime.settings.timeout)
+        context.timeout = _timeout_of(request, runtime.settings.timeout)
         try:
-            body = await _body_in_time(runtime, request, context, ticket, also)
+            request_body = await _read_body_in_time(runtime, request, context, ticket, extra_types)
             async with asyncio.timeout_at(context.deadline):
-                job, whole, respond = await _while_connected(request, _work(runtime, request, ticket, parse, body))
+                job, body, respond = await _while_connected(
+                    request, _work(runtime, request, ticket, parse, request_body)
+                )
         except TimeoutError as problem:
             runtime.telemetry.expired_samples.add(amount=context.samples or 0)
             if context.timeout < runtime.settings.timeout:
@@ -144,18 +148,18 @@ def sample_handler(parse: RequestParser, also: Collection[str] = frozenset(), on
         except ClientDisconnect:
             runtime.telemetry.abandoned_samples.add(amount=context.samples or 0)
             raise
-        if whole is None:
+        if body is None:
             return _EventStream(_events(job, runtime, context), context.timeout, _headers(job) | _STREAM_HEADERS)
         ticket.computed()
-        return await respond(FinishedJob(job, whole))
+        return await respond(FinishedJob(job, body))
 
-    return answer
+    return handle
 
 
 async def _work(
     runtime: Runtime, request: Request, ticket: Ticket, parse: RequestParser, body: bytes
 ) -> tuple[SampleJob, bytes | None, Responder]:
-    """Return the samples' job, the answer's body (None: it is to be streamed), and what makes a response of it."""
+    """Return the job, the body of the answer (None if it is streamed), and the responder."""
     context = current_context()
     async with ticket.work():
         parsed = parse(runtime, request, body)
@@ -166,40 +170,40 @@ async def _work(
 
 
 def in_process(body_type: type[BaseModel], to_query: ToQuery) -> InProcess:
-    """Return the function that answers calls within the process as HTTP is answered in JSON."""
+    """Return a function for calls inside the process. It returns the JSON answer that HTTP would give."""
 
-    async def answer(runtime: Runtime, fields: dict[str, Any]) -> dict[str, Any]:
+    async def call(runtime: Runtime, fields: dict[str, Any]) -> dict[str, Any]:
         query = to_query(body_type(**fields), "", runtime.catalog, runtime.settings)
-        _, whole = await _compute(query, runtime)
-        found: dict[str, Any] = orjson.loads(whole or b"")
-        return found
+        _, body = await _compute(query, runtime)
+        answer: dict[str, Any] = orjson.loads(body or b"")
+        return answer
 
-    return answer
+    return call
 
 
 async def _compute(query: SampleQuery, runtime: Runtime) -> tuple[SampleJob, bytes | None]:
-    """Return the job and the answer's body; None if it is to be streamed."""
+    """Return the job and the body of the answer (None if it is streamed)."""
     job = await prepare_job(query, runtime.catalog, runtime.engine)
     return job, None if query.response_format.streamed else await job.body()
 
 
-async def _body_in_time(
-    runtime: Runtime, request: Request, context: RequestContext, ticket: Ticket, also: Collection[str]
+async def _read_body_in_time(
+    runtime: Runtime, request: Request, context: RequestContext, ticket: Ticket, extra_types: Collection[str]
 ) -> bytes:
-    """Read the body. Raises ApiError 408 if it is late, and TimeoutError at a deadline that the request has set."""
+    """Read the body. Raises ApiError 408 if it is late, and TimeoutError at the deadline that the request has set."""
     settings = runtime.settings
-    patience = min(settings.receive_timeout, settings.timeout)
+    limit = min(settings.receive_timeout, settings.timeout)
     try:
-        async with asyncio.timeout_at(min(context.started + patience, context.deadline)):
-            return await read_body(request, settings.max_body, ticket.body, also)
+        async with asyncio.timeout_at(min(context.started + limit, context.deadline)):
+            return await read_body(request, settings.max_body, ticket.body, extra_types)
     except TimeoutError as problem:
-        if context.timeout < patience:
+        if context.timeout < limit:
             raise
-        raise ApiError(408, "request_timeout", f"the body did not come within {patience:g} seconds") from problem
+        raise ApiError(408, "request_timeout", f"the body did not arrive within {limit:g} seconds") from problem
 
 
 class _EventStream(StreamingResponse):
-    """Events that the client has to read: the stream ends if it does not take the next one in time."""
+    """A stream of events. It ends if the client does not read the next event in time."""
 
     def __init__(self, events: AsyncIterator[bytes], seconds: float, headers: dict[str, str]) -> None:
         super().__init__(events, headers=headers)
@@ -213,11 +217,11 @@ class _EventStream(StreamingResponse):
         try:
             await super().stream_response(send_in_time)
         except TimeoutError:
-            logger.info("a client took nothing of its stream for %g seconds", self._seconds)
+            logger.info("a client read nothing of its stream for %g seconds", self._seconds)
 
 
 async def _events(job: SampleJob, runtime: Runtime, context: RequestContext) -> AsyncIterator[bytes]:
-    """Yield the events of `job`. Each may take as long as a request; an error is the last event."""
+    """Yield the events of `job`. Each may take as long as a request. If there is an error, it is the last event."""
     telemetry = runtime.telemetry
     try:
         async with aclosing(job.events()) as events:
@@ -245,43 +249,43 @@ def _timed_out(seconds: float) -> ApiError:
     return ApiError(504, "timeout", f"not done within {seconds:g} seconds")
 
 
-def _seconds_allowed(request: Request, limit: float) -> float:
-    """Return the seconds that X-Request-Timeout asks for, at most `limit`. Raises ApiError 400 if it is no time."""
-    asked = request.headers.get("x-request-timeout")
-    if asked is None:
+def _timeout_of(request: Request, limit: float) -> float:
+    """Return the seconds in X-Request-Timeout, at most `limit`. Raises ApiError 400 if the header is not valid."""
+    header = request.headers.get("x-request-timeout")
+    if header is None:
         return limit
     try:
-        seconds = float(asked)
+        seconds = float(header)
     except ValueError:
         seconds = math.nan
     if not seconds > 0:
-        raise invalid(None, f"X-Request-Timeout is a number of seconds above 0, not {asked!r}")
+        raise invalid(None, f"X-Request-Timeout is a number of seconds above 0, not {header!r}")
     return min(seconds, limit)
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Do `work`. Raises ClientDisconnect as soon as the client leaves; rows of `work` then leave the queue."""
+    """Await `work`. Cancel it and raise ClientDisconnect as soon as the client leaves."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # we are in a coroutine
-    left = finished = False
+    client_left = finished = False
 
     def stop(_: object) -> None:
-        nonlocal left
+        nonlocal client_left
         if not finished:
-            left = True
+            client_left = True
             task.cancel()
 
-    leaving = asyncio.ensure_future(request.receive())  # the body was read, so the next message says that it left
-    leaving.add_done_callback(stop)
+    disconnect = asyncio.ensure_future(request.receive())  # the body was read, so the next message is http.disconnect
+    disconnect.add_done_callback(stop)
     try:
         return await work
     except asyncio.CancelledError:
-        if left and task.uncancel() == 0:  # not cancelled by anyone else
+        if client_left and task.uncancel() == 0:  # not cancelled by anyone else
             raise ClientDisconnect from None
         raise
     finally:
         finished = True
-        leaving.cancel()
+        disconnect.cancel()
 
 
 def _headers(job: SampleJob) -> dict[str, str]:

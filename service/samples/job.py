@@ -1,4 +1,4 @@
-"""From a query to its answer: as one body, or as a stream of events."""
+"""A query that is computed: the answer as one body, or as a stream of events."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -19,7 +19,7 @@ from latentd.service.samples.chunks import CHUNK_SIZE, Finish, collect, run_in_c
 from latentd.service.samples.latent_batch import LatentBatch, build_latent_batch
 from latentd.service.samples.response_body import (
     answer_fields,
-    assemble,
+    build_body,
     combined_file,
     combined_json,
     encoder,
@@ -27,19 +27,19 @@ from latentd.service.samples.response_body import (
 )
 
 _ANIMATION_THREADS = ThreadPoolExecutor(core_count(), thread_name_prefix="latentd-animation")
-"""An animation takes seconds and much memory. Its own threads bound how many are encoded at a time, and nothing else
-waits for them."""
+"""Encoding an animation takes seconds, and much memory. Threads of their own limit how many are encoded at the same
+time, and nothing else waits for them."""
 
 
 @dataclass
 class SampleJob:
-    """A query whose latents are computed, on a model that is ready."""
+    """A query whose latents are computed, and whose model is on the device."""
 
     batch: LatentBatch
     executor: StageExecutor
     engine: Engine
     samples_left: int
-    """Samples that `events` has not yielded yet."""
+    """The number of samples that `events` has not yielded yet."""
 
     async def body(self) -> bytes:
         """Return the body of the answer."""
@@ -48,7 +48,7 @@ class SampleJob:
             return await self._body_from_chunks()
         with _engine_errors_as_api_errors(query):
             body: bytes = await self.engine.submit(
-                self.executor, self.batch.rows, encoder(query), lambda results: assemble(self.batch, results)
+                self.executor, self.batch.rows, encoder(query), lambda results: build_body(self.batch, results)
             )
         return body
 
@@ -57,13 +57,13 @@ class SampleJob:
         with _engine_errors_as_api_errors(query):
             results = await collect(self.engine, self.executor, self.batch.rows, encoder(query))
         if query.response_format.animated:
-            return await _on_animation_thread(assemble, self.batch, results)
-        return await asyncio.to_thread(assemble, self.batch, results)
+            return await _on_animation_thread(build_body, self.batch, results)
+        return await asyncio.to_thread(build_body, self.batch, results)
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """Yield the answer as server-sent events: `start`, then every `frame`, then `done`.
+        """Yield the answer as server-sent events: `start`, then each `frame`, then `done`.
 
-        An animation has `progress` events and one `animation` in the place of frames.
+        An animation has `progress` events and one `animation` event instead of frames.
         """
         query = self.batch.query
         facts = answer_fields(query) | {"fingerprint": query.model.fingerprint_id, "total": query.num_samples}
@@ -105,7 +105,7 @@ class SampleJob:
 
 
 async def prepare_job(query: SampleQuery, catalog: Catalog, engine: Engine) -> SampleJob:
-    """Load the query's model if necessary, and compute its latents. Raises ApiError."""
+    """Load the query's model if necessary, and compute the latents. Raises ApiError if that fails."""
     with _engine_errors_as_api_errors(query):
         deployment = await catalog.ensure_deployed(query.model)
         batch = await build_latent_batch(query, deployment, engine)
@@ -113,7 +113,7 @@ async def prepare_job(query: SampleQuery, catalog: Catalog, engine: Engine) -> S
 
 
 def reserved_samples(query: SampleQuery) -> int:
-    """Return how many samples need a place in the queue. The later chunks of a long request wait outside of it."""
+    """Return how many samples are in the queue at the same time. Later chunks of a long request wait outside of it."""
     return min(query.num_samples, CHUNK_SIZE) if query.chunked else query.num_samples
 
 

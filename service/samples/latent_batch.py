@@ -1,4 +1,4 @@
-"""The rows of a query's samples: the input of the last stage, and what each sample is called."""
+"""The rows of a query's samples: the input of the last stage, and the provenance of each sample."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from latentd.service.queries.sources import Source
 from latentd.service.samples.chunks import collect
 
 _MAX_NUMBERS_ON_LOOP = 2**13
-"""Numbers that are drawn on the event loop, in less than a millisecond. More are drawn on a thread."""
+"""At most this many numbers are drawn on the event loop, in less than a millisecond. More are drawn on a thread."""
 
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """A query's samples as rows, and their names."""
+    """The rows of a query's samples, and what identifies each sample."""
 
     query: SampleQuery
     rows: StageInput
@@ -36,26 +36,26 @@ class LatentBatch:
     """[K, spec.condition.size]; None without a condition."""
 
     def seed(self, sample: int) -> int | None:
-        """Return the seed whose sample this is."""
+        """Return the seed of a sample; None if it has none."""
         source = self._source(sample)
         return None if source is None else source.seed
 
     def origin(self, sample: int) -> Provenance | None:
-        """Return what names a sample's input: a seed, or what the input's kind says. None if nothing short does."""
+        """Return the provenance of a sample's input: its seed, or the fields of its kind. None if it was made in w."""
         source = self._source(sample)
         if source is not None:
             return source.name(self.query.spec.input)
         return None if self.inputs is None else self.query.spec.input.provenance(self.inputs[sample])
 
     def condition_of(self, sample: int) -> Provenance:
-        """Return a sample's condition by its field; {} without one, and if the sample has no input of its own."""
+        """Return a sample's condition as its field; {} without a condition, and if the sample was made in w."""
         source = self.query.transform.source_of(sample)
         rows, row = (self.condition, sample) if source is None else (self.source_condition, source)
         return {} if rows is None else condition_fields(self.query.spec, rows[row])
 
     @cached_property
     def seeds(self) -> list[int] | None:
-        """All samples' seeds; None if a sample has none."""
+        """The seeds of all samples; None if one of them has no seed."""
         seeds = [seed for index in range(self.query.num_samples) if (seed := self.seed(index)) is not None]
         return seeds if len(seeds) == self.query.num_samples else None
 
@@ -65,25 +65,24 @@ class LatentBatch:
 
 
 async def build_latent_batch(query: SampleQuery, deployment: Deployment, engine: Engine) -> LatentBatch:
-    """Draw the query's sources, run all stages but the last, and transform, truncate and edit the rows on the way.
+    """Draw the query's sources, and run all stages but the last. Transform, truncate and edit the rows on the way.
 
-    Rows of the first stage are transformed before they are truncated, because samples are named by them. Rows of a
-    later stage are truncated before they are transformed. Raises ApiError 400 if the transform or the edit fails, and
-    whatever Engine.submit raises.
+    Rows of the first stage are transformed before they are truncated, because the rows before truncation identify
+    samples. Rows of a later stage are truncated before they are transformed. Raises ApiError 400 if the transform or
+    the edit fails, and the exceptions of Engine.submit.
     """
     kind = query.spec.input
     if max(len(query.sources), query.num_samples) * kind.size <= _MAX_NUMBERS_ON_LOOP:
         sources, rows = _first_rows(query)
     else:
         sources, rows = await asyncio.to_thread(_first_rows, query)
-    named = None if _transforms_later(query) else rows
+    inputs, condition = (None, None) if _transforms_later(query) else (rows.inputs, rows.condition)
     for takes, executor in deployment.stages:
         if takes.space is not None and takes.space == kind.edit_space:
-            rows = _truncated_and_edited(query, rows, takes.mean)
+            rows = _truncate_and_edit(query, rows, takes.mean)
         if executor is not deployment.last:
             values = await collect(engine, executor, takes.select(rows), list)
             rows = replace(rows, inputs=np.stack(values))
-    inputs, condition = (None, None) if named is None else (named.inputs, named.condition)
     return LatentBatch(query, takes.select(rows), inputs, condition, sources.condition)
 
 
@@ -93,7 +92,7 @@ def _first_rows(query: SampleQuery) -> tuple[StageInput, StageInput]:
     conditions = [row for _, row in drawn if row is not None]
     condition = np.stack(conditions) if query.spec.condition.size else None
     sources = StageInput(np.stack([row for row, _ in drawn]), condition)
-    rows = sources if _transforms_later(query) else _transformed(query, sources)
+    rows = sources if _transforms_later(query) else _transform(query, sources)
     if not query.controls:
         return sources, rows
     controls = np.array(list(query.controls.values()), dtype=np.float32)
@@ -109,19 +108,20 @@ def _draw(query: SampleQuery, source: Source) -> tuple[Rows, Rows | None]:
 
 
 def _transforms_later(query: SampleQuery) -> bool:
+    """Return whether the transform works on the rows of a later stage, such as w."""
     spaces = query.spec.input.spaces
     return query.space in spaces[1:]
 
 
-def _truncated_and_edited(query: SampleQuery, rows: StageInput, mean: Rows | None) -> StageInput:
+def _truncate_and_edit(query: SampleQuery, rows: StageInput, mean: Rows | None) -> StageInput:
     rows = replace(rows, inputs=truncate(rows.inputs, query.truncation, mean))
     if _transforms_later(query):
-        rows = _transformed(query, rows)
+        rows = _transform(query, rows)
     return rows if query.edit is None else replace(rows, inputs=query.edit.apply(rows.inputs))
 
 
-def _transformed(query: SampleQuery, rows: StageInput) -> StageInput:
-    """Return the samples' rows of the sources' rows."""
+def _transform(query: SampleQuery, rows: StageInput) -> StageInput:
+    """Make the rows of the samples from the rows of the sources."""
     try:
         inputs = query.transform.inputs(rows.inputs, query.spec)
     except NoDirectionError as problem:

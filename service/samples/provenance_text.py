@@ -1,4 +1,4 @@
-"""The provenance of a sample or an answer, from which it can be made again. It is embedded in files and headers."""
+"""The provenance of samples and answers as text, for files and headers. They can be made again from it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from latentd.service.samples.latent_batch import LatentBatch
 
 _MAX_REQUEST_HEADER = 768
 _MAX_SEEDS_HEADER = 256
-"""Characters. With them, the headers of every answer stay below 2 KB together. Proxies keep 4 KB for them."""
+"""Characters. So the headers of every answer stay below 2 KB in all. Proxies have 4 KB for them."""
 _MAX_EMBEDDED = 16384
-"""Characters of a request that is embedded in every sample of its answer; longer ones are embedded as their sha256."""
+"""Characters of a request that is embedded in every sample of its answer. The sha256 takes the place of longer ones."""
 
 
 def request_header(query: SampleQuery) -> str:
-    """Return the request as ASCII JSON. If it is too long: its sha256, then the seeds that the server drew."""
+    """Return the request as ASCII JSON. If it is too long, return its sha256 and the seeds that the server drew."""
     text = ascii_json(_request(query))
     if len(text) <= _MAX_REQUEST_HEADER:
         return text
@@ -26,9 +26,10 @@ def request_header(query: SampleQuery) -> str:
 
 
 def seeds_header(seeds: Sequence[int]) -> str:
-    """Return `seeds` with commas between them, as far as they fit into a header.
+    """Return `seeds` with commas between them.
 
-    If there are too many, runs of them become `first-last`. If that is too long as well: the sha256 of the list.
+    If this is too long for a header, runs of seeds become `first-last`. If that is too long as well, return the sha256
+    of the list.
     """
     listed = ",".join(map(str, seeds))
     if len(listed) <= _MAX_SEEDS_HEADER:
@@ -53,14 +54,14 @@ def _sha256(text: str) -> str:
 
 
 def answer_provenance_text(query: SampleQuery) -> str:
-    """Return the provenance of a grid or an animation: the request that makes it."""
+    """Return the provenance of a grid or an animation: the model, and the request that makes it."""
     return ascii_json(_producer(query) | _request(query))
 
 
 def sample_provenance_text(batch: LatentBatch, index: int) -> str:
-    """Return the provenance of one sample: its seed or what else names its input, and its condition.
+    """Return the provenance of one sample: the model, its input (by seed, if it has one), and its condition.
 
-    A sample that was made in w has neither. Its provenance is the request and its index in the answer.
+    A sample that was made in w has neither input nor condition. Its provenance is the request, and the sample's index.
     """
     query = batch.query
     origin = batch.origin(index)

@@ -1,4 +1,4 @@
-"""From encoded samples to the body of an answer. JSON is joined by hand, to copy megabytes of base64 only once."""
+"""The body of an answer with samples. JSON is joined from bytes, so that megabytes of base64 are copied only once."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -16,16 +16,16 @@ from latentd.service.samples.provenance_text import answer_provenance_text, samp
 
 
 def encoder(query: SampleQuery) -> Encode:
-    """Return the function that the engine encodes samples with.
+    """Return the function with which the engine encodes samples.
 
-    It is the same object for all requests whose samples may be encoded together.
+    It is the same object for all requests whose samples can be encoded together.
     """
     output, response_format = query.spec.output, query.response_format
     if response_format.animated:
         return _frame_encoder(output)
     if response_format.separate:
         return _file_encoder(output, response_format.format, query.scale)
-    return list  # the one file of all samples is encoded when all of them are there
+    return list  # one file of all samples is encoded later, when all of them are there
 
 
 @cache
@@ -41,12 +41,12 @@ def _file_encoder(output: OutputKind, format: str, scale: int) -> Encode:
 
 
 def _enlarged(image: Samples, scale: int) -> Samples:
-    """[C, H, W] → [1, C, H·scale, W·scale] by repeating pixels; one image at a time, because they are large."""
+    """Repeat pixels: [C, H, W] → [1, C, H·scale, W·scale]. One image at a time, because enlarged images are large."""
     return image.repeat(scale, axis=-2).repeat(scale, axis=-1)[None]
 
 
-def assemble(batch: LatentBatch, results: Sequence[Any]) -> bytes:
-    """Return the answer's body. `results`: what `encoder` made of each sample."""
+def build_body(batch: LatentBatch, results: Sequence[Any]) -> bytes:
+    """Return the body of the answer. `results`: what `encoder` returned for each sample."""
     query = batch.query
     response_format = query.response_format
     if response_format.separate and response_format.in_json:
@@ -70,31 +70,31 @@ def sample_json(batch: LatentBatch, index: int, file: bytes) -> bytes:
     """Return one sample as an element of `samples`."""
     query = batch.query
     output, encoding = query.spec.output, query.response_format.format
-    fields: dict[str, Any] = {"index": index} | _name(batch, index) | query.transform.answer_fields(index)
+    fields: dict[str, Any] = {"index": index} | _input_fields(batch, index) | query.transform.answer_fields(index)
     fields |= batch.condition_of(index)
     return _with_data(fields, output.embed(file, encoding, sample_provenance_text(batch, index)), query)
 
 
 def combined_json(batch: LatentBatch, file: bytes) -> bytes:
-    """Return one file of all samples as the only element of `samples`: each name is a list with one for each sample."""
+    """Return one file of all samples as the only element of `samples`. Its `seeds` and the like are lists."""
     query = batch.query
     indices = range(query.num_samples)
-    names = [_name(batch, index) for index in indices]
-    fields: dict[str, Any] = {"index": 0} | {f"{key}s": [name[key] for name in names] for key in names[0]}
+    inputs = [_input_fields(batch, index) for index in indices]
+    fields: dict[str, Any] = {"index": 0} | {f"{name}s": [each[name] for each in inputs] for name in inputs[0]}
     if (field := query.spec.condition.field) is not None:
         fields[f"{field}s"] = [batch.condition_of(index).get(field) for index in indices]
     return _with_data(fields, file, query)
 
 
-def _name(batch: LatentBatch, index: int) -> dict[str, Any]:
-    """Return what an answer says of a sample's input: its seed, which may be null, or the name of its file."""
+def _input_fields(batch: LatentBatch, index: int) -> dict[str, Any]:
+    """Return the fields for a sample's input: its seed, which may be null, or the sha256 of its file."""
     if "seed" in batch.query.spec.input.operations:
         return {"seed": batch.seed(index)}
     return batch.origin(index) or {}
 
 
 def _with_data(fields: dict[str, Any], file: bytes, query: SampleQuery) -> bytes:
-    """Add `data` to the fields: the file as the output kind puts it into JSON."""
+    """Return `fields` as JSON, with the file in `data`."""
     data = query.spec.output.json_value(file, query.response_format.format)
     return orjson.dumps(fields)[:-1] + b',"data":' + data + b"}"
 
@@ -104,7 +104,7 @@ def _json_body(query: SampleQuery, samples: bytes) -> bytes:
 
 
 def answer_fields(query: SampleQuery) -> dict[str, Any]:
-    """Return what a JSON answer says about all of its samples."""
+    """Return the fields of a JSON answer that are about all of its samples."""
     fields: dict[str, Any] = {
         "model": query.model.name,
         "version": query.model.version,
