@@ -1,4 +1,4 @@
-"""The batching engine: keeps a device busy with samples of many requests. It imports neither HTTP nor BentoML."""
+"""The batching engine keeps a device busy with the samples of many requests. It imports neither HTTP nor BentoML."""
 
 from latentd.service.engine.calibration import Calibration, calibrate, draw_probes
 from latentd.service.engine.delivery import BatchFailedError

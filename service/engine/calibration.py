@@ -1,7 +1,7 @@
-"""Find the sizes of forward pass that give the same bits, by trying them.
+"""Find the sizes of forward passes that give the same bits, by trying them.
 
-A size is kept if every row of it, at random positions and among other latents or padding, equals bit for bit the row
-that a pass of REFERENCE_BATCH_SIZE gives. Each size is timed, so that the engine can choose the fastest for a batch.
+A size is kept if each row, at random positions and beside other latents or padding, has the same bits as in a pass of
+REFERENCE_BATCH_SIZE. Each size is timed, so that the engine can choose the fastest one for a batch.
 """
 
 import logging
@@ -30,9 +30,9 @@ _CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384,
 _PROBES = 2 * REFERENCE_BATCH_SIZE
 _ROUNDS = 2
 _MAX_TIME_RATIO = 0.85
-"""A larger size is worth its longer pass if the time per sample falls below this part of the best one so far."""
+"""A larger size is worth its longer pass if its time per sample is below this fraction of the best one so far."""
 _MAX_TRIES_WITHOUT_SPEEDUP = 2
-"""Larger sizes are tried until this many in a row were not worth it."""
+"""Larger sizes are tried until this many in succession were not worth it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Calibration:
     seconds: dict[int, float]
 
     def __post_init__(self) -> None:
-        _ = self._first_pass  # computed now, so that no request waits for it
+        _ = self._first_pass  # computed at once, so that no request waits for it
 
     @property
     def sizes(self) -> list[int]:
@@ -52,16 +52,16 @@ class Calibration:
 
     @property
     def largest(self) -> int:
-        """The most samples that one pass computes."""
+        """The largest size."""
         return max(self.seconds)
 
     def choose_size(self, waiting: int) -> int:
-        """Return the size of the next pass such that `waiting` rows (≥ 1) are done soonest."""
+        """Return the size of the next pass with which `waiting` rows (1 or more) are done soonest."""
         return self._first_pass[min(waiting, 2 * self.largest)]
 
     @cached_property
     def _first_pass(self) -> list[int]:
-        """For each number of rows: the first of the passes that compute them in the least total time."""
+        """For each number of rows: the size of the first pass, if passes are chosen for the least total time."""
         first, least = [0], [0.0]
         for waiting in range(1, 2 * self.largest + 1):
             cost, size = min((self.seconds[size] + least[max(0, waiting - size)], -size) for size in self.seconds)
@@ -79,7 +79,7 @@ def calibrate(probes: StageInput, run: RunPasses, deterministic: bool, out_of_me
     """Try sizes by running `probes` (see `draw_probes`). `run` raises `out_of_memory` for a size that does not fit.
 
     If not `deterministic`, every size is kept and the mode is `off`. The mode is also `off` if passes of
-    REFERENCE_BATCH_SIZE do not repeat to the bit. Raises whatever `run` raises at REFERENCE_BATCH_SIZE.
+    REFERENCE_BATCH_SIZE do not repeat to the bit. Exceptions of `run` at REFERENCE_BATCH_SIZE are raised.
     """
     reference = np.concatenate([run(part, REFERENCE_BATCH_SIZE)[0] for part in _chunks(probes, REFERENCE_BATCH_SIZE)])
     random = np.random.RandomState(0)

@@ -1,6 +1,6 @@
 """Forward passes on the CPU. Each size is traced once, and then runs without Python.
 
-A pass that Python runs releases the GIL and takes it again at every layer, and each time waits for other threads.
+A pass that Python runs releases the GIL and takes it again at every layer, and waits for other threads each time.
 """
 
 import copy
@@ -22,18 +22,18 @@ from latentd.service.engine.executor import ForwardResult, OutOfMemoryError
 logger = logging.getLogger("latentd.engine")
 
 _StageFunction = Callable[..., Tensor]
-"""(a stage's inputs, then its parameters and buffers) → its output."""
+"""(inputs of a stage, then its parameters and buffers) → the output."""
 _traces: dict[tuple[str, int], _StageFunction | None] = {}
-"""By architecture and size; None if the stage cannot be traced. Torch never frees a trace. Versions of a model share
-theirs, because the weights are arguments of a trace."""
+"""Traces by architecture and size; None if the stage cannot be traced. Torch never frees a trace, so the versions of a
+model share it. The weights are arguments of a trace."""
 _trace_lock = threading.Lock()
 
 
 class CpuRunner:
-    """Runs passes on the calling thread: as many at a time as there are callers."""
+    """Runs each pass on the thread that calls it, so several passes run at the same time."""
 
     def __init__(self, stage: nn.Module, architecture: str) -> None:
-        """`architecture`: equal for stages that differ only in their weights."""
+        """`architecture`: a text that is equal for stages that differ only in their weights."""
         self._stage = stage
         self._architecture = architecture
         self._passes: dict[int, nn.Module] = {}
@@ -52,7 +52,7 @@ class CpuRunner:
             raise
 
     def _prepare(self, rows: StageInput, size: int) -> nn.Module:
-        """Return the stage as traced for `size`, or untraced if its trace gives other values for `rows`."""
+        """Return the traced stage for `size`, or the untraced one if the trace gives other values for `rows`."""
         expected = forward_pass(self._stage, rows, size)
         key = (self._architecture, size)
         with _trace_lock:
@@ -69,7 +69,7 @@ class CpuRunner:
 
 
 class _TracedStage(nn.Module):
-    """A stage's weights with the trace of its architecture."""
+    """The trace of an architecture with the weights of one stage."""
 
     def __init__(self, stage: nn.Module, function: _StageFunction) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def _trace(stage: nn.Module, rows: StageInput, size: int) -> _StageFunction | No
             warnings.simplefilter("ignore", TracerWarning)  # about values that depend on the size, which is fixed
             warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile needs a C++ compiler on the server
             traced: _StageFunction = trace(call, (*inputs, *tensors), check_trace=False)  # type: ignore[no-untyped-call]  # in torch
-    except Exception as problem:  # noqa: BLE001  # a model may do anything that cannot be traced
+    except Exception as problem:  # noqa: BLE001  # anything in a model may be impossible to trace
         logger.info("%s cannot be traced: %s", type(stage).__name__, problem)
         return None
     return traced

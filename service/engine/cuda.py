@@ -1,4 +1,4 @@
-"""Forward passes on a CUDA device: one stream computes, another one copies, and each size of pass is a CUDA graph.
+"""Forward passes on a CUDA device: one stream computes, another one copies, and each size has a CUDA graph.
 
 A pass is launched without waiting for it. Its samples are copied to the host while the next pass computes, so the
 caller waits only for the copy. All graphs share one memory pool, which is as large as the largest pass needs.
@@ -38,7 +38,7 @@ class CudaDevice:
 
 
 class CudaRunner:
-    """Runs a stage whose weights are on `device` already."""
+    """Runs a stage whose weights are already on `device`."""
 
     def __init__(self, device: CudaDevice, stage: nn.Module) -> None:
         self._device = device
@@ -126,7 +126,7 @@ class _Pass:
 
 
 def _is_out_of_memory(problem: RuntimeError) -> bool:
-    """Return whether memory was short. Libraries and graphs report it as other types than torch.OutOfMemoryError."""
+    """Return whether there was too little memory. Libraries and graphs do not always raise torch.OutOfMemoryError."""
     return isinstance(problem, torch.OutOfMemoryError) or any(
         words in str(problem) for words in ("out of memory", "ALLOC_FAILED")
     )

@@ -1,4 +1,4 @@
-"""From computed samples to settled futures: check, encode, assemble, deliver. A failure stays with its request."""
+"""From computed samples to the results of futures: check, encode, assemble, deliver. A failure affects one request."""
 
 import logging
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ logger = logging.getLogger("latentd.engine")
 ComputedSlice = tuple[Slice, Samples]
 EncodedSlice = tuple[Slice, list[Any]]
 Outcome = tuple[Submission, Any]
-"""A submission and its answer, or the exception that takes the answer's place."""
+"""A submission, and its answer or the exception that replaces it."""
 
 
 class BatchFailedError(Exception):
@@ -41,20 +41,20 @@ def split_finite(slices: list[Slice], samples: Samples) -> tuple[list[ComputedSl
 
 
 def encode_slices(computed: list[ComputedSlice]) -> tuple[list[EncodedSlice], list[Outcome]]:
-    """Encode adjacent slices of one encoder together; return their results, and the submissions that failed.
+    """Encode adjacent slices with the same encoder together. Return their results, and the submissions that failed.
 
-    Slices of cancelled submissions are left out. If encoding together fails, each slice is encoded alone.
+    Slices of canceled submissions are left out. If encoding them together fails, each slice is encoded separately.
     """
     encoded: list[EncodedSlice] = []
     failed: list[Outcome] = []
     for encode, group in groupby(computed, key=lambda each: each[0].submission.encode):
-        wanted = [each for each in group if not each[0].submission.future.cancelled()]
+        active = [each for each in group if not each[0].submission.future.cancelled()]
         try:
-            encoded += _encode_together(encode, wanted)
+            encoded += _encode_together(encode, active)
         except Exception:
-            contexts = log_contexts(part.submission for part, _ in wanted)
+            contexts = log_contexts(part.submission for part, _ in active)
             logger.exception("samples could not be encoded together", extra=contexts)
-            for each in wanted:
+            for each in active:
                 try:
                     encoded += _encode_together(encode, [each])
                 except Exception as problem:  # noqa: BLE001  # logged above
@@ -72,7 +72,7 @@ def assemble(submission: Submission) -> Outcome:
 
 
 def deliver(outcomes: Iterable[Outcome]) -> None:
-    """Settle the submissions' futures on their event loops, in one call per loop."""
+    """Give the submissions' futures their results, with one call to each event loop."""
     for loop, group in groupby(outcomes, key=lambda each: each[0].future.get_loop()):
         with suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
             loop.call_soon_threadsafe(_settle, list(group))
@@ -86,12 +86,12 @@ def failure(cause: Exception) -> BatchFailedError:
 
 
 def log_contexts(submissions: Iterable[Submission]) -> dict[str, list[RequestContext | None]]:
-    """Return the log record's extra fields, which name the requests that a line is about."""
+    """Return the extra fields of a log record that name the requests it is about."""
     return {"request_contexts": [submission.context for submission in submissions]}
 
 
 def _split(slices: list[Slice], values: Any) -> list[tuple[Slice, Any]]:
-    """Pair each slice with its part of `values`, which lie in the order of the slices."""
+    """Return each slice with its part of `values`, which are in the order of the slices."""
     ends = accumulate(map(len, slices))
     return [(part, values[end - len(part) : end]) for part, end in zip(slices, ends, strict=True)]
 
@@ -105,7 +105,7 @@ def _encode_together(encode: Encode, computed: list[ComputedSlice]) -> list[Enco
 def _settle(outcomes: list[Outcome]) -> None:
     for submission, outcome in outcomes:
         future = submission.future
-        if future.done():  # cancelled in the meantime
+        if future.done():  # canceled in the meantime
             continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)

@@ -34,22 +34,22 @@ from latentd.service.engine.rate import RateMeter
 logger = logging.getLogger("latentd.engine")
 
 _SWITCH_SECONDS = 0.0002
-"""A forward pass takes the GIL again after every layer. It should not wait Python's default of 5 ms each time."""
+"""A forward pass takes the GIL again after every layer. With Python's default, it may wait 5 ms each time."""
 
 
 class QueueFullError(Exception):
-    """The queue cannot hold so many rows more."""
+    """The queue has too little space for the rows."""
 
 
 class EngineClosedError(Exception):
-    """The engine is shutting down and takes no more work."""
+    """The engine is shutting down and accepts no more work."""
 
     def __init__(self) -> None:
         super().__init__("the service is shutting down")
 
 
 class Engine:
-    """Takes rows from event loops and computes them on its own threads."""
+    """Accepts rows from event loops, and computes them on its own threads."""
 
     def __init__(
         self, max_queue: int, parallel: int, ahead: int = 0, encoders: int = 1, observer: Observer | None = None
@@ -86,9 +86,9 @@ class Engine:
         """Queue `rows` for `executor`; call it from an event loop. The future's result is what `assemble` returns.
 
         `encode` turns samples [n, *shape] into n results. It runs on a thread, once for several submissions that have
-        the same `encode`. `assemble` gets all results of this submission, in order, on a thread. Cancelling the future
-        drops the rows that are not computed yet. The future raises NotFiniteError or BatchFailedError; submit itself
-        raises QueueFullError or EngineClosedError.
+        the same `encode`. `assemble` gets all results of this submission in order, on a thread. If the future is
+        canceled, rows that are not computed yet are dropped. The future raises NotFiniteError or BatchFailedError.
+        `submit` itself raises QueueFullError or EngineClosedError.
         """
         future = asyncio.get_running_loop().create_future()
         submission = Submission(executor, rows, encode, assemble, future, request_context.get())
@@ -112,7 +112,7 @@ class Engine:
         return self._rate.seconds_for(samples)
 
     def run_in_slot(self, task: Callable[[], Any]) -> "Future[Any]":
-        """Run `task` in the next free device slot, before queued batches. It should not take longer than a batch."""
+        """Run `task` in the next free device slot, before queued batches. It should be no longer than a batch."""
         future: Future[Any] = Future()
 
         def run() -> None:
@@ -144,7 +144,7 @@ class Engine:
         return not self._closed and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
-        """Refuse new work, and wait until the queued work is done."""
+        """Refuse new work, and wait until all queued work is done."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -152,7 +152,7 @@ class Engine:
             thread.join()
 
     def abort(self) -> None:
-        """Refuse new work, and fail the rows that are in no batch yet with EngineClosedError."""
+        """Refuse new work. Rows that are in no batch yet fail with EngineClosedError."""
         with self._changed:
             self._closed = True
             dropped = self._queue.drop_all()
@@ -173,7 +173,7 @@ class Engine:
                 logger.exception("the engine failed; it goes on with the next batch")
 
     def _next_task(self) -> Callable[[], None] | None:
-        """Wait for a free slot and work for it; take the slot. None after closing, when no work is left."""
+        """Wait for a free slot and for work, take the slot and return the work. None: closed, and no work is left."""
         with self._changed:
             while True:
                 if self._free_slots:
@@ -223,7 +223,7 @@ class Engine:
         deliver(outcomes)
 
     def _encode(self, batch: Batch, computed: ForwardResult, started: float) -> list[Outcome]:
-        """Encode a batch's samples; return the outcome of each submission that is complete or failed now."""
+        """Encode a batch's samples. Return the outcome of each submission that is complete, or that has failed."""
         finite, failed = split_finite(batch.slices, computed.samples)
         encode_started = time.monotonic()
         encoded, not_encoded = encode_slices(finite)

@@ -1,4 +1,4 @@
-"""A stage of a generator on its device, and the sizes of forward pass that it may run in."""
+"""A stage of a generator on its device, and the sizes of forward passes in which it may run."""
 
 import logging
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ class NotFiniteError(ArithmeticError):
 
 
 class OutOfMemoryError(Exception):
-    """The device does not have the memory for a forward pass of this size."""
+    """The device has too little memory for a forward pass of this size."""
 
 
 class ForwardResult(NamedTuple):
-    """The output of forward passes, and the time they took."""
+    """The output of forward passes, and their time."""
 
     samples: Samples
     """[N, *shape]."""
     capacity: int
-    """Rows that the passes had, padding included: at least N."""
+    """Rows of the passes, with padding: at least N."""
     forward_seconds: float
     copy_seconds: float | None = None
     """Time of the copy from the device to the host; None on a CPU."""
@@ -47,10 +47,13 @@ class ForwardResult(NamedTuple):
 
 
 class Runner(Protocol):
-    """Runs forward passes on a device. Any thread may call it; it does not hold the GIL while it waits."""
+    """Runs forward passes on a device. Any thread may call it. It does not hold the GIL while it waits."""
 
     def run(self, rows: StageInput, size: int) -> ForwardResult:
-        """Run one forward pass of `size` rows: `rows`, at most `size` of them, and padding. Raises OutOfMemoryError."""
+        """Run one forward pass on `rows` (at most `size`), padded to `size` rows.
+
+        Raises OutOfMemoryError if the device has too little memory for it.
+        """
         ...
 
 
@@ -70,8 +73,8 @@ class StageExecutor:
     def compute(self, rows: StageInput) -> ForwardResult:
         """Compute the samples of N rows, in as many passes as necessary.
 
-        If the device has too little memory for a pass, sizes above half of it are given up for good. Raises
-        OutOfMemoryError if the smallest size does not fit either, and whatever the generator raises.
+        If the device has too little memory for a pass, sizes above half of it are never used again. Raises
+        OutOfMemoryError if the smallest size does not fit either. Exceptions of the generator are raised too.
         """
         parts: list[ForwardResult] = []
         done = 0

@@ -1,10 +1,11 @@
 """Rows that wait for a device, and the order in which they are batched.
 
-Models alternate, one batch each. Clients share a model's batches by max-min fairness: no client gets more rows of a
-batch than another one that has as many rows waiting. Clients that do not fit into a batch come first in the next.
-Within a client, the request with the lowest key comes first: its size plus 1/_OVERTAKE_FACTOR of the rows served before
-it arrived. So a small request overtakes large ones, requests of one size keep their order, and a request of n rows
-waits for at most _OVERTAKE_FACTOR · n rows of smaller requests that arrive after it.
+Models alternate, one batch each. Clients share the batches of a model with max-min fairness: no client gets more rows
+of a batch than another client with as many waiting rows. Clients that do not fit into a batch come first in the next
+one. Of one client's requests, the one with the lowest key comes first. The key is the size of the request, plus
+1/_OVERTAKE_FACTOR of the rows that were served before it arrived. So small requests overtake large ones, requests of
+the same size keep their order, and a request of n rows waits for at most _OVERTAKE_FACTOR · n rows of smaller requests
+that arrive after it.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Submission:
     context: RequestContext | None = None
     """The request that the rows belong to."""
     dispatched: int = 0
-    """The first `dispatched` rows are in a batch or done."""
+    """The number of rows, from the first one, that are in a batch or done."""
     results: list[Any] = field(init=False)
     """One per row; None until the row is encoded."""
     submitted: float = field(default_factory=time.monotonic)
@@ -52,7 +53,7 @@ class Submission:
 
     @property
     def client(self) -> Hashable:
-        """The client whose share of the batches the rows use; None: the share of all clients without a name."""
+        """The client to whose share of the batches the rows belong; None for all requests without a client."""
         return None if self.context is None else self.context.client
 
     @property
@@ -98,7 +99,7 @@ class Batch:
 
 @dataclass
 class _Lane:
-    """What one client has waiting for one executor."""
+    """The waiting submissions of one client for one executor."""
 
     heap: list[tuple[float, int, Submission]] = field(default_factory=list)
     """Key, order of arrival, submission."""
@@ -117,7 +118,7 @@ class FairQueue:
         self.waiting = 0
         """Rows that are in no batch yet."""
         self._lanes: OrderedDict[StageExecutor, OrderedDict[Hashable, _Lane]] = OrderedDict()
-        """By executor and client; the next to be served is first. No lane is empty."""
+        """Lanes by executor and client. The first one is served next. No lane is empty."""
         self._arrivals = count()
 
     def put(self, submission: Submission) -> None:
@@ -148,7 +149,7 @@ class FairQueue:
             lane.dropped = 0
 
     def drop_all(self) -> list[Submission]:
-        """Remove all rows; return the submissions that they belong to."""
+        """Remove all rows, and return their submissions."""
         lanes = [lane for lanes in self._lanes.values() for lane in lanes.values()]
         submissions = [submission for lane in lanes for _, _, submission in lane.heap if submission.waiting]
         for submission in submissions:
@@ -156,9 +157,9 @@ class FairQueue:
         return submissions
 
     def take(self, passes: int = 1) -> Batch | None:
-        """Remove and return the next batch of the executor that is first; None if nothing waits.
+        """Remove and return the next batch of the first executor; None if nothing waits.
 
-        `passes`: the free passes that run side by side, this one included. The waiting rows are divided among them.
+        `passes`: the number of passes that can run side by side now. The waiting rows are divided among them.
         """
         if not self._lanes:
             return None
@@ -173,7 +174,9 @@ class FairQueue:
         """Divide a batch of `size` rows among the clients."""
         slices: list[Slice] = []
         clients = sorted(islice(lanes, size), key=lambda client: lanes[client].waiting)
-        for served, client in enumerate(clients):  # in this order, rows that one client does not need go to the next
+        for served, client in enumerate(
+            clients
+        ):  # in ascending order, so that rows that one client does not need go to the next ones
             lane = lanes.pop(client)
             part = self._fill(lane, size // (len(clients) - served))
             size -= sum(map(len, part))

@@ -15,11 +15,11 @@ class BatchReport:
     executor: StageExecutor
     samples: int
     encoded: int
-    """Samples that are finite and whose submission was not cancelled."""
+    """Samples that are finite and whose submission was not canceled."""
     capacity: int
-    """Rows that the forward passes had, padding included."""
+    """Rows of the forward passes, with padding."""
     waited_seconds: Sequence[float]
-    """For each submission with rows in the batch: the time from its arrival to the start of the pass."""
+    """For each submission with rows in the batch: the seconds from its arrival to the start of the pass."""
     forward_seconds: float
     copy_seconds: float | None
     """None on a CPU."""

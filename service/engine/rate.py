@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 _DECAY = 0.95
-"""Factor on the past at each batch: about the last twenty batches count."""
+"""The past is multiplied by this at each batch. So about the last twenty batches count."""
 
 
 class RateMeter:
@@ -17,7 +17,7 @@ class RateMeter:
         self._last = float("-inf")
 
     def add(self, samples: int, started: float) -> None:
-        """Record a batch that started at `started` and ends now. Time that overlaps the batch before counts once."""
+        """Record a batch that began at `started` and ends now. Time that overlaps the batch before counts once."""
         now = self._clock()
         self._samples = self._samples * _DECAY + samples
         self._seconds = self._seconds * _DECAY + now - max(started, self._last)

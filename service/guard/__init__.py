@@ -1,1 +1,1 @@
-"""Who may ask, and what may come in. SECURITY.md lists the attacks, the defences and their tests."""
+"""Protection of the service: tokens, and limits of bodies and connections. SECURITY.md lists attacks and tests."""

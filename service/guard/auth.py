@@ -1,4 +1,4 @@
-"""Bearer tokens (RFC 6750). They are checked before anything of a request's body is read."""
+"""Bearer tokens (RFC 6750). They are checked before the body of a request is read."""
 
 import hmac
 from collections.abc import Iterable
@@ -18,23 +18,23 @@ class Access:
     """Which tokens give access to what."""
 
     def __init__(self, tokens: Tokens | None = None, metrics: str = "") -> None:
-        """`tokens`: of clients; None: the API is open. `metrics`: the token for /metrics; empty: they are open."""
+        """`tokens`: of clients; None: the API is open. `metrics`: the token for /metrics; empty: /metrics is open."""
         self._tokens = tokens
         self._metrics = Client("metrics")
         self._metrics_digest = token_digest(metrics) if metrics else None
 
     @property
     def tokens_current(self) -> bool:
-        """Whether the tokens are those of their file."""
+        """Whether the tokens are those that their file has now."""
         if self._tokens is None:
             return True
         self._tokens.refresh()
         return self._tokens.current
 
     def client(self, access: Literal["open", "client", "metrics"], headers: Headers) -> Client | None:
-        """Return the client whose token the request has; None if `access` needs no token here.
+        """Return the client that the request's token belongs to; None if `access` needs no token.
 
-        Raises ApiError 401 without a known token, 403 if the token is for something else.
+        Raises ApiError 401 if there is no known token, and 403 if the token is for something else.
         """
         if access == "open" or (self._tokens if access == "client" else self._metrics_digest) is None:
             return None
@@ -51,11 +51,14 @@ class Access:
 
 
 OPEN = Access()
-"""No token is needed for anything."""
+"""Everything is open."""
 
 
 def access_from(settings: Settings) -> Access:
-    """Return the access that the settings describe. Raises ValueError, which names the setting and quotes no token."""
+    """Return the access that the settings describe.
+
+    Raises ValueError if a setting is wrong. The message names the setting and quotes no token.
+    """
     listed, file, metrics = settings.tokens.get_secret_value(), settings.tokens_file, settings.metrics_token
     if listed and file:
         raise ValueError("LATENTD_TOKENS and LATENTD_TOKENS_FILE are both set; set one of them")

@@ -9,14 +9,14 @@ from latentd.service.errors import invalid, too_busy
 
 @dataclass(frozen=True)
 class ClientLimits:
-    """What the tokens file says beside a token. None: no limit. Raises ValueError for a burst without a rate."""
+    """The limits beside a token in the tokens file. None: no limit. A burst without a rate is a ValueError."""
 
     rate: float | None = None
-    """Samples a second, on average."""
+    """Samples per second, on average."""
     burst: float | None = None
     """Samples at once after a pause. Default: the samples of one second, at least 1."""
     in_flight: int | None = None
-    """Samples that were asked for and not answered yet."""
+    """Samples of requests that are not answered yet."""
 
     def __post_init__(self) -> None:
         if self.rate is None and self.burst is not None:
@@ -24,7 +24,7 @@ class ClientLimits:
 
 
 class TokenBucket:
-    """A token bucket that may go into debt: a full one grants any amount, and the next request waits longer for it."""
+    """A token bucket that may go into debt: a full bucket grants any amount, and the next request waits longer."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = rate
@@ -66,10 +66,10 @@ class Client:
         self._limits = limits
 
     def charge(self, samples: int, seconds_for: Callable[[int], float]) -> None:
-        """Count `samples` as in flight and against the rate.
+        """Count `samples` as in flight, and against the rate.
 
-        `seconds_for` estimates how long a number of samples takes. Raises ApiError: 429 if these are too many now, 400
-        if they are more than the client may ever have in flight.
+        `seconds_for` estimates how long a number of samples takes. Raises ApiError 429 if there are too many samples
+        now, and 400 if there are more than the client may ever have in flight.
         """
         most = self._limits.in_flight
         if most is not None and samples > most:
@@ -78,11 +78,11 @@ class Client:
             message = f"this token has {self.in_flight} samples in flight, of at most {most}; try again later"
             raise too_busy(message, seconds_for(excess), "too_many_in_flight")
         if self._bucket is not None and (wait := self._bucket.take(samples)):
-            message = f"this token may have {self._bucket.rate:g} samples a second; try again later"
+            message = f"this token may have {self._bucket.rate:g} samples per second; try again later"
             raise too_busy(message, wait, "rate_limited")
         self.in_flight += samples
 
     def refund(self, samples: int) -> None:
-        """Take back a charge against the rate."""
+        """Undo a charge against the rate."""
         if self._bucket is not None:
             self._bucket.give_back(samples)

@@ -1,4 +1,4 @@
-"""Headers that tell browsers to trust an answer's Content-Type, and to keep it from other sites."""
+"""Security headers: browsers trust an answer's Content-Type, and keep the answer from other sites."""
 
 _API = "default-src 'none'; frame-ancestors 'none'"
 _EXPLORER = "; ".join(

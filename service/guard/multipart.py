@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 def parse_multipart(content_type: str, body: bytes, max_parts: int) -> list[Part]:
-    """Return the parts of a form in order. Raises ApiError 400 if the body is not one, or has too many parts."""
+    """Return the parts of a form in order. Raises ApiError 400 if the body is not a form, or has too many parts."""
     _, options = parse_options_header(content_type)
     if b"boundary" not in options:
         raise invalid(None, f"Content-Type: {MULTIPART} needs a boundary; let your client write this header")

@@ -1,4 +1,4 @@
-"""The tokens that a service knows: one a line, in a file that may change while it runs, or in the environment."""
+"""The tokens that a service knows: one per line, in a file that may change while it runs, or in the environment."""
 
 import hashlib
 import hmac
@@ -20,13 +20,13 @@ _CHECK_SECONDS = 1.0
 _MAX_FILE_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}={0,2}")
-"""As in RFC 6750, section 2.1, and too long to be guessed: https://www.rfc-editor.org/rfc/rfc6750."""
+"""The form of RFC 6750, section 2.1 (https://www.rfc-editor.org/rfc/rfc6750), and too long to be guessed."""
 _LIMIT = re.compile(r"(rate|burst)=([0-9]{1,9}(?:\.[0-9]{1,6})?)|(in_flight)=([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
 class TokenLine:
-    """One token: the name of its client, its digest, and the limits that the line names."""
+    """One token: the name of its client, its digest, and the limits on its line (None if there are none)."""
 
     name: str
     digest: bytes
@@ -34,7 +34,7 @@ class TokenLine:
 
 
 def token_digest(token: str | bytes) -> bytes:
-    """Return the SHA-256 digest that is kept and compared instead of a token."""
+    """Return the SHA-256 digest of a token. It is stored and compared instead of the token."""
     return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
 
 
@@ -47,7 +47,8 @@ def check_token(token: str) -> None:
 def parse_tokens(text: str) -> list[TokenLine]:
     """Parse lines of `NAME TOKEN [rate=R [burst=B]] [in_flight=N]`; # begins a comment.
 
-    Lines with one name are one client with several tokens. Raises ValueError, which names the line and never quotes it.
+    Lines with the same name are one client with several tokens. Raises ValueError if a line is wrong. The message has
+    the number of the line, and never quotes it.
     """
     lines = []
     for number, written in enumerate(text.splitlines(), 1):
@@ -85,12 +86,12 @@ def _parse_limits(words: list[str]) -> ClientLimits | None:
 
 
 class Tokens:
-    """Finds the client of a token. A file is read again when it changes; if it is invalid then, the tokens stay."""
+    """Finds the client of a token. A file is read again when it changes. If it is invalid then, the old tokens stay."""
 
     def __init__(self, read: Callable[[], str], file: Path | None = None, reserved: bytes | None = None) -> None:
         """`read` returns the lines, from `file` if there is one. `reserved`: the digest of a token that must not occur.
 
-        Raises ValueError or OSError.
+        Raises ValueError if a line is wrong, and OSError if the file cannot be read.
         """
         self._read = read
         self._file = file
@@ -98,7 +99,7 @@ class Tokens:
         self._clients: dict[str, Client] = {}
         self._known: tuple[tuple[bytes, Client], ...] = ()
         self.current = True
-        """Whether the tokens are those of the file."""
+        """Whether the tokens are those that the file has now."""
         self._stamp = self._file_stamp()
         self._next_check = time.monotonic() + _CHECK_SECONDS
         self._replace(parse_tokens(read()))
@@ -109,7 +110,7 @@ class Tokens:
         return cls(lambda: _text_of(file), file, reserved)
 
     def client_of(self, token: bytes) -> Client | None:
-        """Return the client of `token`; None if the token is unknown. Takes equally long for all tokens of a length."""
+        """Return the client of `token`; None if it is unknown. The time depends only on the token's length."""
         self.refresh()
         given, found = token_digest(token), None
         for digest, client in self._known:
@@ -118,7 +119,7 @@ class Tokens:
         return found
 
     def refresh(self) -> None:
-        """Read the file again if it has changed. It is checked once a second at most."""
+        """Read the file again if it has changed. It is checked at most once per second."""
         if self._file is None or time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + _CHECK_SECONDS
@@ -137,7 +138,7 @@ class Tokens:
             logger.info("%s: %d tokens of %d clients", self._file, len(self._known), len(self._clients))
 
     def _replace(self, lines: Iterable[TokenLine]) -> None:
-        """Know the tokens of `lines` from now on. A client whose name stays keeps what it has used of its limits."""
+        """Use the tokens of `lines` from now on. A client whose name stays keeps its usage of its limits."""
         limits: dict[str, ClientLimits] = {}
         for line in lines:
             if line.digest == self._reserved:
@@ -151,7 +152,7 @@ class Tokens:
         self._clients = clients
 
     def _file_stamp(self) -> tuple[int, ...] | None:
-        """Return what changes with the file; None if there is none."""
+        """Return numbers that change when the file changes; None if there is no file."""
         try:
             found = self._file.stat() if self._file is not None else None
         except OSError:

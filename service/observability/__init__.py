@@ -1,1 +1,1 @@
-"""What the service tells of its requests: the log, request ids, and OpenTelemetry spans. See docs/operations.md."""
+"""What the service reports about requests: the log, request ids, and OpenTelemetry spans. See docs/operations.md."""

@@ -10,10 +10,10 @@ MAX_PATH = 200
 
 
 class AccessLog:
-    """A line for each request that is over.
+    """Writes a line for each request that has ended.
 
-    Requests of one batch end together. Their lines are written together too: each write releases Python's lock, for
-    which the engine's threads wait, and that costs more than the line.
+    Requests of one batch end together, and their lines are written together too. Each write releases the GIL, for which
+    the engine's threads wait, and that costs more than the line itself.
     """
 
     def __init__(self, formatter: Formatter) -> None:
@@ -21,7 +21,7 @@ class AccessLog:
         self._ended: list[RequestContext] = []
 
     def add(self, context: RequestContext) -> None:
-        """Write a line in the event loop's next turn. Call it from that loop."""
+        """Write a line in the next iteration of the event loop. Call it from that loop."""
         if not self._ended:
             asyncio.get_running_loop().call_soon(self.flush)
         self._ended.append(context)

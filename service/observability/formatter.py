@@ -1,6 +1,6 @@
-"""The log's lines: their fields, as JSON or as text for people, and how they are written to standard output.
+"""The lines of the log: their fields, their form (JSON, or text for people), and writing them to standard output.
 
-All loggers of the process lead to BentoML's handler. It stays, and gets our formatter.
+All loggers of the process use BentoML's handler. It stays, and gets our formatter.
 """
 
 import logging
@@ -19,17 +19,17 @@ from latentd.service.context import RequestContext, request_context
 
 Fields = dict[str, Any]
 Formatter = Callable[[Fields], bytes]
-"""Makes a line, without its end, of fields. Every line has `time`, `level`, `logger` and `message`."""
+"""(fields) → a line without its end. Every line has `time`, `level`, `logger` and `message`."""
 
 _BENTOML_HANDLER = "tracehandler"
-_DOUBLED = ("uvicorn.error", "circus")
-"""Loggers that have BentoML's handler and also pass their records on to the root logger, which has it too."""
+_LOGGED_TWICE = ("uvicorn.error", "circus")
+"""Loggers that have BentoML's handler, and also pass records to the root logger, which has the same handler."""
 _MAX_TEXT = 16 * 2**10
 """Characters of a message, and of each part of a traceback."""
 _SECRET = re.compile(r"(?i)\b(bearer|basic)\s++[^\s'\",;)]++")
 _NUMBERS = re.compile(r"(?:[-+]?+(?<![\d.])\d[\d.]*+(?:e[-+]?\d++)?+[\s,\[\]()]++){8,}+")
-"""Eight numbers or more, as an exception quotes a latent. The pattern never backtracks: long runs of digits would
-take quadratic time."""
+"""Eight numbers or more, as in an exception that quotes a latent. The pattern never backtracks, because long runs of
+digits would then take quadratic time."""
 
 
 def as_json(fields: Fields) -> bytes:
@@ -38,7 +38,7 @@ def as_json(fields: Fields) -> bytes:
 
 
 def as_text(fields: Fields) -> bytes:
-    """Format as text: the time of day, the message, other fields as name=value, and a traceback on lines of its own."""
+    """Format as text: the time of day, the message, other fields as name=value, and the traceback on lines below."""
     rest = dict(fields)
     time, level, logger, message = (rest.pop(name) for name in ("time", "level", "logger", "message"))
     below = rest.pop("traceback", None)
@@ -87,13 +87,13 @@ class LogFormatter(logging.Formatter):
 
 
 def configure_logging(formatter: Formatter) -> None:
-    """Format all logs of the process with `formatter`. Without BentoML's handler, leave them to the host program."""
+    """Format all logs of the process with `formatter`. Without BentoML's handler, change nothing."""
     handlers = [each for each in logging.getLogger().handlers if each.name == _BENTOML_HANDLER]
     for handler in handlers:
         handler.setFormatter(LogFormatter(formatter))
     if handlers:
         logging.captureWarnings(True)
-        for name in _DOUBLED:
+        for name in _LOGGED_TWICE:
             logging.getLogger(name).propagate = False
 
 
@@ -103,7 +103,7 @@ def _current() -> Fields:
 
 
 def ids_of(context: RequestContext) -> Fields:
-    """Return the fields that find a request: its id, and the id of its trace if it has one."""
+    """Return the fields that identify a request: its id, and the id of its trace if it has one."""
     if context.span is None:
         return {"request_id": context.id}
     return {"request_id": context.id, "trace_id": f"{context.span.get_span_context().trace_id:032x}"}

@@ -1,4 +1,4 @@
-"""Request ids: the client's own id if it is harmless, else a random one."""
+"""Request ids: the client's own id if it is safe, else a random one."""
 
 import random
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 HEADER = b"x-request-id"
 _RANDOM = random.Random()  # noqa: S311  # an id is no secret
-_HARMLESS = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_SAFE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -15,6 +15,6 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     An id that could break a line of the log, a page or a query is replaced.
     """
     for name, value in headers:
-        if name == HEADER and _HARMLESS.fullmatch(value):
+        if name == HEADER and _SAFE.fullmatch(value):
             return value.decode()
     return f"{_RANDOM.getrandbits(128):032x}"

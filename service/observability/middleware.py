@@ -1,4 +1,4 @@
-"""The outermost middleware: it gives every request a context, and reports from it when the request is over."""
+"""The outermost middleware. It gives every request a context, and reports the request when it is over."""
 
 import logging
 import time
@@ -20,17 +20,17 @@ from latentd.service.runtime import Runtime
 logger = logging.getLogger("latentd.http")
 
 _PROBES = {"/livez", "/readyz", "/healthz", "/metrics"}
-"""Asked every few seconds. They are not traced, and logged only if they fail."""
+"""Paths that are requested every few seconds. They are not traced, and logged only if they fail."""
 
 
 class RequestMiddleware:
-    """Gives every answer its id and security headers, and tells the metrics, the log and the traces of it.
+    """Adds the id and the security headers to every answer, and reports each request to metrics, log and traces.
 
-    The wrapped app notes in the context what it learns of the request. If it raises, the answer is a 500.
+    The wrapped app writes into the context what it learns about the request. If it raises, the answer is a 500.
     """
 
     def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime], formatter: Formatter | None = None) -> None:
-        """`runtime` is asked at every request. `formatter`: of the access log's lines; None: there is no such log."""
+        """`runtime` is called for every request. `formatter`: the format of the access log; None: no access log."""
         self._app = app
         self._runtime = runtime
         self._log = None if formatter is None else AccessLog(formatter)
@@ -55,7 +55,7 @@ class RequestMiddleware:
         begun = False
         added = [*security_headers(context.path), (HEADER, context.id.encode())]
 
-        async def send_noting(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun, context.status = True, message["status"]
@@ -66,16 +66,16 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noting)
+            await self._app(scope, receive, send_and_record)
         except Exception:
             logger.exception("%s %s failed", context.method, context.path[:MAX_PATH])
             if begun:
-                context.status = HTTPStatus.INTERNAL_SERVER_ERROR  # for the reports: the client has another one
+                context.status = HTTPStatus.INTERNAL_SERVER_ERROR  # for the reports; the client has got another status
             else:
-                await error_response(status_error(500))(scope, receive, send_noting)
+                await error_response(status_error(500))(scope, receive, send_and_record)
 
     def _report(self, context: RequestContext) -> None:
-        """Tell of a request that is over."""
+        """Report a request that is over."""
         telemetry, tracing = self._runtime().telemetry, self._runtime().tracing
         if context.route is not None:
             model = (context.model or "").partition("@")[0]
@@ -87,7 +87,7 @@ class RequestMiddleware:
 
 
 class EngineTimings:
-    """An observer of the engine that notes in each request's context how long its batches took."""
+    """An observer of the engine that writes into each request's context how long its batches took."""
 
     def batch_done(self, batch: BatchReport) -> None:
         seconds = batch.forward_seconds + (batch.copy_seconds or 0.0) + batch.encode_seconds

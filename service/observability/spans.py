@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests and of the batches that they share, if an exporter is configured.
+"""OpenTelemetry spans of requests, and of the batches that they share, if an exporter is configured.
 
 The environment variables are OpenTelemetry's own: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
@@ -58,7 +58,7 @@ class Tracing:
         context.span = self._requests.start_span("request", _PARENT.extract(carrier), SpanKind.SERVER)
 
     def end(self, context: RequestContext) -> None:
-        """End a request's span, with what its context says."""
+        """End a request's span, with attributes from its context."""
         span = context.span
         if span is None:
             return
@@ -102,7 +102,7 @@ class Tracing:
         batch_span.end(_nanoseconds(batch.encode_started + batch.encode_seconds, clock))
 
     def close(self) -> None:
-        """Send the last spans. Wait for two seconds at most, so that a slow collector does not delay the end."""
+        """Send the last spans. Wait at most two seconds, so that a slow collector does not delay the end."""
         sending = threading.Thread(target=self._processor.shutdown, name="latentd-last-spans", daemon=True)
         sending.start()
         sending.join(_LAST_SPANS_SECONDS)
@@ -126,7 +126,7 @@ class Tracing:
 
 
 def tracing_from_environment() -> Tracing | None:
-    """Return the tracing that the environment asks for; None without an exporter, or with one that is not installed."""
+    """Return the tracing that the environment configures; None if there is no exporter, or if it is not installed."""
     name = _exporter_name()
     if name is None:
         return None
@@ -142,15 +142,15 @@ def tracing_from_environment() -> Tracing | None:
 def _exporter_name() -> str | None:
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
-    asked = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()
-    if not asked and any(os.environ.get(name) for name in _ENDPOINTS):
-        asked = "otlp"
-    if asked in ("", "none"):
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if not exporter and any(os.environ.get(name) for name in _ENDPOINTS):
+        exporter = "otlp"
+    if exporter in ("", "none"):
         return None
-    if asked == "otlp":
+    if exporter == "otlp":
         protocol = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), "http/protobuf")
         return _OTLP.get(protocol, protocol)
-    return asked
+    return exporter
 
 
 def _exporter(name: str) -> SpanExporter:

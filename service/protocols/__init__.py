@@ -1,1 +1,1 @@
-"""Protocols of other servers, whose clients work unchanged here. Each one translates, and computes nothing itself."""
+"""Protocols of other servers, whose clients work here without changes. They only translate requests and answers."""

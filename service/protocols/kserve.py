@@ -69,11 +69,11 @@ async def show_live(runtime: Runtime, request: Request) -> LiveAnswer:
 
 
 async def show_ready(runtime: Runtime, request: Request) -> ReadyAnswer | Response:
-    """Return whether there is a model to serve; if not, with 503."""
+    """Return that there is a model to serve. If there is none, the answer is a 503."""
     del request
     if runtime.ready:
         return ReadyAnswer(ready=True)
-    # returned and not raised: the question was answered, no request was rejected
+    # returned and not raised: this is an answer, and no rejection that metrics count
     return error_response(ApiError(503, "not_ready", "there is no model to serve yet"))
 
 
@@ -83,7 +83,7 @@ async def show_model_ready(runtime: Runtime, request: Request) -> ModelReadyAnsw
 
 
 async def show_model(runtime: Runtime, request: Request) -> MetadataAnswer:
-    """Return a model's tensors. A request has either seeds or latents, and labels if it likes."""
+    """Return a model's tensors. A request has seeds or latents, and may have labels."""
     model = _model(runtime, request)
     return MetadataAnswer(
         name=model.name,
@@ -98,7 +98,7 @@ async def show_model(runtime: Runtime, request: Request) -> MetadataAnswer:
 
 
 async def show_config(runtime: Runtime, request: Request) -> ConfigAnswer:
-    """Return a model's configuration. Samples are the first dimension of each tensor: there is no batch besides."""
+    """Return a model's configuration. The first dimension of each tensor is that of the samples."""
     model = _model(runtime, request)
     return ConfigAnswer(
         name=model.name,
@@ -114,7 +114,7 @@ async def show_config(runtime: Runtime, request: Request) -> ConfigAnswer:
 
 
 async def show_statistics(runtime: Runtime, request: Request) -> StatisticsAnswer:
-    """Return what one model has done since the service started, or every model."""
+    """Return the statistics of one model, or of all models, since the service started."""
     models = [_model(runtime, request)] if "name" in request.path_params else runtime.catalog.models.values()
     counts = runtime.telemetry.model_statistics
     return StatisticsAnswer(
@@ -134,8 +134,8 @@ def _output_shape(model: ServedModel) -> list[int]:
 
 
 def _reference(request: Request) -> str:
-    name, asked = request.path_params["name"], request.path_params.get("version")
-    return f"{name}@{asked}" if asked else str(name)
+    name, pinned = request.path_params["name"], request.path_params.get("version")
+    return f"{name}@{pinned}" if pinned else str(name)
 
 
 def _model(runtime: Runtime, request: Request) -> ServedModel:
@@ -143,26 +143,28 @@ def _model(runtime: Runtime, request: Request) -> ServedModel:
 
 
 def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-    """Make the query that `/generate` would make of these seeds or latents."""
-    asked, binary = _split(runtime, request, body)
-    fields: dict[str, Any] = {"model": _reference(request)} | _fields(asked, binary, runtime.settings.max_samples)
-    parameters = asked.parameters or {}
+    """Make the query that `/generate` makes from the same seeds or latents."""
+    infer_request, binary = _split(runtime, request, body)
+    fields: dict[str, Any] = {"model": _reference(request)} | _fields(
+        infer_request, binary, runtime.settings.max_samples
+    )
+    parameters = infer_request.parameters or {}
     if unknown := parameters.keys() - _PARAMETERS:
         known = ", ".join(sorted(_PARAMETERS))
         raise invalid("parameters", f"unknown parameter {min(unknown)!r}; known are {known}")
     if "truncation" in parameters:
         fields["truncation"] = parameters["truncation"]
-    in_binary = _wants_binary(asked, parameters)
+    in_binary = _wants_binary(infer_request, parameters)
     try:
         generate = GenerateRequest(**fields)
     except ValidationError as problem:
         raise_invalid(problem)
     query = generate_query(generate, _NPY, runtime.catalog, runtime.settings)
-    return ParsedRequest(query, partial(_respond, id=asked.id, in_binary=in_binary))
+    return ParsedRequest(query, partial(_respond, id=infer_request.id, in_binary=in_binary))
 
 
 def _split(runtime: Runtime, request: Request, body: bytes) -> tuple[InferRequest, bytes]:
-    """Return the JSON of a body, and the bytes of the tensors after it."""
+    """Return the JSON of a body, and the bytes after it, which belong to tensors."""
     length = request.headers.get(_JSON_LENGTH)
     if length is None:
         return parse_json(InferRequest, body, runtime), b""
@@ -171,10 +173,10 @@ def _split(runtime: Runtime, request: Request, body: bytes) -> tuple[InferReques
     return parse_json(InferRequest, body[: int(length)], runtime), body[int(length) :]
 
 
-def _fields(asked: InferRequest, binary: bytes, max_samples: int) -> dict[str, Any]:
+def _fields(infer_request: InferRequest, binary: bytes, max_samples: int) -> dict[str, Any]:
     """Return the tensors as fields of a request to `/generate`."""
     fields: dict[str, Any] = {}
-    for tensor in asked.inputs:
+    for tensor in infer_request.inputs:
         kind = INPUTS.get(tensor.name)
         if kind is None:
             raise invalid("inputs", f"unknown input {tensor.name!r}; the inputs are {', '.join(INPUTS)}")
@@ -198,7 +200,7 @@ def _fields(asked: InferRequest, binary: bytes, max_samples: int) -> dict[str, A
 
 
 def _numbers(tensor: RequestTensor, kind: InputTensor, binary: bytes) -> tuple[list[Any], bytes]:
-    """Return a tensor's numbers, one row for each sample, and the bytes that other tensors follow in."""
+    """Return a tensor's numbers, one row for each sample, and the bytes that remain for other tensors."""
     parameters = tensor.parameters or {}
     if unknown := parameters.keys() - {"binary_data_size"}:
         raise invalid("inputs", f"{tensor.name}: unknown parameter {min(unknown)!r}")
@@ -225,10 +227,10 @@ def _numbers(tensor: RequestTensor, kind: InputTensor, binary: bytes) -> tuple[l
     return [flat[first : first + width] for first in range(0, count, width)], binary
 
 
-def _wants_binary(asked: InferRequest, parameters: dict[str, JsonValue]) -> bool:
-    """Return whether the samples are to follow the JSON as bytes."""
+def _wants_binary(infer_request: InferRequest, parameters: dict[str, JsonValue]) -> bool:
+    """Return whether the client wants the samples as bytes after the JSON."""
     wanted: JsonValue = parameters.get("binary_data_output", False)
-    for output in asked.outputs or []:
+    for output in infer_request.outputs or []:
         if output.name != OUTPUT:
             raise invalid("outputs", f"unknown output {output.name!r}; the output is {OUTPUT}")
         of_output = output.parameters or {}
@@ -246,8 +248,8 @@ async def _respond(finished: FinishedJob, id: str | None, in_binary: bool) -> Re
     head = {"model_name": model.name, "model_version": model.version} | ({} if id is None else {"id": id})
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(samples.shape)}
     if not in_binary:
-        whole = await asyncio.to_thread(_in_json, head, output, samples)
-        return Response(whole, media_type=JSON, headers=finished.headers)
+        body = await asyncio.to_thread(_in_json, head, output, samples)
+        return Response(body, media_type=JSON, headers=finished.headers)
     output["parameters"] = {"binary_data_size": samples.nbytes}
     text = orjson.dumps(head | {"outputs": [output]})
     headers = finished.headers | {_JSON_LENGTH: str(len(text))}
@@ -255,7 +257,7 @@ async def _respond(finished: FinishedJob, id: str | None, in_binary: bool) -> Re
 
 
 def _in_json(head: dict[str, str], output: dict[str, Any], samples: Samples) -> bytes:
-    """Write each number with the fewest digits that lead back to the same float32."""
+    """Return the answer as JSON. Each number has the fewest digits that identify its float32."""
     return orjson.dumps(head | {"outputs": [output | {"data": samples.reshape(-1)}]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

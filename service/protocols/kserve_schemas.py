@@ -1,4 +1,4 @@
-"""The bodies and the answers of the Open Inference Protocol, as far as they are used here."""
+"""The bodies of requests and answers in the Open Inference Protocol, as far as they are used here."""
 
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -138,7 +138,7 @@ class TensorConfig(Answer):
 
 
 class InputConfig(TensorConfig):
-    """An input. `seeds` is the one that tools send if they know nothing else; a request with latents leaves it out."""
+    """An input. Only `seeds` is not optional, so that tools that know nothing else send it. Latents can replace it."""
 
     optional: bool
 
@@ -155,7 +155,7 @@ class ConfigAnswer(Answer):
 
 
 class Durations(Answer):
-    """How often something was done, and the nanoseconds that it took in all."""
+    """How often something was done, and how many nanoseconds it took in total."""
 
     count: int
     ns: int
@@ -175,7 +175,7 @@ class InferenceStatistics(Answer):
 
 
 class StatisticsOfModel(Answer):
-    """What a model has done since the service started."""
+    """The statistics of a model since the service started."""
 
     name: str
     version: str
@@ -192,7 +192,7 @@ class StatisticsAnswer(Answer):
 
 
 def model_statistics(name: str, version: str, counts: ModelCounts) -> StatisticsOfModel:
-    """Return the counts of a model in the protocol's form. There is no cache, and inputs take no time of their own."""
+    """Return the counts of a model in the protocol's form. There is no cache, and reading inputs is not timed."""
     nothing = Durations(count=0, ns=0)
     measured = {
         part: Durations(count=duration.count, ns=round(duration.seconds * 1e9))

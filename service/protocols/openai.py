@@ -1,4 +1,4 @@
-"""What OpenAI's clients ask for: images, and before that the list of models.
+"""The part of OpenAI's API that image clients use: generate and edit images, and list models.
 
 https://platform.openai.com/docs/api-reference/images/create
 """
@@ -35,7 +35,7 @@ _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate
 _MAX_PROMPT = 32_000
 _FILES = {"image": "image", "image[]": "image", "mask": "mask"}
 _NAMES = ("seed", "image_sha256")
-"""What names the input of a sample, as answers say it."""
+"""The fields of a sample that identify its input."""
 
 
 class _ImagesBody(BaseModel):
@@ -101,7 +101,7 @@ class ImagesError(ErrorBody):
         other = "server_error" if problem.status >= 500 else "invalid_request_error"
         kind = _ERROR_TYPES.get(problem.status, other)
         param = _PARAMETERS.get(problem.field or "", problem.field)
-        message = problem.message_for(param)  # OpenAI's package prints the message alone
+        message = problem.message_for(param)  # OpenAI's package prints only the message
         return cls(error=ImagesErrorFields(message=message, type=kind, param=param, code=problem.code))
 
 
@@ -122,7 +122,7 @@ class ModelList(Answer):
 
 
 class ImageEntry(Answer):
-    """An image: a file in base64, its seed or the picture that it was made of, and what the prompt was taken for."""
+    """An image: a file in base64, its seed or the hash of its picture, and the condition that the prompt named."""
 
     b64_json: str
     seed: MayBeAbsent[int]
@@ -158,40 +158,42 @@ def _describe(model: ServedModel) -> ModelEntry:
 
 
 def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-    """Make the query that `/generate` would make of the seed, and of what the prompt names."""
+    """Make the query that `/generate` makes from the seed, and from the condition that the prompt names."""
     del request
-    asked = parse_json(ImagesRequest, body, runtime)
-    fields = {"num_samples": asked.n, "seed": asked.seed, "truncation": asked.truncation}
-    return _parsed(asked, runtime, GenerateRequest, fields, generate_query)
+    images_request = parse_json(ImagesRequest, body, runtime)
+    fields = {"num_samples": images_request.n, "seed": images_request.seed, "truncation": images_request.truncation}
+    return _build_parsed_request(images_request, runtime, GenerateRequest, fields, generate_query)
 
 
 def parse_edit(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
-    """Make the query that `/translate` would make of the pictures, and of what the prompt names."""
+    """Make the query that `/translate` makes from the pictures, and from the condition that the prompt names."""
     if not is_form(request):
         raise ApiError(415, "unsupported_media_type", f"send the body as a form, with Content-Type: {MULTIPART}")
-    asked = parse_form(EditsRequest, request, body, runtime.settings.max_samples, _FILES)
-    if asked.mask is not None:
+    images_request = parse_form(EditsRequest, request, body, runtime.settings.max_samples, _FILES)
+    if images_request.mask is not None:
         raise invalid("mask", "masks are not supported: the models here change whole pictures")
-    if asked.n not in (None, 1):
+    if images_request.n not in (None, 1):
         raise invalid("n", "a picture has one result; send it once for each model that should change it")
-    return _parsed(asked, runtime, TranslateRequest, {"images": asked.image}, translate_query)
+    return _build_parsed_request(
+        images_request, runtime, TranslateRequest, {"images": images_request.image}, translate_query
+    )
 
 
-def _parsed(
-    asked: _ImagesBody, runtime: Runtime, body_type: type[BaseModel], fields: dict[str, Any], to_query: ToQuery
+def _build_parsed_request(
+    images_request: _ImagesBody, runtime: Runtime, body_type: type[BaseModel], fields: dict[str, Any], to_query: ToQuery
 ) -> ParsedRequest:
-    """Make a query of `asked` by `to_query`, whose body has `fields` and what the two have in common."""
-    if asked.response_format == "url":
+    """Make a query with `to_query`, from `fields` and from what both bodies have in common."""
+    if images_request.response_format == "url":
         raise invalid("response_format", "images are not stored and have no URL; ask for b64_json")
-    model = runtime.catalog.find(asked.model)
+    model = runtime.catalog.find(images_request.model)
     spec = model.card.spec
     own_size = spec.output.picture_size
     if own_size is None:
         raise invalid("model", f"{model.name} makes {spec.output.kind}, not images; use POST /generate")
-    fields |= {"model": f"{model.name}@{model.version}", "format": asked.output_format or "png"}
+    fields |= {"model": f"{model.name}@{model.version}", "format": images_request.output_format or "png"}
     if (field := spec.condition.field) is not None:
         try:
-            fields[field] = spec.condition.from_prompt(asked.prompt)
+            fields[field] = spec.condition.from_prompt(images_request.prompt)
         except ValueError as problem:
             raise invalid("prompt", str(problem)) from problem
     try:
@@ -199,11 +201,11 @@ def _parsed(
     except ValidationError as problem:
         raise_invalid(problem)
     query = to_query(body, JSON, runtime.catalog, runtime.settings)
-    return ParsedRequest(replace(query, scale=_scale(asked.size, own_size, query.num_samples)), _respond)
+    return ParsedRequest(replace(query, scale=_scale(images_request.size, own_size, query.num_samples)), _respond)
 
 
 def _scale(size: str | None, own_size: tuple[int, int], count: int) -> int:
-    """Return the whole factor that enlarges `count` images to `size`. Raises ApiError 400 if there is none."""
+    """Return the integer factor that enlarges `count` images to `size`. Raises ApiError 400 if there is none."""
     if size is None or size == "auto":
         return 1
     width, height = map(int, size.split("x"))
@@ -220,8 +222,8 @@ def _scale(size: str | None, own_size: tuple[int, int], count: int) -> int:
 
 
 async def _respond(finished: FinishedJob) -> Response:
-    whole = await asyncio.to_thread(_in_json, finished)  # it can be long
-    return Response(whole, media_type=JSON, headers=finished.headers)
+    body = await asyncio.to_thread(_in_json, finished)  # it can be long
+    return Response(body, media_type=JSON, headers=finished.headers)
 
 
 def _in_json(finished: FinishedJob) -> bytes:

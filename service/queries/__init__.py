@@ -1,1 +1,1 @@
-"""From a request's body to a SampleQuery: one file per endpoint."""
+"""From the body of a request to a SampleQuery: one file for each endpoint, and what they share."""

@@ -1,4 +1,4 @@
-"""Move every sample of a request along the model's directions, after truncation."""
+"""Directions in a request: every sample is moved along them, after truncation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from latentd.service.errors import ApiError, invalid
 from latentd.service.request_schemas import SamplesRequest
 
 EDIT_FIELDS = _AMOUNTS, _VERSION = "directions", "directions_version"
-"""The fields of requests and of embedded metadata."""
+"""The names of the fields, in requests and in embedded metadata."""
 
 
 @dataclass(frozen=True)
 class DirectionEdit:
-    """An offset along directions of one version."""
+    """An offset along directions, and the version of the directions."""
 
     amounts: Mapping[str, float]
-    """By direction, without zeros; in standard deviations of the latents."""
+    """For each direction: the amount, in standard deviations of the latents. Zeros are left out."""
     version: str
     offset: NDArray[np.float64]
     """[dim] of z or of w."""
@@ -40,9 +40,9 @@ class DirectionEdit:
 
 
 def direction_edit(request: SamplesRequest, model: ServedModel) -> DirectionEdit | None:
-    """Return the edit that `request` asks for; None if all amounts are 0 or absent.
+    """Return the edit that `request` names; None if all amounts are 0 or absent.
 
-    Raises ApiError 400 if `model` does not have these directions, 404 if their pinned version is not served.
+    Raises ApiError 400 if `model` does not have these directions, and 404 if their pinned version is not served.
     """
     directions = model.directions
     pinned = request.directions_version

@@ -1,4 +1,4 @@
-"""The fields that a model has, and the requests that may use them."""
+"""The fields and operations of a model, and checks that a request uses no others."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -33,7 +33,7 @@ def model_fields(model: ServedModel) -> dict[str, Any]:
 
 
 def require_operation(model: ServedModel, operation: Operation, field: str = "model") -> None:
-    """Raise ApiError 400 if the model does not have `operation`. The message lists those that it has."""
+    """Raise ApiError 400 if the model does not have `operation`. The message lists its operations."""
     operations = model.card.spec.input.operations
     if operation not in operations:
         has = ", ".join(sorted(operations))

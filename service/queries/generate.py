@@ -1,4 +1,4 @@
-"""`POST /generate`: samples of seeds or latents."""
+"""`POST /generate`: samples from seeds or latents."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -22,7 +22,7 @@ _ANIMATION_FIELDS = ("fps", "scale", "filter")
 
 @dataclass(frozen=True)
 class Interpolation(RowTransform):
-    """The samples are the frames of a path past the sources."""
+    """The samples are the frames of a path through the sources."""
 
     path: KeyframePath
     method: Method
@@ -74,14 +74,18 @@ def _animation_options(
                 raise invalid(field, f'{field} is for animations; ask for layout "animation"')
         return None
     if response_format.format == "gif" and (request.fps or _FPS) > MAX_GIF_FPS:
-        raise invalid("fps", f"a GIF has at most {MAX_GIF_FPS} frames a second; players slow down faster ones")
+        raise invalid("fps", f"a GIF has at most {MAX_GIF_FPS} frames per second; players slow down faster ones")
     if frames > MAX_SECONDS * (request.fps or _FPS):
         raise invalid("fps", f"the animation would last longer than {MAX_SECONDS} seconds")
     options = AnimationOptions(request.fps or _FPS, request.scale or 1, request.filter or "nearest")
     height, width = (side * options.scale for side in frame_size)
     if max(height, width) > MAX_SIDE:
-        raise invalid("scale", f"the animation would be {width} × {height} pixels; at most {MAX_SIDE} a side")
+        raise invalid(
+            "scale", f"the animation would be {width} × {height} pixels; at most {MAX_SIDE} per side are possible"
+        )
     if frames * height * width > MAX_PIXELS:
         most = MAX_PIXELS // (height * width)
-        raise invalid("scale", f"{frames} frames of {width} × {height} pixels; at this size at most {most} frames")
+        raise invalid(
+            "scale", f"{frames} frames of {width} × {height} pixels; at this size, at most {most} frames are possible"
+        )
     return options

@@ -1,4 +1,4 @@
-"""`POST /mix`: one sample of several latents."""
+"""`POST /mix`: one sample from several latents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from latentd.service.settings import Settings
 
 @dataclass(frozen=True)
 class Mixture(RowTransform):
-    """The one sample has the weighted mean of the sources' rows."""
+    """There is one sample. Its row is the weighted mean of the sources' rows."""
 
     weights: Sequence[float]
     space: Space
@@ -41,7 +41,7 @@ class Mixture(RowTransform):
 
 @dataclass(frozen=True)
 class StyleMixing(RowTransform):
-    """Each layer of the one sample has the style of one of the sources (Karras et al. 2019, section 3.1)."""
+    """There is one sample. Each of its layers has the style of one source (Karras et al. 2019, section 3.1)."""
 
     layers: Sequence[int]
 

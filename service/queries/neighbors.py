@@ -1,4 +1,4 @@
-"""`POST /neighbors`: samples at an angle around a latent."""
+"""`POST /neighbors`: samples from latents at an angle to another latent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from latentd.service.settings import Settings
 
 @dataclass(frozen=True)
 class Neighborhood(RowTransform):
-    """The samples lie around the one source, each in the direction that its neighbor seed draws."""
+    """There is one source. Each sample is at an angle to it, in a direction drawn from the sample's neighbor seed."""
 
     degrees: float
     seeds: Sequence[int]

@@ -1,4 +1,4 @@
-"""A valid request: which inputs its samples have, and in which form they are answered."""
+"""A valid request for samples: which inputs they have, and in which form they are sent."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,10 @@ class RowTransform(ABC):
 
     @abstractmethod
     def inputs(self, sources: Rows, spec: GeneratorSpec) -> Rows:
-        """Map inputs [K, ...], or rows of a later space such as w, to those of the samples. Raises NoDirectionError."""
+        """Map the sources' inputs [K, ...], or rows of a later space such as w, to the samples' [N, ...].
+
+        Raises NoDirectionError if a row without direction needs one, or if weights cancel each other.
+        """
 
     @abstractmethod
     def condition(self, sources: Rows, spec: GeneratorSpec) -> Rows:
@@ -32,16 +35,16 @@ class RowTransform(ABC):
 
     @abstractmethod
     def source_of(self, sample: int) -> int | None:
-        """Return the source whose input and condition the sample has unchanged; None if there is none."""
+        """Return the source whose input and condition a sample has unchanged; None if there is none."""
 
     def answer_fields(self, sample: int) -> dict[str, Any]:
-        """Return what the answer says about a sample beyond its index, its name and its condition."""
+        """Return more fields of a sample in the answer, beside its index, its input and its condition."""
         del sample
         return {}
 
 
 class Identity(RowTransform):
-    """Each sample has the row of one source."""
+    """Each source is a sample, unchanged."""
 
     def inputs(self, sources: Rows, spec: GeneratorSpec) -> Rows:
         del spec
@@ -67,25 +70,25 @@ class SampleQuery:
     sources: Sequence[Source]
     num_samples: int
     error_field: str
-    """The field that an error names if the transform fails or a sample is not finite."""
+    """The field that errors name if the transform fails or a sample is not finite."""
     transform: RowTransform = field(default_factory=Identity)
     space: Space = "z"
-    """The space that the transform works in. Anything but a space behind the first stage means the input itself."""
+    """The space in which the transform works. If it is not the space of a later stage, that is the input itself."""
     truncation: float = 1.0
     edit: DirectionEdit | None = None
     controls: Mapping[str, float] = field(default_factory=dict)
     """The value of each of the model's controls."""
     animation: AnimationOptions | None = None
     scale: int = 1
-    """Integer factor that enlarges every image on its own."""
+    """Integer factor by which each image is enlarged."""
     server_choices: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that the request left open and the server chose, such as a drawn seed."""
+    """Fields that the request left out and the server chose, such as a drawn seed."""
     chunked: bool = False
     """Whether the samples are queued in chunks, because there may be more of them than the queue holds."""
 
     @cached_property
     def request(self) -> dict[str, Any]:
-        """The body with every choice of the server filled in. Sent again, it gives the same answer."""
+        """The body, with the choices of the server added. If it is sent again, the answer is the same."""
         left_out = set(self.server_choices)
         request = self.body.model_dump(exclude=left_out, exclude_none=True, exclude_unset=True)
         request |= self.server_choices
@@ -100,12 +103,12 @@ class SampleQuery:
 
     @property
     def spec(self) -> GeneratorSpec:
-        """The model's specification."""
+        """The spec of the model's generator."""
         return self.model.card.spec
 
     @cached_property
     def changed_controls(self) -> dict[str, float]:
-        """The controls that do not have their defaults."""
+        """The controls whose values are not the defaults."""
         defaults = {control.name: control.default for control in controls_of(self.spec)}
         return {name: value for name, value in self.controls.items() if value != defaults[name]}
 

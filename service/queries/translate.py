@@ -1,4 +1,4 @@
-"""`POST /translate`: samples of pictures, or of other files."""
+"""`POST /translate`: samples from pictures, or from other files."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ from latentd.service.request_schemas import TranslateRequest
 from latentd.service.settings import Settings
 
 _MAX_PIXELS = 2**26
-"""Pixels of all pictures of a request. Reading so many takes about a second."""
+"""Pixels of all pictures of a request. Reading this many takes about a second."""
 
 
 def translate_query(request: TranslateRequest, accept: str, catalog: Catalog, settings: Settings) -> SampleQuery:
@@ -33,13 +33,13 @@ def translate_query(request: TranslateRequest, accept: str, catalog: Catalog, se
     response_format = negotiate(accept, spec.output, request.format, request.layout, count)
     conditions = resolve_conditions(request, spec, count, has_seed=False)
     sources = [
-        Source(row, condition, name)
-        for (row, name), condition in zip(_read(request.images, model), conditions, strict=True)
+        Source(row, condition, provenance)
+        for (row, provenance), condition in zip(_read(request.images, model), conditions, strict=True)
     ]
     return SampleQuery(
         endpoint="/translate",
         body=request,
-        server_choices={"images": [dict(source.file_name or {}) for source in sources]},
+        server_choices={"images": [dict(source.file_provenance or {}) for source in sources]},
         model=model,
         response_format=response_format,
         sources=sources,
@@ -50,7 +50,7 @@ def translate_query(request: TranslateRequest, accept: str, catalog: Catalog, se
 
 
 def _read(images: Sequence[str], model: ServedModel) -> Sequence[tuple[Rows, Provenance]]:
-    """Decode files in base64. All headers are looked at first, so that too much work is refused before it begins."""
+    """Decode files in base64. All headers are checked before any file is read, so that too much work never begins."""
     kind = model.card.spec.input
     files = []
     pixels = 0

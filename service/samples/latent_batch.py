@@ -44,7 +44,7 @@ class LatentBatch:
         """Return the provenance of a sample's input: its seed, or the fields of its kind. None if it was made in w."""
         source = self._source(sample)
         if source is not None:
-            return source.name(self.query.spec.input)
+            return source.provenance(self.query.spec.input)
         return None if self.inputs is None else self.query.spec.input.provenance(self.inputs[sample])
 
     def condition_of(self, sample: int) -> Provenance:

@@ -1,4 +1,4 @@
-"""All metrics in Prometheus's text format: counters and histograms, and gauges that are read when it asks."""
+"""All metrics in Prometheus's text format: counters, histograms, and gauges that are read at each scrape."""
 
 import platform
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def exposition(runtime: Runtime, access: Access, device: torch.device) -> str:
 
 
 class _Gauges:
-    """The service's state at the moment of the question."""
+    """The state of the service at the time of the scrape."""
 
     def __init__(self, runtime: Runtime, access: Access, device: torch.device) -> None:
         self._runtime = runtime

@@ -27,7 +27,7 @@ class _Series(Generic[_Number]):
         self._numbers: dict[tuple[str, ...], _Number] = {}
         self._lock = threading.Lock()
         if not labels:
-            self._numbers[()] = new()  # so that it is exposed before the first event
+            self._numbers[()] = new()  # so that it is there before the first event
 
     def retain(self, label: str, values: Collection[str]) -> None:
         """Remove the series whose `label` is not one of `values`."""
@@ -37,7 +37,7 @@ class _Series(Generic[_Number]):
 
 
 class Counter(_Series[float]):
-    """A number that only grows. `name` is without its suffix `_total`."""
+    """A number that only grows. `name` is the metric's name without `_total`."""
 
     def __init__(self, name: str, help: str, *labels: str) -> None:
         super().__init__(name, help, labels, float)

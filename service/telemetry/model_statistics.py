@@ -1,4 +1,4 @@
-"""What each model has done since the service started, for the statistics of the Open Inference Protocol."""
+"""Counts and times of each model since the service started, for the statistics of the Open Inference Protocol."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from latentd.service.engine import BatchReport
 
 @dataclass(frozen=True)
 class Duration:
-    """How often something was done, and the seconds that it took in all."""
+    """How often something was done, and how many seconds it took in total."""
 
     count: int = 0
     seconds: float = 0.0
@@ -22,14 +22,14 @@ class Duration:
 
 @dataclass(frozen=True)
 class ModelCounts:
-    """The counts of one model. A request counts once in each of its batches for queue, forward and encoding."""
+    """The counts of one model. In `queued`, `forward` and `encoding`, a request counts once for each of its batches."""
 
     answered: Duration = field(default_factory=Duration)
     failed: Duration = field(default_factory=Duration)
     queued: Duration = field(default_factory=Duration)
     forward: Duration = field(default_factory=Duration)
     encoding: Duration = field(default_factory=Duration)
-    """Copies from the device included."""
+    """With copies from the device."""
     samples: int = 0
     batches: int = 0
     last_batch: float = 0.0

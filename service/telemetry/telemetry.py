@@ -20,7 +20,7 @@ class Telemetry:
     """All counters and histograms. An observer of the engine, and a collector for prometheus_client."""
 
     def __init__(self, sample_endpoints: Collection[str] = ()) -> None:
-        """`sample_endpoints`: the endpoints whose error counts are exposed as 0 before the first error."""
+        """`sample_endpoints`: endpoints whose error counts are 0, and not absent, before the first error."""
         self._sample_endpoints = sample_endpoints
         self._served: Collection[str] = frozenset()
         self.model_statistics = ModelStatistics()

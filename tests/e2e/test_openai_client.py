@@ -177,7 +177,7 @@ def test_the_key_is_a_token(tmp_path: Path) -> None:
             client_of(server, "other-0123456789abcdef").images.generate(prompt="-")
         client = client_of(server, CLIENT)
         assert len(client.images.generate(prompt="-", n=4).data) == 4
-        with pytest.raises(openai.RateLimitError, match="samples a second") as refusal:
+        with pytest.raises(openai.RateLimitError, match="samples per second") as refusal:
             client.images.generate(prompt="-", n=4)
         assert refusal.value.type == "rate_limit_error"
         assert int(refusal.value.response.headers["retry-after"]) > 10

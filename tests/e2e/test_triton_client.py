@@ -269,7 +269,7 @@ def test_tokens_and_their_limits_apply(tmp_path: Path) -> None:
         headers = {"Authorization": f"Bearer {CLIENT}"}
         first = client.infer("fashion-dcgan", [seeds(1, 2, 3, 4)], headers=headers)
         assert first.as_numpy("samples").shape[0] == 4
-        with pytest.raises(InferenceServerException, match="samples a second") as refusal:
+        with pytest.raises(InferenceServerException, match="samples per second") as refusal:
             client.infer("fashion-dcgan", [seeds(1, 2, 3, 4)], headers=headers)
         assert refusal.value.status() == "429"
 
