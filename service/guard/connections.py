@@ -1,8 +1,8 @@
-"""Limits on connections: the size of heads, clients that send their heads slowly, clients that read slowly.
+"""Limits on connections: the size of a request's head, and clients that send or read slowly.
 
-The app sees a request once its headers are complete, and is done with an answer once it is handed over. Before and
-after that, uvicorn has a timeout for idle connections only. So its protocol class is replaced by one with limits.
-BentoML does not let a service choose the protocol, but uvicorn looks it up by name.
+The app sees a request when its headers are complete, and is done with an answer when it has handed it over. Before and
+after that, uvicorn has only a timeout for idle connections. So a protocol class with limits replaces its own. BentoML
+does not let a service choose the protocol, but uvicorn looks it up by name.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from latentd.service.guard.headers import FOR_API
+from latentd.service.guard.stall_watchdog import StallWatchdog
 
 logger = logging.getLogger("latentd.guard")
 
@@ -26,22 +27,21 @@ _MAX_HEADERS = 100
 _MAX_URL_BYTES = 8 * 2**10
 _MAX_HEAD_BYTES = 32 * 2**10
 _MAX_PIPELINED = 16
-"""Requests that may wait on a connection for earlier answers. One packet can hold thousands, and all are parsed."""
+"""Requests that may wait on a connection for earlier answers. One packet can hold thousands."""
 _MAX_CHUNK_OVERHEAD = 8
-"""Bytes on the wire for one byte of a body. Honest clients stay below that even with chunks of a few bytes."""
+"""Bytes on the wire for one byte of a body. Even clients that send chunks of a few bytes stay below this."""
 _LINGER_SECONDS = 5.0
-"""How long the rest of a body is read and dropped after its request was answered. A client that still sends would lose
-the answer if the connection were closed at once."""
+"""How long the rest of a body is read and dropped after the answer. If the connection were closed at once, a client
+that still sends would lose the answer."""
 _LAST_REQUEST_SECONDS = 1.0
-"""How long an idle connection stays open at shutdown, for a request that is already on its way."""
-_CHECK_SECONDS = 0.5
+"""How long an idle connection stays open at shutdown, for a request that may already be on its way."""
 _READ_STEP_BYTES = 256 * 2**10
-"""A client has to read as much of its answer within the send timeout."""
+"""A client must read this much of its answer within the send timeout."""
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What a client may take."""
+    """The limits of one connection."""
 
     receive: float
     """Seconds to send the headers of a request."""
@@ -54,7 +54,7 @@ class ConnectionLimits:
 def guard_connections(limits: ConnectionLimits, on_refused: Callable[[str], None]) -> None:
     """Limit the connections of all servers that uvicorn starts in this process from now on.
 
-    `on_refused` is called with the code of each refused head: it never becomes a request that could be counted.
+    `on_refused` is called with the error code of each refused head, because no request comes of it that is counted.
     """
     members = {"limits": limits, "on_refused": staticmethod(on_refused), "watchdog": StallWatchdog()}
     protocol = type("LimitedProtocol", (_LimitedProtocol,), members)
@@ -62,7 +62,7 @@ def guard_connections(limits: ConnectionLimits, on_refused: Callable[[str], None
 
 
 class _Refusal(Exception):
-    """Why a head is not read on."""
+    """The reason why a head is refused."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -81,9 +81,9 @@ _SLOW_HEAD = _Refusal(408, "request_timeout", "the headers did not come in time"
 
 
 class _Parser(httptools.HttpRequestParser):
-    """Ignores `Upgrade` headers, as RFC 9110 (section 7.8) allows: the request is answered in HTTP/1.1.
+    """Ignores `Upgrade` headers, as RFC 9110 (section 7.8) allows. The request is answered in HTTP/1.1.
 
-    httptools would stop at such a request, take it for one without a body, and what follows for another protocol.
+    httptools would stop at such a request, ignore its body, and take the bytes after it for another protocol.
     """
 
     def __init__(self, protocol: "_LimitedProtocol") -> None:
@@ -91,7 +91,7 @@ class _Parser(httptools.HttpRequestParser):
         self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._protocol = protocol
 
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn feeds nothing else
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn only feeds bytes
         rest, parser = memoryview(data), self
         while rest:  # one packet may hold several requests with such a header
             try:
@@ -107,24 +107,24 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     limits: ConnectionLimits
     on_refused: Callable[[str], None]
-    watchdog: "StallWatchdog"
+    watchdog: StallWatchdog
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.parser = _Parser(self)
         self._packet_bytes = 0
-        """Bytes of the packet that is parsed."""
+        """Bytes of the packet that is being parsed."""
         self._request_bytes = 0
-        """Bytes of earlier packets that belong to the request that is not complete yet."""
+        """Bytes of earlier packets that belong to the incomplete request."""
         self._resumed = 0
         """How often the client has emptied the write buffer."""
         self._refusal = _MALFORMED
-        """What `send_400_response` sends."""
+        """The refusal that `send_400_response` sends."""
         self._running: RequestResponseCycle | None = None
         """The request that the app is working on."""
         self._shutting_down = False
         self._read_closed = False
-        """Whether nothing more is read. The connection is closed after the last answer."""
+        """Whether no more data are read. The connection is closed after the last answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -132,7 +132,7 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._running is not None:  # uvicorn tells the last of several pipelined requests only
+        if self._running is not None:  # uvicorn tells only the last of several pipelined requests
             self._running.disconnected = True
             self._running.message_event.set()
         self.watchdog.remove(self)
@@ -161,7 +161,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         elif self.cycle is not None and self.cycle.more_body:
             self._request_bytes += len(data)
             if self._request_bytes > _MAX_HEAD_BYTES + _MAX_CHUNK_OVERHEAD * self.limits.body:
-                self.transport.abort()  # tiny chunks, or trailers without end
+                self.transport.abort()  # tiny chunks, or endless trailers
         else:
             self._request_bytes = 0
 
@@ -204,14 +204,10 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _in_head(self) -> bool:
-        """Whether a part of a request's head has come."""
+        """Whether a part of a request's head has arrived."""
         return self.scope is not None and (self.cycle is None or self.scope is not self.cycle.scope)
 
     def expected_from_client(self) -> tuple[Hashable, float] | None:
-        """Return what the client has to do next and how many seconds it has; None if it has to do nothing.
-
-        The first value changes as soon as the client makes progress.
-        """
         buffered = self.transport.get_write_buffer_size()
         if buffered:
             return ("read", buffered // _READ_STEP_BYTES, self._resumed), self.limits.send
@@ -223,12 +219,13 @@ class _LimitedProtocol(HttpToolsProtocol):
             return None  # the app works or reads the body, and has timeouts of its own
         if self.cycle.more_body:
             return ("end the body", id(self.cycle)), _LINGER_SECONDS
-        if self._in_head or self.timeout_keep_alive_task is None:  # without a task, bytes came that begin no request
+        if (
+            self._in_head or self.timeout_keep_alive_task is None
+        ):  # without that task, bytes have arrived that are no request
             return ("send a head", id(self.cycle)), self.limits.receive
         return None  # uvicorn's timeout for idle connections runs
 
     def give_up(self) -> None:
-        """Close the connection: the client has not done what was expected."""
         if self.transport.get_write_buffer_size() or self.transport.is_closing():
             self.transport.abort()
         elif self._in_head:
@@ -248,13 +245,13 @@ class _LimitedProtocol(HttpToolsProtocol):
         raise refusal
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Answer the current head with `refusal` and close the connection."""
+        """Answer the current head with `refusal`, and close the connection."""
         type(self).on_refused(refusal.code)
         address = self.client[0] if self.client else "a client"
-        if self.pipeline:  # the client would take the refusal for the answer to an earlier request
+        if self.pipeline:  # the client would think that the refusal answers an earlier request
             logger.info("the connection of %s ends after %d answers: %s", address, len(self.pipeline) + 1, refusal)
             self._read_closed = True
-            self.pipeline[0][0].keep_alive = False  # the last request that came
+            self.pipeline[0][0].keep_alive = False  # the last request that arrived
             return
         logger.info("%s was answered %d %s: %s", address, refusal.status, refusal.code, refusal)
         body = orjson.dumps({"error": {"code": refusal.code, "message": str(refusal), "field": None}})
@@ -269,49 +266,3 @@ class _LimitedProtocol(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in headers]
         self.transport.write(b"\r\n".join((*lines, b"", body)))
         self.transport.close()
-
-
-class StallWatchdog:
-    """Checks all connections of a server twice a second. A timer for each would cost every request."""
-
-    def __init__(self) -> None:
-        self._expected: dict[_LimitedProtocol, tuple[Hashable, float]] = {}
-        """What each client has to do, and since when."""
-        self._running = False
-
-    def add(self, connection: _LimitedProtocol) -> None:
-        self._expected[connection] = None, connection.loop.time()
-        if not self._running:
-            self._running = True
-            connection.loop.call_later(_CHECK_SECONDS, self._check_all, connection.loop)
-
-    def remove(self, connection: _LimitedProtocol) -> None:
-        self._expected.pop(connection, None)
-
-    def _check_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        closed = 0
-        try:
-            for connection in list(self._expected):
-                try:
-                    closed += self._check(connection, loop.time())
-                except Exception:  # the other connections are still to be checked
-                    logger.exception("a connection could not be checked; it is closed")
-                    self.remove(connection)
-                    connection.transport.abort()
-        finally:
-            self._running = bool(self._expected)
-            if self._running:
-                loop.call_later(_CHECK_SECONDS, self._check_all, loop)
-        if closed:
-            logger.info("%d connections closed: their clients sent or read too slowly", closed)
-
-    def _check(self, connection: _LimitedProtocol, now: float) -> bool:
-        """Close a connection whose client is late. Return whether it was."""
-        before, since = self._expected[connection]
-        action, seconds = connection.expected_from_client() or (None, 0.0)
-        if action != before:
-            self._expected[connection] = action, now
-        elif action is not None and now - since > seconds:
-            connection.give_up()
-            return True
-        return False

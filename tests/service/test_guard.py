@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from latentd.service.engine import Engine
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
-from latentd.service.guard import connections
+from latentd.service.guard import stall_watchdog
 from latentd.service.guard import tokens as tokens_module
 from latentd.service.guard.auth import Access, access_from
 from latentd.service.guard.body import check_value_count
@@ -390,10 +390,10 @@ class LateConnection:
 def test_a_connection_that_raises_does_not_stop_the_watchdog(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "_CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(stall_watchdog, "_CHECK_SECONDS", 0.001)
 
     async def watch() -> None:
-        watch = connections.StallWatchdog()
+        watch = stall_watchdog.StallWatchdog()
         broken, slow = LateConnection(broken=True), LateConnection(broken=False)
         watch.add(broken)  # type: ignore[arg-type]  # has all that is asked for
         watch.add(slow)  # type: ignore[arg-type]
