@@ -1,1 +1,1 @@
-"""Measurements of latentd, and of what it is compared with. Each program is run by hand; see README.md."""
+"""Measurements of latentd, and of what it is compared with. README.md lists the programs."""

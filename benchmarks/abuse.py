@@ -1,7 +1,7 @@
 """Latency and lost answers of a well-behaved client beside each kind of abuse.
 
-`python -m benchmarks.abuse` runs all kinds, `--only "100 slow writers"` some. Rounds without and with abuse alternate,
-so that other work of the machine affects both. Every answer must have the same bytes as before the abuse.
+`python -m benchmarks.abuse` runs all kinds, `--only "100 slow writers"` only that one. Rounds without and with abuse
+alternate, so that other work of the machine affects both. Every answer must have the same bytes as before the abuse.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _SEEDS = 64
 _RATE = 30.0
 _LOST_AFTER_SECONDS = 30.0
 _MAX_IDLE_SECONDS = 3.0
-"""Older connections are not used again: the service closes them after five seconds."""
+"""Older connections are not used again, because the service closes them after five seconds."""
 _CALM_SECONDS = 2.0
 _OVERSTAY_SECONDS = 40.0
 """Longer than LATENTD_RECEIVE_TIMEOUT and LATENTD_SEND_TIMEOUT."""
@@ -54,7 +54,7 @@ _CLOSED = re.compile(r"(\d+) connections closed")
 
 
 class WellBehaved:
-    """Requests one sample `_RATE` times a second. Latency counts from the time at which a request was due."""
+    """Requests one sample `_RATE` times per second. Latency counts from the time at which a request was due."""
 
     def __init__(self, server: Server) -> None:
         address = urlsplit(server.url)
@@ -156,7 +156,7 @@ async def measure_kind(client: WellBehaved, server: Server, kind: str, seconds: 
 
 
 def overstay(server: Server, seconds: float) -> dict[str, Any]:
-    """Return what happens to slow abusers that stay for longer than the service's timeouts."""
+    """Return what happens to slow abusers that stay longer than the service's timeouts."""
     outcomes: Counter[str] = Counter()
     before = _closed(server)
     with abusing(server, _BAD, _SLOW, outcomes):

@@ -1,8 +1,8 @@
 """Abusive clients for benchmarks.abuse, in a process of their own, so that they do not disturb the measuring client.
 
 `python -m benchmarks.abusers URL --token TOKEN --crowds idle=500 bodies=100` prints `ready` once all clients are in
-place, goes on until SIGTERM, and then prints how often they got which outcome, as JSON. A client whose connection is
-closed connects again.
+place, continues until SIGTERM, and then prints the number of each outcome as JSON. A client whose connection is closed
+connects again.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _LARGE = json.dumps({"num_samples": 256, "format": "npy", "seed": 0}).encode()
 _SMALL = b'{"seed": %d}'
 _SIP_BYTES = 16
 _PAUSE_SECONDS = 1.0
-"""Between the few bytes that a slow client reads or writes, and before a client connects again."""
+"""The pause between the few bytes that a slow client reads or writes, and before a client connects again."""
 
 
 def post(body: bytes, token: str, length: int | None = None) -> bytes:
@@ -35,7 +35,7 @@ def post(body: bytes, token: str, length: int | None = None) -> bytes:
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
-    """Send `request` and return the status and the body of its answer. Raises OSError or EOFError without one."""
+    """Send `request`, and return the status and the body of its answer. Raises OSError or EOFError if there is none."""
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length: ")[2].split(b"\r\n", 1)[0])
@@ -44,7 +44,7 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
 
 @dataclass
 class Target:
-    """The server, and the outcomes of what the clients did to it."""
+    """The server, and the outcomes of the clients' connections."""
 
     host: str
     port: int
@@ -149,7 +149,7 @@ async def _persist(crowd: str, target: Target, in_place: asyncio.Event) -> None:
 
 
 async def abuse(target: Target, crowds: dict[str, int]) -> None:
-    """Run so many clients of each crowd until SIGTERM."""
+    """Run this many clients of each crowd until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     clients = [(crowd, asyncio.Event()) for crowd, size in crowds.items() for _ in range(size)]

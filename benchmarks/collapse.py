@@ -1,9 +1,9 @@
-"""Does the alarm tell runs that collapse from runs that do not? `python -m benchmarks.collapse`.
+"""Whether the alarm finds the runs that collapse, and only those: `python -m benchmarks.collapse`.
 
-Short runs on mixtures and on Fashion-MNIST: healthy ones, and ones that are broken on purpose. Whether a run collapsed
+Short runs on mixtures and on Fashion-MNIST: some are healthy, and some are broken on purpose. Whether a run collapsed
 is measured at its end, independently of the alarm. A run collapsed if it finds fewer than half of the modes, or if its
-coverage is below half of the median coverage of healthy runs. Runs that diverged are counted apart. The thresholds of
-the alarm were chosen with seeds below 100; results are from seeds of 100 and more.
+coverage is below half of the median coverage of healthy runs. Runs that diverged are counted separately. The thresholds
+of the alarm were chosen with seeds below 100. The results are from seeds of 100 and more.
 """
 
 import json
@@ -133,7 +133,7 @@ def leaking_images(folder: Path) -> Path:
 
 
 def healthy_levels(outcomes: list[Outcome]) -> dict[str, float]:
-    """Return what a healthy run reaches, by recipe: all modes, or the median coverage. Half of it is a collapse."""
+    """Return what a healthy run reaches, by recipe: all modes, or the median coverage. Less than half is a collapse."""
     levels = {}
     for recipe in {VARIANTS[outcome.variant].recipe for outcome in outcomes}:
         healthy = [

@@ -1,7 +1,7 @@
-"""What a large data set takes of memory and time: `python -m benchmarks.data`.
+"""How much memory and time a large data set takes: `python -m benchmarks.data`.
 
-Zip files with more and more images are indexed, decoded and read for three epochs. Anonymous memory belongs to the
-process alone. Mapped memory is pages of the decoded file, which the system takes back when it needs them.
+Zip files with more and more images are indexed, decoded and read for three epochs. Anonymous memory belongs only to the
+process. Mapped memory is pages of the decoded file, which the system takes back when it needs them.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def resident_mb() -> dict[str, float]:
 
 
 def measure(path: Path) -> dict[str, float]:
-    """Index, decode and read `path`. Call it once in a fresh process: memory that was used before would not show."""
+    """Index, decode and read `path`. Call it once in a new process: memory that was used before does not count."""
     before = resident_mb()
     settings = ImageFolder(name="image-folder", resolution=_SIDE)
     started = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Do the same (version, seed) give the same bytes in any batch? `python -m benchmarks.determinism`.
+"""Whether the same version and seed give the same bytes in any batch: `python -m benchmarks.determinism`.
 
-One server process makes the reference: one sample per request, one request at a time. Another one is asked for the same
-samples in requests of random sizes, in random order, from many clients at once. The hashes of all samples are compared.
+One server process makes the reference: one sample per request, one request at a time. Another server gets requests for
+the same samples, of random sizes, in random order, from many clients at once. The hashes of all samples are compared.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ Name = tuple[int, float | None]
 
 
 def reference(server: Server, model: str, names: Iterable[Name]) -> dict[Name, str]:
-    """Return the hash of each sample, requested alone."""
+    """Return the hash of each sample, with one sample per request."""
     return {name: _generate(server, model, [name[0]], name[1])[0] for name in names}
 
 
@@ -31,12 +31,12 @@ def random_requests(names: list[Name]) -> list[list[Name]]:
     draw = random.Random()  # noqa: S311  # a test's order
     requests: list[list[Name]] = []
     for truncation in _TRUNCATIONS:
-        left = [name for name in names if name[1] == truncation]
-        draw.shuffle(left)
-        while left:
+        remaining = [name for name in names if name[1] == truncation]
+        draw.shuffle(remaining)
+        while remaining:
             size = draw.choice((1, 1, 2, 3, 5, 16, 17, 64, draw.randint(1, _MAX_SAMPLES)))
-            requests.append(left[:size])
-            left = left[size:]
+            requests.append(remaining[:size])
+            remaining = remaining[size:]
     draw.shuffle(requests)
     return requests
 

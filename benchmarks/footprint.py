@@ -1,4 +1,4 @@
-"""What one executor takes and when it is full: for the resource requests and the autoscaler's thresholds in deploy/.
+"""What one server needs, and when it is full: for the resource requests and the autoscaler's thresholds in deploy/.
 
 `python -m benchmarks.footprint`. Memory is the resident memory of the server and its children. A page that several
 of them share counts once for each.
@@ -21,7 +21,7 @@ from benchmarks.processes import Server
 CLOSED = [(1, 1), (64, 1), (16, 16), (16, 256)]
 """Clients, samples per request."""
 OPEN = [0.5, 0.75, 0.9, 1.1]
-"""Rates of requests for 16 samples, as a share of the rate that 16 clients with 16 samples reach."""
+"""Rates of requests for 16 samples, as fractions of the rate that 16 clients with 16 samples reach."""
 _INTERVAL_SECONDS = 0.5
 
 
@@ -34,7 +34,7 @@ class Observed:
 
 
 def start_up(server: Server, begun: float, rest_seconds: float) -> dict[str, float]:
-    """Return what a server takes until /readyz, and its memory after a rest."""
+    """Return the time that a server needs until /readyz, and its memory after a rest."""
     ready = time.monotonic() - begun
     processor = server.processor_seconds()
     time.sleep(rest_seconds)

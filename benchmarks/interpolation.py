@@ -1,7 +1,7 @@
 """How much HTTP, batching and streaming add to an animation: `python -m benchmarks.interpolation`.
 
-`/interpolate` against the same frames generated and encoded in this process as one job; the time until the first
-streamed frame; and the memory of the service while streams of several lengths are read.
+It measures `/interpolate`, compared with the same frames generated and encoded in this process as one job; the time
+until the first streamed frame; and the memory of the service while streams of several lengths are read.
 """
 
 import http.client
@@ -66,7 +66,7 @@ def milliseconds(task: Callable[[], Any], rounds: int) -> float:
 
 
 def interpolate(server: Server, accept: str, fields: dict[str, Any]) -> http.client.HTTPResponse:
-    """Send a request and return its answer once the headers have arrived. RuntimeError if the status is not 200."""
+    """Send a request and return its answer when the headers have arrived. Raises RuntimeError unless it is a 200."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
     connection.request("POST", "/interpolate", json.dumps(fields), {"Accept": accept})
     answer = connection.getresponse()

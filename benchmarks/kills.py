@@ -1,7 +1,7 @@
-"""Does a run that is killed again and again end with the same bits? `python -m benchmarks.kills`.
+"""Whether a run that is killed again and again ends with the same bits: `python -m benchmarks.kills`.
 
-One run is left alone. Another one is ended by `kill -9` at random times and started again, as often as asked, and may
-then finish. The two final generators are compared.
+One run is not disturbed. Another one is ended with `kill -9` at random times and started again, `--kills` times, and
+then finishes. The two final generators are compared.
 """
 
 import os

@@ -24,7 +24,7 @@ import uvloop
 _SEED_LIMIT = 2**31
 _ANSWER_SECONDS = 120.0
 _MAX_IDLE_SECONDS = 3.0
-"""Servers close idle connections after five seconds. A request that meets such a close would be the client's fault."""
+"""Servers close idle connections after five seconds. A request on such a connection would fail."""
 
 
 @dataclass

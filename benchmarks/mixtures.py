@@ -1,4 +1,4 @@
-"""Do ring-gan and grid-gan find all modes with every seed? `python -m benchmarks.mixtures`.
+"""Whether ring-gan and grid-gan find all modes with every seed: `python -m benchmarks.mixtures`.
 
 Each recipe is trained with each seed on one thread, two runs at a time, and evaluated on three sets of 2,500 samples.
 """
@@ -34,7 +34,7 @@ def train(task: tuple[str, int, list[str]]) -> dict[str, Any]:
         config = RunConfig(name, recipe, seed, torch.device("cpu"), None, Path(folder) / f"{name}.safetensors")
         checkpoint = run(config, lambda _: None, lambda *_: None)
         seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu
-    assert checkpoint  # noqa: S101  # alone, a rank writes
+    assert checkpoint  # noqa: S101  # only other ranks return none
     figures = evaluate_generator(checkpoint.build(), recipe.data.evaluator(None, lambda _: None), _ROUNDS)
     return {
         "recipe": name,

@@ -1,4 +1,4 @@
-"""Start servers and load generators as processes of their own, on loopback; end them by pid."""
+"""Starts servers and load generators as processes of their own, on loopback, and ends them by their pid."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def serving(command: list[str], port: int, probe: str, **environment: str) -> It
 
 
 def latentd(**environment: str) -> Any:
-    """Start latentd by `bentoml serve`, with the shipped models unless LATENTD_MODELS names others."""
+    """Start latentd with `bentoml serve`, and the shipped models unless LATENTD_MODELS names others."""
     port = free_port()
     command = [_beside_python("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
     return serving(command, port, "/readyz", **{"LATENTD_MODELS": str(SHIPPED)} | environment)

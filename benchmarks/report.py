@@ -42,7 +42,7 @@ def parse(options: argparse.ArgumentParser, **smallest: Any) -> argparse.Namespa
 
 
 def machine() -> dict[str, Any]:
-    """Return what figures depend on: the hardware, versions, load and command."""
+    """Return what the figures depend on: the hardware, versions, load and command."""
     device = choose_device("auto")
     return {
         "device": describe_device(device),
@@ -70,7 +70,7 @@ def write(folder: Path, name: str, results: dict[str, Any], table: str) -> None:
 
 
 def markdown(head: list[str], rows: list[list[Any]]) -> str:
-    """Return a table. A float has three significant digits, or none after the point."""
+    """Return a table. Floats have three significant digits, or no decimals from 100 on."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 

@@ -1,7 +1,7 @@
-"""latentd against a bare loop, LitServe and BentoML's own batching: same model, weights, encoder and load generator.
+"""latentd compared with a bare loop, LitServe and BentoML's own batching, with the same model, encoder and load.
 
-`python -m benchmarks.serving`. Servers run one after another, in several rounds, so that a machine that slows down
-slows all of them. The table shows the median over the rounds. A server whose package is not installed is left out.
+`python -m benchmarks.serving`. Servers run one after another, in several rounds, so that a slow moment of the machine
+affects all of them. The table shows the median over the rounds. A server whose package is not installed is left out.
 """
 
 import statistics
@@ -20,13 +20,13 @@ _METRICS = ("images_per_second", "requests_per_second", "p50_ms", "p99_ms", "fai
 _RIVALS = ("LitServe", "BentoML's batching", "latentd, determinism off")
 
 StartServer = Callable[[int], Any]
-"""Samples per request → a context with a running server that is set up for it."""
+"""Samples per request → a context manager with a running server that is configured for it."""
 Figures = dict[str, dict[str, dict[str, float]]]
 """Server → cell → metric → value."""
 
 
 def servers(thread_counts: list[int]) -> dict[str, StartServer]:
-    """Return all servers by name. Rivals run with each number of threads: which one is best is not obvious."""
+    """Return all servers by name. Rivals run with each number of threads, because it is not obvious which is best."""
     found: dict[str, StartServer] = {
         "latentd": lambda _: processes.latentd(),
         "latentd, determinism off": lambda _: processes.latentd(LATENTD_DETERMINISM="off"),

@@ -1,7 +1,7 @@
-"""Ten minutes of mixed traffic on one server: is every answer right, and does memory grow?
+"""Ten minutes of mixed traffic on one server: whether every answer is right, and whether memory grows.
 
 `python -m benchmarks.soak`. Ordinary clients use all endpoints. Other clients leave before their answers, read slowly
-and send invalid requests, and the file of a model is replaced every few seconds. At the end the server is told to stop
+and send invalid requests, and the file of a model is replaced every few seconds. At the end the server gets SIGTERM
 while it has requests. Every request that was sent completely before that must be answered with the right status and, if
 version and seed are known, with the same bytes as before the traffic began.
 """
@@ -35,7 +35,7 @@ _BURST = 8
 """Number of large requests that are sent just before the end."""
 _END_SECONDS = 60.0
 _WARM_UP = 0.1
-"""Share of the time before memory is compared: its median over such a share there, and over the last one."""
+"""A fraction of the time. After this warm-up, the median memory of as long a period is compared with the last one."""
 _CLIENTS: list[tuple[Behavior, int]] = [
     (Clients.ordinary, 8),
     (Clients.slow_reader, 2),
@@ -45,7 +45,7 @@ _CLIENTS: list[tuple[Behavior, int]] = [
 
 
 class ModelFolder:
-    """A folder of models. The file of one of them is replaced again and again."""
+    """A folder of models. The file of one model is replaced again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "models"

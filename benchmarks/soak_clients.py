@@ -26,7 +26,7 @@ _MAX_IDLE_SECONDS = 3.0
 _LOST_AFTER_SECONDS = 100.0
 """More than LATENTD_TIMEOUT, and LATENTD_DRAIN."""
 _SLOW_BYTES, _SLOW_SECONDS = 32 * 2**10, 0.1
-"""A slow client reads so many bytes at a time, and then pauses."""
+"""A slow client reads this many bytes, then pauses for this many seconds."""
 _CREATED = re.compile(rb'"created":\d+')
 """The only part of an answer that does not follow from its request."""
 
@@ -149,7 +149,7 @@ class Answer:
 
 
 async def read_answer(reader: StreamReader, size: int = 2**16, pause: float = 0.0) -> Answer:
-    """Read the next answer, `size` bytes at a time with pauses. EOFError if the connection ends before it."""
+    """Read the next answer, `size` bytes at a time with pauses. Raises EOFError if the connection ends before it."""
     answer = Answer()
     parser = httptools.HttpResponseParser(answer)
     while not answer.whole:
@@ -188,14 +188,14 @@ class Clients:
     """Clients of one service, until it ends."""
 
     def __init__(self, target: Target, random_choices: random.Random, known_seeds: int) -> None:
-        """`known_seeds`: for each kind of request, the answers of so many seeds are compared with their reference."""
+        """`known_seeds`: for each kind of request, the answers of this many seeds are compared with a reference."""
         self._target = target
         self._random = random_choices
         self._known_seeds = known_seeds
         self._known: dict[tuple[Request, str], bytes] = {}
         self.tally = Tally()
         self.told_to_stop: float | None = None
-        """The monotonic time of it. None before."""
+        """The monotonic time of SIGTERM; None before."""
 
     async def record_references(self) -> None:
         """Record the present answers of the service as the references of the versions that it serves."""

@@ -1,6 +1,6 @@
-"""What holds when it gets rough: floods, a large stream beside a small request, hot swaps, many requests.
+"""Stability: floods, small requests beside large ones, model swaps under load, and memory over many requests.
 
-`python -m benchmarks.stability` runs all parts, `--only flood fairness` some; each writes its own results.
+`python -m benchmarks.stability` runs all parts, `--only flood fairness` only these. Each part writes its own results.
 """
 
 import base64
@@ -30,15 +30,15 @@ from latentd.models.sampling import generate_rows
 from latentd.service.settings import SHIPPED
 
 _FLOODS = ((64, 10.0), (1, 2.0))
-"""Samples a request, and how many times what the server can carry."""
+"""Samples per request, and the rate as a multiple of what the server can handle."""
 _CLIENTS = (16, 64, 256)
 _TALLY_LOCK = threading.Lock()
 
 
 def flood(options: Namespace) -> dict[str, Any]:
-    """Goodput and latency of an open loop beyond capacity, against those at the peak.
+    """Measure goodput and latency of an open loop beyond capacity, compared with those at the peak.
 
-    The peak is that of the number of closed-loop clients with the most images a second.
+    The peak is the number of closed-loop clients with the most images per second.
     """
     found: dict[str, Any] = {}
     span = {"seconds": options.seconds, "warm_up": options.warm_up}
@@ -62,7 +62,7 @@ def flood(options: Namespace) -> dict[str, Any]:
 
 
 def fairness(options: Namespace) -> dict[str, Any]:
-    """p99 of one-sample requests idle, and beside clients that ask for 256 again and again."""
+    """Measure the p99 of one-sample requests on an idle server, and beside clients that request 256 samples each."""
     found: dict[str, Any] = {}
     with processes.latentd() as server:
         sizes = server.get(f"/models/{MODEL}")["determinism"]["sizes"]
@@ -83,7 +83,7 @@ def fairness(options: Namespace) -> dict[str, Any]:
 
 
 def forward_milliseconds(size: int, seconds: float) -> float:
-    """What a pass of `size` and its encoding take while every core is busy with another one, as under load."""
+    """Return the time of a pass of `size` with its encoding, while all other cores are busy too, as under load."""
     cores = core_count()
     with ThreadPoolExecutor(cores) as pool:
         loops = [
@@ -94,14 +94,14 @@ def forward_milliseconds(size: int, seconds: float) -> float:
 
 
 def swaps(options: Namespace) -> dict[str, Any]:
-    """Replace the file of a model under load again and again; every answer must be one version's, whole and right."""
+    """Replace the file of a model again and again under load. Each answer must be complete and of one version."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{MODEL}.safetensors"
         originals = [variant(Path(folder) / "variants", index) for index in range(2)]
         expected = {each.version: _samples_of(each) for each in originals}
         shutil.copy(Path(folder) / "variants" / "0" / file.name, file)
         with processes.latentd(LATENTD_MODELS=folder) as server:
-            _ask_for(server, options)  # what is allocated once, is
+            _send_requests(server, options)  # allocates what is allocated only once
             before = server.resident_bytes()
             tally = {"right": 0, "failed": 0, "wrong": 0}
             stop = threading.Event()
@@ -127,7 +127,7 @@ def swaps(options: Namespace) -> dict[str, Any]:
 
 
 def endurance(options: Namespace) -> dict[str, Any]:
-    """Resident memory over many requests of mixed sizes."""
+    """Measure resident memory over many requests of mixed sizes."""
     points: list[dict[str, float]] = []
     done = failed = 0
     with processes.latentd() as server:
@@ -153,7 +153,7 @@ PARTS: dict[str, Callable[[Namespace], dict[str, Any]]] = {
 
 
 def rows_of(part: str, found: dict[str, Any]) -> list[list[Any]]:
-    """What a part found, a line each."""
+    """Return the rows of a part's table."""
     if part == "flood":
         return [
             line
@@ -188,7 +188,7 @@ def rows_of(part: str, found: dict[str, Any]) -> list[list[Any]]:
 
 
 def main() -> None:
-    """Run, print, write."""
+    """Run the parts, and write the results of each."""
     parser = report.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="each load")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
@@ -206,7 +206,7 @@ def _refused(found: dict[str, Any]) -> float:
 
 
 def variant(folder: Path, index: int) -> Checkpoint:
-    """The shipped model, with weights a little different for each index."""
+    """Write the shipped model with slightly different weights for each index, and return it."""
     shipped = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
     tensors = {
         name: tensor * (1 + index / 100) if tensor.is_floating_point() else tensor
@@ -216,12 +216,12 @@ def variant(folder: Path, index: int) -> Checkpoint:
 
 
 def _samples_of(checkpoint: Checkpoint) -> Samples:
-    torch.set_num_threads(1)  # as the server has it
+    torch.set_num_threads(1)  # as in the server
     return generate_rows(checkpoint.build(), seeds_to_rows(checkpoint.card.spec, range(4)))
 
 
 def _check(server: Server, expected: dict[str, Samples], tally: dict[str, int], stop: threading.Event) -> None:
-    """Ask until `stop`; whatever an answer is but whole and right counts against the server."""
+    """Send requests until `stop`, and count answers that are right, wrong or missing."""
     while not stop.is_set():
         try:
             answer = server.generate(num_samples=4, seed=0, format="npy")
@@ -240,7 +240,7 @@ def _is_right(answer: dict[str, Any], expected: dict[str, Samples]) -> bool:
 
 
 def _swap(server: Server, folder: str, file: Path, checkpoint: Checkpoint) -> float:
-    """Put `checkpoint` in the place of `file`; gives the seconds until it was served."""
+    """Replace `file` with `checkpoint`. Return the seconds until it is served."""
     started = time.monotonic()
     write_checkpoint(file, checkpoint.card, checkpoint.tensors)
     while server.get(f"/models/{MODEL}")["version"] != checkpoint.version:
@@ -248,7 +248,7 @@ def _swap(server: Server, folder: str, file: Path, checkpoint: Checkpoint) -> fl
     return time.monotonic() - started
 
 
-def _ask_for(server: Server, options: Namespace) -> None:
+def _send_requests(server: Server, options: Namespace) -> None:
     processes.load(server, clients=8, samples=4, seconds=options.seconds, warm_up=options.warm_up)
 
 

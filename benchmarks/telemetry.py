@@ -1,4 +1,4 @@
-"""What metrics and the log cost: one server under a steady load, with both on and both off in turn.
+"""The cost of metrics and the log: one server under a steady load, with both on and both off in turn.
 
 `python -m benchmarks.telemetry`. The server runs in this process and the load generator in another one. Each slice of
 time is compared with the next one, so that other work of the machine affects both. The processor time per request is

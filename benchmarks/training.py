@@ -1,7 +1,7 @@
-"""How fast training is: `python -m benchmarks.training`.
+"""The speed of training: `python -m benchmarks.training`.
 
-latentd's loop with all features on, against a plain loop written by hand, with the same networks and data, in turns.
-Data loading alone. The cost of saving the state. One rank and two.
+It compares latentd's loop with all features on to a plain loop written by hand, with the same networks and data, in
+turns. It also measures data loading without training, the cost of saving the state, and one and two ranks.
 """
 
 import os
@@ -114,7 +114,7 @@ def compare(name: str, steps: int, rounds: int, folder: Path) -> dict[str, Any]:
 
 
 def loading(folder: Path, images: int, batches: int) -> dict[str, float]:
-    """Return the images per second of data loading alone: a set in memory, and a large one mapped from its cache."""
+    """Return the images per second of data loading without training: a set in memory, and one mapped from its cache."""
     _, fashion = prepare("fashion-dcgan")
     large = ImageFolder(name="image-folder", resolution=64).load(zip_of_images(folder, images), lambda _: None)
     return {

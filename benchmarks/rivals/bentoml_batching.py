@@ -8,7 +8,7 @@ import bentoml
 from benchmarks.rivals.work import Work, limit_threads
 
 _MAX_LATENCY_MS = 60_000
-"""BentoML refuses requests that would wait longer. So high that it never has to."""
+"""BentoML refuses requests that would wait longer. This is so long that none does."""
 
 
 @bentoml.service(workers=1, traffic={"timeout": 120})
@@ -27,7 +27,7 @@ class Generator:
 
 @bentoml.service(workers=1, traffic={"timeout": 120})
 class Front:
-    """The HTTP service. It asks the batchable service for the samples of a request."""
+    """The HTTP service. It gets the samples of a request from the batchable service."""
 
     generator = bentoml.depends(Generator)
 

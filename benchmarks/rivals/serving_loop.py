@@ -1,4 +1,7 @@
-"""Draw, forward, encode, without HTTP: `python -m benchmarks.rivals.serving_loop THREADS BATCH SECONDS`."""
+"""A loop without HTTP that draws latents, runs forward passes and encodes.
+
+`python -m benchmarks.rivals.serving_loop THREADS BATCH SECONDS`.
+"""
 
 import json
 import random

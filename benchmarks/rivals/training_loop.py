@@ -1,4 +1,4 @@
-"""The plain PyTorch loop that one writes by hand to train the networks of a recipe."""
+"""A plain PyTorch loop, written by hand, that trains the networks of a recipe."""
 
 import copy
 from collections.abc import Callable, Iterator

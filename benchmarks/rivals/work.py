@@ -1,4 +1,4 @@
-"""The work of one batch, as all rivals do it: the latents, weights, forward pass and encoder of latentd."""
+"""The work of one batch, the same for all rivals: the latents, weights, forward pass and encoder of latentd."""
 
 import base64
 from pathlib import Path

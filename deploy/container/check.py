@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from deploy.container.engine import Engine, Running
+from deploy.container.container_engine import ContainerEngine, RunningContainer
 from deploy.container.image import IMAGE, ROOT, build_bento, build_image
 from tests.e2e.conftest import free_port, serving
 
@@ -28,7 +28,7 @@ LARGE = json.dumps({"num_samples": 256, "seed": 7}).encode()
 
 def main() -> None:
     """Build the image, check it and measure it."""
-    engine = Engine(FOLDER)
+    engine = ContainerEngine(FOLDER)
     build_image(engine, build_bento(FOLDER / "home"), FOLDER)
     port = free_port()
     with engine.created(IMAGE, "latentd-shipped", port):
@@ -39,7 +39,7 @@ def main() -> None:
     _print_sizes(engine)
 
 
-def _starts(engine: Engine, name: str, port: int) -> Iterator[float]:
+def _starts(engine: ContainerEngine, name: str, port: int) -> Iterator[float]:
     """Yield the seconds of each start: the first one from disk, with all checks; then three from the page cache."""
     with engine.running(name, port, cold=True) as (container, took):
         yield took
@@ -53,7 +53,7 @@ def _starts(engine: Engine, name: str, port: int) -> Iterator[float]:
             yield took
 
 
-def _check_confinement(container: Running) -> None:
+def _check_confinement(container: RunningContainer) -> None:
     _expect(container.execute("id", "-u").stdout == "1034\n", "it is not root")
     for path in ("/home/bentoml/bento/x", "/app/x", "/x"):
         message = container.execute("touch", path).stderr
@@ -62,14 +62,14 @@ def _check_confinement(container: Running) -> None:
     _expect(healthy.returncode == 0, f"its health check passes: {healthy.stdout}{healthy.stderr}")
 
 
-def _check_bytes(container: Running) -> None:
+def _check_bytes(container: RunningContainer) -> None:
     with serving(FOLDER / "checkout", LATENTD_MODELS=str(CHECKPOINTS)) as checkout:
         for body, accept in ((PNG, "application/json"), (PNG, "image/png"), (ROWS, "application/x-npy")):
             expected = checkout.call("/generate", body, content_type="application/json", accept=accept)
             _expect(expected.body == container.ask("/generate", body, accept), f"{accept}: the bytes of the checkout")
 
 
-def _send_large_requests(container: Running) -> list[Future[bytes]]:
+def _send_large_requests(container: RunningContainer) -> list[Future[bytes]]:
     """Send twelve requests of the largest size, and return when all of them are in progress."""
     threads = ThreadPoolExecutor(12)
     requests = [threads.submit(container.ask, "/generate", LARGE) for _ in range(12)]
@@ -87,13 +87,13 @@ def _mounted(folder: Path) -> tuple[str, ...]:
     return ("--volume", f"{folder}:/models:ro", "--env", "LATENTD_MODELS=/models")
 
 
-def _check_mounted(engine: Engine, name: str, port: int) -> None:
+def _check_mounted(engine: ContainerEngine, name: str, port: int) -> None:
     with engine.running(name, port) as (container, _):
         served = [model["name"] for model in json.loads(container.ask("/models"))["models"]]
         _expect(served == ["mine"], f"the models of a mounted folder are served: {served}")
 
 
-def _print_sizes(engine: Engine) -> None:
+def _print_sizes(engine: ContainerEngine) -> None:
     size = int(engine.podman("image", "inspect", "--format", "{{.Size}}", IMAGE).stdout)
     root = Path(engine.podman("image", "mount", IMAGE).stdout.strip())
     (packages,) = (root / "app" / ".venv" / "lib").glob("python*/site-packages")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.container.engine import Engine, tool
+from deploy.container.container_engine import ContainerEngine, tool
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/latentd:test"
@@ -27,7 +27,7 @@ def build_bento(home: Path) -> Path:
     return home / "bentos" / "latentd" / "test"
 
 
-def build_image(engine: Engine, bento: Path, folder: Path) -> None:
+def build_image(engine: ContainerEngine, bento: Path, folder: Path) -> None:
     """Build the Bento's Dockerfile unchanged. pip uses the settings of this machine, which do not stay in the image."""
     for base in set(re.findall(r"^FROM (\S+)", (bento / DOCKERFILE).read_text(), re.MULTILINE)):
         _provide(engine, base, folder)
@@ -35,7 +35,7 @@ def build_image(engine: Engine, bento: Path, folder: Path) -> None:
     engine.podman("image", "prune", "--force")
 
 
-def _provide(engine: Engine, base: str, folder: Path) -> None:
+def _provide(engine: ContainerEngine, base: str, folder: Path) -> None:
     """Pull `base`. If that fails, build a minimal Debian with its Python instead."""
     name = f"docker.io/library/{base}"
     if engine.has(name):

@@ -31,12 +31,12 @@ def tool(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningContainer:
     """A running container that uses the network of this machine."""
 
     name: str
     url: str
-    engine: "Engine"
+    engine: "ContainerEngine"
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run `command` in the container, as its user."""
@@ -50,7 +50,7 @@ class Running:
             return bytes(answer.read())
 
 
-class Engine:
+class ContainerEngine:
     """Builds images and runs containers; both are stored in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -100,7 +100,7 @@ class Engine:
             self.podman("rm", "--force", name)
 
     @contextmanager
-    def running(self, name: str, port: int, cold: bool = False) -> Iterator[tuple[Running, float]]:
+    def running(self, name: str, port: int, cold: bool = False) -> Iterator[tuple[RunningContainer, float]]:
         """Start a container; yield it and the seconds until /readyz. Then stop it, and exit unless its status is 0.
 
         `cold`: empty the page cache first.
@@ -111,7 +111,7 @@ class Engine:
             Path("/proc/sys/vm/drop_caches").write_text("3")
         started = time.perf_counter()
         self.podman("start", name)
-        container = Running(name, f"http://127.0.0.1:{port}", self)
+        container = RunningContainer(name, f"http://127.0.0.1:{port}", self)
         try:
             self._wait(container, started)
             yield container, time.perf_counter() - started
@@ -121,7 +121,7 @@ class Engine:
         if code != "0":
             raise SystemExit(f"{name} ended with {code}:\n{self.podman('logs', name).stdout}")
 
-    def _wait(self, container: Running, started: float) -> None:
+    def _wait(self, container: RunningContainer, started: float) -> None:
         while time.perf_counter() - started < _READY_SECONDS:
             try:
                 container.ask("/readyz")
