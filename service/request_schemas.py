@@ -1,6 +1,6 @@
-"""The bodies of requests, as pydantic models. These checks need no generator.
+"""The bodies of requests, as pydantic models. Checks that depend on the model are in service/queries/.
 
-A body may contain a million mistakes. Every check stops at the first one, so that refusing costs no more than reading.
+A body may contain a million mistakes. Every check stops at the first one, so that a refusal costs no more than reading.
 """
 
 from typing import Annotated, Any, Literal
@@ -23,12 +23,12 @@ from latentd.models.seeds import MAX_SEED
 
 
 def as_integer(value: object) -> object:
-    """Return 7 for 7.0, which is an integer in JSON Schema. Lua, R and MATLAB write integers so."""
+    """Return 7 for 7.0, which is an integer in JSON Schema. Lua, R and MATLAB write integers like this."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WHOLE = BeforeValidator(as_integer)
-"""Stands after the bounds of an integer, which are otherwise missing in the JSON schema."""
+"""Must come after the bounds of an integer. Otherwise the JSON schema lacks them."""
 Count = Annotated[int, Field(ge=1), WHOLE]
 Index = Annotated[int, Field(ge=0), WHOLE]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]
@@ -79,14 +79,14 @@ def _check_directions(value: object) -> object:
 
 
 DirectionAmounts = Annotated[dict[str, float], BeforeValidator(_check_directions)]
-"""How far to move along each direction, by name."""
+"""For each direction by name: how far to move along it."""
 OneLabel = Annotated[Label | None, BeforeValidator(_check_label)]
 
 
 class OpenBody(BaseModel):
     """A body, or a part of one. A field that is null counts as absent.
 
-    Fields that are not declared here are those of a model: its condition and its controls. They are checked when the
+    Fields that are not declared here may belong to a model: its condition and its controls. They are checked when the
     model is known (service/queries/fields.py).
     """
 
@@ -104,7 +104,7 @@ class OpenBody(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Say in the JSON schema, too, that fields with a default may be null."""
+        """Say in the JSON schema that fields with a default may be null."""
         described = handler(schema)
         resolved = handler.resolve_ref_schema(described)
         for name, field in resolved["properties"].items():
@@ -179,7 +179,7 @@ class TranslateRequest(SamplesRequest):
 class LatentPoint(OpenBody):
     """A latent, given by a seed or by its numbers, with a class."""
 
-    seed: Seed | None = Field(None, description="stands for a latent, and for a class if no label is given")
+    seed: Seed | None = Field(None, description="names a latent, and a class if there is no label")
     latent: Latent | None = Field(None, description="the latent's numbers")
     label: OneLabel = Field(None, description="class index or name, or weights by class name")
 
@@ -188,7 +188,7 @@ class InterpolateRequest(SamplesRequest):
     """`POST /interpolate`."""
 
     keyframes: Annotated[list[LatentPoint], Field(min_length=2, max_length=MAX_KEYFRAMES, fail_fast=True)] = Field(
-        description="the latents that the path passes"
+        description="the latents through which the path goes"
     )
     steps: Annotated[int, Field(ge=2, le=MAX_STEPS), WHOLE] = Field(
         16, description="frames per segment, including its two keyframes"
@@ -196,7 +196,7 @@ class InterpolateRequest(SamplesRequest):
     loop: bool = Field(False, description="back to the first keyframe, which is not repeated")
     method: Literal["slerp", "lerp"] | None = Field(
         None,
-        description="on the sphere or in a straight line; default: slerp for normal z, lerp for uniform z and for w",
+        description="along the sphere or in a straight line; default: slerp for normal z, lerp for uniform z and for w",
     )
     space: Space = Field("z", description="the space of the path; w only for models that have it")
     easing: Literal["linear", "smooth"] = Field(
