@@ -90,7 +90,7 @@ class Model:
 
     @property
     def card(self) -> Card:
-        """Where the weights come from: recipe, data, steps, metrics, licence."""
+        """Where the weights come from: recipe, data, steps, metrics, license."""
         return self._checkpoint.card
 
     @property

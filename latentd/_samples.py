@@ -57,7 +57,7 @@ class Samples(np.ndarray[Any, np.dtype[np.float32]]):
         return [each.get("seed") for each in self.provenance or [{}] * len(self)]
 
     def images(self) -> "list[Image]":
-        """Return a Pillow image for each sample. TypeError if the samples are not images."""
+        """Return a Pillow image for each sample. Raises TypeError if the samples are not images."""
         from PIL import Image
 
         return [Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels) for pixels in self._pixels()]
@@ -66,7 +66,7 @@ class Samples(np.ndarray[Any, np.dtype[np.float32]]):
         """Return each sample as a file: the bytes that the service sends, provenance included.
 
         `format`: one of the output kind's, for example png, webp, jpeg, npy; default: the kind's own.
-        ValueError for another format.
+        Raises ValueError for another format.
         """
         encoding = format or self.output.default_format
         if encoding not in self.output.media_types:

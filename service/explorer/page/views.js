@@ -4,7 +4,7 @@
  * A view has `tiles` (samples in the gallery), `accept` and `extension` (of a downloaded sample), and the methods
  * fill(tile, sample), fillThumbnail(button, sample), createLarge(), and
  * showLarge(element, sample, caption, frames, selected), whose last two are the samples of the interpolation and of the
- * selection. repaint() follows a change of the colour scheme or the size.
+ * selection. repaint() follows a change of the color scheme or the size.
  */
 
 import { create } from "./dom.js";
@@ -115,23 +115,23 @@ class PlotView {
   #paint(canvas, sample, frames, selected) {
     const context = this.#paintBackground(canvas);
     const side = canvas.width;
-    const dot = (data, radius, colour) => {
+    const dot = (data, radius, color) => {
       const [x, y] = this.#onPlot(data);
       context.beginPath();
       context.arc(x * side, y * side, radius * (side / 400), 0, 2 * Math.PI);
-      context.fillStyle = colour;
+      context.fillStyle = color;
       context.fill();
     };
-    const muted = colourOf("--muted");
+    const muted = colorOf("--muted");
     for (const point of this.#points) dot(point, 1.6, muted);
     context.beginPath();
     for (const { data } of frames) context.lineTo(...this.#onPlot(data).map((each) => each * side));
-    context.strokeStyle = colourOf("--ink");
+    context.strokeStyle = colorOf("--ink");
     context.lineWidth = side / 400;
     context.stroke();
-    selected.forEach(({ data }, index) => dot(data, 5, colourOf(`--letter-${index % 4}`)));
-    dot(sample.data, 8, colourOf("--ink"));
-    dot(sample.data, 5.5, colourOf("--paper"));
+    selected.forEach(({ data }, index) => dot(data, 5, colorOf(`--letter-${index % 4}`)));
+    dot(sample.data, 8, colorOf("--ink"));
+    dot(sample.data, 5.5, colorOf("--paper"));
   }
 
   /** Size the canvas for the screen's resolution, and draw the surface. Gives its 2D context. */
@@ -139,7 +139,7 @@ class PlotView {
     const side = Math.round((canvas.clientWidth || 400) * devicePixelRatio);
     if (canvas.width !== side) canvas.width = canvas.height = side;
     const context = canvas.getContext("2d");
-    context.fillStyle = colourOf("--plot");
+    context.fillStyle = colorOf("--plot");
     context.fillRect(0, 0, side, side);
     if (this.surface) {
       const [xMin, xMax, yMin, yMax] = this.surface.extent;
@@ -191,14 +191,14 @@ export function viewOf(model, surface) {
   return new View(model, format, mediaType);
 }
 
-const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const colorOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /**
  * The discriminator's logits (row 0 has the lowest y) → a canvas. Higher logits are warmer: the median has the middle
- * colour, and the colours end at the 2 % or the 98 % quantile, whichever is farther from the median.
+ * color, and the colors end at the 2 % or the 98 % quantile, whichever is farther from the median.
  */
 function heatmap(logits) {
-  const [low, middle, high] = ["low", "middle", "high"].map((each) => channelsOf(colourOf(`--heat-${each}`)));
+  const [low, middle, high] = ["low", "middle", "high"].map((each) => channelsOf(colorOf(`--heat-${each}`)));
   const sorted = logits.flat().sort((a, b) => a - b);
   const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
   const median = quantile(0.5);
@@ -219,4 +219,4 @@ function heatmap(logits) {
 }
 
 /** "#rrggbb" → [red, green, blue]. */
-const channelsOf = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+const channelsOf = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
