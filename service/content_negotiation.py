@@ -11,7 +11,7 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 
 _DEFAULT_ANIMATION = "gif"
-"""Web pages and documents show a GIF wherever they show an image."""
+"""The default, because web pages and documents show a GIF wherever they show an image."""
 
 SEPARATE, ANIMATION = "separate", "animation"
 """The layouts that do not belong to an output kind."""
@@ -19,18 +19,18 @@ SEPARATE, ANIMATION = "separate", "animation"
 
 @dataclass(frozen=True)
 class ResponseFormat:
-    """The encoding of the samples, and what carries them: a JSON body, a stream of events, or the bytes themselves."""
+    """The encoding of the samples, and how they are sent: in a JSON body, as a stream of events, or as a raw file."""
 
     format: str
     media_type: str
     layout: str = SEPARATE
-    """`separate`: a file for each sample. Else one file of all: an `animation`, or a layout of the output kind."""
+    """`separate`: a file for each sample. Else one file of all samples: `animation`, or a layout of the output kind."""
     streamed: bool = False
-    """Whether the elements of the JSON body are sent one by one, as server-sent events."""
+    """Whether the elements of the JSON body are sent one after another, as server-sent events."""
 
     @property
     def in_json(self) -> bool:
-        """Whether files are values in JSON, and not the body itself."""
+        """Whether files are values in JSON. If not, the body is one raw file."""
         return self.media_type in (JSON, EVENTS)
 
     @property
@@ -45,7 +45,7 @@ class ResponseFormat:
 
     @property
     def chosen_layout(self) -> str | None:
-        """The `layout` of a request for this; None if it is the default."""
+        """The `layout` that a request needs for this form; None if it is the default."""
         return None if self.layout in (SEPARATE, "rows") else self.layout
 
 
@@ -68,16 +68,16 @@ class _MediaRange(NamedTuple):
 def negotiate(
     accept: str, output: OutputKind, format: str | None, layout: str | None, num_samples: int
 ) -> ResponseFormat:
-    """Choose the form of the answer.
+    """Choose the form of an answer.
 
-    Raises ApiError 400 if `output` does not have the `format` or `layout`, 406 if no range of `accept` matches.
+    Raises ApiError 400 if `output` does not have `format` or `layout`, and 406 if no range in `accept` matches.
     """
     if format is not None and format not in output.media_types:
         possible = ", ".join(output.media_types)
         raise invalid("format", f"{output.kind} samples cannot be {format!r}; they can be {possible}")
     candidates = output.media_types if format is None else {format: output.media_types[format]}
     raw = {media_type: name for name, media_type in candidates.items() if media_type != JSON}
-    media_type = _acceptable(accept, [JSON, *raw])
+    media_type = _choose_media_type(accept, [JSON, *raw])
     chosen = raw.get(media_type) or format or output.default_format
     layouts = output.layouts(chosen)
     if layout is None:
@@ -88,14 +88,14 @@ def negotiate(
             "layout", f"{output.kind} samples in format {chosen} have no layout {layout}; they have {possible}"
         )
     elif layout == SEPARATE and media_type != JSON:
-        layout = _raw_separate(media_type, layouts, num_samples)
+        layout = _separate_layout(media_type, layouts, num_samples)
     return ResponseFormat(chosen, media_type, layout)
 
 
 def _default_layout(output: OutputKind, format: str, layouts: Sequence[str], num_samples: int) -> str:
-    """Return the layout of a raw body that names none."""
+    """Return the layout of a raw file, if the request names none."""
     if layouts[:1] == ("rows",):
-        return "rows"  # an array has a row for each sample, also for one
+        return "rows"  # an array has a row for each sample, even if there is only one
     if num_samples == 1:
         return SEPARATE
     if not layouts:
@@ -103,8 +103,8 @@ def _default_layout(output: OutputKind, format: str, layouts: Sequence[str], num
     return layouts[0]
 
 
-def _raw_separate(media_type: str, layouts: Sequence[str], num_samples: int) -> str:
-    """Return the layout of a raw body that is to have separate samples."""
+def _separate_layout(media_type: str, layouts: Sequence[str], num_samples: int) -> str:
+    """Return the layout of a raw file, if the request wants separate samples."""
     if layouts[:1] == ("rows",):
         return "rows"
     if num_samples > 1:
@@ -116,13 +116,13 @@ def _raw_separate(media_type: str, layouts: Sequence[str], num_samples: int) -> 
 def negotiate_frames(
     accept: str, output: OutputKind, format: str | None, layout: str | None, frames: int
 ) -> ResponseFormat:
-    """Choose the form of an answer whose samples are frames: also an animation, or a stream of events.
+    """Choose the form of an answer whose samples are frames, which can also be an animation or a stream of events.
 
-    Raises ApiError as `negotiate` does.
+    Raises ApiError for the same reasons as `negotiate`.
     """
     animations = output.animation_types
     only_animations = {name: media_type for name, media_type in animations.items() if name not in output.media_types}
-    wanted = _best(accept, [JSON, *output.media_types.values(), *only_animations.values(), EVENTS])
+    wanted = _best_offer(accept, [JSON, *output.media_types.values(), *only_animations.values(), EVENTS])
     streamed = wanted == EVENTS
     if streamed:
         accept = JSON
@@ -148,7 +148,7 @@ def _negotiate_animation(
     if format is not None and format not in animations:
         raise invalid("format", f"an animation cannot be {format!r}; it can be {', '.join(animations)}")
     candidates = animations if format is None else {format: animations[format]}
-    media_type = _acceptable(accept, [JSON, *candidates.values()])
+    media_type = _choose_media_type(accept, [JSON, *candidates.values()])
     if media_type == JSON:
         return ResponseFormat(format or _default_animation(animations), JSON, ANIMATION)
     chosen = next(name for name, each in candidates.items() if each == media_type)
@@ -159,17 +159,20 @@ def _default_animation(animations: Mapping[str, str]) -> str:
     return _DEFAULT_ANIMATION if _DEFAULT_ANIMATION in animations else next(iter(animations))
 
 
-def _acceptable(accept: str, offers: list[str]) -> str:
-    """Return the best offer. Raises ApiError 406 if there is none."""
-    media_type = _best(accept, offers)
+def _choose_media_type(accept: str, offers: list[str]) -> str:
+    """Return the offer that `accept` prefers. Raises ApiError 406 if it accepts none."""
+    media_type = _best_offer(accept, offers)
     if media_type is None:
         message = f"Accept names nothing that this request can give: {', '.join(offers)}"
         raise ApiError(406, "not_acceptable", message)
     return media_type
 
 
-def _best(accept: str, offers: list[str]) -> str | None:
-    """Return the offer with the highest quality. On a tie: the one named most exactly, then the one named first."""
+def _best_offer(accept: str, offers: list[str]) -> str | None:
+    """Return the offer with the highest quality; None if no range matches.
+
+    Of equal ones, return the one that `accept` names most exactly, then the one that it names first.
+    """
     if not accept.strip():
         return offers[0]
     ranges = [_parse_range(part, position) for position, part in enumerate(accept.split(","))]
@@ -193,5 +196,5 @@ def _parse_range(text: str, position: int) -> _MediaRange:
             try:
                 quality = min(max(float(value), 0.0), 1.0)
             except ValueError:
-                quality = 0.0  # an invalid quality: as if the range were not named
+                quality = 0.0  # an invalid quality: the range is ignored
     return _MediaRange(kind, subtype, quality, position)

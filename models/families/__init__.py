@@ -69,7 +69,7 @@ def build_encoder(spec: GeneratorSpec, config: dict[str, Any], outputs: int) -> 
 def generator_shapes(spec: GeneratorSpec) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Return name → shape and dtype of every tensor of `spec`'s generator, without memory for the tensors.
 
-    Raises ValueError as `build_generator` does.
+    Raises ValueError if the family does not support `spec`.
     """
     with torch.device("meta"):
         return {name: (tensor.shape, tensor.dtype) for name, tensor in build_generator(spec).state_dict().items()}
