@@ -1,4 +1,4 @@
-"""`dcgan`: convolutional networks for square images of 28, 32, 64 or 128 pixels a side.
+"""`dcgan`: convolutional networks for square images of 28, 32, 64 or 128 pixels per side.
 
 Radford et al. 2015, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
 (https://arxiv.org/abs/1511.06434). Class-conditional batch normalization after de Vries et al. 2017
@@ -161,7 +161,9 @@ def _resolutions(spec: GeneratorSpec) -> tuple[int, int]:
     height, width = spec.output.picture_size or (0, 0)
     if height != width or height not in _DOUBLINGS:
         sides = ", ".join(map(str, _DOUBLINGS))
-        raise ValueError(f"family dcgan makes square images of {sides} pixels a side, not of shape {spec.output.shape}")
+        raise ValueError(
+            f"family dcgan makes square images of {sides} pixels per side, not of shape {spec.output.shape}"
+        )
     return _DOUBLINGS[height]
 
 

@@ -212,7 +212,7 @@ def _numbers(tensor: RequestTensor, kind: InputTensor, binary: bytes) -> tuple[l
         here = count * np.dtype(kind.dtype).itemsize
         if size != here or here > len(binary):
             message = f"{tensor.name}: a tensor of shape {tensor.shape} is {here} bytes; binary_data_size says {size}"
-            raise invalid("inputs", f"{message}, and {len(binary)} bytes came")
+            raise invalid("inputs", f"{message}, and {len(binary)} bytes arrived")
         rows: list[Any] = np.frombuffer(binary, kind.dtype, count).reshape(tensor.shape).tolist()
         return rows, binary[here:]
     flat = [number for row in tensor.data for number in (row if isinstance(row, list) else [row])]

@@ -206,7 +206,7 @@ def test_the_client_raises_our_error_messages(
         ({}, "x", "Inference-Header-Content-Length is"),
         ({}, "999999", "Inference-Header-Content-Length is"),
         ({"parameters": {"binary_data_size": 8}}, None, "is 4 bytes; binary_data_size says 8"),
-        ({"shape": [2], "parameters": {"binary_data_size": 8}}, None, "and 4 bytes came"),
+        ({"shape": [2], "parameters": {"binary_data_size": 8}}, None, "and 4 bytes arrived"),
         ({"shape": [1, 10**30]}, None, "shape"),
         ({"shape": [-1]}, None, "greater than or equal to 0"),
         ({"parameters": None, "data": [1]}, None, "4 bytes after the JSON"),
