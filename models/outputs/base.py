@@ -102,7 +102,7 @@ class OutputKind(Kind, ABC):
     # training
 
     def features(self, samples: Samples) -> Samples:
-        """Return features [N, F], whose distances probes and evaluators compare."""
+        """Return features [N, F], whose distances probes and evaluators compare. Large samples have few of them."""
         return samples.reshape(len(samples), -1)
 
     def preview(self, samples: Samples) -> tuple[bytes, str]:

@@ -12,6 +12,9 @@ from latentd.models.encoding.animation import Frame
 from latentd.models.encoding.npy import encode_npy
 from latentd.models.outputs.base import FrameData, OutputKind, Samples
 
+_FEATURE_SIDE = 64
+"""Features of an image are of at most so many rows and columns."""
+
 
 class ImageOutput(OutputKind):
     """Gray (1 channel) or RGB (3 channels) images; -1 is black, 1 is full brightness."""
@@ -69,6 +72,9 @@ class ImageOutput(OutputKind):
     def frames(self, frame_data: Sequence[FrameData]) -> Iterator[Frame]:
         return iter(frame_data)
 
+    def features(self, samples: Samples) -> Samples:
+        return pixel_features(samples)
+
     def preview(self, samples: Samples) -> tuple[bytes, str]:
         return self.combine(samples, "png", "grid"), "png"
 
@@ -80,6 +86,27 @@ def to_pixels(samples: Samples) -> NDArray[np.uint8]:
     """Convert [N, C, H, W] floats in [-1, 1] to [N, H, W, C] bytes: round to nearest, clip values outside."""
     scaled = (samples.clip(-1.0, 1.0) + 1.0) * 127.5  # [N, C, H, W] in [0, 255]
     return np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1)  # [N, H, W, C]
+
+
+def pixel_features(samples: Samples) -> Samples:
+    """Return the pixels of [N, C, H, W] as rows [N, F].
+
+    Larger images are first reduced to 64 rows or columns. A new pixel is the mean of the area that it covers.
+    """
+    height, width = samples.shape[2:]
+    if height > _FEATURE_SIDE:
+        samples = _mean_of_cells(height, _FEATURE_SIDE) @ samples
+    if width > _FEATURE_SIDE:
+        samples = samples @ _mean_of_cells(width, _FEATURE_SIDE).T
+    return samples.reshape(len(samples), math.prod(samples.shape[1:]))
+
+
+def _mean_of_cells(pixels: int, cells: int) -> NDArray[np.float32]:
+    """Return a matrix [cells, pixels] that takes a row of pixels to the means of `cells` equal parts of it."""
+    edges = np.linspace(0, pixels, cells + 1)
+    pixel = np.arange(pixels)
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)  # [cells, pixels]
+    return (overlap.clip(min=0) * (cells / pixels)).astype(np.float32)
 
 
 def make_grid(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

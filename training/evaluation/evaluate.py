@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from latentd.models.card import Card
 from latentd.models.family import Generator
@@ -59,11 +60,15 @@ def count_sets(rounds: int) -> str:
 
 
 def generate_set(generator: Generator, seeds: range) -> EvaluationSet:
-    """Return the samples of `seeds`, the same as the service returns, and their labels."""
-    rows = seeds_to_rows(generator.spec, seeds)
-    samples = torch.from_numpy(generate_rows(generator, rows))
-    labels = generator.spec.condition.labels(rows.condition)
-    return EvaluationSet(samples, None if labels is None else torch.from_numpy(labels))
+    """Return the samples of `seeds`, the same as the service returns, and their labels. They are made when read."""
+    spec = generator.spec
+
+    def read(rows: slice) -> tuple[Tensor, Tensor | None]:
+        drawn = seeds_to_rows(spec, seeds[rows])
+        labels = spec.condition.labels(drawn.condition)
+        return torch.from_numpy(generate_rows(generator, drawn)), None if labels is None else torch.from_numpy(labels)
+
+    return EvaluationSet(len(seeds), spec.output.shape, read)
 
 
 def _mean_and_std(values: list[float]) -> tuple[float, float | None]:

@@ -2,24 +2,58 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from latentd.models.errors import LatentdError
+from latentd.training.data.chunks import chunks
 from latentd.training.evaluation import metrics
+
+
+class SamplesNotFinite(LatentdError):
+    """A sample has a value that is not a number, or infinite."""
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Samples [N, *shape] and their classes [N]: of real samples their labels, of generated ones those asked for."""
+    """Samples that are read a chunk at a time, so that they need not be in memory together."""
 
-    samples: Tensor
-    labels: Tensor | None = None
+    count: int
+    shape: tuple[int, ...]
+    """Of one sample."""
+    read: Callable[[slice], tuple[Tensor, Tensor | None]]
+    """Rows → samples [N, *shape], and their classes [N]: of real samples their labels, of generated ones those that
+    were asked for. None if they have no classes."""
     is_real: bool = False
     """Whether the samples come from the data set; their features may then be cached."""
+
+    @classmethod
+    def of(cls, samples: Tensor, labels: Tensor | None = None) -> Self:
+        """Return a set of samples [N, *shape] that are in memory, and of their classes [N] if they have any."""
+        return cls(
+            len(samples),
+            tuple(samples.shape[1:]),
+            lambda rows: (samples[rows], None if labels is None else labels[rows]),
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield samples [N, *shape], a few at a time, and their classes [N] or None.
+
+        Raises SamplesNotFinite.
+        """
+        for rows in chunks(self.count, self.shape):
+            samples, labels = self.read(rows)
+            if not samples.isfinite().all():
+                raise SamplesNotFinite("some samples are not finite numbers, so they cannot be evaluated")
+            yield samples, labels
 
 
 class Evaluator(ABC):
@@ -34,7 +68,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def metrics(self, samples: EvaluationSet) -> dict[str, float]:
-        """Return all metrics by name."""
+        """Return all metrics by name. Raises SamplesNotFinite."""
 
     def quick_metrics(self, samples: EvaluationSet) -> dict[str, float]:
         """Return the metrics that are fast enough for use during training, including `selection_metric`."""
@@ -81,7 +115,8 @@ class MixtureEvaluator(Evaluator):
         self._reference = self._draw(100_000, -1)
 
     def metrics(self, samples: EvaluationSet) -> dict[str, float]:
-        points, modes = samples.samples.double(), len(self._centers)
+        points = torch.cat([points for points, _ in samples.chunks()]).double()
+        modes = len(self._centers)
         distance, mode = metrics.nearest(points, self._centers)
         near = distance <= self._RADIUS * self._sigma
         found = torch.bincount(mode[near], minlength=modes) >= self._MIN_SAMPLES_OF_MODE
@@ -112,7 +147,7 @@ class MixtureEvaluator(Evaluator):
         return metrics.kl_divergence(metrics.class_fractions(cell, len(expected)), expected)
 
     def real_samples(self, draw: int) -> EvaluationSet:
-        return EvaluationSet(self._draw(self.num_samples, draw))
+        return EvaluationSet.of(self._draw(self.num_samples, draw))
 
     def _draw(self, count: int, draw: int) -> Tensor:
         random = torch.Generator().manual_seed(draw + 1)

@@ -7,34 +7,56 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from latentd.models.outputs.image import pixel_features
 from latentd.training.data.pixels import normalize
 from latentd.training.evaluation import metrics
 from latentd.training.evaluation.classifier import Classifier
 from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
 from latentd.training.evaluation.features import FeatureExtractor
 
-_TRAIN_ROWS = 10_000
-"""Training images held as floating-point numbers at once."""
 _IDENTICAL = 1e-4
 """Images at a smaller distance are identical but for rounding."""
 
 
-@dataclass(frozen=True)
 class RealImages:
-    """Images [N, C, H, W] as bytes, and their classes [N] if they have any."""
+    """Images as bytes, and their classes if they have any. A part of them is a view: nothing is copied until read."""
 
-    pixels: Tensor
-    labels: Tensor | None = None
+    def __init__(self, pixels: Tensor, labels: Tensor | None = None, rows: Tensor | None = None) -> None:
+        """`pixels`: [M, C, H, W], may be mapped from a file. `labels`: [M]. `rows`: which of the M in which order."""
+        self.pixels = pixels
+        self.labels = labels
+        self.rows = torch.arange(len(pixels)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.rows)
 
     def __getitem__(self, rows: Tensor | slice) -> "RealImages":
-        return RealImages(self.pixels[rows], None if self.labels is None else self.labels[rows])
+        return RealImages(self.pixels, self.labels, self.rows[rows])
+
+    def read(self, rows: Tensor | slice) -> tuple[Tensor, Tensor | None]:
+        """Return images [N, C, H, W] as floating-point numbers in [-1, 1], and their classes [N] if they have any."""
+        chosen = self.rows[rows]
+        return normalize(self.pixels[chosen]), None if self.labels is None else self.labels[chosen]
 
     def evaluation_set(self) -> EvaluationSet:
-        """Return the images as floating-point numbers in [-1, 1]."""
-        return EvaluationSet(normalize(self.pixels), self.labels, is_real=True)
+        """Return the images as samples."""
+        return EvaluationSet(len(self), tuple(self.pixels.shape[1:]), self.read, is_real=True)
+
+
+@dataclass(frozen=True)
+class _Extracted:
+    """What is kept of a set of N samples."""
+
+    features: Tensor
+    """[N, values]"""
+    probabilities: Tensor
+    """[N, classes of the extractor]"""
+    classes: Tensor | None
+    """[N], as the classifier sees them; None without a classifier."""
+    labels: Tensor | None
+    """[N], as the set has them."""
+    pixels: Tensor
+    """[first samples, values]: their pixel features."""
 
 
 class ImageEvaluator(Evaluator):
@@ -67,36 +89,28 @@ class ImageEvaluator(Evaluator):
         self._extractor = extractor
         self._classifier = classifier
         self._classes = classes
-        self._reference, _ = extractor.extract_real(normalize(reference.pixels))
-        self._reference_labels = reference.labels
+        extracted = self._extract(reference.evaluation_set())
+        self._reference, self._reference_labels = extracted.features, extracted.labels
         self._train = train
 
     def metrics(self, samples: EvaluationSet) -> dict[str, float]:
-        features, probabilities = self._extract(samples)
-        nearest, _ = self.nearest_training(samples.samples[: self._NEAREST_SAMPLES])
+        extracted = self._extract(samples, self._NEAREST_SAMPLES)
+        nearest, _ = self._nearest(extracted.pixels)
         return {
-            **self._quick_metrics(samples, features, probabilities),
-            "kernel_distance": metrics.kernel_distance(self._reference, features),
-            "inception_score": metrics.inception_score(probabilities),
+            **self._quick_metrics(extracted),
+            "kernel_distance": metrics.kernel_distance(self._reference, extracted.features),
+            "inception_score": metrics.inception_score(extracted.probabilities),
             "nearest_training": float(nearest.median()),
         }
 
     def quick_metrics(self, samples: EvaluationSet) -> dict[str, float]:
-        return self._quick_metrics(samples, *self._extract(samples))
+        return self._quick_metrics(self._extract(samples))
 
     def nearest_training(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances are root mean square differences of pixels, for images in [-1, 1]."""
-        nearest = torch.full((len(samples),), math.inf, dtype=torch.float64)
-        images = torch.zeros_like(samples)
-        for rows in torch.split(self._train.pixels, _TRAIN_ROWS):
-            candidates = normalize(rows)
-            distances = torch.cdist(samples.flatten(1).double(), candidates.flatten(1).double())  # [N, rows]
-            distances[distances < _IDENTICAL] = math.inf
-            found = distances.min(dim=1)
-            nearer = found.values < nearest
-            nearest = torch.where(nearer, found.values, nearest)
-            images[nearer] = candidates[found.indices[nearer]]
-        return nearest / math.sqrt(samples[0].numel()), images
+        """Distances are root mean square differences of the pixels that `pixel_features` gives, in [-1, 1]."""
+        distances, rows = self._nearest(_pixels(samples))
+        images, _ = self._train.read(rows)
+        return distances, images
 
     def real_samples(self, draw: int) -> EvaluationSet:
         if len(self._train) == self.num_samples:
@@ -104,38 +118,80 @@ class ImageEvaluator(Evaluator):
         random = torch.Generator().manual_seed(draw)
         return self._train[torch.randperm(len(self._train), generator=random)[: self.num_samples]].evaluation_set()
 
-    def _extract(self, samples: EvaluationSet) -> tuple[Tensor, Tensor]:
+    def _extract(self, samples: EvaluationSet, first: int = 0) -> _Extracted:
+        """Return what metrics need of `samples`, and the pixels of the `first` ones."""
         extract = self._extractor.extract_real if samples.is_real else self._extractor.extract
-        return extract(samples.samples)
+        parts = []
+        for images, labels in samples.chunks():
+            features, probabilities = extract(images)
+            pixels, first = _pixels(images[:first]), max(first - len(images), 0)
+            parts.append(_Extracted(features, probabilities, self._classify(images, probabilities), labels, pixels))
+        return _Extracted(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.probabilities for part in parts]),
+            _joined([part.classes for part in parts]),
+            _joined([part.labels for part in parts]),
+            torch.cat([part.pixels for part in parts]),
+        )
 
-    def _quick_metrics(self, samples: EvaluationSet, features: Tensor, probabilities: Tensor) -> dict[str, float]:
-        precision, recall = metrics.precision_recall(self._reference, features)
-        density, covered = metrics.density_coverage(self._reference, features)
+    def _classify(self, images: Tensor, probabilities: Tensor) -> Tensor | None:
+        """Return the classes of images; `probabilities` are the extractor's."""
+        if self._classifier is None:
+            return None
+        if self._classifier is not self._extractor:
+            _, probabilities = self._classifier.extract(images)
+        return probabilities.argmax(dim=1)
+
+    def _nearest(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the nearest training image that is not identical: pixels [N, values] → distances [N], rows [N]."""
+        nearest = torch.full((len(pixels),), math.inf, dtype=torch.float64)
+        rows = torch.zeros(len(pixels), dtype=torch.int64)
+        done = 0
+        for images, _ in self._train.evaluation_set().chunks():
+            distances = torch.cdist(pixels.double(), _pixels(images).double())  # [N, images]
+            distances[distances < _IDENTICAL] = math.inf
+            found = distances.min(dim=1)
+            nearer = found.values < nearest
+            nearest = torch.where(nearer, found.values, nearest)
+            rows = torch.where(nearer, found.indices + done, rows)
+            done += len(images)
+        return nearest / math.sqrt(pixels.shape[1]), rows
+
+    def _quick_metrics(self, extracted: _Extracted) -> dict[str, float]:
+        precision, recall = metrics.precision_recall(self._reference, extracted.features)
+        density, covered = metrics.density_coverage(self._reference, extracted.features)
         return {
-            "frechet_distance": metrics.frechet_distance(self._reference, features),
+            "frechet_distance": metrics.frechet_distance(self._reference, extracted.features),
             "precision": precision,
             "recall": recall,
             "density": density,
             "coverage": _fraction(covered),
-            **self._class_metrics(samples, covered, probabilities),
+            **self._class_metrics(extracted, covered),
         }
 
-    def _class_metrics(self, samples: EvaluationSet, covered: Tensor, probabilities: Tensor) -> dict[str, float]:
+    def _class_metrics(self, extracted: _Extracted, covered: Tensor) -> dict[str, float]:
         """`covered` [reference]: whether a sample lies in the neighbourhood of each reference image."""
-        if self._classifier is None or self._reference_labels is None:
+        if extracted.classes is None or self._reference_labels is None:
             return {}
-        if self._classifier is not self._extractor:
-            _, probabilities = self._classifier.extract(samples.samples)
-        classes = probabilities.argmax(dim=1)
-        fractions = metrics.class_fractions(classes, len(self._classes))
+        fractions = metrics.class_fractions(extracted.classes, len(self._classes))
         result = {"least_class": min(fractions), "most_class": max(fractions)}
         for number, name in enumerate(self._classes):
             of_class = self._reference_labels == number
             if of_class.any():
                 result[f"coverage of {name}"] = _fraction(covered[of_class])
-        if samples.labels is not None:
-            result["label_accuracy"] = _fraction(classes == samples.labels)
+        if extracted.labels is not None:
+            result["label_accuracy"] = _fraction(extracted.classes == extracted.labels)
         return result
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Images [N, C, H, W] → pixel features [N, values]."""
+    return torch.from_numpy(pixel_features(images.numpy()))
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found else None
 
 
 def _fraction(flags: Tensor) -> float:

@@ -103,8 +103,8 @@ def _neighbour_distances(points: Tensor, neighbors: int) -> Tensor:
 def _distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
     """Yield the matrix of Euclidean distances in blocks [rows, others]."""
     others = others.double()
-    for rows in torch.split(points.double(), _ROWS):
-        yield torch.cdist(rows, others, compute_mode="use_mm_for_euclid_dist")
+    for rows in torch.split(points, _ROWS):
+        yield torch.cdist(rows.double(), others, compute_mode="use_mm_for_euclid_dist")
 
 
 def inception_score(probabilities: Tensor) -> float:
