@@ -71,7 +71,7 @@ def evaluator() -> ImageEvaluator:
 
 def test_real_images_score_better_than_noise(evaluator: ImageEvaluator) -> None:
     baseline = evaluator.metrics(evaluator.real_samples(0))
-    noise = evaluator.metrics(EvaluationSet(torch.rand(600, 1, 28, 28) * 2 - 1))
+    noise = evaluator.metrics(EvaluationSet.of(torch.rand(600, 1, 28, 28) * 2 - 1))
     assert baseline["frechet_distance"] < noise["frechet_distance"] / 10
     assert baseline["coverage"] > 0.8 > noise["coverage"]
     assert baseline["precision"] > 0.8
@@ -83,7 +83,7 @@ def test_real_images_score_better_than_noise(evaluator: ImageEvaluator) -> None:
 
 def test_collapse_shows_in_the_metrics(evaluator: ImageEvaluator) -> None:
     one = stripes(1)[0].repeat(600, 1, 1, 1)
-    collapsed = evaluator.metrics(EvaluationSet(one))
+    collapsed = evaluator.metrics(EvaluationSet.of(one))
     assert collapsed["coverage"] < 0.05
     assert collapsed["inception_score"] == pytest.approx(1.0, abs=1e-3)
     assert (collapsed["least_class"], collapsed["most_class"]) == (0.0, 1.0)
@@ -91,19 +91,19 @@ def test_collapse_shows_in_the_metrics(evaluator: ImageEvaluator) -> None:
 
 
 def test_memorised_images_show_in_the_metrics(evaluator: ImageEvaluator) -> None:
-    train = evaluator.real_samples(0).samples[:50]
+    train, _ = evaluator.real_samples(0).read(slice(50))
     noisy = (train + 0.01 * torch.randn(train.shape, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
     distances, nearest = evaluator.nearest_training(noisy)
     assert torch.equal(nearest, train)
     assert distances == pytest.approx((noisy - train).square().mean(dim=(1, 2, 3)).sqrt().double(), rel=1e-4)
     baseline = evaluator.metrics(evaluator.real_samples(0))["nearest_training"]
-    assert evaluator.metrics(EvaluationSet(noisy))["nearest_training"] < baseline / 10
+    assert evaluator.metrics(EvaluationSet.of(noisy))["nearest_training"] < baseline / 10
 
 
 def test_a_missing_class_has_the_lowest_coverage(evaluator: ImageEvaluator) -> None:
-    real_images = evaluator.real_samples(0)
-    assert real_images.labels is not None
-    without = EvaluationSet(real_images.samples[real_images.labels != 3])
+    images, labels = evaluator.real_samples(0).read(slice(None))
+    assert labels is not None
+    without = EvaluationSet.of(images[labels != 3])
     metrics = evaluator.metrics(without)
     coverage = {name: value for name, value in metrics.items() if name.startswith("coverage of ")}
     assert min(coverage, key=lambda name: coverage[name]) == "coverage of 3"

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from latentd.training.data.points import MixtureSource
-from latentd.training.data.source import Batch
 from latentd.training.run.clusters import Clusters
 from latentd.training.run.collapse_probe import CollapseProbe
 
@@ -18,11 +17,11 @@ def draw(count: int, seed: int) -> Tensor:
 
 
 def make_probe() -> CollapseProbe:
-    return CollapseProbe(draw(1024, 0), Batch(draw(256, 1)), torch.Generator().manual_seed(0))
+    return CollapseProbe(draw(1024, 0), draw(256, 1), torch.Generator().manual_seed(0))
 
 
-def undecided(batch: Batch) -> Tensor:
-    return torch.zeros(len(batch.samples))
+UNDECIDED = torch.zeros(256)
+"""Logits of a discriminator that cannot tell real from generated samples."""
 
 
 def test_clusters_are_the_modes_of_the_data() -> None:
@@ -34,7 +33,7 @@ def test_clusters_are_the_modes_of_the_data() -> None:
 
 
 def test_real_samples_have_a_good_reading() -> None:
-    reading = make_probe().read(Batch(draw(256, 2)), undecided)
+    reading = make_probe().read(draw(256, 2), UNDECIDED, UNDECIDED)
     assert reading.diversity > 0.95
     assert abs(reading.distance) < 0.01
     assert reading.discriminator_auc == 0.5
@@ -44,27 +43,26 @@ def test_diversity_is_the_fraction_of_modes_that_are_reached() -> None:
     samples = draw(4000, 2)
     angles = torch.atan2(samples[:, 1], samples[:, 0])
     half = samples[(angles > -0.1) & (angles < math.pi - 0.1)][:256]
-    assert make_probe().read(Batch(half), undecided).diversity == pytest.approx(0.5, abs=0.1)
-    assert make_probe().read(Batch(samples[:1].expand(256, 2)), undecided).diversity <= 1 / 32
+    assert make_probe().read(half, UNDECIDED, UNDECIDED).diversity == pytest.approx(0.5, abs=0.1)
+    assert make_probe().read(samples[:1].expand(256, 2), UNDECIDED, UNDECIDED).diversity <= 1 / 32
 
 
 def test_distance_is_in_units_of_the_distance_between_real_samples() -> None:
     """Real samples are 1.27 apart on average; these are 2 farther from the data than real ones."""
-    reading = make_probe().read(Batch(3.0 * draw(256, 2)), undecided)
+    reading = make_probe().read(3.0 * draw(256, 2), UNDECIDED, UNDECIDED)
     assert reading.distance == pytest.approx(2.0 / 1.27, rel=0.05)
 
 
 def test_movement_is_relative_to_the_last_reading() -> None:
     probe = make_probe()
     samples = draw(256, 2)
-    assert probe.read(Batch(samples), undecided).movement == 0.0
-    assert probe.read(Batch(samples), undecided).movement == 0.0
-    assert probe.read(Batch(-samples), undecided).movement == pytest.approx(2.0 / 1.27, rel=0.05)
+    assert probe.read(samples, UNDECIDED, UNDECIDED).movement == 0.0
+    assert probe.read(samples, UNDECIDED, UNDECIDED).movement == 0.0
+    assert probe.read(-samples, UNDECIDED, UNDECIDED).movement == pytest.approx(2.0 / 1.27, rel=0.05)
 
 
 def test_the_auc_is_the_fraction_of_pairs_in_order() -> None:
-    probe, fake = make_probe(), Batch(draw(256, 2))
+    probe, fake = make_probe(), draw(256, 2)
     for fake_logit, auc in ((-1.0, 1.0), (1.0, 0.0), (0.0, 0.5)):
-        reading = probe.read(fake, lambda batch, logit=fake_logit: torch.full((256,), logit * (batch is fake)))
-        assert reading.discriminator_auc == auc
-    assert probe.read(fake, lambda batch: None).discriminator_auc is None
+        assert probe.read(fake, UNDECIDED, torch.full((256,), fake_logit)).discriminator_auc == auc
+    assert probe.read(fake, None, None).discriminator_auc is None

@@ -171,8 +171,8 @@ class ImageSource(DataSource):
         flip: bool,
         make_evaluator: Callable[[], Evaluator] | None = None,
     ) -> None:
+        self._images = images
         self._pixels = images.pixels.permute(0, 2, 3, 1)
-        self._labels = images.labels
         self._flip = flip
         self._make_evaluator = make_evaluator
         self.class_names = class_names
@@ -189,7 +189,7 @@ class ImageSource(DataSource):
         self, batch_size: int, seed: int, first: int = 0, select: SelectRows = lambda rows: rows
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Raises DataError if there are fewer images than a batch needs. Incomplete last batches are dropped."""
-        count = len(self._pixels)
+        count, labels = len(self._images), self._images.labels
         if count < batch_size:
             raise DataError(
                 f"{self.card.name} has {count} images, fewer than a batch of {batch_size}: "
@@ -201,9 +201,10 @@ class ImageSource(DataSource):
             flipped = torch.rand(count, generator=generator_for(seed, "flip", epoch)) < 0.5 if self._flip else None
             for batch in range(first_of_epoch, count // batch_size):
                 rows = select(order[batch * batch_size : (batch + 1) * batch_size])
-                pixels = self._pixels[rows.to(self._pixels.device)]  # [N, H, W, C]
+                stored = self._images.rows[rows]
+                pixels = self._pixels[stored.to(self._pixels.device)]  # [N, H, W, C]
                 if flipped is not None:
                     mask = flipped[rows].to(pixels.device)[:, None, None, None]
                     pixels = torch.where(mask, pixels.flip(2), pixels)
-                yield pixels.permute(0, 3, 1, 2), None if self._labels is None else self._labels[rows]
+                yield pixels.permute(0, 3, 1, 2), None if labels is None else labels[stored]
             epoch, first_of_epoch = epoch + 1, 0

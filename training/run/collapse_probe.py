@@ -1,12 +1,10 @@
 """Signs of mode collapse, measured on samples and on the discriminator. Cheap enough to be taken again and again."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from latentd.training.data.source import Batch
 from latentd.training.run.clusters import Clusters
 
 _MAX_CLUSTERS = 32
@@ -14,13 +12,10 @@ _MIN_CLUSTER_SIZE = 4
 _REACHED = 0.25
 """A cluster is reached if the fraction of samples in it is at least this part of the data's."""
 
-Critic = Callable[[Batch], Tensor | None]
-"""Batch of N samples → logits [N]; None if there is no discriminator."""
-
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """One measurement. Distances are Euclidean, of flattened samples, in units of the mean distance of real samples."""
+    """One measurement. Distances are Euclidean, of samples' features, in units of the mean distance of real samples."""
 
     diversity: float
     """Fraction of the data's clusters that samples reach, from 0 to 1. Real samples reach nearly all."""
@@ -34,34 +29,30 @@ class ProbeReading:
 
 
 class CollapseProbe:
-    """Compares samples of fixed latents with fixed real samples. Distances are computed on the CPU."""
+    """Compares samples of fixed latents with fixed real samples, by the features that their output kind gives."""
 
-    def __init__(self, known: Tensor, shown: Batch, random: torch.Generator) -> None:
-        """`known`: real samples [N, *shape] that stand for the data. `shown`: others, for the discriminator."""
-        self._known = _flat(known)
-        self._shown = shown
-        self._clusters = Clusters(self._known, min(_MAX_CLUSTERS, len(known) // _MIN_CLUSTER_SIZE), random)
-        self._real_distance = _nearest_distance(_flat(shown.samples), self._known)
-        self._unit = _mean_distance(_flat(shown.samples))
+    def __init__(self, known: Tensor, shown: Tensor, random: torch.Generator) -> None:
+        """`known`: features [N, F] of real samples that stand for the data. `shown`: those of others."""
+        self._known = known
+        self._clusters = Clusters(known, min(_MAX_CLUSTERS, len(known) // _MIN_CLUSTER_SIZE), random)
+        self._real_distance = _nearest_distance(shown, known)
+        self._unit = _mean_distance(shown)
         self._last: Tensor | None = None
 
-    @torch.no_grad()
-    def read(self, fake: Batch, critic: Critic) -> ProbeReading:
-        """Measure generated samples. They must be of the same latents each time."""
-        flat = _flat(fake.samples)
-        moved = 0.0 if self._last is None else float((flat - self._last).norm(dim=1).mean()) / self._unit
-        self._last = flat
-        reached = self._clusters.fractions(flat) >= _REACHED * self._clusters.real_fractions
+    def read(self, features: Tensor, real_logits: Tensor | None, fake_logits: Tensor | None) -> ProbeReading:
+        """Measure generated samples by their features [N, F]. They must be of the same latents each time.
+
+        `real_logits`, `fake_logits`: the discriminator's, of real samples and of these; None without a discriminator.
+        """
+        moved = 0.0 if self._last is None else float((features - self._last).norm(dim=1).mean()) / self._unit
+        self._last = features
+        reached = self._clusters.fractions(features) >= _REACHED * self._clusters.real_fractions
         return ProbeReading(
             diversity=float(reached.float().mean()),
-            distance=(_nearest_distance(flat, self._known) - self._real_distance) / self._unit,
+            distance=(_nearest_distance(features, self._known) - self._real_distance) / self._unit,
             movement=moved,
-            discriminator_auc=_auc(critic(self._shown), critic(fake)),
+            discriminator_auc=_auc(real_logits, fake_logits),
         )
-
-
-def _flat(samples: Tensor) -> Tensor:
-    return samples.flatten(1).float().cpu()
 
 
 def _nearest_distance(samples: Tensor, others: Tensor) -> float:

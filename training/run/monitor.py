@@ -6,30 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-import torch
-
 from latentd.models.decision_surface import DecisionSurface
-from latentd.training.build import draw_latents
-from latentd.training.data.source import Batch, DataSource, OnProgress, TaskProgress
+from latentd.training.data.source import DataSource, OnProgress, TaskProgress
 from latentd.training.evaluation.evaluate import generate_set
-from latentd.training.loader import as_batch
+from latentd.training.evaluation.evaluator import SamplesNotFinite
 from latentd.training.loop import Algorithm, Losses
-from latentd.training.randomness import generator_for, seed_for
 from latentd.training.run.collapse_detector import CollapseDetector
-from latentd.training.run.collapse_probe import CollapseProbe, ProbeReading
+from latentd.training.run.collapse_probe import ProbeReading
 from latentd.training.run.directory import RunDirectory
+from latentd.training.run.generator_probe import GeneratorProbe
 from latentd.training.run.snapshots import decision_surface, render_nearest_training, render_snapshot
-from latentd.training.world import World
 
 logger = logging.getLogger(__name__)
 
-_MAX_REAL, _MIN_REAL = 1280, 50
-"""Number of real samples for the probe. With fewer than the minimum there are no readings."""
-_SHOWN_ONE_IN = 5
-"""One of so many of these is shown to the discriminator; the others stand for the data."""
-_PROBED_SAMPLES = 256
-_MARGIN = 1.25
-"""The decision surface reaches beyond the data by this factor."""
 _LOSSES, _SNAPSHOTS, _EVALUATIONS = 200, 40, 10
 """How often in a run each is recorded."""
 _MIN_STEPS_BETWEEN_EVALUATIONS = 500
@@ -77,7 +66,7 @@ class Monitor:
         self._evaluator = source.evaluator()
         self._evaluated_step = 0
         self._baseline: dict[str, float] = {}
-        self._probe = _GeneratorProbe(algorithm, source)
+        self._probe = GeneratorProbe(algorithm, source)
         self._next_reading = 0.0
         self._is_warm = False
         self._detector = CollapseDetector(steps)
@@ -122,9 +111,10 @@ class Monitor:
             return
         self._evaluated_step = step
         generated = generate_set(self._algorithm.ema.generator, range(self._evaluator.num_samples))
-        if not generated.samples.isfinite().all():
+        try:
+            metrics = self._evaluator.quick_metrics(generated)
+        except SamplesNotFinite:
             return  # the run will end with TrainingDiverged
-        metrics = self._evaluator.quick_metrics(generated)
         self._directory.log(step, seconds, "figures", metrics)
         self._baseline = self._baseline or self._evaluator.quick_metrics(self._evaluator.real_samples(0))
         measured = f"{self._evaluator.num_samples} samples against held-out data, {self._evaluator.measured_on}"
@@ -145,39 +135,6 @@ class Monitor:
         if self._is_warm:  # the first reading takes longer than the others
             self._next_reading = ended + (ended - started) / _PROBE_TIME
         self._is_warm = True
-
-
-class _GeneratorProbe:
-    """Takes readings of an algorithm's generator, with fixed latents and fixed real samples."""
-
-    def __init__(self, algorithm: Algorithm, source: DataSource) -> None:
-        self._algorithm = algorithm
-        spec = algorithm.ema.generator.spec
-        device = next(algorithm.ema.generator.parameters()).device
-        count = min(_MAX_REAL, source.card.size or _MAX_REAL)
-        seed = seed_for(algorithm.seed, "vitals")
-        real = as_batch(*next(source.draw(count, seed)), spec.condition, device)
-        self.reach = _MARGIN * float(real.samples.abs().max())
-        """The largest absolute value of the data, and a little more."""
-        self._probe: CollapseProbe | None = None
-        if count < _MIN_REAL:
-            return
-        num_shown = count // _SHOWN_ONE_IN
-        shown, known = real[:num_shown], real[num_shown:]
-        rows = torch.arange(_PROBED_SAMPLES, device=device) % len(shown.samples)
-        self._condition = None if shown.condition is None else shown.condition[rows]
-        self._latents = draw_latents(spec, seed, device, World(), _PROBED_SAMPLES)
-        self._probe = CollapseProbe(known.samples, shown, generator_for(seed, "clusters"))
-
-    @torch.no_grad()
-    def read(self) -> ProbeReading | None:
-        """Return a reading; None if there is too little data, or if samples are not finite."""
-        if self._probe is None:
-            return None
-        samples = self._algorithm.ema.generator(self._latents, self._condition)
-        if not samples.isfinite().all():
-            return None
-        return self._probe.read(Batch(samples, self._condition), self._algorithm.logits)
 
 
 def _as_vitals(reading: ProbeReading) -> dict[str, float]:

@@ -30,8 +30,8 @@ def render_snapshot(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:
     generator = algorithm.ema.generator
     output = generator.spec.output
     if output.picture_size:
-        return output.preview(generate_set(generator, _PICTURED_SEEDS).samples.numpy())
-    content: dict[str, object] = {"samples": _rounded(generate_set(generator, _PLOTTED_SEEDS).samples)}
+        return output.preview(_samples(generator, _PICTURED_SEEDS).numpy())
+    content: dict[str, object] = {"samples": _rounded(_samples(generator, _PLOTTED_SEEDS))}
     if (surface := decision_surface(algorithm, reach)) is not None:
         content |= {"surface": _rounded(surface.logits), "reach": reach}
     return orjson.dumps(content), "json"
@@ -63,17 +63,23 @@ def render_nearest_training(generator: Generator, evaluator: Evaluator) -> tuple
     output = generator.spec.output
     if output.picture_size is None:
         return None
-    samples = generate_set(generator, _NEAREST_SEEDS).samples
+    samples = _samples(generator, _NEAREST_SEEDS)
     found = evaluator.nearest_training(samples)
     if found is None:
         return None
     distances, nearest = found
     picture, _ = output.preview(torch.cat([samples, nearest], dim=3).numpy())
-    of_real = evaluator.nearest_training(evaluator.real_samples(0).samples[: len(samples)])
+    real, _ = evaluator.real_samples(0).read(slice(len(samples)))
+    of_real = evaluator.nearest_training(real)
     return picture, {
         "distances": [round(value, _DIGITS) for value in distances.tolist()],
         "of_real": of_real and round(float(of_real[0].median()), _DIGITS),
     }
+
+
+def _samples(generator: Generator, seeds: range) -> Tensor:
+    samples, _ = generate_set(generator, seeds).read(slice(None))
+    return samples
 
 
 def _rounded(values: Tensor) -> object:
