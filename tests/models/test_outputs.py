@@ -5,7 +5,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from latentd.models.outputs.image import ImageOutput, make_grid, to_pixels
+from latentd.models.outputs.image import ImageOutput, make_grid, pixel_features, to_pixels
 from latentd.models.outputs.points import PointsOutput
 
 GREY = ImageOutput(channels=1, height=2, width=3)
@@ -59,3 +59,23 @@ def test_json_keeps_every_bit_of_points() -> None:
     output = PointsOutput(dim=3)
     sample = np.array([0.1, -2.5e-8, 1 / 3], dtype=np.float32)
     assert np.array_equal(np.array(orjson.loads(output.encode(sample[None], "json")[0]), dtype=np.float32), sample)
+
+
+def test_features_of_images_up_to_64_pixels_are_the_pixels() -> None:
+    samples = np.random.RandomState(0).uniform(-1, 1, (3, 3, 64, 28)).astype(np.float32)
+    features = ImageOutput(channels=3, height=64, width=28).features(samples)
+    assert np.array_equal(features, samples.reshape(3, -1))
+
+
+def test_features_of_larger_images_are_means_of_cells() -> None:
+    samples = np.random.RandomState(0).uniform(-1, 1, (2, 3, 256, 128)).astype(np.float32)
+    cells = samples.reshape(2, 3, 64, 4, 64, 2).mean(axis=(3, 5))
+    assert np.allclose(pixel_features(samples), cells.reshape(2, -1), atol=1e-6)
+
+
+def test_a_feature_takes_a_share_of_a_pixel_that_it_covers_in_part() -> None:
+    row = np.zeros((1, 1, 1, 96), np.float32)
+    row[..., 1] = 1.0  # the second pixel: half of it in the first feature, half in the second
+    features = pixel_features(row)
+    assert features.shape == (1, 64)
+    assert features[0, :3] == pytest.approx([1 / 3, 1 / 3, 0])

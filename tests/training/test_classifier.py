@@ -1,5 +1,6 @@
 """The embedded feature extractor, and metrics of images."""
 
+import math
 from importlib.resources import files
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from latentd.training.data.idx import load_idx_set
 from latentd.training.data.pixels import normalize
 from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, WEIGHTS_FILE, Classifier, load_classifier
-from latentd.training.evaluation.evaluator import EvaluationSet
+from latentd.training.evaluation.evaluator import EvaluationSet, SamplesNotFinite
 from latentd.training.evaluation.images import ImageEvaluator, RealImages
 from latentd.training.evaluation.train_classifier import accuracy, train_classifier
 from tests.conftest import needs_fashion
@@ -108,3 +109,34 @@ def test_a_missing_class_has_the_lowest_coverage(evaluator: ImageEvaluator) -> N
     coverage = {name: value for name, value in metrics.items() if name.startswith("coverage of ")}
     assert min(coverage, key=lambda name: coverage[name]) == "coverage of 3"
     assert set(evaluator.quick_metrics(without)) < set(metrics)
+
+
+def test_sets_are_read_a_chunk_at_a_time(evaluator: ImageEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = stripes(600, seed=2)
+    whole = evaluator.metrics(EvaluationSet.of(images, labels))
+    monkeypatch.setattr("latentd.training.data.chunks._BYTES", 1)
+    read: list[int] = []
+
+    def count(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        read.append(len(images[rows]))
+        return images[rows], labels[rows]
+
+    in_chunks = evaluator.metrics(EvaluationSet(600, (1, 28, 28), count))
+    assert read == [16] * 37 + [8]
+    assert in_chunks == pytest.approx(whole, rel=1e-4)
+
+
+def test_samples_that_are_not_finite_are_refused(evaluator: ImageEvaluator) -> None:
+    images, _ = stripes(600)
+    images[7, 0, 3, 3] = math.nan
+    with pytest.raises(SamplesNotFinite, match="not finite"):
+        evaluator.quick_metrics(EvaluationSet.of(images))
+
+
+def test_a_part_of_real_images_is_read_in_its_order() -> None:
+    pixels = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1)
+    part = RealImages(pixels, torch.arange(6))[torch.tensor([4, 0, 5, 2])][1:]
+    images, labels = part.read(slice(None))
+    assert labels is not None
+    assert labels.tolist() == [0, 5, 2]
+    assert torch.equal(images, normalize(pixels[[0, 5, 2]]))

@@ -1,6 +1,7 @@
 """Probe readings of samples whose diversity, distance and movement are known."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 from latentd.training.data.points import MixtureSource
 from latentd.training.run.clusters import Clusters
 from latentd.training.run.collapse_probe import CollapseProbe
+from latentd.training.run.directory import read_metrics
+from tests.training.runs import run_config, train
+from tests.training.test_idx import write_idx
 
 
 def draw(count: int, seed: int) -> Tensor:
@@ -66,3 +70,20 @@ def test_the_auc_is_the_fraction_of_pairs_in_order() -> None:
     for fake_logit, auc in ((-1.0, 1.0), (1.0, 0.0), (0.0, 0.5)):
         assert probe.read(fake, UNDECIDED, torch.full((256,), fake_logit)).discriminator_auc == auc
     assert probe.read(fake, None, None).discriminator_auc is None
+
+
+def test_readings_do_not_depend_on_how_many_samples_are_held_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_idx(tmp_path / "data", count=300)
+    small = ("generator.config.hidden=[8]", "discriminator.config.hidden=[8]", "batch_size=8", "steps=1")
+
+    def reading(name: str) -> dict[str, float]:
+        train(run_config("mnist-mlp-gan", tmp_path / name, *small, data=tmp_path / "data"))
+        (values,) = [line["vitals"] for line in read_metrics(tmp_path / name) if "vitals" in line]
+        return dict(values)
+
+    whole = reading("whole")
+    monkeypatch.setattr("latentd.training.data.chunks._BYTES", 1)
+    assert reading("in chunks") == pytest.approx(whole, abs=1e-4)
+    assert set(whole) == {"diversity", "distance", "movement", "certainty"}
