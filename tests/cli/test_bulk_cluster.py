@@ -45,7 +45,7 @@ def at_work(node: Any) -> list[psutil.Process]:
     return []
 
 
-def test_every_sample_is_there_once_though_a_node_is_killed(cluster: Any, tmp_path: Path) -> None:
+def test_every_sample_is_written_once_although_a_node_is_killed(cluster: Any, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     checkpoint = tmp_path / "animals.safetensors"
     write_untrained(checkpoint, image_spec(conditional=True))

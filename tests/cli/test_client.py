@@ -173,7 +173,7 @@ def test_which_proxy_is_asked(monkeypatch: pytest.MonkeyPatch, url: str, proxy: 
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "http://[::1", "http://127.0.0.1:port", "ftp://127.0.0.1"])
-def test_addresses_that_are_none_are_one_line(picture: Path, url: str) -> None:
+def test_an_invalid_address_is_reported_in_one_line(picture: Path, url: str) -> None:
     told = reproduce(picture, url)
     assert told.exit_code == 1
     assert "cannot be reached" in told.output.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""What the dashboard and the rules ask Prometheus for."""
+"""The queries that the dashboard, the rules and the autoscaler send to Prometheus."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _OURS = re.compile(r"(?<![\w:])latentd_\w+(?![\w:])")
 
 @dataclass(frozen=True)
 class Expression:
-    """PromQL, and where it stands."""
+    """A PromQL expression and the name of the panel, rule or trigger that has it."""
 
     where: str
     promql: str
@@ -43,7 +43,7 @@ def rules(file: str) -> list[dict[str, Any]]:
 
 
 def of_panels() -> Iterator[Expression]:
-    """As Grafana would send them where all instances and models are chosen, over ten seconds."""
+    """Yield the queries of the dashboard, for all instances and models, with rates over ten seconds."""
     for panel in PANELS:
         for target in panel["targets"]:
             promql = target["expr"].replace("$__rate_interval", "10s")
@@ -63,7 +63,7 @@ def of_rules() -> Iterator[Expression]:
 
 
 def of_autoscaler() -> Iterator[Expression]:
-    """What KEDA asks, on CPUs and on GPUs."""
+    """Yield the queries that KEDA sends, on CPUs and on GPUs."""
     scaler = yaml.safe_load((KUBERNETES / "components" / "autoscaling" / "scaler.yaml").read_text())
     added = [each["value"] for overlay in ("cpu", "gpu") for each in _patch(overlay)]
     for trigger in (*scaler["spec"]["triggers"], *added):

@@ -1,4 +1,4 @@
-"""What deploy/kubernetes gives a cluster, rendered by kustomize and as it is written."""
+"""The objects of deploy/kubernetes, rendered by kustomize, and without it as the files have them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Object = dict[str, Any]
 _WRITTEN = "as written"
 _OPTIONAL = ("tokens", "models", "tracing")
 NAMES = (_WRITTEN, "cpu", "gpu", "cpu with all", "gpu with all")
-"""The base and its usual components without kustomize; the overlays; and these with what a user may add."""
+"""The base and its usual components without kustomize; the overlays; the overlays with all optional components."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Manifests:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Of its pods."""
+        """The labels of the pods."""
         labels: dict[str, str] = self.deployment["template"]["metadata"]["labels"]
         return labels
 
@@ -58,7 +58,7 @@ class Manifests:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the container; what comes from a Secret is a token."""
+        """The variables of the container. Those from a Secret are tokens."""
         (source,) = self.container["envFrom"]
         settings = self.one("ConfigMap")
         assert source == {"configMapRef": {"name": settings["metadata"]["name"]}}
@@ -79,7 +79,7 @@ class Manifests:
 
 @cache
 def manifests(name: str) -> Manifests:
-    """Of that name in NAMES. Skips the test where it takes kustomize and there is none."""
+    """Return the objects of a name in NAMES. Skip the test if that needs kustomize and it is not installed."""
     if name == _WRITTEN:
         return Manifests(name, _written())
     overlay, _, more = name.partition(" ")
@@ -111,7 +111,7 @@ def _rendered(overlay: str, components: tuple[str, ...]) -> list[Object]:
 
 
 def _kustomize() -> list[str]:
-    """The command that renders a folder; older ones than 4, as in Debian's kubectl, know no components."""
+    """Return the command that renders a folder. Versions before 4, as in Debian's kubectl, have no components."""
     if program := shutil.which("kustomize"):
         said = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
         command = [program, "build"]

@@ -1,4 +1,4 @@
-"""When the autoscaler adds pods and takes them away, as Prometheus's promtool computes what KEDA would be told."""
+"""When the autoscaler adds and removes pods: promtool computes the values that KEDA would get."""
 
 import re
 import subprocess
@@ -20,8 +20,8 @@ def given(request: pytest.FixtureRequest) -> Manifests:
     return manifests(request.param)
 
 
-def told(folder: Path, **series: str) -> dict[str, float | None]:
-    """What each trigger is told after four minutes in which each of two pods had `series`, a value each 15 seconds."""
+def trigger_values(folder: Path, **series: str) -> dict[str, float | None]:
+    """Return the value of each trigger after four minutes. `series`: the values of each of two pods, one each 15 s."""
     recorded = {name: f"asked:{name.replace('-', '_')}" for name in QUERIES}
     group = [{"record": recorded[name], "expr": promql} for name, promql in QUERIES.items()]
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": group}]}))
@@ -30,7 +30,7 @@ def told(folder: Path, **series: str) -> dict[str, float | None]:
         for name, values in series.items()
         for pod in PODS
     ]
-    wrong = [{"labels": "asked", "value": -1}]  # so that promtool says what is right
+    wrong = [{"labels": "asked", "value": -1}]  # promtool prints the value that it found instead
     asked = [{"expr": record, "eval_time": "4m", "exp_samples": wrong} for record in recorded.values()]
     test = {"interval": "15s", "input_series": of_pods, "promql_expr_test": asked}
     (folder / "test.yml").write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "tests": [test]}))
@@ -41,8 +41,8 @@ def told(folder: Path, **series: str) -> dict[str, float | None]:
     return {name: float(found[record]) if record in found else None for name, record in recorded.items()}
 
 
-def test_nobody_asks(tmp_path: Path) -> None:
-    idle = told(
+def test_triggers_are_zero_without_requests(tmp_path: Path) -> None:
+    idle = trigger_values(
         tmp_path,
         latentd_queued_samples="0x16",
         latentd_queue_wait_seconds_sum="0x16",
@@ -51,8 +51,8 @@ def test_nobody_asks(tmp_path: Path) -> None:
     assert idle == dict.fromkeys(QUERIES, 0)
 
 
-def test_pods_that_are_full(tmp_path: Path) -> None:
-    full = told(
+def test_triggers_count_the_load_of_full_pods(tmp_path: Path) -> None:
+    full = trigger_values(
         tmp_path,
         latentd_queued_samples="3000x16",
         latentd_queue_wait_seconds_sum="0+150x16",  # a second a batch
@@ -62,11 +62,11 @@ def test_pods_that_are_full(tmp_path: Path) -> None:
     assert full == pytest.approx({"queued-samples": 6000, "queue-wait": 1, "busy": 1.8})
 
 
-def test_pods_that_prometheus_does_not_see_are_not_idle(tmp_path: Path) -> None:
-    assert told(tmp_path) == dict.fromkeys(QUERIES)
+def test_triggers_have_no_value_without_metrics(tmp_path: Path) -> None:
+    assert trigger_values(tmp_path) == dict.fromkeys(QUERIES)
 
 
-def test_no_answer_is_never_taken_for_nothing_to_do(given: Manifests) -> None:
+def test_a_missing_value_does_not_count_as_idle(given: Manifests) -> None:
     scaler = given.one("ScaledObject")["spec"]
     asked = [trigger for trigger in scaler["triggers"] if trigger["type"] == "prometheus"]
     assert {trigger["metadata"]["ignoreNullValues"] for trigger in asked} == {"false"}
@@ -74,7 +74,7 @@ def test_no_answer_is_never_taken_for_nothing_to_do(given: Manifests) -> None:
     assert 1 < scaler["minReplicaCount"] < scaler["maxReplicaCount"]
 
 
-def test_each_trigger_is_compared_as_it_has_to_be(given: Manifests) -> None:
+def test_each_trigger_has_its_metric_type(given: Manifests) -> None:
     compared = {trigger["name"]: trigger["metricType"] for trigger in given.triggers}
     busy = {"cpu": {"busy": "Utilization"}, "gpu": {"busy": "AverageValue"}}.get(given.name[:3], {})
     assert compared == {"queued-samples": "AverageValue", "queue-wait": "Value"} | busy
@@ -82,7 +82,7 @@ def test_each_trigger_is_compared_as_it_has_to_be(given: Manifests) -> None:
         assert all(isinstance(value, str) for value in trigger["metadata"].values())  # or KEDA's schema refuses it
 
 
-def test_triggers_ask_of_the_namespace_that_the_pods_are_in(given: Manifests) -> None:
+def test_triggers_query_the_namespace_of_the_pods(given: Manifests) -> None:
     namespace = given.one("Deployment")["metadata"].get("namespace", "latentd")
     for trigger in given.triggers:
         asked = trigger["metadata"].get("query", "")
@@ -90,7 +90,7 @@ def test_triggers_ask_of_the_namespace_that_the_pods_are_in(given: Manifests) ->
         assert asked.count("latentd_") == asked.count(f'{{job="latentd",namespace="{namespace}"}}')
 
 
-def test_pods_leave_more_slowly_than_they_come(given: Manifests) -> None:
+def test_scaling_down_is_slower_than_scaling_up(given: Manifests) -> None:
     behavior = given.one("ScaledObject")["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     (up,), (down,) = (behavior[each]["policies"] for each in ("scaleUp", "scaleDown"))
     assert up == {"type": "Percent", "value": 100, "periodSeconds": 60}

@@ -1,4 +1,4 @@
-"""The Bento and its Dockerfile, as far as can be seen without an image; `make container-test` builds and runs one."""
+"""The Bento and its Dockerfile. `make container-test` builds and runs an image; these tests need none."""
 
 import json
 import os
@@ -36,17 +36,17 @@ def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def final(bento: Path) -> list[tuple[str, str]]:
-    """The Dockerfile's last stage, as instructions and what follows them."""
+    """The last stage of the Dockerfile, as pairs of an instruction and its arguments."""
     text = (bento / DOCKERFILE).read_text().replace("\\\n", " ")
     return re.findall(r"^([A-Z]+) (.+)$", text[text.rindex("\nFROM ") :], re.MULTILINE)
 
 
 def versions(requirements: Path) -> set[str]:
-    """`name==version`, without where it is wanted."""
+    """Return `name==version` of each line, without the markers that say where it is needed."""
     return {line.split(";")[0].strip() for line in requirements.read_text().splitlines() if line}
 
 
-def test_what_serves_is_inside_and_nothing_else(bento: Path) -> None:
+def test_the_bento_contains_what_serves_and_nothing_else(bento: Path) -> None:
     inside = {path.name for path in (bento / "src").iterdir()}
     assert inside == {"latentd", "models", "service", "bentofile.yaml", "pyproject.toml", "README.md", "LICENSE"}
     shipped = {path.name for path in (ROOT / "models" / "checkpoints").iterdir()}
@@ -91,7 +91,7 @@ def test_the_service_does_not_import_what_is_left_out(tmp_path: Path) -> None:
     assert not [name for name in names if name.startswith(("latentd.training", "latentd.cli", "latentd._"))]
 
 
-def test_it_runs_as_a_user_that_is_not_root_and_as_the_first_process(final: list[tuple[str, str]]) -> None:
+def test_it_does_not_run_as_root_or_behind_a_shell(final: list[tuple[str, str]]) -> None:
     words = [word for word, _ in final]
     (user,) = (rest for word, rest in final if word == "USER")
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
@@ -100,7 +100,7 @@ def test_it_runs_as_a_user_that_is_not_root_and_as_the_first_process(final: list
     assert entry == ["/home/bentoml/bento/env/docker/entrypoint.sh"]
 
 
-def test_its_labels_are_the_projects(final: list[tuple[str, str]]) -> None:
+def test_its_labels_describe_the_project(final: list[tuple[str, str]]) -> None:
     (labels,) = (
         dict(re.findall(r'org\.opencontainers\.image\.(\w+)="(.*?)"', rest)) for word, rest in final if word == "LABEL"
     )

@@ -1,4 +1,4 @@
-"""The dashboard and the rules by themselves: whole, explained, and each alert tried."""
+"""The files of the dashboard and the rules: complete, documented, and each alert tried."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ def promtool(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_takes_configuration_and_rules() -> None:
+def test_promtool_accepts_configuration_and_rules() -> None:
     promtool("check", "config", "prometheus.yml")
     promtool("check", "rules", "--lint-fatal", "recording.yml", "alerts.yml")
 
@@ -30,7 +30,7 @@ def test_alerts_fire_when_they_should() -> None:
     promtool("test", "rules", *CASES)
 
 
-def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+def test_every_alert_is_tested_firing_and_silent() -> None:
     checks = [
         (check["alertname"], bool(check["exp_alerts"]))
         for file in CASES
@@ -49,13 +49,13 @@ def test_every_alert_says_what_to_do() -> None:
         assert rule["alert"] in headings
 
 
-def test_what_is_named_as_recorded_is_recorded_and_used() -> None:
+def test_recording_rules_exist_and_are_used() -> None:
     recorded = [rule["record"] for rule in rules("recording.yml")]
     assert len(set(recorded)) == len(recorded)
     assert set().union(*(each.recorded for each in (*of_rules(), *of_panels()))) == set(recorded)
 
 
-def test_panels_have_rows_of_their_own_and_overlap_nowhere() -> None:
+def test_panels_fit_the_grid_and_do_not_overlap() -> None:
     panels: list[dict[str, Any]] = DASHBOARD["panels"]
     assert [panel["title"] for panel in panels if panel["type"] == "row"] == ROWS
     assert len({panel["id"] for panel in panels}) == len(panels)
@@ -77,7 +77,7 @@ def test_every_panel_has_a_unit_and_says_what_to_do() -> None:
         assert len(set(names)) == len(names) > 0
 
 
-def test_every_question_goes_to_the_prometheus_that_was_chosen() -> None:
+def test_every_query_uses_the_chosen_prometheus() -> None:
     variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
     assert variables == {"datasource", "instance", "model"}
 

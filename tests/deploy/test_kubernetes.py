@@ -1,4 +1,4 @@
-"""The manifests fit the schemas of Kubernetes, each other, and the service."""
+"""The manifests agree with the schemas of Kubernetes, with each other, and with the service."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.deploy.manifests import NAMES, Manifests, manifests
 from tests.e2e.conftest import ROOT, serving
 
 OLDEST = "1.30"
-"""The first Kubernetes whose preStop can sleep by itself."""
+"""The first version of Kubernetes that has `preStop.sleep`."""
 WITHOUT_SCHEMA = {"ScaledObject", "ServiceMonitor"}
 PROBES = ("startup", "liveness", "readiness")
 
@@ -34,7 +34,7 @@ def given(request: pytest.FixtureRequest) -> Manifests:
 
 
 def settings_of(given: Manifests, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """As the service reads them in the pod."""
+    """Return the settings that the service reads in the pod."""
     for name in [name for name in os.environ if name.startswith("LATENTD_")]:
         monkeypatch.delenv(name)
     for name, value in given.environment.items():
@@ -55,7 +55,7 @@ def test_objects_fit_the_schemas(given: Manifests, version: str) -> None:
             kubernetes_validate.validate(each, version, strict=True)
 
 
-def test_settings_are_the_services(given: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_knows_all_settings(given: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = {name for name in given.environment if name.startswith("LATENTD_")}
     assert ours <= {f"LATENTD_{name.upper()}" for name in Settings.model_fields}
     assert settings_of(given, monkeypatch).device == {"cpu": "cpu", "gpu": "cuda"}.get(given.name[:3], "auto")
@@ -67,7 +67,7 @@ def test_a_pod_may_finish_before_it_is_killed(given: Manifests, monkeypatch: pyt
     assert 0 < asleep < drained < given.pod["terminationGracePeriodSeconds"]
 
 
-def test_everything_means_the_same_pods(given: Manifests) -> None:
+def test_all_objects_select_the_same_pods(given: Manifests) -> None:
     deployment, entry, monitor = given.one("Deployment"), given.one("Service"), given.one("ServiceMonitor")["spec"]
     selectors = [
         deployment["spec"]["selector"],
@@ -79,12 +79,12 @@ def test_everything_means_the_same_pods(given: Manifests) -> None:
     for selector in selectors:
         assert fits(selector, given.labels), selector
     assert fits(monitor["selector"], entry["metadata"]["labels"])
-    assert entry["metadata"]["labels"][monitor["jobLabel"]] == "latentd"  # by which the rules know it
+    assert entry["metadata"]["labels"][monitor["jobLabel"]] == "latentd"  # the rules select by this label
     assert given.one("ScaledObject")["spec"]["scaleTargetRef"] == {"name": deployment["metadata"]["name"]}
     assert len({each["metadata"].get("namespace") for each in given.objects}) == 1
 
 
-def test_everything_means_the_same_port(given: Manifests) -> None:
+def test_all_objects_name_the_same_port(given: Manifests) -> None:
     (port,) = given.container["ports"]
     (offered,) = given.one("Service")["spec"]["ports"]
     (scraped,) = given.one("ServiceMonitor")["spec"]["endpoints"]
@@ -96,7 +96,7 @@ def test_everything_means_the_same_port(given: Manifests) -> None:
         assert given.container[f"{name}Probe"]["httpGet"]["port"] == port["name"]
 
 
-def test_a_pod_without_models_gets_no_requests_and_is_left_alone(
+def test_a_pod_without_models_gets_no_requests_and_is_not_restarted(
     tmp_path: Path, write: Callable[..., Checkpoint]
 ) -> None:
     given = manifests(NAMES[0])
@@ -108,10 +108,10 @@ def test_a_pod_without_models_gets_no_requests_and_is_left_alone(
         assert server.call(given.one("ServiceMonitor")["spec"]["endpoints"][0]["path"]).status == 200
         write(points_spec(), "new")
         (tmp_path / "new.safetensors").rename(folder / "new.safetensors")
-        eventually(lambda: server.call(ready).status == 200, "the model is not taken up")
+        eventually(lambda: server.call(ready).status == 200, "the model is not served")
 
 
-def test_a_pod_may_do_nothing_that_it_need_not(given: Manifests) -> None:
+def test_a_pod_has_no_needless_permissions(given: Manifests) -> None:
     """The restricted profile of https://kubernetes.io/docs/concepts/security/pod-security-standards/, and more."""
     of_pod, of_container = given.pod["securityContext"], given.container["securityContext"]
     assert of_pod["runAsNonRoot"] is True
@@ -121,17 +121,17 @@ def test_a_pod_may_do_nothing_that_it_need_not(given: Manifests) -> None:
     assert of_container["capabilities"] == {"drop": ["ALL"]}
     assert of_container["readOnlyRootFilesystem"] is True
     assert given.pod["automountServiceAccountToken"] is False
-    assert given.pod["enableServiceLinks"] is False  # or LATENTD_PORT and others would come from the cluster
+    assert given.pod["enableServiceLinks"] is False  # otherwise the cluster would set LATENTD_PORT and others
 
 
-def test_what_is_written_and_read_is_mounted(given: Manifests) -> None:
+def test_folders_that_are_read_or_written_are_mounted(given: Manifests) -> None:
     mounts = given.mounts
     for path in (given.environment["BENTOML_HOME"], "/tmp"):  # noqa: S108  # where Python puts temporary files
         assert any(Path(path).is_relative_to(at) and "emptyDir" in mounts[at] for at in mounts), path
     if tokens := given.environment.get("LATENTD_TOKENS_FILE"):
         volume = mounts[str(Path(tokens).parent)]
         assert [item["path"] for item in volume["secret"]["items"]] == [Path(tokens).name]
-        assert "subPath" not in volume["mount"]  # that would keep the first tokens
+        assert "subPath" not in volume["mount"]  # a subPath is never updated, so new tokens would not arrive
         assert volume["secret"]["defaultMode"] == 0o440
     if models := given.environment.get("LATENTD_MODELS"):
         assert mounts[models]["persistentVolumeClaim"]["readOnly"] is True
@@ -139,7 +139,7 @@ def test_what_is_written_and_read_is_mounted(given: Manifests) -> None:
     assert bool(tokens) == bool(models) == given.name.endswith("with all")
 
 
-def test_prometheus_shows_the_token_that_the_service_asks_for(given: Manifests) -> None:
+def test_prometheus_sends_the_token_that_the_service_expects(given: Manifests) -> None:
     asked = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in given.container.get("env", [])}
     (scraped,) = given.one("ServiceMonitor")["spec"]["endpoints"]
     shown = scraped.get("authorization", {}).get("credentials")
@@ -147,16 +147,16 @@ def test_prometheus_shows_the_token_that_the_service_asks_for(given: Manifests) 
     assert bool(shown) == given.name.endswith("with all")
 
 
-def test_images_say_their_version(given: Manifests) -> None:
+def test_images_are_tagged_with_the_version(given: Manifests) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     suffix = {"cpu": "-cpu", "gpu": "-cuda"}.get(given.name[:3], "")
     assert given.container["image"] == f"latentd:{version}{suffix}"
 
 
-def test_resources_are_those_that_were_measured(given: Manifests) -> None:
+def test_resources_fit_the_measured_memory(given: Manifests) -> None:
     requests, limits = (given.container["resources"][each] for each in ("requests", "limits"))
     assert requests == {name: limits[name] for name in ("cpu", "memory")}
-    assert limits["cpu"].isdecimal()  # a pass for each whole core
+    assert limits["cpu"].isdecimal()  # each core runs one forward pass
     assert limits.get("nvidia.com/gpu") == ("1" if given.name.startswith("gpu") else None)
     size, unit = re.fullmatch(r"(\d+)([MG])i", limits["memory"]).groups()
     measured = json.loads((ROOT / "benchmarks" / "results" / "footprint.json").read_text())["loads"].values()
@@ -164,7 +164,7 @@ def test_resources_are_those_that_were_measured(given: Manifests) -> None:
 
 
 def test_a_rollout_keeps_replicas_or_needs_no_second_gpu(given: Manifests) -> None:
-    assert "replicas" not in given.deployment  # the autoscaler's
+    assert "replicas" not in given.deployment  # the autoscaler sets them
     surge, missing = (0, 1) if given.name.startswith("gpu") else (1, 0)
     assert given.deployment["strategy"] == {
         "type": "RollingUpdate",
@@ -174,7 +174,7 @@ def test_a_rollout_keeps_replicas_or_needs_no_second_gpu(given: Manifests) -> No
     assert bool(given.pod.get("tolerations")) == given.name.startswith("gpu")
 
 
-def test_who_may_come_in_and_where_it_may_go(given: Manifests) -> None:
+def test_the_network_policy_admits_clients_and_prometheus_only(given: Manifests) -> None:
     policy = given.one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     clients, prometheus = policy["ingress"][0]["from"]
@@ -187,7 +187,7 @@ def test_who_may_come_in_and_where_it_may_go(given: Manifests) -> None:
     assert policy["egress"] == [] or given.name.endswith("with all")
 
 
-def test_spans_can_leave(given: Manifests) -> None:
+def test_the_network_policy_lets_spans_reach_the_collector(given: Manifests) -> None:
     endpoint = given.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     assert (endpoint is not None) == given.name.endswith("with all")
     if endpoint is not None:
@@ -201,7 +201,7 @@ def test_spans_can_leave(given: Manifests) -> None:
         assert to["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
 
 
-def test_the_operator_gets_the_rules_that_there_are() -> None:
+def test_the_operator_gets_all_rules() -> None:
     printed = subprocess.run([KUBERNETES / "rules.sh"], capture_output=True, text=True, check=True).stdout
     objects = list(yaml.safe_load_all(printed))
     assert [(each["apiVersion"], each["kind"]) for each in objects] == [

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real service under load, with the rules and configuration that we ship."""
+"""A real Prometheus scrapes a real service under load, with the shipped rules and configuration."""
 
 import json
 import math
@@ -36,14 +36,14 @@ class Prometheus:
             return json.load(answer)["data"]
 
     def values(self, promql: str) -> list[float]:
-        """One for each series; what is no number is left out."""
+        """Return the value of each series, without those that are NaN."""
         found = [float(series["value"][1]) for series in self.ask("query", query=promql)["result"]]
         return [value for value in found if not math.isnan(value)]
 
 
 @contextmanager
 def scraping(program: str, folder: Path, target: str) -> Iterator[Prometheus]:
-    """Prometheus as deploy/ configures it, but of `target`, every second, and with data in `folder`."""
+    """Run Prometheus with the configuration in deploy/. It scrapes `target` every second; its data are in `folder`."""
     config = yaml.safe_load((RULES / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES / file) for file in config["rule_files"]]
@@ -84,7 +84,7 @@ def is_up(prometheus: Prometheus) -> bool:
 
 @contextmanager
 def load(server: Server) -> Iterator[None]:
-    """Two models, a request that is refused, and one that misses its own deadline, again and again."""
+    """Send requests until the block ends: to two models, an invalid one, and one that misses its own deadline."""
     ended = threading.Event()
 
     def ask() -> None:
@@ -107,7 +107,7 @@ def load(server: Server) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """With load, until the module ends."""
+    """A Prometheus that scrapes a service under load."""
     program = installed("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     with (
@@ -121,7 +121,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 @pytest.mark.parametrize("asked", [pytest.param(each, id=f"{each.where}-{i}") for i, each in enumerate(of_panels())])
 def test_every_panel_has_data(prometheus: Prometheus, asked: Expression) -> None:
     if asked.where == ONLY_ON_A_GPU:
-        assert prometheus.ask("query", query=asked.promql)["result"]  # which are no numbers: nothing was copied
+        assert prometheus.ask("query", query=asked.promql)["result"]  # NaN, because nothing was copied
     else:
         eventually(lambda: bool(prometheus.values(asked.promql)), f"no data: {asked.promql}")
 
@@ -132,10 +132,10 @@ def test_the_autoscaler_gets_one_number(prometheus: Prometheus, asked: Expressio
     (number,) = prometheus.values(asked.promql)
     assert 0 <= number < 4096
     nobody = asked.promql.replace('namespace="latentd"', 'namespace="nobody"')
-    assert prometheus.ask("query", query=nobody)["result"] == []  # and not 0: KEDA would take pods away
+    assert prometheus.ask("query", query=nobody)["result"] == []  # with 0, KEDA would remove pods
 
 
-def test_rates_are_those_of_the_load(prometheus: Prometheus) -> None:
+def test_rates_match_the_load(prometheus: Prometheus) -> None:
     def ratio_of(name: str) -> float:
         return (prometheus.values(f"job:latentd_{name}:ratio_rate5m") or [math.nan])[0]
 
@@ -149,7 +149,7 @@ def test_every_recording_rule_records(prometheus: Prometheus, name: str) -> None
     eventually(lambda: bool(prometheus.values(name)), f"{name} has no number")
 
 
-def test_every_metric_that_is_named_exists_and_every_one_that_exists_is_explained(prometheus: Prometheus) -> None:
+def test_named_metrics_exist_and_all_metrics_are_documented(prometheus: Prometheus) -> None:
     exist = {name for name in prometheus.ask("label/__name__/values") if name.startswith("latentd_")}
     named = set().union(*(each.metrics for each in (*of_rules(), *of_panels(), *of_variables(), *of_autoscaler())))
     assert named <= exist

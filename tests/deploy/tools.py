@@ -1,4 +1,4 @@
-"""Prometheus's programs, where they are installed."""
+"""The programs of Prometheus."""
 
 import shutil
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def installed(program: str) -> str:
-    """Its path; skips the test where it is not there."""
+    """Return the path of a program. Skip the test if it is not installed."""
     path = shutil.which(program)
     if path is None:
         pytest.skip(f"{program} is not installed: apt-get install prometheus")

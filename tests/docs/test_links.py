@@ -1,4 +1,4 @@
-"""The pages: every link leads somewhere, and every file and test that a page names exists."""
+"""The pages: every link has a target, and every file and test that a page names exists."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ MADE_HERE = {"build", "dist", "runs"}
 FOLDERS = [each for each in ROOT.iterdir() if each.is_dir() and each.name[0] != "." and each.name not in MADE_HERE]
 PAGES = sorted(ROOT.glob("*.md")) + sorted(page for folder in FOLDERS for page in folder.rglob("*.md"))
 NAMES = re.compile(r"\b(?:NAME|RECIPE)\b")
-"""Stand for any name in a path."""
+"""Placeholders for a name in a path."""
 
 
 def named(page: Path) -> str:

@@ -1,4 +1,4 @@
-"""The example of docs/architecture.md, "Add a modality": its code is built, served, and used from the command line."""
+"""The code in "Add a modality" of docs/architecture.md: it is served, and used from the command line."""
 
 import base64
 import importlib
@@ -27,7 +27,7 @@ RATE, LENGTH = 16_000, 4000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the files that the page shows, which the packages search too."""
+    """A folder with the files that the page shows. The packages look for their modules there too."""
     folder = tmp_path_factory.mktemp("sound")
     blocks = re.findall(r"```python\n# models/(\w+/\w+\.py)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert [path for path, _ in blocks] == ["outputs/sound.py", "families/sine.py"]
@@ -79,7 +79,7 @@ def test_a_seed_gives_the_same_bytes_alone_and_with_others(client: TestClient) -
     assert base64.b64decode(samples[2]["data"]) == alone.content
 
 
-def test_several_sounds_come_one_after_another(client: TestClient) -> None:
+def test_several_sounds_are_joined_with_gaps(client: TestClient) -> None:
     answer = client.post("/generate", json={"seed": 3, "num_samples": 2}, headers={"Accept": "audio/wav"})
     first, second = (
         heard(base64.b64decode(each["data"]))
@@ -90,7 +90,7 @@ def test_several_sounds_come_one_after_another(client: TestClient) -> None:
     assert json.loads(answer.headers["x-latentd-request"])["request"]["layout"] == "sequence"
 
 
-def test_every_operation_works_and_what_sounds_cannot_be_is_a_400(client: TestClient) -> None:
+def test_every_operation_works_and_impossible_formats_are_a_400(client: TestClient) -> None:
     keyframes = {"keyframes": [{"seed": 1}, {"seed": 2}], "steps": 3}
     assert len(client.post("/interpolate", json=keyframes).json()["samples"]) == 3
     assert len(client.post("/mix", json={"sources": [{"seed": 1}, {"seed": 2}]}).json()["samples"]) == 1

@@ -12,7 +12,7 @@ CHECKPOINT = ROOT / "models" / "checkpoints" / "fashion-dcgan-conditional.safete
 
 
 @pytest.mark.parametrize("form", ["parquet", "webdataset"])
-def test_the_bytes_are_the_services(form: str, server: Server, tmp_path: Path) -> None:
+def test_the_bytes_are_those_of_the_service(form: str, server: Server, tmp_path: Path) -> None:
     if form == "parquet":
         pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     arguments = ("--num", "20", "--seed", "100", "--truncation", "0.8", "--form", form, "--format", "webp")

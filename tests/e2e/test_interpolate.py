@@ -44,7 +44,7 @@ def test_lossless_animations_show_the_frames(server: Server, accept: str) -> Non
     assert all(np.array_equal(*pair) for pair in zip(shown, expected, strict=True))
 
 
-def test_an_mp4_shows_the_frames_nearly(server: Server) -> None:
+def test_an_mp4_shows_nearly_the_same_frames(server: Server) -> None:
     answer = interpolate(server, "video/mp4", fps=12, scale=4, loop=True)
     expected = frames_of(server, loop=True)
     with av.open(io.BytesIO(answer.body)) as animation:

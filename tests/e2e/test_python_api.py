@@ -47,7 +47,7 @@ def test_frames_have_the_bytes_of_interpolate(server: Server, model: latentd.Mod
     assert ours.encode() == theirs
 
 
-def test_samples_are_an_array_that_shows_itself(model: latentd.Model) -> None:
+def test_samples_are_an_array_that_notebooks_show_as_a_grid(model: latentd.Model) -> None:
     samples = model.sample(range(5), labels="Dress")
     assert samples.shape == (5, 1, 28, 28)
     assert samples.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Three servers behind a real nginx, configured as in deploy/: what befalls one of them, clients do not notice."""
+"""Three servers behind a real nginx with the configuration in deploy/. Clients do not notice if one of them fails."""
 
 import http.client
 import itertools
@@ -31,14 +31,14 @@ SHIPPED = ROOT / "models" / "checkpoints"
 STEADY, ROLLED = "ring-gan", "fashion-dcgan"
 CLIENTS = 6
 PAUSE_SECONDS = 0.02
-"""Of a client between requests: those that start meanwhile want some of the machine."""
+"""Pause of a client between requests. Servers that start at the same time need some of the CPU."""
 FRAMES = 20_000
-"""More than the buffers between a replica and a client hold."""
+"""More than fits into the buffers between a replica and a client."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request whose answer is the same every time, as long as the version is."""
+    """A request. Each version of the model always gives the same answer to it."""
 
     path: str
     accept: str
@@ -52,9 +52,9 @@ def generate(accept: str = "*/*", **fields: Any) -> Wanted:
     return Wanted("/generate", accept, json.dumps(fields).encode())
 
 
-def travel(accept: str, seed: int, places: int = 2, **fields: Any) -> Wanted:
-    keyframes = [{"seed": seed + index} for index in range(places)]
-    return Wanted("/interpolate", accept, json.dumps({"model": ROLLED, "keyframes": keyframes} | fields).encode())
+def animate(accept: str, seed: int, keyframes: int = 2, **fields: Any) -> Wanted:
+    points = [{"seed": seed + index} for index in range(keyframes)]
+    return Wanted("/interpolate", accept, json.dumps({"model": ROLLED, "keyframes": points} | fields).encode())
 
 
 WANTED = [
@@ -65,14 +65,14 @@ WANTED = [
         generate(model=ROLLED, seed=seed),
         generate("application/x-npy", model=ROLLED, seed=seed, num_samples=64),
         generate("image/png", model=ROLLED, seed=seed, num_samples=16),
-        travel("image/webp", seed, steps=8, layout="animation"),
-        travel("text/event-stream", seed, steps=40),
+        animate("image/webp", seed, steps=8, layout="animation"),
+        animate("text/event-stream", seed, steps=40),
     )
 ]
-ENDLESS = travel("text/event-stream", 0, places=6, steps=FRAMES // 5, format="npy")
+ENDLESS = animate("text/event-stream", 0, keyframes=6, steps=FRAMES // 5, format="npy")
 
 References = dict[tuple[Wanted, str], bytes]
-"""What a version's answer to a request is."""
+"""The answer to a request, by version."""
 
 
 def is_right(wanted: Wanted, answer: Answer, references: References) -> bool:
@@ -81,11 +81,11 @@ def is_right(wanted: Wanted, answer: Answer, references: References) -> bool:
 
 @dataclass
 class Replica:
-    """A server with a catalog of its own; it can be started again in its place."""
+    """A server with its own catalog. It can be stopped and started again on the same port."""
 
     home: Path
     first: Path
-    """The file of the rolled model that it begins with."""
+    """The first file of the model that is rolled out."""
     port: int = field(default_factory=free_port)
     starts: int = 0
     server: Server = field(init=False)
@@ -108,7 +108,7 @@ class Replica:
         )
 
     def drain(self) -> None:
-        """SIGTERM, and what comes of it."""
+        """Send SIGTERM and wait until the server has ended."""
         self.running.close()
 
     def roll(self, file: Path, version: str) -> None:
@@ -120,20 +120,20 @@ class Replica:
         (self.models / "incoming").rename(self.models / f"{ROLLED}.safetensors")
 
     def signal(self, number: int) -> None:
-        """To all its processes."""
+        """Send a signal to all processes of the server."""
         parent = psutil.Process(self.server.pid)
         for each in [parent, *parent.children(recursive=True)]:
             each.send_signal(number)
 
 
 @dataclass(frozen=True)
-class Swarm:
+class Cluster:
     replicas: list[Replica]
     balancer: Server
     tries: Path
-    """A line a request: the addresses that it was sent to."""
+    """nginx's log: for each request one line with the addresses that it was sent to."""
     files: dict[str, Path]
-    """Of the model that is to be rolled, by version: the one from before, and the one to come."""
+    """The files of the model that is rolled out, by version: the old one, then the new one."""
     references: References
 
     @property
@@ -143,8 +143,8 @@ class Swarm:
 
 
 @pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    folder = tmp_path_factory.mktemp("swarm")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
     shipped = Checkpoint.read(SHIPPED / f"{ROLLED}.safetensors")
     tensors = {name: each * 1.01 if each.is_floating_point() else each for name, each in shipped.tensors.items()}
     changed = write_checkpoint(folder / "changed" / f"{ROLLED}.safetensors", shipped.card, tensors)
@@ -163,7 +163,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
         replicas[0].roll(files[shipped.version], shipped.version)
         references |= references_of(replicas[0])
         balancer = stack.enter_context(balancing(folder / "nginx", [replica.port for replica in replicas]))
-        yield Swarm(replicas, balancer, folder / "nginx" / "tries", files, references)
+        yield Cluster(replicas, balancer, folder / "nginx" / "tries", files, references)
 
 
 def references_of(replica: Replica) -> References:
@@ -179,8 +179,8 @@ def pinned(version: str) -> list[Wanted]:
     return [generate(model=f"{ROLLED}@{version}", seed=5), generate("image/png", model=f"{ROLLED}@{version}", seed=5)]
 
 
-def test_one_address(swarm: Swarm) -> None:
-    balancer = swarm.balancer
+def test_the_balancer_passes_requests_on_within_its_limits(cluster: Cluster) -> None:
+    balancer = cluster.balancer
     assert balancer.call("/models", x_request_id="mine").headers["x-request-id"] == "mine"
     made = balancer.call("/models").headers["x-request-id"]
     assert made != balancer.call("/models").headers["x-request-id"]
@@ -193,12 +193,12 @@ def test_one_address(swarm: Swarm) -> None:
 
 @dataclass
 class Load:
-    """Clients that ask, and ask again where they got no answer, until they are told to stop."""
+    """Clients that send requests until they are told to stop. They repeat a request that had no answer."""
 
-    swarm: Swarm
+    cluster: Cluster
     answered: int = 0
     failures: list[tuple[float, str]] = field(default_factory=list)
-    """When a request began that had no answer, and what came instead."""
+    """For each request without an answer: when it began, and the error."""
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -212,27 +212,27 @@ class Load:
     def is_answered(self, wanted: Wanted) -> bool:
         began = time.monotonic()
         try:
-            answer = wanted.ask(self.swarm.balancer)
+            answer = wanted.ask(self.cluster.balancer)
         except (OSError, http.client.HTTPException) as problem:
             self.failures.append((began, repr(problem)))
             return False
         if answer.status != 200:
             self.failures.append((began, f"{answer.status} {answer.body[:200]!r}"))
             return False
-        assert is_right(wanted, answer, self.swarm.references), wanted
+        assert is_right(wanted, answer, self.cluster.references), wanted
         with self.lock:
             self.answered += 1
         return True
 
-    def goes_on(self) -> None:
-        """Waits until every request was answered once more, on the mean."""
+    def wait_for_answers(self) -> None:
+        """Wait until as many requests were answered as there are different ones."""
         before = self.answered
-        eventually(lambda: self.answered >= before + len(WANTED), "the load stands still")
+        eventually(lambda: self.answered >= before + len(WANTED), "no request is answered any more")
 
 
 @contextmanager
-def under_load(swarm: Swarm) -> Iterator[Load]:
-    load = Load(swarm)
+def under_load(cluster: Cluster) -> Iterator[Load]:
+    load = Load(cluster)
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients: list[Future[None]] = [pool.submit(load.client, number) for number in range(CLIENTS)]
         try:
@@ -244,7 +244,7 @@ def under_load(swarm: Swarm) -> Iterator[Load]:
 
 
 def begin_endless(balancer: Server) -> http.client.HTTPResponse:
-    """A stream that has begun, and that nobody reads on."""
+    """Begin a stream, and return it with most of it unread."""
     address = urlsplit(balancer.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=300)
     connection.request("POST", ENDLESS.path, ENDLESS.body, {"Accept": ENDLESS.accept})
@@ -253,82 +253,82 @@ def begin_endless(balancer: Server) -> http.client.HTTPResponse:
     return answer
 
 
-def test_what_befalls_a_replica_no_client_notices(swarm: Swarm) -> None:
-    for replica in swarm.replicas:
-        assert all(is_right(wanted, wanted.ask(replica.server), swarm.references) for wanted in WANTED)
-    with under_load(swarm) as load:
-        load.goes_on()
-        roll_under_pinned_requests(swarm)
-        load.goes_on()
+def test_clients_notice_no_rollout_drain_restart_or_crash(cluster: Cluster) -> None:
+    for replica in cluster.replicas:
+        assert all(is_right(wanted, wanted.ask(replica.server), cluster.references) for wanted in WANTED)
+    with under_load(cluster) as load:
+        load.wait_for_answers()
+        roll_under_pinned_requests(cluster)
+        load.wait_for_answers()
 
-        swarm.replicas[0].drain()  # asserts that it ended with 0
-        load.goes_on()
-        swarm.replicas[0].start()
-        load.goes_on()
+        cluster.replicas[0].drain()  # asserts that it ended with 0
+        load.wait_for_answers()
+        cluster.replicas[0].start()
+        load.wait_for_answers()
 
-        stream = begin_endless(swarm.balancer)
+        stream = begin_endless(cluster.balancer)
         beginning = stream.read(10_000)
-        (victim,) = (each for each in swarm.replicas if stream.headers["x-replica"] == f"127.0.0.1:{each.port}")
-        killed = kill_with_requests_under_way(victim, load)
-        load.goes_on()
-        assert_asked_again_of_others(victim, swarm)
-        assert_stream_breaks_and_is_repeated(stream, beginning, swarm)
-    # of what was asked when one was killed, only what had begun to be answered could not be asked again by nginx
+        (victim,) = (each for each in cluster.replicas if stream.headers["x-replica"] == f"127.0.0.1:{each.port}")
+        killed = kill_with_requests_in_progress(victim, load)
+        load.wait_for_answers()
+        assert_repeated_on_other_replicas(victim, cluster)
+        assert_stream_breaks_and_is_repeated(stream, beginning, cluster)
+    # nginx repeats all requests of the killed server, except those whose answer had begun
     assert not [what for began, what in load.failures if began > killed or "IncompleteRead" not in what]
-    for replica in swarm.replicas:
+    for replica in cluster.replicas:
         if replica is not victim:
-            assert version_of(replica.server, ROLLED) == swarm.versions[1]
-            assert all(is_right(wanted, wanted.ask(replica.server), swarm.references) for wanted in WANTED)
+            assert version_of(replica.server, ROLLED) == cluster.versions[1]
+            assert all(is_right(wanted, wanted.ask(replica.server), cluster.references) for wanted in WANTED)
 
 
-def kill_with_requests_under_way(victim: Replica, load: Load) -> float:
-    """Gives when."""
-    victim.signal(signal.SIGSTOP)  # whatever is sent to it now waits
-    load.goes_on()
+def kill_with_requests_in_progress(victim: Replica, load: Load) -> float:
+    """Kill a server with requests in progress, and return the time."""
+    victim.signal(signal.SIGSTOP)  # requests that are sent to it now wait
+    load.wait_for_answers()
     killed = time.monotonic()
     victim.signal(signal.SIGKILL)
     return killed
 
 
-def assert_asked_again_of_others(victim: Replica, swarm: Swarm) -> None:
-    assert [line for line in swarm.tries.read_text().splitlines() if line.startswith(f"127.0.0.1:{victim.port}, ")]
+def assert_repeated_on_other_replicas(victim: Replica, cluster: Cluster) -> None:
+    assert [line for line in cluster.tries.read_text().splitlines() if line.startswith(f"127.0.0.1:{victim.port}, ")]
 
 
-def assert_stream_breaks_and_is_repeated(stream: http.client.HTTPResponse, beginning: bytes, swarm: Swarm) -> None:
+def assert_stream_breaks_and_is_repeated(stream: http.client.HTTPResponse, beginning: bytes, cluster: Cluster) -> None:
     assert b"event: frame" in beginning
     with pytest.raises(http.client.IncompleteRead) as broken:
         stream.read()
     came = beginning + broken.value.partial
-    with begin_endless(swarm.balancer) as again:
+    with begin_endless(cluster.balancer) as again:
         assert again.read(len(came)) == came
 
 
-def roll_under_pinned_requests(swarm: Swarm) -> None:
-    """To the new version, one replica after the other."""
+def roll_under_pinned_requests(cluster: Cluster) -> None:
+    """Roll out the new version, one replica after the other, while a client asks for fixed versions."""
     rolled, seen = threading.Event(), set()
-    after = swarm.versions[1]
+    after = cluster.versions[1]
 
     def client() -> None:
         last = False
         while not last:
             last = rolled.is_set()
-            for version in swarm.versions:
+            for version in cluster.versions:
                 for wanted in pinned(version):
-                    answer = wanted.ask(swarm.balancer)
+                    answer = wanted.ask(cluster.balancer)
                     seen.add((version, answer.status))
                     if answer.status == 200:
                         assert answer.headers["x-latentd-version"] == version
-                        assert is_right(wanted, answer, swarm.references)
+                        assert is_right(wanted, answer, cluster.references)
                     else:
                         assert answer.error == (404, "version_not_served", "model")
 
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(client)
         try:
-            eventually(lambda: len(seen) == 2)  # of one version alone
-            for replica in swarm.replicas:
-                replica.roll(swarm.files[after], after)
+            eventually(lambda: len(seen) == 2)  # only the old version is served
+            for replica in cluster.replicas:
+                replica.roll(cluster.files[after], after)
         finally:
             rolled.set()
         asking.result()
-    assert seen == {(version, status) for version in swarm.versions for status in (200, 404)}
+    assert seen == {(version, status) for version in cluster.versions for status in (200, 404)}

@@ -21,7 +21,7 @@ def test_it_serves_the_shipped_models_from_any_folder(tmp_path: Path) -> None:
     "command", [[str(Path(sys.executable).with_name("latentd")), "serve"], [sys.executable, "-m", "latentd.cli.serve"]]
 )
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104  # nothing listens there
-def test_a_port_in_use_is_one_line(command: list[str], host: str) -> None:
+def test_a_port_in_use_is_reported_in_one_line(command: list[str], host: str) -> None:
     """`make serve` runs the second command."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -40,7 +40,7 @@ def test_a_port_in_use_is_one_line(command: list[str], host: str) -> None:
     assert done.stderr == f"Error: cannot listen on {host} port {port}: {reason}\n"
 
 
-def test_a_host_that_is_not_this_machine_is_one_line() -> None:
+def test_a_host_of_another_machine_is_reported_in_one_line() -> None:
     command = [sys.executable, "-m", "latentd.cli.serve", "--host", "192.0.2.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
     assert done.returncode == 1

@@ -28,7 +28,7 @@ def run(command: str, home: Path, *arguments: Any, status: int = 0) -> str:
     return ran.stdout + ran.stderr
 
 
-def test_from_store_to_store_to_service(tmp_path: Path) -> None:
+def test_a_model_is_published_exported_imported_served_and_replaced(tmp_path: Path) -> None:
     here, there, folder = tmp_path / "here", tmp_path / "there", tmp_path / "folder"
     version = Checkpoint.read(SHIPPED / "fashion-dcgan.safetensors").version
     tag = run("latentd", here, "publish", SHIPPED / "fashion-dcgan.safetensors").strip()
@@ -63,7 +63,7 @@ def test_from_store_to_store_to_service(tmp_path: Path) -> None:
         assert statuses <= {200}  # never without the model
 
 
-def test_names_that_bentoml_does_not_allow(tmp_path: Path) -> None:
+def test_names_that_bentoml_does_not_allow_are_refused(tmp_path: Path) -> None:
     shutil.copy(SHIPPED / "ring-gan.safetensors", tmp_path / "Ring.safetensors")
     assert "lower case" in run("latentd", tmp_path / "home", "publish", tmp_path / "Ring.safetensors", status=1)
 

@@ -428,7 +428,7 @@ def test_points_are_animated_as_a_plot(client: TestClient) -> None:
         assert (picture.size, picture.n_frames) == ((256, 256), 5)
 
 
-def test_a_request_too_long_for_a_header_is_there_by_its_hash(client: TestClient) -> None:
+def test_a_request_too_long_for_a_header_is_named_by_its_hash(client: TestClient) -> None:
     keyframes = [{"latent": [0.123456789 * i] * 8} for i in range(1, 40)]
     answer = post(client, "/interpolate", "image/png", keyframes=keyframes, steps=2)
     assert answer.headers["x-latentd-request"].startswith("sha256:")

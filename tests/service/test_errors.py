@@ -11,7 +11,7 @@ HEAVY = ("torch", "av", "opentelemetry", "starlette", "bentoml", "numpy")
 
 
 @pytest.mark.parametrize("module", ["latentd.service.errors", "latentd.service.context"])
-def test_the_ground_floor_loads_no_heavy_library(module: str) -> None:
+def test_specs_and_errors_load_no_heavy_library(module: str) -> None:
     check = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -85,7 +85,7 @@ def test_a_byte_order_mark_before_the_body_is_ignored(client: TestClient, path: 
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_bodies_in_other_encodings_are_told_about_it(client: TestClient, encoding: str) -> None:
+def test_bodies_in_other_encodings_are_refused_in_words(client: TestClient, encoding: str) -> None:
     answer = client.post("/generate", content=json.dumps({"seed": 1}).encode(encoding))
     assert answer.status_code == 400
     assert "UTF-8" in answer.json()["error"]["message"]

@@ -196,7 +196,7 @@ def test_a_stopping_service_is_503(client: TestClient) -> None:
     assert error(client, seed=1) == (503, "shutting_down")
 
 
-def test_models_answer_their_determinism(client: TestClient) -> None:
+def test_models_describe_their_determinism(client: TestClient) -> None:
     told = client.get("/models/m").json()["determinism"]
     assert (told["mode"], told["sizes"], told["fingerprint"]) == (
         "bitwise",

@@ -118,7 +118,7 @@ def test_samples_of_a_new_kind_are_answered(client: TestClient) -> None:
     assert base64.b64decode(in_json["data"]) == one.content
 
 
-def test_what_no_file_can_hold_is_a_400(client: TestClient) -> None:
+def test_samples_that_no_file_can_hold_are_a_400(client: TestClient) -> None:
     status, message = refused(post(client, "/generate", accept="text/plain", model="words", num_samples=2))
     assert (status, message) == (
         400,

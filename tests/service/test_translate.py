@@ -154,7 +154,7 @@ def test_the_condition_must_be_given(client: TestClient) -> None:
         ("/translate", {}, "images"),
     ],
 )
-def test_what_a_model_does_not_have_is_a_400(client: TestClient, path: str, body: Any, field: str) -> None:
+def test_fields_that_a_model_does_not_have_are_a_400(client: TestClient, path: str, body: Any, field: str) -> None:
     answer = client.post(path, json={"model": "translator"} | body)
     assert error(answer) == (400, field), answer.text
 
@@ -215,7 +215,7 @@ def test_openais_client_edits_pictures(client: TestClient) -> None:
     assert client.post("/v1/images/edits", json={"image": [], "prompt": ""}).status_code == 415
 
 
-def test_models_say_what_they_have(client: TestClient) -> None:
+def test_models_describe_their_fields_and_operations(client: TestClient) -> None:
     told = {model["name"]: model for model in client.get("/models").json()["models"]}
     assert told["translator"]["operations"] == ["translate"]
     assert set(told["translator"]["fields"]) == {"images", "strength"}
