@@ -1,4 +1,4 @@
-"""`latentd bulk` as a process, and its folder as somebody reads it."""
+"""`latentd bulk` as a process, and readers of its folder."""
 
 import json
 import os
@@ -45,14 +45,14 @@ class Bulk:
         return subprocess.run(self.command, capture_output=True, text=True, timeout=300, check=False, **options)
 
     def done(self) -> str:
-        """Runs it to its end; what it says."""
+        """Run the command to its end, and return its output."""
         done = self.run()
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     @contextmanager
     def begun(self, shards: int) -> Iterator[subprocess.Popen[str]]:
-        """The process, when so many shards are done and others are not; it is gone when the block ends."""
+        """Yield the process when `shards` shards are done and others are not. It has ended when the block ends."""
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
             self.command,
@@ -71,19 +71,19 @@ class Bulk:
             process.communicate()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Of the shards that are done."""
+        """Return the entries of the shards that are done."""
         path = self.out / "_bulk" / "shards.jsonl"
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def files(self) -> dict[str, bytes]:
-        """All that is in the folder, but the lock."""
+        """Return the content of all files in the folder, except the lock."""
         paths = sorted(path for path in self.out.rglob("*") if path.is_file() and path.name != "lock")
         return {str(path.relative_to(self.out)): path.read_bytes() for path in paths}
 
 
 def members(path: Path) -> dict[str, bytes]:
-    """Of a tar file."""
+    """Return the members of a tar file."""
     with tarfile.open(path) as archive:
         infos = archive.getmembers()
         assert {info.mtime for info in infos} == {0}
@@ -91,7 +91,7 @@ def members(path: Path) -> dict[str, bytes]:
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    """Of a folder of Parquet files, as those read it who know nothing of latentd."""
+    """Return the rows of a folder of Parquet files, read without latentd."""
     from pyarrow import parquet
 
     found: list[dict[str, Any]] = parquet.read_table(out).to_pylist()
@@ -99,7 +99,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
 
 
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that make samples for it."""
+    """Return the processes that make samples for the command."""
     children = psutil.Process(process.pid).children()
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 

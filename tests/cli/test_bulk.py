@@ -1,4 +1,4 @@
-"""`latentd bulk`, as it is typed: what is in the files, and that nothing that ends it costs more than some seconds."""
+"""The command `latentd bulk`: the content of its files, and that an interruption costs only some seconds."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def points(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(conditional: Path, folder: Path) -> dict[str, bytes]:
-    """What an uninterrupted run of MANY leaves."""
+    """The files of an uninterrupted run of MANY."""
     bulk = Bulk(conditional, folder / "whole", MANY)
     bulk.done()
     return bulk.files()
@@ -106,7 +106,7 @@ def test_tar_files_hold_sample_class_and_provenance(
 
 
 def as_training_data(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> DecodedImages:
-    """What `--data` makes of the folder."""
+    """Return what training reads from the folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(bulk.out.parent / "cache"))
     return decode_images(bulk.out, 28, 1, lambda _: None)
 
@@ -193,7 +193,7 @@ def test_damaged_shards_are_made_again(conditional: Path, tmp_path: Path, whole:
 
 
 def test_a_full_disk_is_reported(conditional: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
-    """A limit on the size of files stands in for a full disk."""
+    """A limit on the size of files has the effect of a full disk."""
     bulk = Bulk(conditional, tmp_path / "out", MANY)
     smallest = min(len(content) for name, content in whole.items() if name.startswith("part"))
     done = bulk.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (smallest - 1, smallest - 1)))

@@ -1,4 +1,4 @@
-"""What `latentd bulk` writes comes back as training data with the same class names, whatever they are."""
+"""Training reads what `latentd bulk` wrote with the same class names, whatever text they have."""
 
 import unicodedata
 from pathlib import Path

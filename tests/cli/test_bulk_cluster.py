@@ -1,4 +1,4 @@
-"""`latentd bulk --ray` on a cluster of two nodes, of which one is killed."""
+"""`latentd bulk --ray` on a cluster of two nodes. One of them is killed."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ ORDER = ("--num", str(NUM), "--shard-samples", "100")
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head and another node, of one CPU each, on the loopback address; all its processes end with it."""
+    """A head node and another node on the loopback address, with one CPU each. Their processes end with the block."""
     pytest.importorskip("ray", reason="ray is not installed")
     from ray.cluster_utils import Cluster
 
@@ -37,7 +37,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def at_work(node: Any) -> list[psutil.Process]:
-    """A node's processes that make a shard now."""
+    """Return the processes of a node that make a shard now."""
     (raylet,) = node.all_processes["raylet"]
     with suppress(psutil.Error):  # one may be gone by now
         children = psutil.Process(raylet.process.pid).children()

@@ -1,4 +1,4 @@
-"""The command as a person types it: real processes, real files."""
+"""The commands in processes of their own, with real files."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""`latentd runs`, as it is typed."""
+"""The command `latentd runs`."""
 
 import json
 import os

@@ -1,1 +1,1 @@
-"""What must not change while the code inside does: names, the wire and the bytes of samples, as tables in JSON."""
+"""What must not change when the code changes: names, the wire and the bytes of samples, recorded as JSON."""

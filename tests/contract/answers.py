@@ -1,4 +1,4 @@
-"""Answers in a form that can be recorded: what they say, what their files decode to, and a digest of their bytes."""
+"""Answers in a form that can be recorded: their JSON, their decoded files, and a digest of their bytes."""
 
 import base64
 import hashlib
@@ -23,20 +23,20 @@ _LOSSY = {"jpeg", "mp4"}
 
 @dataclass
 class Recorded:
-    """An answer, as far as it is the same each time."""
+    """The parts of an answer that are the same each time."""
 
     says: Any
-    """The JSON with each sample replaced by its shape, and by the sha256 of its values where these are exact."""
+    """The JSON, in which each sample is replaced by its shape and, if its values are exact, their sha256."""
     values: list[np.ndarray]
     """The decoded samples."""
     digest: str
-    """sha256 of all bytes, but for the fingerprint's id and times of day."""
+    """sha256 of all bytes, without the fingerprint's id and times of day."""
     fingerprint: str
     lossy: bool
 
 
 def ask(server: Server, case: Case) -> Answer:
-    """Send a case with the token that the service wants."""
+    """Send a case with the token that the service needs."""
     headers = {"Authorization": f"Bearer {TOKEN}", "Accept": case.accept, "Content-Type": "application/json"}
     headers |= case.headers
     body = None if case.body is None else json.dumps(case.body).encode()
@@ -44,7 +44,7 @@ def ask(server: Server, case: Case) -> Answer:
 
 
 def record(answer: Answer) -> Recorded:
-    """Take an answer with samples apart."""
+    """Return the parts of an answer with samples."""
     assert answer.status == 200, answer.body
     fingerprint = answer.headers["x-latentd-fingerprint"]
     files = _Files(fingerprint.encode())
@@ -77,7 +77,7 @@ class _Files:
         self._format = ""
 
     def in_json(self, body: bytes) -> tuple[Any, bytes]:
-        """JSON with its samples replaced, and the same for the bytes of its text."""
+        """Return the JSON with its samples replaced, and the bytes of the same text."""
         told = json.loads(body)
         if "fingerprint" in told:
             told["fingerprint"] = _NO_FINGERPRINT.decode()
@@ -108,7 +108,7 @@ class _Files:
         return f"{before}{values.dtype}{list(values.shape)}{digest}"
 
     def plain(self, file: bytes) -> bytes:
-        """A file without the id of the fingerprint, and without the checksum over it that PNG has."""
+        """Return a file without the id of the fingerprint, and without PNG's checksum of the chunk that has it."""
         if not file.startswith(_PNG):
             return file.replace(self._fingerprint, _NO_FINGERPRINT)
         at, parts = len(_PNG), [_PNG]
@@ -121,7 +121,7 @@ class _Files:
 
 
 def _decode(file: bytes, format: str) -> np.ndarray:
-    """[H, W] or [H, W, 3] of a picture, one more dimension in front for a film; npy as it is."""
+    """Return a picture as [H, W] or [H, W, 3], an animation as [frames, H, W, …], and an npy file as it is."""
     if format in ("npy", "x-npy"):
         return np.asarray(np.load(io.BytesIO(file), allow_pickle=False))
     if format == "mp4":
@@ -134,12 +134,12 @@ def _decode(file: bytes, format: str) -> np.ndarray:
 
 
 def packed(values: np.ndarray) -> Any:
-    """Values as JSON: base64 of bytes, or numbers."""
+    """Return values as JSON: bytes as base64, others as numbers."""
     return base64.b64encode(values.tobytes()).decode() if values.dtype == np.uint8 else values.tolist()
 
 
 def unpacked(recorded: Any, like: np.ndarray) -> np.ndarray:
-    """What `packed` made JSON of, in the shape and type of `like`."""
+    """Return the values that `packed` made JSON of, in the shape and type of `like`."""
     if isinstance(recorded, str):
         return np.frombuffer(base64.b64decode(recorded), np.uint8).reshape(like.shape)
     return np.array(recorded, dtype=like.dtype)

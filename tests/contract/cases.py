@@ -19,7 +19,7 @@ NPY = "application/x-npy"
 
 @dataclass(frozen=True)
 class Case:
-    """A request; GET where there is no body."""
+    """A request. Without a body it is a GET."""
 
     path: str
     body: Any = None
@@ -82,7 +82,7 @@ EXACT = {
         },
     ),
 }
-"""Of models whose arithmetic is exact on every machine."""
+"""Requests to models whose arithmetic is exact on every machine."""
 
 SHIPPED = {
     "dcgan": _ask("/generate", model=DCGAN, seed=7, num_samples=2),
@@ -97,7 +97,7 @@ SHIPPED = {
     "conditional-openai": _ask("/v1/images/generations", model=CONDITIONAL, prompt="a Bag", seed=3),
     "ring": _ask("/generate", model=RING, seed=7, num_samples=4),
 }
-"""Of the models that come with latentd, whose last bits depend on the machine."""
+"""Requests to the shipped models. Their last bits depend on the machine."""
 
 REFUSED = {
     "unknown-field": _ask("/generate", colour=1),

@@ -1,4 +1,4 @@
-"""All names that others rely on: asked of a running service, of the command line, and of the tables of settings."""
+"""All names that users rely on: those of a running service, of the command line, and of the settings."""
 
 import hashlib
 import json
@@ -31,12 +31,12 @@ OBJECTIVES = {
     "evidence": "fashion-vae",
     "moments": "fashion-gaussian",
 }
-"""Every objective that a recipe may name, and a shipped recipe that can have it."""
+"""Every objective that a recipe may name, and a shipped recipe that works with it."""
 _HEADERS = ("generate-png", "generate-raw-png", "generate-directions", "interpolate-events", "openai", "kserve-binary")
 
 
 def names(server: Server) -> dict[str, Any]:
-    """The whole table; metrics last, when there is something to count."""
+    """Return the whole table. The metrics come last, after the requests that they count."""
     refused = {name: ask(server, case) for name, case in REFUSED.items()}
     shown = {name: ask(server, case) for name, case in SHOWN.items()}
     headed = {name: ask(server, (EXACT | SHIPPED)[name]) for name in _HEADERS}
@@ -64,20 +64,20 @@ def _sha256(path: Path) -> str:
 
 
 def _model(told: dict[str, Any]) -> dict[str, Any]:
-    """Versions, and the text of the spec that the version is made from."""
+    """Return the versions, and the text of the spec from which each version is made."""
     spec = json.dumps(told["card"]["spec"], sort_keys=True, separators=(",", ":"))
     return {"version": told["version"], "directions_version": told["directions_version"], "spec": spec}
 
 
 def _recipe_keys(objective: str) -> list[str]:
-    """All keys of a recipe with this objective, with dots into tables."""
+    """Return all keys of a recipe with this objective, with dots between the names of tables."""
     _, recipe = load_recipe(OBJECTIVES[objective], [f"objective={objective}"])
     schema = type(recipe).model_json_schema()
     return sorted(set(_fields(schema, schema.get("$defs", {}))))
 
 
 def _settings() -> dict[str, str]:
-    """`LATENTD_*` variables and their defaults; LATENTD_DATA is read by training."""
+    """Return the `LATENTD_*` variables and their defaults. Training reads LATENTD_DATA."""
     prefix = str(Settings.model_config["env_prefix"])
     found = {f"{prefix}{name.upper()}": str(field.default) for name, field in Settings.model_fields.items()}
     text = "".join(path.read_text() for path in (ROOT / "training").rglob("*.py"))
@@ -86,7 +86,7 @@ def _settings() -> dict[str, str]:
 
 
 def _commands(command: click.Command, path: str) -> dict[str, list[str]]:
-    """Each command with its arguments and options."""
+    """Return each command with its arguments and options."""
     found = {path: sorted("/".join([*each.opts, *each.secondary_opts]) for each in command.params)}
     for name, each in getattr(command, "commands", {}).items():
         found |= _commands(each, f"{path} {name}")
@@ -94,7 +94,7 @@ def _commands(command: click.Command, path: str) -> dict[str, list[str]]:
 
 
 def _routes(document: dict[str, Any]) -> dict[str, Any]:
-    """Each method and path of the OpenAPI document, with the fields of bodies; schemas may have any name."""
+    """Return each method and path of the OpenAPI document with the fields of its bodies. Names of schemas are free."""
     schemas = document["components"]["schemas"]
     found = {}
     for path, methods in document["paths"].items():
@@ -115,7 +115,7 @@ def _content(content: dict[str, Any], schemas: dict[str, Any]) -> dict[str, list
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any], path: str = "") -> list[str]:
-    """Names of all fields, with dots into objects and [] into lists."""
+    """Return the names of all fields, with dots for objects and [] for lists."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].split("/")[-1]]
     found = []
@@ -140,7 +140,7 @@ def _shown(answer: Answer) -> dict[str, Any]:
 
 
 def _refused(answer: Answer) -> dict[str, Any]:
-    """Status, code and field; of a message only that it is there, because its words may change."""
+    """Return the status, code and field, and whether there is a message. Its words may change."""
     assert answer.status >= 400, answer.body
     error = answer.json["error"]
     said = {"status": answer.status, "error": error if isinstance(error, dict) else "text"}
@@ -152,7 +152,7 @@ def _refused(answer: Answer) -> dict[str, Any]:
 
 
 def _metrics(answer: Answer) -> dict[str, Any]:
-    """Our metrics with their types and the names of their labels."""
+    """Return the metrics of latentd with their types and the names of their labels."""
     return {
         family.name: {
             "type": family.type,

@@ -30,12 +30,12 @@ def contract_server(folder: Path) -> Iterator[Server]:
 
 
 def observe(server: Server, cases: dict[str, Case]) -> dict[str, Recorded]:
-    """The answers of all `cases`."""
+    """Send all `cases` and return their answers."""
     return {name: record(ask(server, case)) for name, case in cases.items()}
 
 
 def encoders(server: Server) -> str:
-    """The versions that decide the bytes of files, besides the values in them."""
+    """Return the versions of the encoders: the bytes of files depend on them and on the values."""
     fingerprint = ask(server, Case(f"/models/{IMAGE}")).json["determinism"]["fingerprint"]
     return ", ".join(f"{name} {fingerprint[name]}" for name in ("imagecodecs", "pillow", "av"))
 
@@ -50,7 +50,7 @@ def key_of(case: str, recorded: Recorded, versions: str) -> str:
 
 
 def samples(server: Server, before: dict[str, Any]) -> dict[str, Any]:
-    """The table of samples; bytes of other machines are kept from `before`."""
+    """Return the table of samples. The bytes that other machines recorded are copied from `before`."""
     versions = encoders(server)
     found: dict[str, Any] = {}
     for name, recorded in observe(server, EXACT | SHIPPED).items():
@@ -64,7 +64,7 @@ def samples(server: Server, before: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(table: Any, indent: str = "") -> str:
-    """JSON with a line for each entry of an object, and lists on one line."""
+    """Return JSON with one line for each entry of an object, and each list on one line."""
     if not isinstance(table, dict) or not table:
         return json.dumps(table, ensure_ascii=False)
     inner = indent + " "

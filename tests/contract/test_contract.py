@@ -20,7 +20,7 @@ RECORDED_NAMES: dict[str, Any] = json.loads(NAMES.read_text(encoding="utf-8"))
 RECORDED_SAMPLES: dict[str, Any] = json.loads(SAMPLES.read_text(encoding="utf-8"))
 # Numbers of shipped networks differ in their last bits between CPUs: by far less than these.
 PIXEL_TOLERANCE, POINT_TOLERANCE = 2, 1e-4
-# Other decisions of x264 show as noise.
+# x264 may encode the same frames differently, which shows as noise.
 FILM_TOLERANCE = 16
 
 
@@ -41,7 +41,7 @@ def current_names(server: Server, answers: dict[str, Recorded]) -> dict[str, Any
 
 
 def missing(recorded: Any, current: Any, path: str = "") -> list[str]:
-    """What is recorded and not the same any more; an object or a list may hold more than it did."""
+    """Return the paths of what is recorded and has changed or is gone. Objects and lists may have new members."""
     if isinstance(recorded, dict) and isinstance(current, dict):
         gone = [f"{path}/{name}" for name in recorded.keys() - current.keys()]
         return gone + [

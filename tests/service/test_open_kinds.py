@@ -1,4 +1,4 @@
-"""Kinds that the service has never heard of: prompts, and an output that no file can hold several of."""
+"""Kinds that the service does not have: prompts, and an output of which a file holds only one."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The table of routes: what is in it is answered, and answers are what it says."""
+"""The table of routes: every route is answered, and as the table describes it."""
 
 from collections.abc import Iterator
 from typing import Any
