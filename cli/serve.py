@@ -26,9 +26,16 @@ def serve(host: str, port: int, models: str | None) -> None:
         os.environ["LATENTD_MODELS"] = models
     _require_free(host, port)
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    click.echo(f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/explore", err=True)  # noqa: S104  # compared, not listened on
+    click.echo(f"http://{_address(host)}:{port}/explore", err=True)
     command = [sys.executable, "-m", "bentoml", "serve", _SERVICE, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606  # no shell: signals reach the server itself
+
+
+def _address(host: str) -> str:
+    """Return the host part of a URL that leads to a server on `host`."""
+    if host in ("127.0.0.1", "0.0.0.0", "::"):  # noqa: S104  # compared, not listened on
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def _require_free(host: str, port: int) -> None:

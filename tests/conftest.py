@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 from latentd.models.card import Card, DataCard
@@ -36,6 +37,12 @@ _OWN = tempfile.TemporaryDirectory(prefix="latentd-tests-")
 for _name in ("BENTOML_HOME", "XDG_CACHE_HOME"):  # no test reads, or leaves a file in, the user's home
     os.environ[_name] = str(Path(_OWN.name) / _name.lower())
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # programs that tests start do not wait for each other's threads
+
+# The same examples on every machine, however slow it is.
+settings.register_profile(
+    "latentd", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("latentd")
 
 _SPREAD = (
     "tests/benchmarks/test_programs.py",

@@ -49,7 +49,7 @@ class BulkFolder:
         self.samples = sum(line.samples for line in self._done.values())
         try:
             with atomic_write(self._control / _SPEC) as temporary:
-                temporary.write_text(spec.model_dump_json(indent=2) + "\n")
+                temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
             self._write_lines()
             self._lines = JsonLinesAppender(self._control / _DONE, durable=True)
         except OSError as problem:

@@ -97,7 +97,7 @@ def test_a_stream_that_nobody_reads_is_ended(service: Any) -> None:
             if message["type"] == "http.response.body":
                 await asyncio.sleep(3600)
 
-        service.runtime = replace(service.runtime, settings=Settings(timeout=0.2))
+        service.runtime = replace(service.runtime, settings=Settings(timeout=2))  # enough to begin the stream
         service.runner.release()
         await asyncio.wait_for(service.app(SCOPE, client.receive, blocked), 300)
         assert service.engine.queued == 0

@@ -154,7 +154,7 @@ def test_encoding_has_a_time_of_its_own() -> None:
         await asyncio.to_thread(engine.close)
 
     asyncio.run(one())
-    assert 0.1 <= numbers(telemetry, "latentd_encode_seconds_sum")[""] < 10
+    assert 0.1 <= numbers(telemetry, "latentd_encode_seconds_sum")[""] < 300
 
 
 def test_mapping_batches_count_no_samples() -> None:

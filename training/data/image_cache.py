@@ -90,7 +90,7 @@ def decode_images(
             ):
                 decoded = _decode_all(collection, side, channels, etags, on_progress)
                 manifest = _write(pixels_file, groups_file, decoded, collection)
-                manifest_file.write_text(manifest.model_dump_json())
+                manifest_file.write_text(manifest.model_dump_json(), encoding="utf-8")
         except OSError as problem:
             raise DataError(
                 f"decoded images cannot be written to {pixels_path.parent}: {problem}; {CACHE_ADVICE}"

@@ -64,7 +64,8 @@ class RunDirectory:
         self._facts |= facts
         self._events.flush()
         with atomic_write(self._path / _RUN_JSON) as temporary:
-            temporary.write_text(json.dumps(self._facts, indent=2, ensure_ascii=False) + "\n")
+            text = json.dumps(self._facts, indent=2, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
 
     def log(self, step: int, seconds: float, kind: str, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`, and its numbers to TensorBoard's curves.
@@ -137,7 +138,7 @@ def is_run_directory(path: Path) -> bool:
 def read_run_json(path: Path) -> dict[str, Any] | None:
     """Return the content of `run.json`; None if it is missing, cannot be read, or has values of wrong types."""
     try:
-        facts: dict[str, Any] = json.loads((path / _RUN_JSON).read_text())
+        facts: dict[str, Any] = json.loads((path / _RUN_JSON).read_text(encoding="utf-8"))
         _RunJson.model_validate(facts, strict=True)
     except (OSError, ValueError, RecursionError):
         return None

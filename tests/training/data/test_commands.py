@@ -35,7 +35,7 @@ def train(
     settings = [argument for setting in SMALL for argument in ("--set", setting)]
     command = [*rights, LATENTD, "train", "image-folder-dcgan", "--device", "cpu", "--data", data, "--out", out]
     return subprocess.run(
-        [*command, *settings], env=environment, capture_output=True, text=True, timeout=180, check=False
+        [*command, *settings], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 
