@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from importlib.metadata import version as installed
 
 import torch
 
 from latentd.models.hardware import describe_device, driver_version
+from latentd.models.packages import package_version
 
 Fingerprint = dict[str, str | int]
 
@@ -26,9 +26,9 @@ def fingerprint_of(version: str, device: torch.device, determinism: str) -> Fing
         "threads": torch.get_num_threads(),
         "determinism": determinism,
         # encoders; their versions are read without importing them
-        "imagecodecs": installed("imagecodecs"),
-        "pillow": installed("pillow"),
-        "av": installed("av"),
+        "imagecodecs": package_version("imagecodecs"),
+        "pillow": package_version("pillow"),
+        "av": package_version("av"),
     }
 
 

@@ -20,6 +20,8 @@ _MMAP_THRESHOLD = 2**25
 """Bytes. The largest value that glibc allows; larger tensors still get a mapping of their own."""
 _TRIM_THRESHOLD = 2**28
 """Bytes of free memory that a process keeps."""
+_ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Configuration of torch's allocator: the older name, which every version reads, and the newer one."""
 _GC_THRESHOLDS = (50_000, 20, 50)
 """Arguments of gc.set_threshold."""
 
@@ -84,12 +86,25 @@ def core_count() -> int:
 
 
 def configure_device(device: torch.device) -> None:
-    """Configure torch and malloc so that `device` gives the same bits every time, and gives them fast."""
+    """Configure torch and malloc so that `device` gives the same bits every time, and gives them fast.
+
+    Call it before anything is put on the device.
+    """
     if device.type == "cuda":
+        grow_memory_segments()
         torch.backends.cudnn.deterministic = True  # some convolutions of cuDNN add in a random order
         torch.backends.cudnn.allow_tf32 = False  # the fingerprint says float32
     else:
         keep_freed_memory()
+
+
+def grow_memory_segments() -> None:
+    """Make torch's CUDA allocator grow its segments, unless the environment configures the allocator.
+
+    Passes of many sizes otherwise leave gaps between segments, which no larger pass fits into.
+    """
+    if not any(name in os.environ for name in _ALLOCATOR_VARIABLES):
+        os.environ[_ALLOCATOR_VARIABLES[0]] = "expandable_segments:True"  # read at the first allocation
 
 
 def use_serving_threads(device: torch.device) -> None:

@@ -26,10 +26,15 @@ class StageInput:
         return len(self.inputs)
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> Self:
-        return type(self)(*(None if array is None else array[rows] for array in self._arrays))  # type: ignore[arg-type]  # inputs are never None
+        return type(self)(*(None if array is None else array[rows] for array in self._fields))  # type: ignore[arg-type]  # inputs are never None
 
     @property
-    def _arrays(self) -> tuple[Rows | None, ...]:
+    def arrays(self) -> list[Rows]:
+        """The arrays that there are, in the order in which a stage takes them."""
+        return [array for array in self._fields if array is not None]
+
+    @property
+    def _fields(self) -> tuple[Rows | None, ...]:
         return self.inputs, self.condition, self.controls
 
     @classmethod
@@ -39,13 +44,13 @@ class StageInput:
             return parts[0]
         inputs, *others = (
             [array for array in arrays if array is not None]
-            for arrays in zip(*(part._arrays for part in parts), strict=True)
+            for arrays in zip(*(part._fields for part in parts), strict=True)
         )
         return cls(np.concatenate(inputs), *(np.concatenate(arrays) if arrays else None for arrays in others))
 
     def padded_to(self, size: int) -> list[Rows]:
         """Return the arrays that are not None, padded with zeros to `size` rows."""
-        return [_pad(array, size) for array in self._arrays if array is not None]
+        return [_pad(array, size) for array in self.arrays]
 
 
 def _pad(values: Rows, size: int) -> Rows:

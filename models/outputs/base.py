@@ -35,6 +35,8 @@ class OutputKind(Kind, ABC):
     default_format: ClassVar[str]
     bounded: ClassVar[bool]
     """Whether a generator's values lie in [-1, 1]."""
+    quantized: ClassVar[str | None] = None
+    """The dtype of quantized samples, by its name in NumPy and torch; None if samples cannot be quantized."""
 
     @property
     @abstractmethod
@@ -49,6 +51,26 @@ class OutputKind(Kind, ABC):
     def picture_size(self) -> tuple[int, int] | None:
         """Height and width of samples that are pictures, [channels, height, width]; else None."""
         return None
+
+    # quantized samples: the integers that files hold, which a device copies faster than floats
+
+    def quantize(self, samples: Any) -> Any:
+        """Round samples [N, *shape] to the integers that files hold, but keep their dtype.
+
+        Works for NumPy arrays and for torch tensors on any device, with the same bits. Samples are finite.
+        """
+        raise ValueError(f"{self.kind} samples cannot be quantized")
+
+    def as_quantized(self, samples: Samples) -> Samples:
+        """Return samples [N, *shape] of dtype `quantized`. Samples that have it already are returned as they are."""
+        if samples.dtype == self.quantized:
+            return samples
+        quantized: Samples = self.quantize(samples).astype(self.quantized)
+        return quantized
+
+    def accepts_quantized(self, format: str) -> bool:
+        """Return whether `encode` and `combine` give the same file of `format` for quantized samples."""
+        return False
 
     # one file for each sample
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class ImageOutput(OutputKind):
     }
     default_format: ClassVar[str] = "png"
     bounded: ClassVar[bool] = True
+    quantized: ClassVar[str | None] = "uint8"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,6 +44,12 @@ class ImageOutput(OutputKind):
     @property
     def picture_size(self) -> tuple[int, int]:
         return self.height, self.width
+
+    def quantize(self, samples: Any) -> Any:
+        return quantize(samples)
+
+    def accepts_quantized(self, format: str) -> bool:
+        return format != "npy"
 
     def encode(self, samples: Samples, format: str) -> list[bytes]:
         if format == "npy":
@@ -82,10 +89,18 @@ class ImageOutput(OutputKind):
 KIND = ImageOutput
 
 
+def quantize(samples: Any) -> Any:
+    """Map [-1, 1] to 0 … 255: round to the nearest integer, half to even; clip what is outside.
+
+    Takes a NumPy array or a tensor on any device, and gives the same bits for it.
+    """
+    return ((samples.clip(-1.0, 1.0) + 1.0) * 127.5).round()
+
+
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:
-    """Convert [N, C, H, W] floats in [-1, 1] to [N, H, W, C] bytes: round to nearest, clip values outside."""
-    scaled = (samples.clip(-1.0, 1.0) + 1.0) * 127.5  # [N, C, H, W] in [0, 255]
-    return np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1)  # [N, H, W, C]
+    """Convert [N, C, H, W], floats in [-1, 1] or bytes, to bytes [N, H, W, C]."""
+    rounded = samples if samples.dtype == np.uint8 else quantize(samples)  # [N, C, H, W]
+    return rounded.astype(np.uint8, copy=False).transpose(0, 2, 3, 1)  # [N, H, W, C]
 
 
 def pixel_features(samples: Samples) -> Samples:

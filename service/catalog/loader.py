@@ -15,13 +15,14 @@ from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.errors import CheckpointError
 from latentd.models.fingerprint import fingerprint_of
-from latentd.models.outputs.base import Samples
+from latentd.models.outputs.base import OutputKind, Samples
 from latentd.models.stage_input import StageInput
 from latentd.service.catalog.files import OpenFile, sidecars_of
 from latentd.service.catalog.served import DeployedStage, Deployment, ServedModel
 from latentd.service.engine import Calibration, Engine, OutOfMemoryError, Runner, StageExecutor, calibrate, draw_probes
 from latentd.service.engine.cpu import CpuRunner
 from latentd.service.engine.cuda import CudaDevice, CudaRunner
+from latentd.service.engine.cuda_buffers import Quantize
 
 
 class Loader:
@@ -86,8 +87,12 @@ class Loader:
                 if stages:
                     takes, executor = stages[-1]
                     probes = replace(probes, inputs=executor.compute(takes.select(probes)).samples)
-                runner = self._runner(stage, f"{checkpoint.spec_json} {index}")
-                calibration = known[index] if known else self._calibrate(stage.takes.select(probes), runner)
+                is_last = index == len(generator.stages) - 1
+                quantize = quantizer(checkpoint.card.spec.output) if is_last else None
+                runner = self._runner(stage, f"{checkpoint.spec_json} {index}", quantize)
+                rows = stage.takes.select(probes)
+                calibration = known[index] if known else self._calibrate(rows, runner)
+                runner.prepare(rows, calibration.sizes)
                 name = stage.takes.name
                 executor = StageExecutor(checkpoint.name, runner, calibration, checkpoint.version, name)
                 stages.append(DeployedStage(stage.takes, executor))
@@ -95,8 +100,8 @@ class Loader:
             raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
         return Deployment(tuple(stages))
 
-    def _runner(self, stage: nn.Module, architecture: str) -> Runner:
-        return CudaRunner(self._cuda, stage) if self._cuda else CpuRunner(stage, architecture)
+    def _runner(self, stage: nn.Module, architecture: str, quantize: Quantize | None) -> Runner:
+        return CudaRunner(self._cuda, stage, quantize) if self._cuda else CpuRunner(stage, architecture)
 
     def _calibrate(self, probes: StageInput, runner: Runner) -> Calibration:
         def run_passes(rows: StageInput, size: int) -> tuple[Samples, float]:
@@ -112,6 +117,14 @@ class Loader:
             return result
 
         return calibrate(probes, run_between_batches, self._deterministic, OutOfMemoryError)
+
+
+def quantizer(output: OutputKind) -> Quantize | None:
+    """Return how samples are quantized on a device; None if they cannot be."""
+    if output.quantized is None:
+        return None
+    dtype: torch.dtype = getattr(torch, output.quantized)
+    return lambda samples: output.quantize(samples).to(dtype)
 
 
 def _determinism(calibrations: Iterable[Calibration]) -> str:

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -38,7 +38,11 @@ class CpuRunner:
         self._architecture = architecture
         self._passes: dict[int, nn.Module] = {}
 
-    def run(self, rows: StageInput, size: int) -> ForwardResult:
+    def prepare(self, rows: StageInput, sizes: Collection[int]) -> None:
+        """Nothing is necessary: the model's architecture was traced when it was calibrated."""
+
+    def run(self, rows: StageInput, size: int, quantized: bool = False) -> ForwardResult:
+        del quantized  # nothing is copied, so the encoder may round as well
         try:
             with optimized_execution(False):  # the optimizer may round differently from the second call on
                 if size not in self._passes:

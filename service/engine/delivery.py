@@ -10,7 +10,8 @@ import numpy as np
 
 from latentd.models.outputs.base import Samples
 from latentd.service.context import RequestContext
-from latentd.service.engine.executor import NotFiniteError
+from latentd.service.engine.encoder_threads import EncoderThreads
+from latentd.service.engine.executor import ForwardResult, NotFiniteError
 from latentd.service.engine.fair_queue import Encode, Slice, Submission
 
 logger = logging.getLogger("latentd.engine")
@@ -25,22 +26,23 @@ class BatchFailedError(Exception):
     """The generator or an encoder raised an exception, which is the cause of this one."""
 
 
-def split_finite(slices: list[Slice], samples: Samples) -> tuple[list[ComputedSlice], list[Outcome]]:
+def split_finite(slices: list[Slice], result: ForwardResult) -> tuple[list[ComputedSlice], list[Outcome]]:
     """Return the slices with their samples, and a NotFiniteError for each submission with a non-finite sample."""
-    computed = _split(slices, samples)
-    if np.isfinite(samples).all():
+    computed = _split(slices, result.samples)
+    is_finite = np.isfinite(result.samples) if result.finite is None else result.finite
+    if is_finite.all():
         return computed, []
     finite: list[ComputedSlice] = []
     failed: list[Outcome] = []
-    for part, values in computed:
-        if np.isfinite(values).all():
+    for (part, values), (_, flags) in zip(computed, _split(slices, is_finite), strict=True):
+        if flags.all():
             finite.append((part, values))
         else:
             failed.append((part.submission, NotFiniteError("a sample is not finite")))
     return finite, failed
 
 
-def encode_slices(computed: list[ComputedSlice]) -> tuple[list[EncodedSlice], list[Outcome]]:
+def encode_slices(computed: list[ComputedSlice], threads: EncoderThreads) -> tuple[list[EncodedSlice], list[Outcome]]:
     """Encode adjacent slices with the same encoder together. Return their results, and the submissions that failed.
 
     Slices of canceled submissions are left out. If encoding them together fails, each slice is encoded separately.
@@ -50,13 +52,13 @@ def encode_slices(computed: list[ComputedSlice]) -> tuple[list[EncodedSlice], li
     for encode, group in groupby(computed, key=lambda each: each[0].submission.encode):
         active = [each for each in group if not each[0].submission.future.cancelled()]
         try:
-            encoded += _encode_together(encode, active)
+            encoded += _encode_together(encode, active, threads)
         except Exception:
             contexts = log_contexts(part.submission for part, _ in active)
             logger.exception("samples could not be encoded together", extra=contexts)
             for each in active:
                 try:
-                    encoded += _encode_together(encode, [each])
+                    encoded += _encode_together(encode, [each], threads)
                 except Exception as problem:  # noqa: BLE001  # logged above
                     failed.append((each[0].submission, failure(problem)))
     return encoded, failed
@@ -96,10 +98,11 @@ def _split(slices: list[Slice], values: Any) -> list[tuple[Slice, Any]]:
     return [(part, values[end - len(part) : end]) for part, end in zip(slices, ends, strict=True)]
 
 
-def _encode_together(encode: Encode, computed: list[ComputedSlice]) -> list[EncodedSlice]:
+def _encode_together(encode: Encode, computed: list[ComputedSlice], threads: EncoderThreads) -> list[EncodedSlice]:
     if not computed:
         return []
-    return _split([part for part, _ in computed], encode(np.concatenate([values for _, values in computed])))
+    samples = np.concatenate([values for _, values in computed])
+    return _split([part for part, _ in computed], threads.encode(encode, samples))
 
 
 def _settle(outcomes: list[Outcome]) -> None:

@@ -26,6 +26,7 @@ from latentd.service.engine.delivery import (
     log_contexts,
     split_finite,
 )
+from latentd.service.engine.encoder_threads import EncoderThreads
 from latentd.service.engine.executor import ForwardResult, StageExecutor
 from latentd.service.engine.fair_queue import Assemble, Batch, Encode, FairQueue, Submission
 from latentd.service.engine.observer import BatchReport, Observer
@@ -58,7 +59,8 @@ class Engine:
 
         `parallel`: forward passes that the device computes side by side. `ahead`: additional passes that are launched
         early, so that the device starts the next one without a pause. `encoders`: batches that may be encoded while
-        all of these passes run. `observer` receives a report of each batch.
+        all of these passes run, and threads that encode a large batch together. `observer` receives a report of each
+        batch.
         """
         self._observer = observer
         self._ahead = ahead
@@ -67,6 +69,7 @@ class Engine:
         self._max_queue = max_queue
         self._calls: deque[Callable[[], None]] = deque()
         self._rate = RateMeter()
+        self._encoder_threads = EncoderThreads(encoders)
         self._closed = False
         self._changed = threading.Condition()
         count = parallel + ahead + encoders
@@ -85,8 +88,8 @@ class Engine:
     ) -> "asyncio.Future[Any]":
         """Queue `rows` for `executor`; call it from an event loop. The future's result is what `assemble` returns.
 
-        `encode` turns samples [n, *shape] into n results. It runs on a thread, once for several submissions that have
-        the same `encode`. `assemble` gets all results of this submission in order, on a thread. If the future is
+        `encode` turns samples [n, *shape] into n results. It runs on threads, together for submissions that have the
+        same `encode`. `assemble` gets all results of this submission in order, on a thread. If the future is
         canceled, rows that are not computed yet are dropped. The future raises NotFiniteError or BatchFailedError.
         `submit` itself raises QueueFullError or EngineClosedError.
         """
@@ -150,6 +153,7 @@ class Engine:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        self._encoder_threads.close()
 
     def abort(self) -> None:
         """Refuse new work. Rows that are in no batch yet fail with EngineClosedError."""
@@ -200,7 +204,7 @@ class Engine:
         """Compute, encode and deliver a batch. An exception fails the batch's submissions, not the engine."""
         started = time.monotonic()
         try:
-            computed = batch.executor.compute(batch.rows)
+            computed = batch.executor.compute(batch.rows, batch.quantized)
         except Exception as problem:  # noqa: BLE001  # whatever a model raises
             self._fail(batch, problem)  # before the slot is released, so that their other rows are not computed
             return
@@ -224,9 +228,9 @@ class Engine:
 
     def _encode(self, batch: Batch, computed: ForwardResult, started: float) -> list[Outcome]:
         """Encode a batch's samples. Return the outcome of each submission that is complete, or that has failed."""
-        finite, failed = split_finite(batch.slices, computed.samples)
+        finite, failed = split_finite(batch.slices, computed)
         encode_started = time.monotonic()
-        encoded, not_encoded = encode_slices(finite)
+        encoded, not_encoded = encode_slices(finite, self._encoder_threads)
         encode_seconds = time.monotonic() - encode_started
         if self._observer is not None:
             self._observer.batch_done(

@@ -1,10 +1,11 @@
 """A stage of a generator on its device, and the sizes of forward passes in which it may run."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentd.models.outputs.base import Samples
 from latentd.models.stage_input import StageInput
@@ -25,12 +26,14 @@ class ForwardResult(NamedTuple):
     """The output of forward passes, and their time."""
 
     samples: Samples
-    """[N, *shape]."""
+    """[N, *shape]; quantized if that was accepted and the runner does it."""
     capacity: int
     """Rows of the passes, with padding: at least N."""
     forward_seconds: float
     copy_seconds: float | None = None
     """Time of the copy from the device to the host; None on a CPU."""
+    finite: NDArray[np.bool_] | None = None
+    """[N], whether each sample was finite; None if the samples show it."""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -38,22 +41,29 @@ class ForwardResult(NamedTuple):
         if len(parts) == 1:
             return parts[0]
         copies = [part.copy_seconds for part in parts if part.copy_seconds is not None]
+        finite = [part.finite for part in parts if part.finite is not None]
         return cls(
             np.concatenate([part.samples for part in parts]),
             sum(part.capacity for part in parts),
             sum(part.forward_seconds for part in parts),
             sum(copies) if copies else None,
+            np.concatenate(finite) if finite else None,
         )
 
 
 class Runner(Protocol):
     """Runs forward passes on a device. Any thread may call it. It does not hold the GIL while it waits."""
 
-    def run(self, rows: StageInput, size: int) -> ForwardResult:
+    def run(self, rows: StageInput, size: int, quantized: bool = False) -> ForwardResult:
         """Run one forward pass on `rows` (at most `size`), padded to `size` rows.
 
-        Raises OutOfMemoryError if the device has too little memory for it.
+        `quantized`: the caller accepts quantized samples. A runner returns them if that is faster. Raises
+        OutOfMemoryError if the device has too little memory for the pass.
         """
+        ...
+
+    def prepare(self, rows: StageInput, sizes: Collection[int]) -> None:
+        """Do what the first pass of each of the sizes needs, with any rows. No other size will be used."""
         ...
 
 
@@ -70,8 +80,8 @@ class StageExecutor:
         self.calibration = calibration
         self._runner = runner
 
-    def compute(self, rows: StageInput) -> ForwardResult:
-        """Compute the samples of N rows, in as many passes as necessary.
+    def compute(self, rows: StageInput, quantized: bool = False) -> ForwardResult:
+        """Compute the samples of N rows, in as many passes as necessary. `quantized`: as in Runner.run.
 
         If the device has too little memory for a pass, sizes above half of it are never used again. Raises
         OutOfMemoryError if the smallest size does not fit either. Exceptions of the generator are raised too.
@@ -82,7 +92,7 @@ class StageExecutor:
             size = self.calibration.choose_size(len(rows) - done)
             part = rows[done : done + size]
             try:
-                parts.append(self._runner.run(part, size))
+                parts.append(self._runner.run(part, size, quantized))
             except OutOfMemoryError:
                 smaller = self.calibration.limited_to(size // 2)
                 if smaller is None:

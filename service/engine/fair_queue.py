@@ -24,6 +24,18 @@ from latentd.service.engine.executor import StageExecutor
 
 Encode = Callable[[Samples], list[Any]]
 """Samples [n, *shape] → n results."""
+
+
+@dataclass(frozen=True)
+class QuantizedEncode:
+    """An Encode that gives the same results for quantized samples."""
+
+    function: Encode
+
+    def __call__(self, samples: Samples) -> list[Any]:
+        return self.function(samples)
+
+
 Assemble = Callable[[list[Any]], Any]
 """All results of a submission, in order → its answer."""
 
@@ -95,6 +107,11 @@ class Batch:
     def rows(self) -> StageInput:
         """All rows, in the order of the slices."""
         return StageInput.concatenate([part.submission.rows[part.start : part.stop] for part in self.slices])
+
+    @property
+    def quantized(self) -> bool:
+        """Whether quantized samples will do for all of the slices."""
+        return all(isinstance(part.submission.encode, QuantizedEncode) for part in self.slices)
 
 
 @dataclass

@@ -7,7 +7,6 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 import asyncio
 import math
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from starlette.responses import Response
 
 from latentd.models.encoding.npy import decode_npy
 from latentd.models.outputs.base import Samples
+from latentd.models.packages import package_version
 from latentd.service.catalog import ServedModel
 from latentd.service.content_negotiation import JSON
 from latentd.service.errors import ApiError, invalid, raise_invalid
@@ -59,7 +59,7 @@ _PARAMETERS = frozenset({"truncation", "binary_data_output"})
 async def show_server(runtime: Runtime, request: Request) -> ServerAnswer:
     """Return the server's name and version."""
     del runtime, request
-    return ServerAnswer(name="latentd", version=version("latentd"), extensions=_EXTENSIONS)
+    return ServerAnswer(name="latentd", version=package_version("latentd"), extensions=_EXTENSIONS)
 
 
 async def show_live(runtime: Runtime, request: Request) -> LiveAnswer:

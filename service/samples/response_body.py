@@ -9,7 +9,7 @@ import orjson
 
 from latentd.models.encoding.animation import encode_animation
 from latentd.models.outputs.base import OutputKind, Samples
-from latentd.service.engine.fair_queue import Encode
+from latentd.service.engine.fair_queue import Encode, QuantizedEncode
 from latentd.service.queries.query import SampleQuery
 from latentd.service.samples.latent_batch import LatentBatch
 from latentd.service.samples.provenance_text import answer_provenance_text, sample_provenance_text
@@ -25,19 +25,30 @@ def encoder(query: SampleQuery) -> Encode:
         return _frame_encoder(output)
     if response_format.separate:
         return _file_encoder(output, response_format.format, query.scale)
-    return list  # one file of all samples is encoded later, when all of them are there
+    return _value_encoder(output, response_format.format)
 
 
 @cache
 def _frame_encoder(output: OutputKind) -> Encode:
-    return output.frame_data
+    return output.frame_data if output.quantized is None else QuantizedEncode(output.frame_data)
 
 
 @cache
 def _file_encoder(output: OutputKind, format: str, scale: int) -> Encode:
-    if scale == 1:
-        return lambda samples: output.encode(samples, format)
-    return lambda samples: [file for sample in samples for file in output.encode(_enlarged(sample, scale), format)]
+    def encode(samples: Samples) -> list[bytes]:
+        if scale == 1:
+            return output.encode(samples, format)
+        return [file for sample in samples for file in output.encode(_enlarged(sample, scale), format)]
+
+    return QuantizedEncode(encode) if output.accepts_quantized(format) else encode
+
+
+@cache
+def _value_encoder(output: OutputKind, format: str) -> Encode:
+    """Return an encoder that keeps the values. One file of all samples is encoded later, when all of them are there."""
+    if not output.accepts_quantized(format):
+        return list
+    return QuantizedEncode(lambda samples: list(output.as_quantized(samples)))
 
 
 def _enlarged(image: Samples, scale: int) -> Samples:

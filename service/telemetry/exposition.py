@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Iterator
-from importlib.metadata import version
 
 import bentoml
 import torch
@@ -10,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from latentd.models.hardware import describe_device, memory_bytes, used_memory_bytes
+from latentd.models.packages import package_version
 from latentd.service.guard.auth import Access
 from latentd.service.runtime import Runtime
 
@@ -76,7 +76,7 @@ def _gauge(name: str, help: str, value: float) -> Metric:
 
 def _build(device: torch.device) -> Metric:
     facts = {
-        "version": version("latentd"),
+        "version": package_version("latentd"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "bentoml": bentoml.__version__,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentd.models import hardware
-from latentd.models.hardware import core_count, memory_bytes
+from latentd.models.hardware import configure_device, core_count, memory_bytes
 
 CPU = torch.device("cpu")
 
@@ -29,3 +29,16 @@ def test_cores_respect_the_containers_quota(tmp_path: Path, monkeypatch: pytest.
     for written, expected in (("200000 100000", 2), ("50000 100000", 1), ("max 100000", 8)):
         quota.write_text(f"{written}\n")
         assert core_count() == expected
+
+
+def test_the_cuda_allocator_grows_segments_unless_the_user_configures_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+        monkeypatch.setenv(name, "")  # restored after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    configure_device(torch.device("cuda"))
+    assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")
+    configure_device(torch.device("cuda"))
+    assert "PYTORCH_CUDA_ALLOC_CONF" not in os.environ

@@ -31,7 +31,7 @@ class BlockingRunner:
         self.gate = threading.Semaphore(0)
         self.problem: Exception | None = None
 
-    def run(self, rows: StageInput, size: int) -> ForwardResult:
+    def run(self, rows: StageInput, size: int, quantized: bool = False) -> ForwardResult:
         assert len(rows) <= size
         self.passes.append(rows.inputs[:, 0].tolist())
         self.started.release()

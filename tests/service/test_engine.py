@@ -211,10 +211,10 @@ async def test_a_non_finite_sample_fails_only_its_request() -> None:
 @in_loop
 async def test_out_of_memory_halves_the_largest_size_and_logs_it(caplog: pytest.LogCaptureFixture) -> None:
     class Small(BlockingRunner):
-        def run(self, rows: StageInput, size: int) -> ForwardResult:
+        def run(self, rows: StageInput, size: int, quantized: bool = False) -> ForwardResult:
             if size > 8:
                 raise OutOfMemoryError("full")
-            return super().run(rows, size)
+            return super().run(rows, size, quantized)
 
     async with running() as engine:
         runner = Small()

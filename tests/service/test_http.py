@@ -30,10 +30,10 @@ from tests.service.test_telemetry import numbers
 class Breakable(BlockingRunner):
     """Breaks where a row begins with 13."""
 
-    def run(self, rows: StageInput, size: int) -> ForwardResult:
+    def run(self, rows: StageInput, size: int, quantized: bool = False) -> ForwardResult:
         if 13 in rows.inputs[:, 0]:
             raise RuntimeError("the model broke")
-        return super().run(rows, size)
+        return super().run(rows, size, quantized)
 
 
 class FixedCatalog(Catalog):

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from latentd.models.card import Card
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import describe_device
+from latentd.models.packages import package_version
 from latentd.models.spec import GeneratorSpec
 from latentd.training.build import BuildContext, build
 from latentd.training.data.source import DataError, DataSource, OnProgress
@@ -160,7 +160,7 @@ def _make_recorder(
         created="",
         wall_seconds=0.0,
         hardware=_hardware(config),
-        versions={name: version(name) for name in ("latentd", "torch", "numpy")}
+        versions={name: package_version(name) for name in ("latentd", "torch", "numpy")}
         | {"python": platform.python_version()},
         metrics={},
         licence=recipe.data.weights_licence,
