@@ -101,7 +101,7 @@ def configure_device(device: torch.device) -> None:
 def grow_memory_segments() -> None:
     """Make torch's CUDA allocator grow its segments, unless the environment configures the allocator.
 
-    Passes of many sizes otherwise leave gaps between segments, which no larger pass fits into.
+    Otherwise, passes of many sizes leave gaps between segments that are too small for larger passes.
     """
     if not any(name in os.environ for name in _ALLOCATOR_VARIABLES):
         os.environ[_ALLOCATOR_VARIABLES[0]] = "expandable_segments:True"  # read at the first allocation

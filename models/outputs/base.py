@@ -62,7 +62,7 @@ class OutputKind(Kind, ABC):
         raise ValueError(f"{self.kind} samples cannot be quantized")
 
     def as_quantized(self, samples: Samples) -> Samples:
-        """Return samples [N, *shape] of dtype `quantized`. Samples that have it already are returned as they are."""
+        """Return samples [N, *shape] with the dtype `quantized`; unchanged if they have it already."""
         if samples.dtype == self.quantized:
             return samples
         quantized: Samples = self.quantize(samples).astype(self.quantized)
@@ -124,7 +124,7 @@ class OutputKind(Kind, ABC):
     # training
 
     def features(self, samples: Samples) -> Samples:
-        """Return features [N, F], whose distances probes and evaluators compare. Large samples have few of them."""
+        """Return features [N, F], whose distances probes and evaluators compare. F is limited for large samples."""
         return samples.reshape(len(samples), -1)
 
     def preview(self, samples: Samples) -> tuple[bytes, str]:

@@ -13,7 +13,7 @@ from latentd.models.encoding.npy import encode_npy
 from latentd.models.outputs.base import FrameData, OutputKind, Samples
 
 _FEATURE_SIDE = 64
-"""Features of an image are of at most so many rows and columns."""
+"""The features of an image come from at most this many rows and columns."""
 
 
 class ImageOutput(OutputKind):
@@ -90,9 +90,9 @@ KIND = ImageOutput
 
 
 def quantize(samples: Any) -> Any:
-    """Map [-1, 1] to 0 … 255: round to the nearest integer, half to even; clip what is outside.
+    """Map [-1, 1] to 0 … 255: round to the nearest integer, half to even, and clip values outside.
 
-    Takes a NumPy array or a tensor on any device, and gives the same bits for it.
+    NumPy arrays and tensors on any device give the same bits.
     """
     return ((samples.clip(-1.0, 1.0) + 1.0) * 127.5).round()
 

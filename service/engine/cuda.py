@@ -21,7 +21,7 @@ logger = logging.getLogger("latentd.engine")
 
 
 class CudaDevice:
-    """What all models on one device share: the streams, the graphs' memory, the buffers of copies, the launch lock."""
+    """What all models on one device share: streams, the memory pool of graphs, the buffers of copies, the launch lock."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -38,7 +38,7 @@ class CudaDevice:
 
     @contextmanager
     def transfer(self, input_bytes: int, output_bytes: int) -> Iterator[Transfer]:
-        """Lend the buffers of a pass. There come to be as many as passes run at a time, each for the largest pass."""
+        """Lend the buffers of one pass. There are as many as passes run at the same time, each for the largest pass."""
         with self._transfer_lock:
             transfer = self._transfers.pop() if self._transfers else None
             before = self._transfer_bytes
@@ -131,11 +131,11 @@ class _Pass:
     def __init__(self, device: CudaDevice, stage: nn.Module, quantize: Quantize | None, layout: InputLayout) -> None:
         self._stage = stage
         self.input = torch.zeros(layout.bytes, dtype=torch.uint8, device=device.device)
-        """All of the stage's arguments: one copy brings them."""
+        """All arguments of the stage, which one copy brings."""
         self._arguments = layout.split(self.input)
         samples = self._forward()  # libraries initialize themselves on the first call, which must not be captured
         self.layouts = {False: OutputLayout(samples)}
-        """By whether samples are quantized."""
+        """The layouts of float samples (False) and of quantized ones (True)."""
         if quantize is not None:
             self.layouts[True] = OutputLayout(samples, quantize)
         self._outputs = self._pack(samples)
@@ -152,7 +152,7 @@ class _Pass:
             self._graph = None
 
     def compute(self, quantized: bool) -> Tensor:
-        """Return the output as bytes. The next pass may overwrite them."""
+        """Return the output as bytes, which the next pass may overwrite."""
         if self._graph is None:
             return self.layouts[quantized].pack(self._forward())
         self._graph.replay()

@@ -1,4 +1,4 @@
-"""How the input and the output of a forward pass travel between the host and a CUDA device: each in one copy."""
+"""Buffers between the host and a CUDA device: one copy for the input of a forward pass, and one for its output."""
 
 import math
 from collections.abc import Callable
@@ -15,12 +15,12 @@ Quantize = Callable[[Tensor], Tensor]
 """Float samples [N, *shape] → the output kind's quantized samples, on the same device."""
 
 _ALIGNMENT = 512
-"""Bytes. As torch aligns tensors: kernels are chosen by the alignment too, and may round differently."""
+"""Bytes, as torch aligns tensors. Libraries choose kernels by the alignment too, and kernels may round differently."""
 _FLOAT_BYTES = 4
 
 
 class Transfer:
-    """The buffers and events of one pass at a time. Making page-locked memory is slow, so that they are used again."""
+    """The buffers and events of one pass. Later passes use them again, because making pinned memory is slow."""
 
     def __init__(self, device: torch.device, input_bytes: int, output_bytes: int) -> None:
         self.input = torch.empty(input_bytes, dtype=torch.uint8, pin_memory=True)
@@ -38,17 +38,17 @@ class Transfer:
 
     @property
     def forward_seconds(self) -> float:
-        """Duration of the pass that was copied last."""
+        """The duration of the last pass."""
         return float(self.started.elapsed_time(self.computed)) / 1e3
 
     @property
     def copy_seconds(self) -> float:
-        """Duration of the last copy to the host."""
+        """The duration of the last copy to the host."""
         return float(self.computed.elapsed_time(self.copied)) / 1e3
 
 
 class InputLayout:
-    """Where the arguments of a pass of `size` rows lie in one buffer of bytes."""
+    """The positions of a pass's arguments, with `size` rows each, in one buffer of bytes."""
 
     def __init__(self, rows: StageInput, size: int) -> None:
         self.size = size
@@ -61,7 +61,7 @@ class InputLayout:
         self.bytes = end
 
     def write(self, rows: StageInput, buffer: Tensor) -> None:
-        """Write the rows, and zeros for the padding, into a buffer of the host."""
+        """Write the rows, and zeros for the padding, into a buffer on the host."""
         memory = buffer.numpy()
         for array, start, shape in zip(rows.arrays, self._starts, self._shapes, strict=True):
             part = memory[start : start + _FLOAT_BYTES * math.prod(shape)].view(np.float32).reshape(shape)
@@ -69,7 +69,7 @@ class InputLayout:
             part[len(array) :] = 0.0
 
     def split(self, buffer: Tensor) -> list[Tensor]:
-        """Return the stage's arguments as views of a buffer of the device."""
+        """Return the stage's arguments as views of a buffer on the device."""
         return [
             buffer[start : start + _FLOAT_BYTES * math.prod(shape)].view(torch.float32).view(shape)
             for start, shape in zip(self._starts, self._shapes, strict=True)
@@ -79,8 +79,8 @@ class InputLayout:
 class OutputLayout:
     """How the samples of a pass are packed into one buffer of bytes.
 
-    Float samples as they are. Quantized samples behind the largest magnitude of each sample, which tells whether it is
-    finite: an integer cannot.
+    Float samples are packed unchanged. Before quantized samples comes the largest magnitude of each sample, because
+    integers do not show whether the sample was finite.
     """
 
     def __init__(self, samples: Tensor, quantize: Quantize | None = None) -> None:
@@ -100,9 +100,9 @@ class OutputLayout:
         return torch.cat([magnitudes.view(torch.uint8), quantized.view(torch.uint8)])
 
     def read(self, buffer: Tensor, count: int) -> tuple[Samples, NDArray[np.bool_] | None]:
-        """Return a copy of the first `count` samples in a buffer of the host, and which of them are finite.
+        """Return a copy of the first `count` samples in a buffer on the host, and whether each of them was finite.
 
-        None in the place of the latter for float samples.
+        For float samples, the second value is None, because they show it themselves.
         """
         start = self._magnitude_bytes
         samples: Samples = buffer[start : self.bytes].view(self._dtype).view(self._shape)[:count].numpy().copy()

@@ -1,4 +1,4 @@
-"""Encode the samples of a batch on several threads."""
+"""Threads that encode the samples of one batch in parallel."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 from latentd.models.outputs.base import Samples
 from latentd.service.engine.fair_queue import Encode
 
-_LEAST_NUMBERS = 2**14
-"""Numbers of samples for one thread: as pixels, they take some tenths of a millisecond to encode, which is many times
-what it takes to hand them over."""
+_MIN_NUMBERS = 2**14
+"""The fewest numbers for one thread. As pixels, they take some tenths of a millisecond to encode. That is much longer
+than passing them to a thread."""
 
 
 class EncoderThreads:
     """Divides samples among threads. The encoder must release the GIL, and encode each sample by itself."""
 
     def __init__(self, count: int) -> None:
-        """`count`: threads that encode one batch, the calling one included."""
+        """`count`: the number of threads that encode one batch, including the thread that calls `encode`."""
         self._count = max(1, count)
         self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="latentd-encoder") if self._count > 1 else None
 
     def encode(self, encode: Encode, samples: Samples) -> list[Any]:
-        """Return `encode(samples)` for samples [N, *shape], N ≥ 1."""
-        part = max(-(-len(samples) // self._count), -(-_LEAST_NUMBERS // max(1, samples[0].size)))
+        """Return `encode(samples)` for samples [N, *shape], N of 1 or more."""
+        part = max(-(-len(samples) // self._count), -(-_MIN_NUMBERS // max(1, samples[0].size)))
         if self._pool is None or part >= len(samples):
             return encode(samples)
         others = [self._pool.submit(encode, samples[start : start + part]) for start in range(part, len(samples), part)]

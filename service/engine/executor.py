@@ -26,14 +26,14 @@ class ForwardResult(NamedTuple):
     """The output of forward passes, and their time."""
 
     samples: Samples
-    """[N, *shape]; quantized if that was accepted and the runner does it."""
+    """[N, *shape]. They may be quantized if the caller accepts that."""
     capacity: int
     """Rows of the passes, with padding: at least N."""
     forward_seconds: float
     copy_seconds: float | None = None
     """Time of the copy from the device to the host; None on a CPU."""
     finite: NDArray[np.bool_] | None = None
-    """[N], whether each sample was finite; None if the samples show it."""
+    """[N]: whether each sample was finite. None if the samples themselves show it."""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -63,7 +63,7 @@ class Runner(Protocol):
         ...
 
     def prepare(self, rows: StageInput, sizes: Collection[int]) -> None:
-        """Do what the first pass of each of the sizes needs, with any rows. No other size will be used."""
+        """Run a pass of each size, with any rows, so that no later pass is a first one. No other size will be used."""
         ...
 
 

@@ -28,7 +28,7 @@ Encode = Callable[[Samples], list[Any]]
 
 @dataclass(frozen=True)
 class QuantizedEncode:
-    """An Encode that gives the same results for quantized samples."""
+    """An `Encode` that gives the same results for quantized samples as for float samples."""
 
     function: Encode
 
@@ -110,7 +110,7 @@ class Batch:
 
     @property
     def quantized(self) -> bool:
-        """Whether quantized samples will do for all of the slices."""
+        """Whether all slices accept quantized samples."""
         return all(isinstance(part.submission.encode, QuantizedEncode) for part in self.slices)
 
 
