@@ -21,7 +21,7 @@ logger = logging.getLogger("latentd.engine")
 
 
 class CudaDevice:
-    """What all models on one device share: streams, the memory pool of graphs, the buffers of copies, the launch lock."""
+    """What all models on one device share: streams, the memory pool of graphs, buffers for copies, the launch lock."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
