@@ -2,7 +2,7 @@
 
 
 class LatentdError(Exception):
-    """Base class: something a user can put right. The message says what is wrong and what to do about it."""
+    """Base class: a problem that a user can fix. The message says what is wrong, and what to do."""
 
 
 class CheckpointError(LatentdError):

@@ -24,7 +24,7 @@ class Control:
 
 
 class Stage(nn.Module):
-    """One of a generator's functions, with the generator's parameters. Each is calibrated and batched by itself."""
+    """One of a generator's functions, with the generator's parameters. Stages are calibrated and batched separately."""
 
     def __init__(self, generator: "Generator", takes: StageSignature, function: Callable[..., Tensor]) -> None:
         """`function`: takes the input [N, ...], and `condition` and `controls` if `takes` says so."""
@@ -72,7 +72,7 @@ class Generator(nn.Module, ABC):
 
 
 class TwoStageGenerator(Generator):
-    """A generator that maps a latent to w, a style for each layer, and synthesizes the sample from w alone.
+    """A generator that maps a latent to w, a style for each layer, and synthesizes the sample only from w.
 
     Karras et al. 2019, https://arxiv.org/abs/1812.04948. `spec.input.w` has the shape of w.
     """

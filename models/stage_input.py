@@ -30,7 +30,7 @@ class StageInput:
 
     @property
     def arrays(self) -> list[Rows]:
-        """The arrays that there are, in the order in which a stage takes them."""
+        """The arrays that are not None, in the order in which a stage takes them."""
         return [array for array in self._fields if array is not None]
 
     @property

@@ -1,8 +1,8 @@
 """Which requests the service accepts: three budgets that clients share, and the limits of each client's token.
 
 A request gets a `Ticket` and takes what it needs through it: memory for its body, a place among the requests in
-progress, and places in the queue for its samples. What does not fit is refused with ApiError 429, before the body is
-read if possible.
+progress, and places in the queue for its samples. If something does not fit, the request is refused with ApiError 429,
+before its body is read if possible.
 
 Clients are told apart by their tokens. Without tokens, all requests have the client None, which may use everything.
 """

@@ -90,7 +90,7 @@ class LatentInput(InputKind):
         return "slerp" if self._is_spherical(space) else "lerp"
 
     def _is_spherical(self, space: str) -> bool:
-        """Whether rows of `space` lie near a sphere, as normal latents do."""
+        """Return whether rows of `space` are near a sphere, as normal latents are."""
         return space == "z" and self._is_normal
 
     def mean(self, rows: Rows, weights: Sequence[float], space: str) -> Rows:

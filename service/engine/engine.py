@@ -174,7 +174,7 @@ class Engine:
             try:
                 task()
             except Exception:
-                logger.exception("the engine failed; it goes on with the next batch")
+                logger.exception("the engine failed; it continues with the next batch")
 
     def _next_task(self) -> Callable[[], None] | None:
         """Wait for a free slot and for work, take the slot and return the work. None: closed, and no work is left."""
@@ -223,7 +223,7 @@ class Engine:
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for submission, outcome in outcomes:
             if isinstance(outcome, Exception):
-                self._drop(submission)  # the rest of its rows would be computed in vain
+                self._drop(submission)  # nobody needs the rest of its rows
         deliver(outcomes)
 
     def _encode(self, batch: Batch, computed: ForwardResult, started: float) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""A client: a name in the tokens file, with its own limits and what it uses of them."""
+"""A client: a name in the tokens file, with limits and usage of its own."""
 
 import time
 from collections.abc import Callable
