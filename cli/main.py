@@ -9,6 +9,7 @@ with exit_on_ctrl_c():  # loading the libraries takes seconds
 
     from latentd.cli.bulk.command import bulk
     from latentd.cli.directions import directions
+    from latentd.cli.promote import promote, promotions, rollback
     from latentd.cli.publish import publish
     from latentd.cli.recipes import recipes
     from latentd.cli.reproduce import reproduce
@@ -26,7 +27,22 @@ def latentd() -> None:
     """Train generators, serve them, evaluate and compare them, and sample from them."""
 
 
-for command in (serve, recipes, train, runs, evaluate, sample, bulk, show, reproduce, directions, publish):
+for command in (
+    serve,
+    recipes,
+    train,
+    runs,
+    evaluate,
+    sample,
+    bulk,
+    show,
+    reproduce,
+    directions,
+    publish,
+    promote,
+    rollback,
+    promotions,
+):
     latentd.add_command(command)
 
 

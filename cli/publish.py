@@ -8,9 +8,9 @@ import bentoml
 import click
 from bentoml.exceptions import BentoMLException
 
-from latentd.models.card import SIDECAR_ENDINGS
+from latentd.models.card import SUFFIX
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.sidecars import sidecar_path
+from latentd.models.sidecars import copy_sidecars
 
 
 @click.command()
@@ -29,9 +29,9 @@ def publish(checkpoint: Path) -> None:
             raise click.ClickException(f"names in BentoML's store are lower case; rename {checkpoint.name}")
         metadata = _without_nulls(card.model_dump(mode="json"))
         with bentoml.models.create(tag, labels=labels, metadata=metadata) as model:
-            for file in (checkpoint, *(sidecar_path(checkpoint, ending) for ending in SIDECAR_ENDINGS)):
-                if file.exists():
-                    shutil.copyfile(file, Path(model.path) / file.name)
+            copy = Path(model.path) / f"{read.name}{SUFFIX}"  # without a version, so that the name means it
+            shutil.copyfile(checkpoint, copy)
+            copy_sidecars(checkpoint, read.version, copy)
     except (BentoMLException, ValueError) as problem:
         raise click.ClickException(f"{tag} cannot be copied to BentoML's model store: {problem}") from problem
     click.echo(tag)

@@ -19,14 +19,15 @@ from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import choose_device, configure_device, use_serving_threads
 from latentd.models.interpolation import Easing, KeyframePath, Method
 from latentd.models.latents import seeds_to_rows
+from latentd.models.names import read_meanings
+from latentd.models.promotions import PROMOTED
 from latentd.models.provenance import Provenance, condition_fields, producer, sample_provenance
+from latentd.models.run_folder import RUNS, checkpoints_in, main_checkpoint
 from latentd.models.sampling import generate_rows
-from latentd.models.sidecars import is_sidecar
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import StageInput
 
 SHIPPED = Path(__file__).parent / "models" / "checkpoints"
-RUNS = Path("runs")
 Label = str | int | Mapping[str, float]
 """A class by name or index, or weights of classes by name."""
 
@@ -38,8 +39,8 @@ class UnknownModelError(LatentdError):
 def load(path_or_name: str | Path, device: str = "auto") -> "Model":
     """Load a generator.
 
-    `path_or_name`: a .safetensors file, the folder of a run, the name of a run in runs/, or the name of a shipped
-    model; a name is looked up in that order.
+    `path_or_name`: a .safetensors file, the folder of a run, or a name as the service knows it: a promoted or shipped
+    model, `NAME@VERSION`, `runs/NAME` or the name of a run in runs/; a name is looked up in that order.
     `device`: auto (CUDA if there is a device), cpu or cuda.
     Raises UnknownModelError for an unknown name, CheckpointError for a file that cannot be used.
     """
@@ -48,24 +49,18 @@ def load(path_or_name: str | Path, device: str = "auto") -> "Model":
 
 def find_checkpoint(path_or_name: str | Path) -> Path:
     """Return the checkpoint file of a path or a name, as `load` looks it up."""
-    path = Path(path_or_name)
+    path, name = Path(path_or_name), str(path_or_name)
     if path.suffix == SUFFIX:
         return path
-    for folder in (path, RUNS / path):
-        if found := _checkpoint_in(folder):
-            return found
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob(f"*{SUFFIX}")) if not is_sidecar(file)}
-    if (name := str(path_or_name)) not in shipped:
-        raise UnknownModelError(
-            f"there is no model {name!r}; give a {SUFFIX} file, a run, or one of {', '.join(shipped)}"
-        )
-    return shipped[name]
-
-
-def _checkpoint_in(folder: Path) -> Path | None:
-    """Return a run's generator NAME.safetensors: the shortest name, beside NAME-best and NAME-step100."""
-    files = [file for file in folder.glob(f"*{SUFFIX}") if not is_sidecar(file)]
-    return min(files, key=lambda file: len(file.stem), default=None)
+    if path.is_dir() and (files := checkpoints_in(path)):
+        return main_checkpoint(files)
+    meanings = read_meanings([SHIPPED, *(folder for folder in (RUNS, PROMOTED) if folder.is_dir())])
+    if found := meanings.find(name) or meanings.find(f"{RUNS}/{name}"):
+        return found.file.path
+    if name in meanings.missing:
+        raise UnknownModelError(f"{name} means version {meanings.missing[name]}, which is promoted; no file has it")
+    known = ", ".join(sorted({*meanings.models, *meanings.runs}))
+    raise UnknownModelError(f"there is no model {name!r}; give a {SUFFIX} file, a run, or one of {known}")
 
 
 class Model:

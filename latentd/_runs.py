@@ -8,10 +8,11 @@ from typing import Any, get_args
 
 from latentd._arguments import integer, one_of
 from latentd._arguments import seed as check_seed
-from latentd._model import RUNS, Model, find_checkpoint, load
+from latentd._model import Model, find_checkpoint, load
 from latentd.models.card import SUFFIX
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import choose_device
+from latentd.models.run_folder import RUNS
 from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator
 from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
 from latentd.training.recipes.load import load_recipe

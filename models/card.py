@@ -25,6 +25,7 @@ _MAX_CARD_BYTES = 16 * 2**20
 _MAX_CARD_VALUES = 2**18
 """A limit for the time and memory of validation: pydantic reports each wrong value, and a report takes a kilobyte."""
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_VERSION = re.compile(r"[0-9a-f]{12}")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -138,11 +139,18 @@ def _reason(content: Path, problem: Exception) -> str:
     return str(problem)
 
 
-def check_checkpoint_name(path: Path) -> None:
-    """Raise CheckpointError if `path` cannot be the name of a checkpoint."""
+def name_and_version(path: Path) -> tuple[str, str | None]:
+    """Return the model's name, and the version if it is in the file's name: `NAME@VERSION.safetensors`.
+
+    Raises CheckpointError if `path` cannot be the name of a checkpoint.
+    """
     if path.suffix != SUFFIX:
         raise CheckpointError(f"{path.name}: a checkpoint's name ends in {SUFFIX}")
-    check_model_name(path.stem)
+    name, at, version = path.stem.partition("@")
+    check_model_name(name)
+    if at and not _VERSION.fullmatch(version):
+        raise CheckpointError(f"{path.name}: a version, 12 hex digits, follows the @")
+    return name, version or None
 
 
 def check_model_name(name: str) -> None:

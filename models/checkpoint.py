@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from latentd.models.card import CARD_KEY, VERSION_KEY, Card, check_checkpoint_name, open_safetensors, parse_card
+from latentd.models.card import CARD_KEY, VERSION_KEY, Card, name_and_version, open_safetensors, parse_card
 from latentd.models.errors import CheckpointError
 from latentd.models.families import build_generator, generator_shapes
 from latentd.models.family import Generator
@@ -65,25 +65,32 @@ class Checkpoint:
         `content`: a file with the same bytes, read in place of `path`. Raises CheckpointError if the file is missing,
         damaged, not a checkpoint, or of a family that this code does not have.
         """
-        check_checkpoint_name(path)
+        name, version = name_and_version(path)
         with open_safetensors(path, content) as file:
             metadata = file.metadata() or {}
             raw, card = parse_card(metadata, Card)
             tensors = read_tensors(file, _expected_tensors(card.spec))
-            checkpoint = cls(path.stem, card, tensors, _canonical(raw["spec"]))
+            checkpoint = cls(name, card, tensors, _canonical(raw["spec"]))
             if metadata.get(VERSION_KEY) not in (None, checkpoint.version):
                 raise CheckpointError("its weights are not the ones it was written with; copy or train it again")
+            checkpoint._require_version(version)
         return checkpoint
+
+    def _require_version(self, version: str | None) -> None:
+        """Raise CheckpointError if the file's name has another version."""
+        if version not in (None, self.version):
+            raise CheckpointError(f"its version is {self.version}, not the one in its name")
 
 
 def write_checkpoint(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> Checkpoint:
     """Write a checkpoint to `path` atomically, and return it.
 
-    Raises CheckpointError if a weight is not finite, or if `path` cannot be the name of a checkpoint.
+    Raises CheckpointError if a weight is not finite, or if `path` cannot be the name of this checkpoint.
     """
-    check_checkpoint_name(path)
+    name, version = name_and_version(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    checkpoint = Checkpoint(path.stem, card, tensors, _canonical(card.spec.model_dump(mode="json")))
+    checkpoint = Checkpoint(name, card, tensors, _canonical(card.spec.model_dump(mode="json")))
+    checkpoint._require_version(version)
     metadata = {"format": "pt", CARD_KEY: card.model_dump_json(), VERSION_KEY: checkpoint.version}
     write_tensors(path, tensors, metadata)
     return checkpoint

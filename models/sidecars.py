@@ -4,6 +4,8 @@
 checkpoints are.
 """
 
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from latentd.models.card import CARD_KEY, SIDECAR_ENDINGS, VERSION_KEY, open_safetensors, parse_card
 from latentd.models.errors import CheckpointError
+from latentd.models.files import atomic_write
 from latentd.models.tensor_files import Shapes, read_tensors, write_tensors
 
 
@@ -31,6 +34,25 @@ AnySidecarCard = TypeVar("AnySidecarCard", bound=SidecarCard)
 def sidecar_path(checkpoint: Path, ending: str) -> Path:
     """Return the path of `checkpoint`'s sidecar file with this ending, one of SIDECAR_ENDINGS."""
     return checkpoint.with_suffix(f"{ending}{checkpoint.suffix}")
+
+
+def copy_sidecars(checkpoint: Path, version: str, to: Path) -> None:
+    """Copy the sidecar files of `checkpoint`, those that were made for `version`, beside `to`. Raises OSError."""
+    for ending in SIDECAR_ENDINGS:
+        source = sidecar_path(checkpoint, ending)
+        if _made_for(source) == version:
+            with atomic_write(sidecar_path(to, ending)) as temporary:
+                shutil.copyfile(source, temporary)
+
+
+def _made_for(path: Path) -> str | None:
+    """Return the version of the checkpoint that a sidecar file is for; None if it is missing or damaged."""
+    try:
+        with open_safetensors(path, framework="np") as file:
+            card = json.loads((file.metadata() or {}).get(CARD_KEY, "{}"))
+            return str(card.get("of"))
+    except CheckpointError:
+        return None
 
 
 def is_sidecar(path: Path) -> bool:

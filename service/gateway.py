@@ -17,7 +17,7 @@ from latentd.service.guard.auth import OPEN, Access
 from latentd.service.json_responses import error_response, json_response, status_error
 from latentd.service.observability.formatter import Formatter
 from latentd.service.observability.middleware import RequestMiddleware
-from latentd.service.route import Handler, Route
+from latentd.service.route import Handler, Route, path_pattern
 from latentd.service.routes import ROUTES
 from latentd.service.runtime import Runtime
 
@@ -54,9 +54,13 @@ class Gateway:
             apps.append((route, _RouteApp(route, app, runtime, access)))
         self._exact: dict[tuple[str, str], ASGIApp] = {(route.method, route.path): app for route, app in apps}
         """A shortcut: most paths have no parameters."""
-        self._patterns = [
-            routing.Route(route.path, app, methods=[route.method]) for route, app in apps if route.handler is not None
+        patterns = [
+            routing.Route(path_pattern(route.path), app, methods=[route.method])
+            for route, app in apps
+            if route.handler is not None
         ]
+        # longer ones first: /models/runs/directions means the directions of a model with the name `runs`
+        self._patterns = sorted(patterns, key=lambda each: -each.path.count("/"))
         self._bentoml_routes = {route.path: app for route, app in apps if route.handler is None}
         self._bentoml_files = _with_our_errors(ExceptionMiddleware(bentoml_app.router))
         self._error_bodies = {

@@ -2,7 +2,8 @@
 
 from starlette.requests import Request
 
-from latentd.service.catalog import ServedModel
+from latentd.models.files import printable
+from latentd.service.catalog import ListedVersion, ServedModel
 from latentd.service.errors import ApiError
 from latentd.service.queries.fields import model_fields
 from latentd.service.response_schemas import (
@@ -13,6 +14,7 @@ from latentd.service.response_schemas import (
     ModelAnswer,
     ModelsAnswer,
     SurfaceAnswer,
+    VersionAnswer,
 )
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
@@ -22,16 +24,21 @@ async def list_models(runtime: Runtime, request: Request) -> ModelsAnswer:
     """Return all models, and the files that cannot be served."""
     del request
     catalog = runtime.catalog
+    names = catalog.names
     return ModelsAnswer(
         default=catalog.default.name if catalog.default else None,
-        models=[_describe(catalog.models[name], runtime.settings) for name in sorted(catalog.models)],
+        models=[_describe(names.models[name], runtime.settings) for name in sorted(names.models)],
+        versions=[_describe_version(each) for each in names.listed],
         failures=[FailedFile(file=failure.file, error=failure.error) for failure in catalog.failures],
     )
 
 
 async def show_model(runtime: Runtime, request: Request) -> ModelAnswer:
-    """Return a model's card, limits and determinism."""
-    return _describe(_model(runtime, request), runtime.settings)
+    """Return a model's card, limits and determinism. It is loaded if it never was, because they are unknown before."""
+    model = _model(runtime, request)
+    if not model.was_loaded:
+        await runtime.catalog.ensure_deployed(model)
+    return _describe(model, runtime.settings)
 
 
 async def list_directions(runtime: Runtime, request: Request) -> DirectionsAnswer:
@@ -86,4 +93,27 @@ def _describe(model: ServedModel, settings: Settings) -> ModelAnswer:
             fingerprint_id=model.fingerprint_id,
         ),
         card=model.card,
+    )
+
+
+def _describe_version(listed: ListedVersion) -> VersionAnswer:
+    model, card, current = listed.model, listed.model.card, listed.current
+    is_current = current is not None and current.version == model.version
+    return VersionAnswer(
+        name=model.name,
+        version=model.version,
+        current=is_current,
+        hidden_by=current.reference if current is not None and not is_current else None,
+        why=listed.why,
+        also=list(listed.also),
+        files=[printable(path.name) for path in listed.files],
+        loaded=model.was_loaded,
+        run=listed.run.status if listed.run else None,
+        recipe=card.recipe,
+        data=card.data.name,
+        steps=card.steps,
+        created=card.created,
+        metrics=card.metrics,
+        floors=card.floors,
+        measured=card.measured,
     )

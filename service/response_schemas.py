@@ -68,7 +68,7 @@ class Determinism(Answer):
     """What the bytes of a sample depend on."""
 
     mode: str
-    sizes: list[int] = Field(description="batch sizes that the model is run with")
+    sizes: list[int] = Field(description="batch sizes that the model is run with; empty before it is loaded")
     fingerprint: dict[str, Any] = Field(description="samples have the same bytes wherever all of this is the same")
     fingerprint_id: str
 
@@ -99,11 +99,36 @@ class FailedFile(Answer):
     error: str
 
 
+class VersionAnswer(Answer):
+    """A version of a model or of a run. `name@version` answers for each of them."""
+
+    name: str
+    version: str
+    current: bool = Field(description="whether the name alone means this version")
+    hidden_by: str | None = Field(description="`name@version` that the name means instead; null for a current version")
+    why: Literal["file", "run", "promoted"] | None = Field(
+        description="why the name means what it does: by the last file of this name, by the run's last generator, "
+        "or by a promotion; null if it means nothing without a version"
+    )
+    also: list[str] = Field(description="other names that answer, together with the version")
+    files: list[str] = Field(description="the names of the files that have the version")
+    loaded: bool = Field(description="whether it was loaded; the others are loaded for the first request")
+    run: str | None = Field(description="the state of the run, such as `finished` or `stopped`; null if it is no run's")
+    recipe: str
+    data: str = Field(description="the name of the data set")
+    steps: int
+    created: str
+    metrics: dict[str, float]
+    floors: dict[str, float] = Field(description="the same metrics of real samples")
+    measured: str = Field(description="how the metrics were measured, and on what")
+
+
 class ModelsAnswer(Answer):
     """`GET /models`."""
 
     default: str | None = Field(description="the model of requests that name none")
-    models: list[ModelAnswer]
+    models: list[ModelAnswer] = Field(description="what each name means, of models and of finished runs")
+    versions: list[VersionAnswer] = Field(description="all versions, also of runs that are not finished")
     failures: list[FailedFile]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -54,3 +55,17 @@ class Route:
     def operation(self) -> str:
         """The unique name of the route."""
         return self.name or re.sub(r"\W+", "_", self.path).strip("_")
+
+
+class _ModelName(StringConvertor):
+    """The name of a model in a path. That of a run, `runs/NAME`, has a slash."""
+
+    regex = "(?:runs/)?[^/]+"
+
+
+register_url_convertor("model", _ModelName())
+
+
+def path_pattern(path: str) -> str:
+    """Return the pattern that Starlette finds a route by. `path` is what documents and metrics say."""
+    return path.replace("/models/{name}", "/models/{name:model}")

@@ -9,10 +9,12 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from latentd import models
-from latentd.service.store import PREFIX, model_folder
+from latentd.models.card import SUFFIX
+from latentd.models.promotions import PROMOTED
+from latentd.models.run_folder import RUNS, is_run_folder
+from latentd.service.catalog.store import PREFIX, model_folder
 
 SHIPPED = Path(models.__file__).parent / "checkpoints"
-RUNS = Path("runs")
 _CATALOG_PATH = re.compile(rf"{PREFIX}[^:{os.pathsep}]+:[^:{os.pathsep}]+|[^{os.pathsep}]+")
 """A path, or a tag of BentoML's model store. Tags contain colons, and on Unix colons also separate paths."""
 
@@ -23,8 +25,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LATENTD_", frozen=True)
 
     models: str = ""
-    """Folders, files and bento:NAME:VERSION to serve, with os.pathsep between them. Empty: the shipped checkpoints and
-    every folder in runs/."""
+    """Folders, files and bento:NAME:VERSION to serve, with os.pathsep between them. Empty: the shipped checkpoints, the
+    runs in runs/, and the promoted versions in promoted/."""
     default_model: str = "fashion-dcgan"
     """The model of requests that name none. If the catalog does not have it, the first model by name."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -68,9 +70,20 @@ class Settings(BaseSettings):
             raise ValueError("LATENTD_MAX_SAMPLES must not exceed LATENTD_MAX_QUEUE")
         return self
 
+    def promotions_folder(self) -> Path | None:
+        """The folder that promotions are written to: the last one of the catalog, so that no other one counts more.
+
+        None if LATENTD_MODELS names no folder besides those of runs and of BentoML's store.
+        """
+        if not self.models:
+            return PROMOTED
+        parts = [Path(part) for part in _CATALOG_PATH.findall(self.models) if not part.startswith(PREFIX)]
+        folders = [path for path in parts if path.suffix != SUFFIX and not is_run_folder(path)]
+        return folders[-1] if folders else None
+
     def catalog_paths(self) -> list[Path]:
         """The folders and files of the catalog, in order. If several have a model of one name, the last one wins."""
         if self.models:
             parts = _CATALOG_PATH.findall(self.models)
             return [model_folder(part) if part.startswith(PREFIX) else Path(part) for part in parts]
-        return [SHIPPED, *sorted(path for path in RUNS.glob("*") if path.is_dir())]
+        return [SHIPPED, *(path for path in (RUNS, PROMOTED) if path.is_dir())]

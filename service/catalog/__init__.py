@@ -2,6 +2,7 @@
 
 from latentd.service.catalog.catalog import Catalog
 from latentd.service.catalog.loader import Loader
+from latentd.service.catalog.names import ListedVersion, Names
 from latentd.service.catalog.served import Deployment, LoadFailure, ServedModel
 
-__all__ = ["Catalog", "Deployment", "LoadFailure", "Loader", "ServedModel"]
+__all__ = ["Catalog", "Deployment", "ListedVersion", "LoadFailure", "Loader", "Names", "ServedModel"]

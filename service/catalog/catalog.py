@@ -1,4 +1,4 @@
-"""The served models by name, kept up to date with their files.
+"""The served models, kept up to date with their files.
 
 The catalog scans its files three times a second, which works on every file system. A new version is loaded and
 calibrated beside the old one, which serves until it is replaced in one assignment. Batches in progress finish with the
@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 
 from latentd.models.errors import CheckpointError
 from latentd.models.files import printable
+from latentd.models.names import CatalogFile
 from latentd.service.catalog.files import ChangeDetector, Scan, sidecars_of
 from latentd.service.catalog.loader import Loader
+from latentd.service.catalog.names import Names, NameTable, changes
+from latentd.service.catalog.promotion_files import PromotionFiles
 from latentd.service.catalog.served import Deployment, LoadFailure, ServedModel
 from latentd.service.engine import EngineClosedError
 from latentd.service.errors import ApiError
@@ -34,7 +36,7 @@ _MAX_REPORT = 1000
 
 
 class Catalog:
-    """The served models. `models` and `failures` are replaced and never modified, so readers need no lock."""
+    """The served models. `names` and `failures` are replaced and never modified, so readers need no lock."""
 
     def __init__(
         self,
@@ -48,15 +50,18 @@ class Catalog:
         which a single model may exceed.
         """
         self._telemetry = telemetry
-        self.models: Mapping[str, ServedModel] = MappingProxyType({})
+        self.names = Names()
         self.failures: list[LoadFailure] = []
         self._changes = ChangeDetector(paths)
         self._loader = loader
         self._default_name = default_name
         self._memory = memory
-        self._by_file: dict[Path, ServedModel] = {}
+        self._by_file: dict[CatalogFile, ServedModel] = {}
         self._failure_of: dict[Path, LoadFailure] = {}
-        self._loading = threading.Lock()
+        self._scanned = Scan()
+        self._promotions = PromotionFiles()
+        self._table = NameTable()
+        self._loading = threading.RLock()
         self._reloader = ThreadPoolExecutor(1, thread_name_prefix="latentd-reload")
         self._stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="latentd-catalog", daemon=True)
@@ -65,7 +70,7 @@ class Catalog:
         """Load the models, then watch their files on a thread."""
         self._update(*self._changes.scan(wait_until_stable=False))
         if self.default is None:
-            logger.error("no model is served; GET /models says why")
+            logger.error("no model is served to requests that name none; GET /models says what there is")
         elif self.default.name != self._default_name:
             logger.warning("there is no model %r; %s is the default", self._default_name, self.default.name)
         self._watcher.start()
@@ -77,50 +82,69 @@ class Catalog:
         self._reloader.shutdown(wait=False, cancel_futures=True)
 
     @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """What the names of the models and of the finished runs mean now."""
+        return self.names.models
+
+    @property
     def default(self) -> ServedModel | None:
-        """The model of requests that name none: the configured one, or else the first by name."""
-        models = self.models
-        return models.get(self._default_name) or next((models[name] for name in sorted(models)), None)
+        """The model of requests that name none."""
+        return self.names.default(self._default_name)
 
     def find(self, reference: str | None) -> ServedModel:
         """Return the model that `name` or `name@version` refers to, or the default. Raises ApiError 404."""
-        if reference is None:
-            if (default := self.default) is None:
-                raise ApiError(404, "unknown_model", "no model is served; GET /models says why", "model")
-            return default
-        name, at, version = reference.partition("@")
-        model = self.models.get(name)
-        if model is None:
-            served = ", ".join(sorted(self.models))
-            raise ApiError(404, "unknown_model", f"there is no model {name!r}; the models are {served}", "model")
-        if at and version != model.version:
-            message = f"{name} is served in version {model.version}, not {version!r}"
-            raise ApiError(404, "version_not_served", message, "model")
-        return model
+        if reference is not None:
+            return self.names.find(reference)
+        if (default := self.default) is None:
+            raise ApiError(404, "unknown_model", "no model is the default; GET /models says what there is", "model")
+        return default
 
     async def ensure_deployed(self, model: ServedModel) -> Deployment:
-        """Return the model on its device; load it again if it was evicted. Raises ApiError 503 if that fails."""
+        """Return the model on its device; load it if it is not there. Raises ApiError 503 if that fails."""
         model.last_used = time.monotonic()
         deployment = model.deployment  # read once: another thread may evict the model
         if deployment is not None:
             return deployment
-        return await asyncio.get_running_loop().run_in_executor(self._reloader, self._load_again, model)
+        return await asyncio.get_running_loop().run_in_executor(self._reloader, self._load_for_request, model)
 
-    def _load_again(self, model: ServedModel) -> Deployment:
+    def weights_on_device(self) -> Mapping[str, int]:
+        """Return the bytes of weights on the device by name: of all versions of it, 0 where there are none."""
+        sizes = dict.fromkeys(self.names.models, 0)
+        for model in self.names.versions.values():
+            if model.deployment is not None:
+                sizes[model.name] = sizes.get(model.name, 0) + model.weight_bytes
+        return sizes
+
+    def _load_for_request(self, model: ServedModel) -> Deployment:
         with self._loading:
+            before = (
+                "was evicted from the device, and cannot be loaded again" if model.was_loaded else "cannot be loaded"
+            )
             if model.deployment is None:
                 try:
-                    model.deployment = self._loader.load_again(model)
+                    self._load_again(model)
                 except CheckpointError as problem:
-                    self._telemetry.model_load_failures.add()
-                    message = f"{model.name} was evicted from the device, and cannot be loaded again: {problem}"
+                    self._publish()
+                    message = f"{model.name} {before}: {problem}"
                     raise ApiError(503, "model_unavailable", message, "model") from problem
-                self._telemetry.model_loads.add()
-                logger.info("%s@%s is on the device again", model.name, model.version)
             deployment = model.deployment
             assert deployment is not None  # noqa: S101  # for mypy
             self._evict(keep=model)
             return deployment
+
+    def _load_again(self, model: ServedModel) -> None:
+        """Put a model on the device. If that fails for the first time, its file is reported and served no longer."""
+        try:
+            self._loader.load_again(model)
+        except CheckpointError as problem:
+            self._telemetry.model_load_failures.add()
+            if not model.was_loaded:
+                for file in [file for file in self._by_file if file.path == model.file]:
+                    del self._by_file[file]
+                self._report(model.file, str(problem))
+            raise
+        self._telemetry.model_loads.add()
+        logger.info("%s is on the device", model.reference)
 
     def _watch(self) -> None:
         while not self._stopped.wait(_SCAN_SECONDS):
@@ -131,78 +155,113 @@ class Catalog:
             except Exception:
                 logger.exception("looking for changed models failed; trying again in %s s", _SCAN_SECONDS)
 
-    def _update(self, scan: Scan, changed: list[Path]) -> None:
+    def _update(self, scan: Scan, changed: list[CatalogFile]) -> None:
         """Load the `changed` files, forget those that are gone, and publish the result."""
-        existing = {path for file in scan.stamps for path in (file, *sidecars_of(file))}
-        gone = (set(self._by_file) | set(self._failure_of)) - existing - set(scan.unreadable)
-        gone -= {file for file in self._by_file if file.name in self._not_loaded_yet(scan)}
-        newly_unreadable = [path for path in scan.unreadable if path not in self._failure_of]
-        if not (changed or gone or newly_unreadable):
-            return
         with self._loading:
-            for path in gone:
-                self._failure_of.pop(path, None)
-                self._by_file.pop(path, None)
-            for path in newly_unreadable:
-                self._by_file.pop(path, None)
-                self._report(path, scan.unreadable[path])
+            is_other = self._promotions.update(scan.promotions) | (scan.runs != self._scanned.runs)
+            if not (self._forget(scan) or changed or is_other):
+                return
+            self._scanned = scan
         for file in changed:
             self._load(file)
-            self._publish(scan)
-        self._publish(scan)
+            self._publish()
+        self._load_promoted()
+        self._publish()
         _return_memory()
         self._loader.free_device_memory()
 
-    def _not_loaded_yet(self, scan: Scan) -> set[str]:
-        """Return the names of files that exist and are not loaded. A file of such a name is served until they are."""
-        return {file.name for file in scan.stamps if file not in self._by_file}
+    def _forget(self, scan: Scan) -> bool:
+        """Forget the files that are gone or cannot be read. Return whether there are any."""
+        existing = {path for file in scan.stamps for path in (file.path, *sidecars_of(file.path))} | set(
+            scan.unreadable
+        )
+        not_loaded_yet = {(file.path.name, file.run) for file in scan.stamps if file not in self._by_file}
+        gone = [
+            file
+            for file in self._by_file
+            # a file is served until another one of its name, which may take its place, is loaded
+            if file.path not in existing and (file.path.name, file.run) not in not_loaded_yet
+        ]
+        newly_unreadable = [path for path in scan.unreadable if path not in self._failure_of]
+        failures_gone = self._failure_of.keys() - existing
+        for path in failures_gone:
+            del self._failure_of[path]
+        for file in gone + [file for file in self._by_file if file.path in newly_unreadable]:
+            del self._by_file[file]
+        for path in newly_unreadable:
+            self._report(path, scan.unreadable[path])
+        return bool(gone or newly_unreadable or failures_gone)
 
-    def _load(self, file: Path) -> None:
+    def _load(self, file: CatalogFile) -> None:
         with self._loading:
             try:
                 model = self._loader.load(file, self._by_file.get(file))
             except CheckpointError as problem:
                 self._telemetry.model_load_failures.add()
-                self._report(file, str(problem))
+                self._report(file.path, str(problem))
                 return
             except EngineClosedError:
                 raise
             except Exception as problem:
-                logger.exception("loading %s failed", printable(str(file)))
+                logger.exception("loading %s failed", printable(str(file.path)))
                 self._telemetry.model_load_failures.add()
-                self._report(file, f"loading it failed: {problem}")
+                self._report(file.path, f"loading it failed: {problem}")
                 return
             model.last_used = time.monotonic()
-            self._telemetry.model_loads.add()
             self._by_file[file] = model
-            for path in (file, *sidecars_of(file)):
+            for path in (file.path, *sidecars_of(file.path)):
                 self._failure_of.pop(path, None)
             for path, error in model.unusable_sidecars.items():
                 self._report(path, error)
-            logger.info("serving %s@%s from %s", model.name, model.version, printable(str(file)))
+            if model.deployment is None:
+                logger.info("%s is in %s", model.reference, printable(str(file.path)))
+                return
+            self._telemetry.model_loads.add()
+            logger.info("serving %s from %s", model.reference, printable(str(file.path)))
             self._evict(keep=model)
 
-    def _publish(self, scan: Scan) -> None:
-        models: dict[str, ServedModel] = {}
-        for file in [*(set(self._by_file) - set(scan.stamps)), *scan.stamps]:
-            if (model := self._by_file.get(file)) is None:
-                continue
-            if (hidden := models.get(model.name)) is not None and model is not self.models.get(model.name):
-                logger.info("%s hides %s", printable(str(file)), printable(str(hidden.file)))
-            models[model.name] = model
-        for name in set(self.models) - set(models):
-            logger.info("%s is no longer served: its file is gone", name)
-        for name in set(self.models) & set(models):
-            if self.models[name].version != models[name].version:
-                self._telemetry.model_swaps.add()
-        self._telemetry.set_served(models.keys())
-        # failures first: whoever sees a new model also sees what failed beside it
-        self.failures = list(self._failure_of.values())
-        self.models = MappingProxyType(models)
+    def _load_promoted(self) -> None:
+        """Load the promoted versions that are not loaded. If a file fails, another file of the version is tried."""
+        for name, version in self._promotions.promotions.current.items():
+            with self._loading:
+                while model := self._resolve().versions.get((name, version)):
+                    if model.was_loaded:
+                        break
+                    model.last_used = time.monotonic()
+                    with suppress(CheckpointError):
+                        self._load_again(model)
+                        self._evict(keep=model)
+
+    def _resolve(self) -> Names:
+        """Return what all names mean by the files that are known now."""
+        order = [*(self._by_file.keys() - self._scanned.stamps.keys()), *self._scanned.stamps]
+        files = {file: self._by_file[file] for file in order if file in self._by_file}
+        return self._table.resolve(files, self._scanned.runs, self._promotions.promotions, self.names)
+
+    def _publish(self) -> None:
+        with self._loading:
+            names, before = self._resolve(), self.names
+            for line in changes(before, names):
+                logger.info("%s", line)
+            for name in before.models.keys() & names.models.keys():
+                if before.models[name].version != names.models[name].version:
+                    self._telemetry.model_swaps.add()
+            self._telemetry.set_served(names.plain, names.all)
+            # failures first: whoever sees a new model also sees what failed beside it
+            self.failures = [*self._failure_of.values(), *self._failures_of_promotions(names)]
+            self.names = names
+
+    def _failures_of_promotions(self, names: Names) -> list[LoadFailure]:
+        unreadable = [_failure(path, error) for path, error in self._promotions.errors.items()]
+        return unreadable + [
+            LoadFailure(f"{name}@{names.missing[name]}.safetensors", _missing(name, names))
+            for name in sorted(names.missing)
+        ]
 
     def _evict(self, keep: ServedModel) -> None:
         """Take the least recently used models off the device until the others fit into the memory."""
-        resident = [model for model in {*self._by_file.values(), keep} if model.deployment is not None]
+        known = {*self._by_file.values(), *self._table.aliases, *self.names.models.values(), keep}
+        resident = [model for model in known if model.deployment is not None]
         used = sum(model.weight_bytes for model in resident)
         for model in sorted(resident, key=lambda each: each.last_used):
             if used <= self._memory:
@@ -213,15 +272,27 @@ class Catalog:
                 model.deployment = None
                 used -= model.weight_bytes
                 self._telemetry.model_evictions.add()
-                logger.info("%s@%s is evicted from the device", model.name, model.version)
+                logger.info("%s is evicted from the device", model.reference)
 
-    def _report(self, file: Path, error: str) -> None:
-        """Log and list a file that is not served. File names may not be valid text, and errors may be long."""
-        name, path, error = (printable(text)[:_MAX_REPORT] for text in (file.name, str(file), error))
-        kept = self._by_file.get(file)
-        still = f"; {kept.name}@{kept.version} is still served" if kept else ""
-        logger.error("%s is not served: %s%s", path, error, still)
-        self._failure_of[file] = LoadFailure(name, error)
+    def _report(self, path: Path, error: str) -> None:
+        """Log and list a file that is not served."""
+        failure = _failure(path, error)
+        kept = next((model for file, model in self._by_file.items() if file.path == path), None)
+        still = f"; {kept.reference} is still served" if kept else ""
+        logger.error("%s is not served: %s%s", printable(str(path))[:_MAX_REPORT], failure.error, still)
+        self._failure_of[path] = failure
+
+
+def _failure(path: Path, error: str) -> LoadFailure:
+    """File names may not be valid text, and errors may be long."""
+    return LoadFailure(*(printable(text)[:_MAX_REPORT] for text in (path.name, error)))
+
+
+def _missing(name: str, names: Names) -> str:
+    """Return what is wrong with a name whose promoted version has no file, and what to do."""
+    kept = names.models.get(name)
+    still = f"; {kept.reference} is still served from memory" if kept else f"; requests for {name} are refused"
+    return f"this version is promoted, and no file has it: put a file back, or latentd rollback {name}{still}"
 
 
 def _return_memory() -> None:

@@ -14,7 +14,8 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import Directions
 from latentd.models.errors import CheckpointError
-from latentd.models.fingerprint import fingerprint_of
+from latentd.models.fingerprint import Fingerprint, fingerprint_of
+from latentd.models.names import CatalogFile
 from latentd.models.outputs.base import OutputKind, Samples
 from latentd.models.stage_input import StageInput
 from latentd.service.catalog.files import OpenFile, sidecars_of
@@ -33,52 +34,68 @@ class Loader:
         self._engine = engine
         self._deterministic = deterministic
         self._cuda = CudaDevice(device) if device.type == "cuda" else None
+        self._calibrations: dict[str, Sequence[Calibration]] = {}
+        """By version: it is calibrated once, whatever its names and files are."""
 
-    def load(self, file: Path, known: ServedModel | None = None) -> ServedModel:
-        """Return the model in `file`. Raises CheckpointError if it cannot be served.
+    def load(self, file: CatalogFile, known: ServedModel | None = None) -> ServedModel:
+        """Return the model in `file`, on the device unless the file waits. Raises CheckpointError if it is unusable.
 
         `known`: the model that the file had before; it keeps its place on the device if the version is the same.
         """
-        try:
-            open_file = OpenFile(file)
-        except OSError as problem:
-            raise CheckpointError(f"{file.name}: {problem.strerror}") from problem
-        checkpoint = Checkpoint.read(file, open_file.content)
-        if known is None or known.version != checkpoint.version:
-            deployment = self._deploy(checkpoint)
-        else:
-            deployment = known.deployment or self._deploy(checkpoint, known.calibrations)
-        calibrations = [stage.executor.calibration for stage in deployment.stages]
-        directions, decision_surface, unusable_sidecars = _read_sidecars(file, checkpoint)
-        return ServedModel(
-            name=checkpoint.name,
+        open_file = _open(file.path)
+        checkpoint = Checkpoint.read(file.path, open_file.content)
+        directions, decision_surface, unusable_sidecars = _read_sidecars(file.path, checkpoint)
+        if known is not None and known.version != checkpoint.version:
+            known = None
+        model = ServedModel(
+            name=file.run or checkpoint.name,
             version=checkpoint.version,
             card=checkpoint.card,
-            file=file,
-            open_file=open_file,
+            file=file.path,
+            open_file=None,
             weight_bytes=sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
-            calibrations=calibrations,
-            fingerprint=fingerprint_of(checkpoint.version, self._device, _determinism(calibrations)),
-            deployment=deployment,
+            calibrations=known.calibrations if known else [],
+            fingerprint=known.fingerprint if known else self._expected_fingerprint(checkpoint.version),
+            deployment=None,
             directions=directions,
             decision_surface=decision_surface,
             unusable_sidecars=unusable_sidecars,
         )
+        if known is not None and known.deployment is not None:
+            self._place(model, known.deployment, open_file)
+        elif not file.waits:
+            self._place(model, self._deploy(model, checkpoint), open_file)
+        return model
 
-    def load_again(self, model: ServedModel) -> Deployment:
-        """Put an evicted model on the device again. Raises CheckpointError if its file was modified in place."""
-        checkpoint = Checkpoint.read(model.file, model.open_file.content)
+    def load_again(self, model: ServedModel) -> None:
+        """Put a model on the device that is not there.
+
+        Raises CheckpointError if its file was replaced before the model was loaded for the first time, or modified in
+        place since then.
+        """
+        open_file = model.open_file or _open(model.file)
+        checkpoint = Checkpoint.read(model.file, open_file.content)
         if checkpoint.version != model.version:
             raise CheckpointError(f"{model.file.name}: it was modified in place; replace files by renaming")
-        return self._deploy(checkpoint, model.calibrations)
+        self._place(model, self._deploy(model, checkpoint), open_file)
 
     def free_device_memory(self) -> None:
         """Return the memory of models that are gone to the device."""
         if self._cuda is not None:
             self._cuda.empty_cache()
 
-    def _deploy(self, checkpoint: Checkpoint, known: Sequence[Calibration] = ()) -> Deployment:
-        """Build the generator and its executors. `known`: the stages' calibrations; without them, calibrate."""
+    def _place(self, model: ServedModel, deployment: Deployment, open_file: OpenFile) -> None:
+        calibrations = [stage.executor.calibration for stage in deployment.stages]
+        self._calibrations[model.version] = calibrations
+        fingerprint = fingerprint_of(model.version, self._device, _determinism(calibrations))
+        model.place(deployment, open_file, fingerprint)
+
+    def _expected_fingerprint(self, version: str) -> Fingerprint:
+        return fingerprint_of(version, self._device, "bitwise" if self._deterministic else "off")
+
+    def _deploy(self, model: ServedModel, checkpoint: Checkpoint) -> Deployment:
+        """Build the generator and its executors. Stages are calibrated unless this version was before."""
+        known = model.calibrations or self._calibrations.get(model.version, ())
         try:
             generator = checkpoint.build(self._device)
             probes = draw_probes(checkpoint.card.spec)
@@ -94,7 +111,7 @@ class Loader:
                 calibration = known[index] if known else self._calibrate(rows, runner)
                 runner.prepare(rows, calibration.sizes)
                 name = stage.takes.name
-                executor = StageExecutor(checkpoint.name, runner, calibration, checkpoint.version, name)
+                executor = StageExecutor(model.name, runner, calibration, model.version, name)
                 stages.append(DeployedStage(stage.takes, executor))
         except (RuntimeError, MemoryError, OutOfMemoryError) as problem:  # torch.OutOfMemoryError is a RuntimeError
             raise CheckpointError(f"{checkpoint.name}: cannot run on {self._device}: {problem}") from problem
@@ -129,6 +146,13 @@ def quantizer(output: OutputKind) -> Quantize | None:
 
 def _determinism(calibrations: Iterable[Calibration]) -> str:
     return "bitwise" if all(each.mode == "bitwise" for each in calibrations) else "off"
+
+
+def _open(path: Path) -> OpenFile:
+    try:
+        return OpenFile(path)
+    except OSError as problem:
+        raise CheckpointError(f"{path.name}: {problem.strerror}") from problem
 
 
 _Sidecar = TypeVar("_Sidecar")

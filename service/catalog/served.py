@@ -1,7 +1,7 @@
 """A version of a model as requests see it, and a file that is not served."""
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,39 +43,65 @@ class Deployment:
 
 @dataclass(eq=False)
 class ServedModel:
-    """A version of a model. Its weights are on the device or, if memory is short, only in the file."""
+    """A version of a model under one name. Its weights are on the device, or only in the file until they are needed."""
 
     name: str
     version: str
     card: Card
     file: Path
-    open_file: OpenFile
-    """The file that the model was loaded from. The model is loaded from it again after an eviction."""
+    open_file: OpenFile | None
+    """The file that the model was loaded from. The model is loaded from it again after an eviction. None before the
+    first time."""
     weight_bytes: int
     calibrations: list[Calibration]
-    """One per stage, as of loading or of the last eviction."""
+    """One per stage, as of loading or of the last eviction; empty before the model is loaded for the first time."""
     fingerprint: Fingerprint
+    """Before the model is loaded for the first time: what it will be if the device repeats itself to the bit."""
     deployment: Deployment | None
-    """None while the model is evicted."""
+    """None while the model is not on the device."""
     directions: Directions | None = None
     decision_surface: DecisionSurface | None = None
     unusable_sidecars: dict[Path, str] = field(default_factory=dict)
     """Sidecars of the file that are not served, and why."""
     last_used: float = field(default=0.0)
     """time.monotonic() of the last request."""
+    fingerprint_id: str = field(init=False)
+    """12 hex digits, a hash of the fingerprint."""
+
+    def __post_init__(self) -> None:
+        self.fingerprint_id = fingerprint_id(self.fingerprint)
+
+    @property
+    def reference(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def was_loaded(self) -> bool:
+        """Whether the model was ever on the device."""
+        return bool(self.calibrations)
 
     @property
     def batch_sizes(self) -> list[int]:
-        """The sizes of forward pass that the last stage runs in."""
-        last = self.deployment.last.calibration if self.deployment else self.calibrations[-1]
-        return last.sizes
+        """The sizes of forward pass that the last stage runs in; none before the model is loaded for the first time."""
+        calibrations: Sequence[Calibration] = self.calibrations
+        if self.deployment:
+            calibrations = [self.deployment.last.calibration]
+        return calibrations[-1].sizes if calibrations else []
 
     @property
     def directions_version(self) -> str | None:
         """The version of the directions; None if there are none."""
         return self.directions.version if self.directions else None
 
-    @cached_property
-    def fingerprint_id(self) -> str:
-        """12 hex digits, a hash of the fingerprint."""
-        return fingerprint_id(self.fingerprint)
+    def place(self, deployment: Deployment, open_file: OpenFile, fingerprint: Fingerprint) -> None:
+        """Remember where the model is on the device, and what it was loaded from."""
+        self.calibrations = [stage.executor.calibration for stage in deployment.stages]
+        self.open_file = open_file
+        self.fingerprint = fingerprint
+        self.fingerprint_id = fingerprint_id(fingerprint)
+        self.deployment = deployment
+
+    def under_name(self, name: str) -> "ServedModel":
+        """Return the same version under another name. It is loaded by itself, because samples carry the name."""
+        return replace(self, name=name, deployment=None, calibrations=[])

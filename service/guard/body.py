@@ -1,7 +1,7 @@
 """The body of a request: its size, its type, and how many values it may hold."""
 
 import codecs
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 from starlette.requests import Request
 
@@ -51,7 +51,7 @@ def without_byte_order_mark(body: bytes) -> bytes:
     return body.removeprefix(codecs.BOM_UTF8)
 
 
-def check_value_count(body: bytes, max_samples: int, models: Mapping[str, ServedModel]) -> None:
+def check_value_count(body: bytes, max_samples: int, models: Iterable[ServedModel]) -> None:
     """Raise ApiError 400 if a JSON body holds more values than a request for `max_samples` of any model can need.
 
     The parser holds the GIL on any thread, so the service answers nobody while it works: 8 MiB of empty lists take five
@@ -59,7 +59,7 @@ def check_value_count(body: bytes, max_samples: int, models: Mapping[str, Served
     """
     if len(body) <= _COUNTED_FROM_BYTES:
         return
-    widest = max((model.card.spec.input.size for model in models.values()), default=0)
+    widest = max((model.card.spec.input.size for model in models), default=0)
     limit = _VALUES_BESIDE_LATENTS + max_samples * widest
     if len(body) - len(body.translate(None, b",[{")) > limit:
         raise invalid(None, f"the body holds more than {limit} values, which is more than any request needs")

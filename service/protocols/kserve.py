@@ -87,7 +87,7 @@ async def show_model(runtime: Runtime, request: Request) -> MetadataAnswer:
     model = _model(runtime, request)
     return MetadataAnswer(
         name=model.name,
-        versions=[model.version],
+        versions=runtime.catalog.names.versions_of(model.name),
         platform="latentd",
         inputs=[
             TensorMetadata(name=name, datatype=INPUTS[name].datatype, shape=shape)

@@ -107,7 +107,7 @@ def _on_thread(parse: RequestParser) -> RequestParser:
 def parse_json(body_type: type[_Body], body: bytes, runtime: Runtime) -> _Body:
     """Parse a JSON body. Raises ApiError 400, which names the wrong field."""
     body = without_byte_order_mark(body)
-    check_value_count(body, runtime.settings.max_samples, runtime.catalog.models)
+    check_value_count(body, runtime.settings.max_samples, runtime.catalog.names.versions.values())
     try:
         return body_type.model_validate_json(body)
     except ValidationError as problem:

@@ -61,9 +61,12 @@ class _Gauges:
             "Weights on the device; 0 while another model has their memory.",
             labels=["model"],
         )
-        facts = GaugeMetricFamily("latentd_model_info", "The models served.", labels=["model", "version", "family"])
+        facts = GaugeMetricFamily(
+            "latentd_model_info", "What the models' names mean.", labels=["model", "version", "family"]
+        )
+        for name, size in sorted(catalog.weights_on_device().items()):
+            weights.add_metric([name], size)
         for model in catalog.models.values():
-            weights.add_metric([model.name], model.weight_bytes if model.deployment else 0)
             facts.add_metric([model.name, model.version, model.card.spec.family], 1)
         yield weights
         yield facts

@@ -86,15 +86,18 @@ class Telemetry:
         self._batch_samples.observe(batch.samples)
         self._batch_fill.observe(batch.samples / batch.capacity)
 
-    def set_served(self, models: Collection[str]) -> None:
-        """Set the names of the served models, and remove the series of others."""
-        self._served = frozenset({_NO_MODEL, *models})
+    def set_served(self, models: Collection[str], also: Collection[str] = ()) -> None:
+        """Set the names of the served models, and remove the series of others.
+
+        `also`: names that answer and are seldom asked for. They have no series before the first request.
+        """
+        self._served = frozenset({_NO_MODEL, *models, *also})
         for instrument in (self._requests, self._samples, self._forward):
             instrument.retain("model", self._served)
-        self.model_statistics.retain(models)
+        self.model_statistics.retain(self._served)
         for model in models:
             self._samples.add(model, amount=0)  # so that rates work from the first sample on
-        for model in self._served:
+        for model in {_NO_MODEL, *models}:
             for endpoint in self._sample_endpoints:
                 self._requests.add(endpoint, model, "5xx", amount=0)  # and from the first error on
 

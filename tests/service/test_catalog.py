@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.names import CatalogFile
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.catalog.files import ChangeDetector
 from latentd.service.engine import Engine
@@ -46,14 +47,14 @@ def version_of(catalog: Catalog, name: str = "model") -> str | None:
     return model and model.version
 
 
-def test_the_default_paths_are_the_shipped_models_and_every_run(
+def test_the_default_paths_are_the_shipped_models_runs_and_promoted_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("b", "a"):
-        (tmp_path / "runs" / name / "state").mkdir(parents=True)
-    (tmp_path / "runs" / "notes.txt").write_text("")
     monkeypatch.chdir(tmp_path)
-    assert Settings().catalog_paths() == [SHIPPED, Path("runs/a"), Path("runs/b")]
+    assert Settings().catalog_paths() == [SHIPPED]
+    for name in ("promoted", "runs"):
+        (tmp_path / name).mkdir()
+    assert Settings().catalog_paths() == [SHIPPED, Path("runs"), Path("promoted")]
 
 
 def test_latentd_models_names_folders_and_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +156,10 @@ def test_a_file_is_loaded_when_it_stops_changing(tmp_path: Path) -> None:
     for size in (10, 20, 30):  # while it is being copied
         file.write_bytes(b"x" * size)
         assert changes.scan()[1] == []
-    assert changes.scan()[1] == [file]
+    assert changes.scan()[1] == [CatalogFile(file)]
     assert changes.scan()[1] == []
     file.write_bytes(b"x" * 40)
-    assert changes.scan(wait_until_stable=False)[1] == [file]
+    assert changes.scan(wait_until_stable=False)[1] == [CatalogFile(file)]
 
 
 def test_a_file_that_disappears_during_a_scan_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +175,7 @@ def test_a_file_that_disappears_during_a_scan_hides_no_other(tmp_path: Path, mon
 
     monkeypatch.setattr(Path, "stat", vanishing)
     scan, _ = ChangeDetector(lambda: [tmp_path]).scan()
-    assert (list(scan.stamps), scan.unreadable) == (files[1:], {})
+    assert ([file.path for file in scan.stamps], scan.unreadable) == (files[1:], {})
 
 
 def test_a_path_that_cannot_be_read_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ def test_a_path_that_cannot_be_read_keeps_its_files(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     scan, _ = changes.scan()
-    assert list(scan.stamps) == [file]
+    assert list(scan.stamps) == [CatalogFile(file)]
     assert scan.unreadable == {tmp_path: "Permission denied"}
 
 
@@ -199,7 +200,7 @@ def test_an_exception_in_the_loader_does_not_affect_other_files(
         write(points_spec(), name=name)
     load = Loader.load
 
-    def breaking(self: Loader, file: Path, known: Any = None) -> Any:
+    def breaking(self: Loader, file: CatalogFile, known: Any = None) -> Any:
         if file.stem == "a":
             raise TypeError("unexpected")
         return load(self, file, known)

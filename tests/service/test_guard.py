@@ -346,7 +346,7 @@ def test_a_compressed_body_is_refused(client: Any) -> None:
 
 
 def test_values_are_counted_before_they_are_parsed() -> None:
-    models = {"m": served(None)}  # latents of eight numbers
+    models = [served(None)]  # latents of eight numbers
     latents = b'{"latents":[' + b",".join([b"[%s]" % b",".join([b"0.1234567890123456"] * 8)] * 1024) + b"]}"
     check_value_count(latents, 1024, models)
     check_value_count(b'{"model":"' + b"x" * 2**23 + b'"}', 1024, models)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from latentd.models.stage_input import StageInput
-from latentd.service.catalog import Catalog, LoadFailure, ServedModel
+from latentd.service.catalog import Catalog, LoadFailure, Names, ServedModel
 from latentd.service.engine import Engine, ForwardResult
 from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
@@ -40,7 +39,7 @@ class FixedCatalog(Catalog):
     """One model without a file."""
 
     def __init__(self, model: ServedModel) -> None:
-        self.models = MappingProxyType({model.name: model})
+        self.names = Names.of(model)
         self.failures: list[LoadFailure] = []
         self._default_name = model.name
 
@@ -208,6 +207,6 @@ def test_models_describe_their_determinism(client: TestClient) -> None:
 
 
 def test_an_empty_catalog_answers_404(client: TestClient) -> None:
-    client.runtime.catalog.models = MappingProxyType({})
+    client.runtime.catalog.names = Names()
     assert error(client, seed=1) == (404, "unknown_model")
     assert client.get("/models").json() == {"default": None, "models": [], "failures": []}

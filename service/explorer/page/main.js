@@ -1,6 +1,7 @@
 /** The explorer. Everything on the screen follows from one state. */
 
 import { LatestRequest, RequestError, busyDuring, fetchJson } from "./api.js";
+import { CompareView, referenceOf } from "./compare.js";
 import { DirectionSliders } from "./directions.js";
 import { byId, create } from "./dom.js";
 import { Gallery } from "./gallery.js";
@@ -31,11 +32,13 @@ const notice = new Notice();
 const app = {
   state: fromFragment(location.hash),
   model: null,
+  versions: [], // all that are in the catalog
   view: null,
   notice,
   change,
   fail,
   deselect,
+  reroll,
   showSelected,
   setSelection,
   updateLink,
@@ -46,6 +49,7 @@ const gallery = new Gallery({ select, lock });
 const selection = new Selection(app);
 const viewer = new Viewer(app, selection);
 const sliders = new DirectionSliders(app);
+const compare = new CompareView(app);
 const metrics = new MetricsView(app);
 const latestGallery = new LatestRequest(
   byId("tiles"),
@@ -81,10 +85,11 @@ function change(patch, dragging = false) {
 }
 
 function render() {
-  const exploring = app.state.view === "explore";
-  byId("explore").hidden = !exploring;
-  metrics.show(!exploring);
-  for (const button of document.querySelectorAll(".view")) button.setAttribute("aria-pressed", String(button.dataset.view === app.state.view));
+  const { view } = app.state;
+  byId("explore").hidden = view !== "explore";
+  compare.show(view === "compare");
+  metrics.show(view === "metrics");
+  for (const button of document.querySelectorAll(".view")) button.setAttribute("aria-pressed", String(button.dataset.view === view));
   if (!app.model) return;
   gallery.mark(app.state);
   viewer.render();
@@ -147,6 +152,10 @@ function setSelection(selected) {
   render();
 }
 
+function reroll() {
+  change({ first: Math.floor(Math.random() * (maxFirst(app.view.tiles) + 1)) });
+}
+
 function lock(tile, seed) {
   const locks = { ...app.state.locks };
   if (tile in locks) delete locks[tile];
@@ -169,8 +178,8 @@ async function choose(model, state) {
   choices += 1;
   const choice = choices;
   const [{ directions }, surface] = await Promise.all([
-    model.directions_version ? fetchJson(`/models/${model.name}/directions`) : { directions: [] },
-    model.surface ? fetchJson(`/models/${model.name}/surface`) : null,
+    model.directions_version ? fetchJson(`/models/${referenceOf(model)}/directions`) : { directions: [] },
+    model.surface ? fetchJson(`/models/${referenceOf(model)}/surface`) : null,
   ]);
   if (choice !== choices) return;
   viewer.stop();
@@ -179,8 +188,8 @@ async function choose(model, state) {
   app.state = structuredClone(state);
   notice.show(fitToModel(app.state, model, directions, app.view.tiles).join(" "));
   byId("model").value = model.name;
-  byId("version").textContent = model.version;
-  byId("version").title = model.card.description;
+  byId("model").title = model.card.description;
+  showVersions(model);
   byId("explore").inert = false;
   showClasses(classNames(model));
   showFields(model);
@@ -192,6 +201,21 @@ async function choose(model, state) {
   render();
   fetchGallery(true);
   viewer.fetch(false);
+}
+
+/** Offer the names in groups: models, runs that are finished, and others. */
+function showNames() {
+  const groups = Map.groupBy(app.versions, ({ run }) => (run === null ? "Models" : run === "finished" ? "Runs" : "Unfinished runs"));
+  const options = (versions) => [...new Set(versions.map(({ name }) => name))].map((name) => create("option", { value: name }, name));
+  byId("model").replaceChildren(...(groups.size === 1 ? options(app.versions) : [...groups].map(([label, versions]) => create("optgroup", { label }, ...options(versions)))));
+  byId("model").disabled = false;
+}
+
+function showVersions(model) {
+  const versions = app.versions.filter(({ name }) => name === model.name);
+  byId("version").replaceChildren(...versions.map(({ version, current }) => create("option", { value: version }, current && versions.length > 1 ? `${version} · current` : version)));
+  byId("version").value = model.version;
+  byId("version").disabled = versions.length < 2;
 }
 
 function showClasses(names) {
@@ -236,17 +260,24 @@ function base64Of(file) {
 /** Fetch the list of models and show the one that `state` names, else the default. */
 async function load(state) {
   const listed = await fetchJson("/models");
-  models = listed.models;
-  if (!models.length) {
+  ({ models, versions: app.versions } = listed);
+  if (!app.versions.length) {
     notice.show(`No model is served. ${listed.failures.map(({ file, error }) => `${file}: ${error}.`).join(" ")}`);
     return;
   }
-  byId("model").replaceChildren(...models.map(({ name }) => create("option", { value: name }, name)));
-  byId("model").disabled = false;
+  showNames();
+  compare.setVersions(app.versions);
   const wanted = state.model ?? listed.default;
-  const model = models.find(({ name }) => name === wanted) ?? models[0];
-  await choose(model, state);
-  if (wanted !== model.name) notice.show(`There is no model ${wanted}. This is ${model.name}.`);
+  const pinned = app.versions.find(({ name, also, version }) => version === state.version && (name === wanted || also.includes(wanted)));
+  const meant = (wantedName) => app.versions.find(({ name, current }) => name === wantedName && current) ?? app.versions.find(({ name }) => name === wantedName);
+  const shown = pinned ?? meant(wanted) ?? meant(listed.default) ?? app.versions[0];
+  await choose(await modelOf(referenceOf(shown)), state);
+  if (wanted && !pinned && shown.name !== wanted) notice.show(`There is no model ${wanted}. This is ${shown.name}.`);
+}
+
+/** What the service says about `name` or `name@version`. What is in the list need not be asked for again. */
+async function modelOf(reference) {
+  return models.find((model) => [model.name, referenceOf(model)].includes(reference)) ?? fetchJson(`/models/${reference}`);
 }
 
 /** Do `work`. If it is refused, show why, and try again if that may help. */
@@ -271,12 +302,16 @@ async function selectSeed(seed) {
 
 function listen() {
   byId("model").addEventListener("change", (event) => {
-    const model = models.find(({ name }) => name === event.target.value);
-    withRetries(() => choose(model, { ...initialState(), view: app.state.view }));
+    const { view, against } = app.state;
+    withRetries(async () => choose(await modelOf(event.target.value), { ...initialState(), view, against }));
+  });
+  byId("version").addEventListener("change", (event) => {
+    const reference = `${app.model.name}@${event.target.value}`;
+    withRetries(async () => choose(await modelOf(reference), { ...app.state, version: null }));
   });
   byId("pictures").addEventListener("change", ({ target }) => { if (target.files.length) showPictures(target.files); });
   byId("class").addEventListener("change", (event) => change({ label: event.target.value || null }));
-  byId("reroll").addEventListener("click", () => change({ first: Math.floor(Math.random() * (maxFirst(app.view.tiles) + 1)) }));
+  byId("reroll").addEventListener("click", reroll);
   byId("by-seed").addEventListener("submit", (event) => {
     event.preventDefault();
     const seed = parseSeed(byId("seed").value);

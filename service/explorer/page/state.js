@@ -38,6 +38,7 @@ export function initialState() {
     fields: {}, // of the model: field → value, such as a prompt
     directionsVersion: null,
     view: "explore",
+    against: null, // name@version, in the view that compares
   };
 }
 
@@ -62,6 +63,7 @@ export function toFragment(state, version) {
   put("fields", JSON.stringify(state.fields), "{}");
   if (Object.keys(state.amounts).length) put("directions", state.directionsVersion ?? "", "");
   put("view", linkValue(state.view), initial.view);
+  put("against", state.against ?? "", "");
   return fields.toString();
 }
 
@@ -96,7 +98,8 @@ export function fromFragment(fragment) {
   }
   state.fields = parseFields(text("fields"));
   state.directionsVersion = text("directions") || null;
-  state.view = oneOf("view", ["explore", "metrics"]);
+  state.view = oneOf("view", ["explore", "compare", "metrics"]);
+  state.against = text("against") || null;
   return state;
 }
 

@@ -1,0 +1,42 @@
+"""Figures on held-out data: whether those of two checkpoints can be compared, and which checkpoint is worse."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from latentd.models.checkpoint import Checkpoint
+from latentd.training.evaluation.evaluator import MixtureEvaluator
+from latentd.training.evaluation.images import ImageEvaluator
+
+_DECIDING = (MixtureEvaluator.selection_metric, ImageEvaluator.selection_metric)
+"""The metrics by which runs choose their best generator; less is better. Of cards that have both, the first counts."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the figures say about a checkpoint that takes the place of another one."""
+
+    is_worse: bool
+    """False also if the figures cannot be compared."""
+    text: str
+
+
+def deciding_figure(metrics: Mapping[str, float]) -> tuple[str, float] | None:
+    """Return the name and the value of the metric that decides; None if there is none."""
+    return next(((name, metrics[name]) for name in _DECIDING if name in metrics), None)
+
+
+def compare(new: Checkpoint, old: Checkpoint) -> Comparison:
+    """Compare two checkpoints by the metric that decides. Both must be measured alike, on the same data."""
+    figure, before = deciding_figure(new.card.metrics), deciding_figure(old.card.metrics)
+    if figure is None or before is None:
+        which = new if figure is None else old
+        return Comparison(False, f"not compared: {which.version} has no held-out figures")
+    data, data_before = new.card.data, old.card.data
+    if (data.name, data.sha256, figure[0]) != (data_before.name, data_before.sha256, before[0]):
+        return Comparison(False, f"not compared: {new.version} was trained on other data than {old.version}")
+    if not new.card.measured or new.card.measured != old.card.measured:
+        text = f"not compared: {new.version} was measured in another way than {old.version}; see latentd evaluate"
+        return Comparison(False, text)
+    is_worse = figure[1] > before[1]
+    direction = "worse" if is_worse else "better" if figure[1] < before[1] else "the same"
+    return Comparison(is_worse, f"{figure[0]} is {direction}: {figure[1]:.4g}, before {before[1]:.4g} (less is better)")

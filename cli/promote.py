@@ -1,0 +1,218 @@
+"""`latentd promote`, `latentd rollback` and `latentd promotions`: which version a model's name means."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from latentd.cli.figures import compare, deciding_figure
+from latentd.models.card import SUFFIX, check_model_name
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.errors import LatentdError
+from latentd.models.files import atomic_write, printable
+from latentd.models.names import Meanings, read_files, read_promotions
+from latentd.models.promotions import Promotion, PromotionError, Promotions, author, locked, now
+from latentd.models.run_folder import RUNS, RunFacts, checkpoints_in, is_run_folder, main_checkpoint
+from latentd.models.sidecars import copy_sidecars
+from latentd.service.settings import Settings
+from latentd.training.report.tables import print_table
+
+_NONE = "–"
+_models_option = click.option(
+    "--models",
+    help="The catalog, as LATENTD_MODELS. [default: LATENTD_MODELS, or the shipped models, runs/ and promoted/]",
+)
+
+
+class Refused(LatentdError):
+    """A promotion or a rollback that is not carried out. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The file to promote."""
+
+    path: Path
+    name: str
+    """The name that it is for, if no other is given."""
+
+
+@click.command()
+@click.argument("run")
+@click.option("--as", "name", help="The model's name. [default: the run's recipe, or the file's own name]")
+@click.option("--force", is_flag=True, help="Promote it even if the held-out figures are worse than now.")
+@_models_option
+def promote(run: str, name: str | None, force: bool, models: str | None) -> None:
+    """Make the generator of RUN the one that a model's name means.
+
+    RUN is a run's folder, a checkpoint file, or NAME@VERSION. The file is copied into the last folder of the catalog,
+    promoted/ by default. Running services follow within two seconds.
+    """
+    settings = _settings(models)
+    folder = _folder(settings)
+    meanings, promotions = _read(settings)
+    source = _find(run, meanings)
+    name = name or source.name
+    check_model_name(name)
+    read = Checkpoint.read(source.path)
+    meant = meanings.models.get(name)
+    if promotions.current.get(name) == read.version and meant is not None:
+        click.echo(f"{name} means {read.version} already")
+        return
+    before = Checkpoint.read(meant.file.path) if meant else None
+    comparison = compare(read, before) if before else None
+    if comparison and comparison.is_worse and not force:
+        raise Refused(f"{name} stays as it is: {comparison.text}; --force promotes {read.version} nevertheless")
+    entry = Promotion(
+        action="promote",
+        name=name,
+        version=read.version,
+        before=before.version if before else None,
+        source=printable(str(source.path)),
+        by=author(),
+        at=now(),
+        forced=comparison is not None and comparison.is_worse,
+        metrics=read.card.metrics,
+        measured=read.card.measured,
+    )
+    copy = folder / f"{name}@{read.version}{SUFFIX}"
+    try:
+        with locked(folder):
+            _copy(source.path, read.version, copy)
+            Promotions.read(folder).with_entry(entry).write(folder)
+    except OSError as problem:
+        raise PromotionError(f"{folder} cannot be written to: {problem.strerror or problem}") from problem
+    click.echo(f"{name} means {read.version} now{_instead_of(before)}: {copy}")
+    for line in ([comparison.text] if comparison else []) + _notes(source.path):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("name")
+@_models_option
+def rollback(name: str, models: str | None) -> None:
+    """Undo the last promotion of the model NAME.
+
+    NAME then means what it meant before: the version promoted before, or what the files of the catalog say.
+    """
+    settings = _settings(models)
+    meanings, promotions = _read(settings)
+    folders = [path for path in settings.catalog_paths() if path.is_dir() and name in Promotions.read(path).current]
+    if not folders:
+        promoted = ", ".join(sorted(promotions.current)) or "none"
+        raise Refused(f"{name} has no promotion to undo; promoted are: {promoted}")
+    undone = promotions.current[name]
+    try:
+        with locked(folders[-1]):
+            there = Promotions.read(folders[-1])
+            version = there.before_current(name)
+            if version is not None and (name, version) not in meanings.versions:
+                raise Refused(f"{name} meant {version} before, and no file of the catalog has it; put one back first")
+            entry = Promotion(action="rollback", name=name, version=version, before=undone, by=author(), at=now())
+            there.with_entry(entry).write(folders[-1])
+    except OSError as problem:
+        raise PromotionError(f"{folders[-1]} cannot be written to: {problem.strerror or problem}") from problem
+    after = _read(settings)[0].models.get(name)
+    meaning = (
+        f"{after.version} again: {after.file.path}" if after else "nothing now: no file of the catalog has this name"
+    )
+    click.echo(f"{name} means {meaning}")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the history as JSON.")
+@_models_option
+def promotions(name: str | None, as_json: bool, models: str | None) -> None:
+    """Show who promoted what and when, newest first: of all models, or of NAME."""
+    _, found = _read(_settings(models))
+    history = [each for each in reversed(found.history) if name in (None, each.name)]
+    if as_json:
+        click.echo(json.dumps([each.model_dump(mode="json") for each in history], indent=2))
+        return
+    if not history:
+        click.echo(f"nothing was promoted{f' as {name}' if name else ''}")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("when", "who", "name", "means", "before", "figure", "from"):
+        table.add_column(heading)
+    for each in history:
+        is_current = each is next(other for other in history if other.name == each.name)
+        table.add_row(*(Text(text, style="bold" if is_current else "") for text in _row(each)))
+    print_table(table)
+
+
+def _row(entry: Promotion) -> list[str]:
+    how = {"promote": entry.source or _NONE, "rollback": "rollback"}[entry.action] + (
+        " (forced)" if entry.forced else ""
+    )
+    figure = deciding_figure(entry.metrics)
+    shown = f"{figure[0]} {figure[1]:.4g}" if figure else _NONE
+    return [entry.at, entry.by, entry.name, entry.version or "the files' own", entry.before or _NONE, shown, how]
+
+
+def _settings(models: str | None) -> Settings:
+    return Settings() if models is None else Settings(models=models)
+
+
+def _folder(settings: Settings) -> Path:
+    folder = settings.promotions_folder()
+    if folder is None:
+        raise Refused(
+            "the catalog has no folder to write the promotion to; add one at the end of LATENTD_MODELS or --models"
+        )
+    return folder
+
+
+def _read(settings: Settings) -> tuple[Meanings, Promotions]:
+    paths = settings.catalog_paths()
+    promotions = read_promotions(paths)
+    return Meanings.of(read_files(paths), promotions), promotions
+
+
+def _find(run: str, meanings: Meanings) -> _Source:
+    """Return the file that RUN refers to: as a path, or as a name of the catalog."""
+    path = Path(run)
+    if not path.exists() and is_run_folder(RUNS / path):
+        path = RUNS / path
+    if path.is_dir():
+        files = checkpoints_in(path)
+        if not files:
+            raise Refused(f"{run} has no checkpoint yet")
+        path = main_checkpoint(files)
+    if path.exists():
+        recipe = RunFacts.read(path.parent).name if is_run_folder(path.parent) else None
+        return _Source(path, recipe or path.stem.partition("@")[0])
+    if (found := meanings.find(run)) is None:
+        raise Refused(f"there is no run, no file and no version {run!r}; `latentd runs` lists runs")
+    return _Source(found.file.path, run.partition("@")[0])
+
+
+def _copy(source: Path, version: str, copy: Path) -> None:
+    """Copy a checkpoint with its sidecars. Raises CheckpointError if the file was replaced since it was read."""
+    if copy.exists() and copy.samefile(source):
+        return
+    with atomic_write(copy) as temporary:
+        shutil.copyfile(source, temporary)
+        Checkpoint.read(copy, temporary)
+    copy_sidecars(source, version, copy)
+
+
+def _instead_of(before: Checkpoint | None) -> str:
+    return f", before that {before.version}" if before else ""
+
+
+def _notes(source: Path) -> list[str]:
+    """Return what is worth knowing about the run that was promoted."""
+    notes = []
+    facts = RunFacts.read(source.parent)
+    if is_run_folder(source.parent) and not facts.is_finished:
+        notes.append(f"the run is not finished: {facts.status}")
+    best = source.with_stem(f"{source.stem}-best")
+    if best.exists():
+        notes.append(f"the best generator of the run is another one: latentd promote {best}")
+    return notes

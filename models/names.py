@@ -1,0 +1,148 @@
+"""What the names of a catalog's models mean.
+
+- A file has its stem as name, `NAME@VERSION.safetensors` has NAME, and the files of a run have the name `runs/NAME`.
+- A name means its promoted version. Without one it means the last file of that name, in the order of the catalog;
+  files with a version in their name do not count. The name of a run means the run's main checkpoint.
+- `name@version` refers to any file of that version. A run's file also has its stem as name then, because samples that
+  were made without a service carry it; and a promoted version keeps each name that it ever had.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from latentd.models.card import CARD_KEY, VERSION_KEY, name_and_version, open_safetensors
+from latentd.models.checkpoint import Checkpoint
+from latentd.models.errors import CheckpointError
+from latentd.models.promotions import Promotions
+from latentd.models.run_folder import checkpoints_in, main_checkpoint, model_name, run_folders
+
+
+class CatalogFile(NamedTuple):
+    """A checkpoint file of a catalog. A file may be there twice: alone, and as a part of its run."""
+
+    path: Path
+    run: str | None = None
+    """The name of the run that the file belongs to: `runs/NAME`."""
+
+    @property
+    def stem(self) -> str:
+        """The file's stem, without a version."""
+        return self.path.stem.partition("@")[0]
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.run or self.stem
+
+    @property
+    def waits(self) -> bool:
+        """Whether a name does not come to mean the file because it is there: runs, and `NAME@VERSION`."""
+        return self.run is not None or "@" in self.path.stem
+
+
+class VersionedFile(NamedTuple):
+    """A file and its version."""
+
+    file: CatalogFile
+    version: str
+
+
+Reference = tuple[str, str]
+"""A name and a version."""
+
+
+@dataclass(frozen=True)
+class Meanings:
+    """What each name means."""
+
+    models: Mapping[str, VersionedFile]
+    """By the names of models."""
+    runs: Mapping[str, VersionedFile]
+    """By the names of runs."""
+    versions: Mapping[Reference, VersionedFile]
+    """By name and version."""
+    missing: Mapping[str, str]
+    """Names whose promoted version is in no file, and that version. They mean nothing."""
+
+    @classmethod
+    def of(cls, files: Sequence[VersionedFile], promotions: Promotions) -> "Meanings":
+        """Return what names mean by `files`, which are in the order of the catalog."""
+        models = {each.file.name: each for each in files if not each.file.waits}
+        versions = _further_names(files, promotions) | {(each.file.name, each.version): each for each in files}
+        missing: dict[str, str] = {}
+        for name, version in promotions.current.items():
+            models.pop(name, None)
+            if (name, version) in versions:
+                models[name] = versions[name, version]
+            else:
+                missing[name] = version
+        runs = dict.fromkeys(each.file.run for each in files if each.file.run)
+        return cls(models, {name: _main(files, name) for name in runs}, versions, missing)
+
+    def find(self, reference: str) -> VersionedFile | None:
+        """Return the file that `name` or `name@version` refers to."""
+        name, at, version = reference.partition("@")
+        return self.versions.get((name, version)) if at else self.models.get(name) or self.runs.get(name)
+
+
+def _further_names(files: Sequence[VersionedFile], promotions: Promotions) -> dict[Reference, VersionedFile]:
+    """Return the versions under names that are not those of their files."""
+    found = {(each.file.stem, each.version): each for each in files if each.file.run}
+    by_version = {each.version: each for each in files}
+    for name, versions in promotions.all_versions.items():
+        found |= {(name, version): by_version[version] for version in versions & by_version.keys()}
+    return found
+
+
+def _main(files: Sequence[VersionedFile], run: str) -> VersionedFile:
+    """Return the main checkpoint of a run. Of two folders with one name, the later one counts."""
+    by_path = {each.file.path: each for each in files if each.file.run == run}
+    last = next(reversed(by_path)).parent
+    return by_path[main_checkpoint([path for path in by_path if path.parent == last])]
+
+
+def read_files(paths: Iterable[Path]) -> list[VersionedFile]:
+    """Return the checkpoint files of a catalog's `paths`. The versions are those that the files' headers say.
+
+    Files and folders that cannot be read, or that are no checkpoints, are left out.
+    """
+    found: dict[CatalogFile, str] = {}
+    for path in paths:
+        of_runs = [CatalogFile(file, model_name(run)) for run in run_folders(path) for file in _files_of(run)]
+        for file in [*map(CatalogFile, _files_of(path)), *of_runs]:
+            found.pop(file, None)  # a file that is named twice takes its later position
+            if version := _written_version(file.path):
+                found[file] = version
+    return [VersionedFile(file, version) for file, version in found.items()]
+
+
+def _files_of(path: Path) -> list[Path]:
+    try:
+        return checkpoints_in(path) if path.is_dir() else [path]
+    except OSError:
+        return []
+
+
+def read_promotions(paths: Iterable[Path]) -> Promotions:
+    """Return the promotions of a catalog's `paths` together. Raises PromotionError if one cannot be read."""
+    return Promotions.merged(Promotions.read(path) for path in paths if path.is_dir())
+
+
+def read_meanings(paths: Iterable[Path]) -> Meanings:
+    """Return what the names of a catalog mean. Raises PromotionError if its promotions cannot be read."""
+    paths = list(paths)
+    return Meanings.of(read_files(paths), read_promotions(paths))
+
+
+def _written_version(path: Path) -> str | None:
+    try:
+        name_and_version(path)
+        with open_safetensors(path, framework="np") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+        if CARD_KEY in metadata and VERSION_KEY not in metadata:
+            return Checkpoint.read(path).version
+    except CheckpointError:
+        return None
+    return metadata.get(VERSION_KEY)

@@ -1,0 +1,52 @@
+"""The promotions in the folders of a catalog, read again when their files change."""
+
+import logging
+from pathlib import Path
+
+from latentd.models.promotions import PromotionError, Promotions, promotions_file
+from latentd.service.catalog.files import FileStamp
+
+logger = logging.getLogger("latentd.catalog")
+
+
+class PromotionFiles:
+    """The promotions of all folders. A file that cannot be read leaves them as they were."""
+
+    def __init__(self) -> None:
+        self.promotions = Promotions()
+        """Of all folders together; those of a later folder count more."""
+        self.errors: dict[Path, str] = {}
+        """The files that cannot be read, and why."""
+        self._stamps: dict[Path, FileStamp] = {}
+        self._read: dict[Path, Promotions] = {}
+
+    def update(self, stamps: dict[Path, FileStamp]) -> bool:
+        """Read the files that changed. Return whether any did. `stamps`: by folder, in the order of the catalog."""
+        if list(stamps.items()) == list(self._stamps.items()):
+            return False
+        read: dict[Path, Promotions] = {}
+        for folder, stamp in stamps.items():
+            read[folder] = self._read.get(folder, Promotions())
+            if stamp != self._stamps.get(folder):
+                read[folder] = self._read_again(folder, read[folder])
+        self._stamps, self._read = dict(stamps), read
+        self.errors = {path: error for path, error in self.errors.items() if path.parent in stamps}
+        self._merge()
+        return True
+
+    def _read_again(self, folder: Path, before: Promotions) -> Promotions:
+        path = promotions_file(folder)
+        self.errors.pop(path, None)
+        try:
+            return Promotions.read(folder)
+        except PromotionError as problem:
+            self.errors[path] = str(problem)
+            return before
+
+    def _merge(self) -> None:
+        before = self.promotions.current
+        self.promotions = Promotions.merged(self._read.values())
+        now = self.promotions.current
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                logger.info("%s is to mean %s", name, now.get(name, "what the files say"))
