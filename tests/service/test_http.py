@@ -209,4 +209,4 @@ def test_models_describe_their_determinism(client: TestClient) -> None:
 def test_an_empty_catalog_answers_404(client: TestClient) -> None:
     client.runtime.catalog.names = Names()
     assert error(client, seed=1) == (404, "unknown_model")
-    assert client.get("/models").json() == {"default": None, "models": [], "failures": []}
+    assert client.get("/models").json() == {"default": None, "models": [], "versions": [], "failures": []}
