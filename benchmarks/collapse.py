@@ -103,7 +103,7 @@ def train(name: str, seed: int, data: Path | None, settings: Sequence[str]) -> O
         config = RunConfig(recipe_name, recipe, seed, torch.device("cpu"), data, path)
         diverged = False
         try:
-            run(config, lambda _: None, lambda *_: None)
+            run(config)
         except TrainingDiverged:
             diverged = True
         entries = list(read_metrics(path.parent))

@@ -55,12 +55,18 @@ def prepare(name: str) -> tuple[AdversarialRecipe, DataSource]:
 def latentd_loop(recipe: AdversarialRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
     """Return a function that trains some steps as `latentd train` does, and saves the state."""
     algorithm = make_algorithm(recipe, source)
-    states = StateDirectory(folder / "state", {}, recipe.save_seconds)
-    done = 0
+    states = StateDirectory(folder / "state", {})
+    done, saved_at = 0, time.monotonic()
+
+    def save_if_due(step: int, _: Any) -> None:
+        nonlocal saved_at
+        if time.monotonic() - saved_at >= recipe.save_seconds:
+            saved_at = time.monotonic()
+            states.start_saving(algorithm, step, 0.0)
 
     def run(steps: int) -> None:
         nonlocal done
-        train(algorithm, done + steps, lambda step, _: states.save_if_due(algorithm, step, 0.0), steps_done=done)
+        train(algorithm, done + steps, save_if_due, steps_done=done)
         done += steps
 
     return run
@@ -135,7 +141,7 @@ def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
     """Return what one save would take if the loop waited for it."""
     recipe, source = prepare(name)
     algorithm = make_algorithm(recipe, source)
-    states = StateDirectory(folder / name, {}, 0.0)
+    states = StateDirectory(folder / name, {})
     train(algorithm, _STEPS_BETWEEN_SAVES, lambda *_: None)
     done, waits = _STEPS_BETWEEN_SAVES, []
 
@@ -149,7 +155,7 @@ def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
     def save(step: int, _: Any) -> None:
         if step % _STEPS_BETWEEN_SAVES == 0:
             started = time.perf_counter()
-            states.save_now(algorithm, step, 0.0)
+            states.save(algorithm, step, 0.0)
             waits.append(time.perf_counter() - started)
 
     without = run_for(lambda *_: None)
@@ -159,7 +165,7 @@ def saving(name: str, folder: Path, seconds: float) -> dict[str, float]:
         "steps_per_s": without,
         "state_mb": size / 1e6,
         "seconds_a_save": statistics.median(waits),
-        # an upper bound: save_now waits for the disk too, while a run writes on another thread
+        # an upper bound: save waits for the disk too, while a run writes on another thread
         "share_at_60_s": statistics.median(waits) / 60,
     }
 

@@ -17,14 +17,28 @@ if TYPE_CHECKING:
     from latentd._samples import Samples
     from latentd.models.errors import LatentdError
     from latentd.training.evaluation.evaluate import MetricResult
+    from latentd.training.run.callback import ActiveRun, Callback
 
 _FOLDER = Path(__file__).parent
 if not (_FOLDER / "models").is_dir():  # a Bento keeps no links: its packages lie beside this folder
     __path__.append(str(_FOLDER.parent))
 
-__all__ = ["LatentdError", "MetricResult", "Model", "Run", "Samples", "evaluate", "load", "train"]
+__all__ = [
+    "ActiveRun",
+    "Callback",
+    "LatentdError",
+    "MetricResult",
+    "Model",
+    "Run",
+    "Samples",
+    "evaluate",
+    "load",
+    "train",
+]
 
 _HOMES = {
+    "ActiveRun": "latentd.training.run.callback",
+    "Callback": "latentd.training.run.callback",
     "LatentdError": "latentd.models.errors",
     "MetricResult": "latentd.training.evaluation.evaluate",
     "Model": "latentd._model",

@@ -1,7 +1,7 @@
 """Train and evaluate from Python."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,8 +16,10 @@ from latentd.models.run_folder import RUNS
 from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator
 from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
 from latentd.training.recipes.load import load_recipe
+from latentd.training.run.callback import Callback
 from latentd.training.run.runner import RunConfig, StoppedEarly
 from latentd.training.run.runner import run as run_training
+from latentd.training.run.trackers import TRACKERS, make_trackers
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def train(
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    log: str | Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Train a recipe and return its run.
@@ -54,6 +58,8 @@ def train(
     `recipe`: a name that `latentd recipes` lists, or the path of a .toml file.
     `data`: a folder, a zip file or shards, for recipes that read your data.
     `out`: the run's folder; default: runs/RECIPE. A run that was begun there is continued.
+    `log`: services that the run is logged to as well: mlflow, wandb (each needs its extra).
+    `callbacks`: instances of subclasses of `latentd.Callback`, which are called while the run trains.
     `settings`: the recipe's settings, tables as mappings: `steps=2000, generator={"latent": {"dim": 64}}`.
 
     RecipeError names a setting that is wrong; DataError, OutputError, StateError and TrainingDiverged say what went
@@ -63,8 +69,14 @@ def train(
     folder = Path(out) if out is not None else RUNS / name
     path = folder / f"{name}{SUFFIX}"
     job = RunConfig(name, resolved, check_seed(seed), choose_device(device), None if data is None else Path(data), path)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ValueError(f"callbacks are instances of subclasses of latentd.Callback, not {callback!r}")
+    services = [log] if isinstance(log, str) else list(log)
+    for service in services:
+        one_of("log", service, TRACKERS)
     try:
-        checkpoint = run_training(job, lambda _: None, lambda _step, _losses: None)
+        checkpoint = run_training(job, callbacks=[*make_trackers(services), *callbacks])
     except StoppedEarly as stop:
         if stop.checkpoint is None:
             raise KeyboardInterrupt from stop

@@ -13,17 +13,15 @@ import click
 import torch
 
 from latentd.models.card import SUFFIX
-from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError
 from latentd.models.hardware import choose_device
 from latentd.models.seeds import MAX_SEED
-from latentd.training.data.source import TaskProgress
-from latentd.training.loop import Losses
 from latentd.training.recipes.base import Recipe
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.memory import OutOfMemory
 from latentd.training.run.progress import Display
 from latentd.training.run.runner import RunConfig, StoppedEarly, run
+from latentd.training.run.trackers import TRACKERS, make_trackers
 from latentd.training.world import WorldError, is_distributed, join_world
 
 _INTERRUPTED = 130
@@ -37,6 +35,13 @@ _INTERRUPTED = 130
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
+@click.option(
+    "--log",
+    "services",
+    multiple=True,
+    type=click.Choice(list(TRACKERS)),
+    help="Log the run to this service as well; may be repeated.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings and stop.")
 def train(
     recipe: str,
@@ -45,6 +50,7 @@ def train(
     settings: tuple[str, ...],
     device: str,
     seed: int,
+    services: tuple[str, ...],
     dry_run: bool,
 ) -> None:
     """Train RECIPE (a name from `latentd recipes`, or your own .toml file).
@@ -61,9 +67,12 @@ def train(
     if dry_run:
         click.echo(json.dumps(_dry_run(resolved, chosen_device, seed, path), indent=2))
         return
+    trackers = make_trackers(services)
     try:
         with join_world(chosen_device) as (world, own_device):
-            checkpoint = _train(RunConfig(name, resolved, seed, own_device, data, path, world))
+            config = RunConfig(name, resolved, seed, own_device, data, path, world)
+            with Display(hidden=not world.is_main) as display:
+                checkpoint = run(config, display.update, trackers)
     except StoppedEarly as stop:
         result = "nothing was learned yet, so nothing is saved"
         if stop.checkpoint:
@@ -76,24 +85,6 @@ def train(
     if checkpoint:
         metrics = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())
         click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{metrics}")
-
-
-def _train(config: RunConfig) -> Checkpoint | None:
-    with Display(hidden=not config.world.is_main) as display:
-
-        def on_progress(progress: TaskProgress) -> None:
-            display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
-
-        def on_step(step: int, losses: Losses) -> None:
-            display.update(
-                f"training {config.name}",
-                step,
-                config.recipe.steps,
-                "steps",
-                note=lambda: " ".join(f"{name[0].upper()} {loss:.3f}" for name, loss in losses.items()),
-            )
-
-        return run(config, on_progress, on_step)
 
 
 def _dry_run(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:

@@ -18,6 +18,7 @@ from latentd.cli.bulk.spec import BulkSpec, ShardFormat
 from latentd.cli.sample import condition_row
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.seeds import MAX_SEED
+from latentd.training.data.source import TaskProgress
 from latentd.training.run.lock import locked
 from latentd.training.run.progress import Display
 
@@ -89,10 +90,10 @@ def _fill(folder: BulkFolder, checkpoint: Path, spec: BulkSpec, address: str | N
     try:
         with _sigterm_as_ctrl_c(), Display(hidden=False) as display, closing(shards):
             task = f"sampling {spec.model}"
-            display.update(task, folder.samples, spec.num, "samples", note=str)
+            display.update(TaskProgress(task, folder.samples, spec.num, "samples"))
             for shard in shards:
                 folder.add(shard)
-                display.update(task, folder.samples, spec.num, "samples", note=str)
+                display.update(TaskProgress(task, folder.samples, spec.num, "samples"))
         folder.finish()
     except BulkError as problem:
         raise click.ClickException(f"{problem} ({_progress(folder, spec)})") from problem

@@ -22,7 +22,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ring")
     name, recipe = load_recipe("ring-gan", ["steps=50"])
     config = RunConfig(name, recipe, 0, torch.device("cpu"), None, folder / "ring-gan.safetensors")
-    run(config, lambda _: None, lambda *_: None)
+    run(config)
     return config.checkpoint_path
 
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.training.loop import Losses, TrainingDiverged
-from latentd.training.run.runner import RunConfig, StoppedEarly, run
+from latentd.training.run.runner import RunConfig, StoppedEarly
 from latentd.training.run.state import StateError
 from tests.conftest import eventually
-from tests.training.runs import run_config, train
+from tests.training.runs import AtStep, run_config, train
 from tests.training.test_idx import write_idx
 
 
@@ -32,7 +32,7 @@ def stop_at(config: RunConfig, step: int) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly):
-        run(config, lambda _: None, press)
+        train(config, AtStep(press))
 
 
 EVERYTHING = (
@@ -189,7 +189,7 @@ def test_a_diverged_run_keeps_its_last_state(tmp_path: Path) -> None:
             raise TrainingDiverged("a loss is not finite at step 101")
 
     with pytest.raises(TrainingDiverged):
-        run(config, lambda _: None, poison)
+        train(config, AtStep(poison))
     whole = train(run_config("ring-gan", tmp_path / "whole", "steps=300"))
     assert train(config).version == whole.version
 

@@ -15,8 +15,8 @@ from latentd.models.sampling import generate_rows
 from latentd.training.data.source import DataError
 from latentd.training.loop import Losses, TrainingDiverged
 from latentd.training.run.memory import OutOfMemory
-from latentd.training.run.runner import StoppedEarly, run
-from tests.training.runs import run_config, train
+from latentd.training.run.runner import StoppedEarly
+from tests.training.runs import AtStep, run_config, train
 from tests.training.test_collections import as_folder, fill_with_images
 from tests.training.test_idx import write_idx
 
@@ -92,13 +92,13 @@ def test_out_of_memory_says_which_setting_to_lower(tmp_path: Path) -> None:
         (("batch_size=1",), "make the networks narrower"),
     ):
         with pytest.raises(OutOfMemory, match=advice):
-            run(run_config("ring-gan", tmp_path / str(settings), "steps=2", *settings), lambda _: None, full)
+            train(run_config("ring-gan", tmp_path / str(settings), "steps=2", *settings), AtStep(full))
 
     def full_on_the_cpu(_: int, __: Losses) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
     with pytest.raises(OutOfMemory, match="microbatches=2"):
-        run(run_config("ring-gan", tmp_path / "cpu", "steps=2"), lambda _: None, full_on_the_cpu)
+        train(run_config("ring-gan", tmp_path / "cpu", "steps=2"), AtStep(full_on_the_cpu))
 
 
 def test_a_run_resumes_with_more_microbatches(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 def test_sigterm_stops_after_the_step(tmp_path: Path) -> None:
     config = run_config("ring-gan", tmp_path, "steps=5")
     with pytest.raises(StoppedEarly) as stopped:
-        run(config, lambda _: None, lambda *_: signal.raise_signal(signal.SIGTERM))
+        train(config, AtStep(lambda *_: signal.raise_signal(signal.SIGTERM)))
     assert stopped.value.steps == Checkpoint.read(config.checkpoint_path).card.steps == 1
 
 
@@ -136,9 +136,7 @@ def test_ctrl_c_after_the_last_step_loses_nothing(tmp_path: Path) -> None:
         if step == 5:
             signal.raise_signal(signal.SIGINT)
 
-    checkpoint = run(config, lambda _: None, press_at_the_last_step)
-    assert checkpoint
-    assert checkpoint.card.steps == 5
+    assert train(config, AtStep(press_at_the_last_step)).card.steps == 5
 
 
 def test_ctrl_c_stops_after_the_step(tmp_path: Path) -> None:
@@ -149,7 +147,7 @@ def test_ctrl_c_stops_after_the_step(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly) as stopped:
-        run(config, lambda _: None, press)
+        train(config, AtStep(press))
     assert stopped.value.steps == Checkpoint.read(config.checkpoint_path).card.steps == 2
     short = train(dataclasses.replace(config, recipe=config.recipe.model_copy(update={"steps": 2})))
     assert Checkpoint.read(config.checkpoint_path).version == short.version
@@ -163,7 +161,7 @@ def test_ctrl_c_twice_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFix
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly):
-        run(config, lambda _: None, press_twice)
+        train(config, AtStep(press_twice))
     assert Checkpoint.read(config.checkpoint_path).card.steps == 1
     assert caplog.text.count("stopping after this step") == 1
 
@@ -173,7 +171,7 @@ def test_a_stopped_run_does_not_overwrite_a_longer_one(tmp_path: Path) -> None:
     whole = train(config)
     shutil.rmtree(tmp_path / "state")  # else the run would resume
     with pytest.raises(StoppedEarly) as stopped:
-        run(config, lambda _: None, lambda *_: signal.raise_signal(signal.SIGINT))
+        train(config, AtStep(lambda *_: signal.raise_signal(signal.SIGINT)))
     assert Checkpoint.read(config.checkpoint_path).version == whole.version
     assert stopped.value.checkpoint is not None
     beside = tmp_path / f"{stopped.value.checkpoint.name}.safetensors"

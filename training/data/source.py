@@ -45,6 +45,8 @@ class TaskProgress:
     done: int
     total: int | None
     unit: str
+    note: Callable[[], str] = str
+    """A text to show beside it. Called only when it is shown."""
 
 
 OnProgress = Callable[[TaskProgress], None]

@@ -7,7 +7,6 @@ import click
 from rich.table import Table
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
-from latentd.training.data.source import TaskProgress
 from latentd.training.evaluation.evaluate import MetricResult, count_sets, evaluate_generator, with_metrics
 from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
 from latentd.training.report.tables import print_table
@@ -39,12 +38,8 @@ def evaluate(checkpoint: Path, data: Path | None, features: Features, rounds: in
     read = Checkpoint.read(checkpoint)
     settings = data_settings(read)
     with Display(hidden=False) as display:
-
-        def on_progress(progress: TaskProgress) -> None:
-            display.update(progress.task, progress.done, progress.total, progress.unit, note=str)
-
-        evaluator = build_evaluator(settings, data, features, on_progress)
-        results = evaluate_generator(read.build(), evaluator, rounds, on_progress)
+        evaluator = build_evaluator(settings, data, features, display.update)
+        results = evaluate_generator(read.build(), evaluator, rounds, display.update)
     if as_json:
         facts = {
             "checkpoint": read.name,

@@ -14,8 +14,9 @@ from latentd.models.decision_surface import SURFACE_ENDING, DecisionSurface
 from latentd.models.errors import CheckpointError
 from latentd.models.family import Generator
 from latentd.models.sidecars import sidecar_path
+from latentd.training.run.callback import ActiveRun, Callback, EvaluationResult
 from latentd.training.run.directory import OutputError
-from latentd.training.run.monitor import EvaluationResult
+from latentd.training.run.snapshots import decision_surface
 
 logger = logging.getLogger(__name__)
 
@@ -28,19 +29,45 @@ class Progress:
     seconds: float
 
 
-class CheckpointManager:
+class CheckpointManager(Callback):
     """Writes the last generator to `path`, and the best to `NAME-best` beside it while the last one is worse."""
 
-    def __init__(self, path: Path, card: Card, images_per_step: int, steps_done: int) -> None:
-        """`card`: the facts that all checkpoints share. `steps_done`: steps before the run was resumed."""
+    required = True
+
+    def __init__(self, path: Path, card: Card, images_per_step: int, steps_done: int, reach: float) -> None:
+        """`card`: the facts that all checkpoints share. `steps_done`: steps before the run was resumed.
+
+        `reach`: how far the decision surface beside a checkpoint reaches.
+        """
         self.path = path
         self.card = card
+        self._reach = reach
         self._best_path = path.with_stem(f"{path.stem}-best")
         self._images_per_step = images_per_step
         self._steps_done = steps_done
         self._result: EvaluationResult | None = None
         self._best: EvaluationResult | None = None
         self._version = ""
+
+    def on_evaluation(self, run: ActiveRun, result: EvaluationResult) -> None:
+        progress = Progress(result.step, run.seconds)
+        try:
+            self.save_if_best(run.generator, result, progress, self._surface(run))
+        except OSError as problem:
+            logger.warning("step %d: the best generator could not be saved: %s", run.step, problem)
+        run.best = self.best
+
+    def on_end(self, run: ActiveRun) -> None:
+        if not run.step:
+            return
+        progress = Progress(run.step, run.seconds)
+        run.checkpoint = self.save_last(run.generator, progress, run.steps, self._surface(run))
+        run.best = self.best
+
+    def _surface(self, run: ActiveRun) -> DecisionSurface | None:
+        """Return the discriminator's decision surface; None if there is none, or if it is not finite."""
+        surface = decision_surface(run.algorithm, self._reach)
+        return surface if surface and surface.logits.isfinite().all() else None
 
     def save_if_best(
         self,

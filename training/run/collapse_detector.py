@@ -1,11 +1,15 @@
 """Detects mode collapse from a run's probe readings: says which kind it is, and what to try."""
 
+import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Literal
 
+from latentd.training.run.callback import ActiveRun, Callback
 from latentd.training.run.collapse_probe import ProbeReading
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["modes lost", "frozen generator", "discriminator won", "oscillation", "far from the data"]
 
@@ -40,7 +44,7 @@ class Alarm:
     message: str
 
 
-class CollapseDetector:
+class CollapseDetector(Callback):
     """Raises an alarm when a collapse begins or changes its kind.
 
     Raises none for algorithms without a discriminator, because all hints are for GANs.
@@ -51,6 +55,11 @@ class CollapseDetector:
         self._grace = min(_GRACE * steps, _MAX_GRACE)
         self._readings: deque[tuple[ProbeReading, float]] = deque(maxlen=_READINGS)
         self._current: Kind | None = None
+
+    def on_reading(self, run: ActiveRun, reading: ProbeReading) -> None:
+        if alarm := self.observe(run.step, reading):
+            logger.warning("step %d: %s", run.step, alarm.message)
+            run.log("alarm", asdict(alarm))
 
     def observe(self, step: int, reading: ProbeReading) -> Alarm | None:
         """Take in the reading of `step`. Return an alarm if it is a new one."""

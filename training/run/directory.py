@@ -1,19 +1,15 @@
-"""The files of a run: `run.json`, `metrics.jsonl`, samples of several steps, and TensorBoard's events.
+"""The files of a run: `run.json`, `metrics.jsonl` and samples of several steps.
 
 All can be read while the run goes on. A run that resumes first drops what was written after its last saved state.
 """
 
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
 from latentd.models.errors import LatentdError
 from latentd.models.files import atomic_write
@@ -21,7 +17,6 @@ from latentd.models.json_lines import JsonLinesAppender, read_json_lines, write_
 
 _RUN_JSON, _METRICS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
 NEAREST = "nearest"
-_EVENTS = "events.out.tfevents.*"
 _SAMPLE_FILE = re.compile(r"\d+\.(png|json)")
 _KEPT_FACTS = {"started", "best", "chosen_by", "floors", "measured"}
 """Keys of `run.json` that keep their values when a run resumes."""
@@ -50,33 +45,24 @@ class RunDirectory:
             before = read_run_json(path) or {}
             self._facts |= {name: before[name] for name in _KEPT_FACTS & before.keys()} | {"step": at_step}
         else:
-            for file in (*path.glob(_EVENTS), *path.glob(f"{NEAREST}.*")):
+            for file in path.glob(f"{NEAREST}.*"):
                 file.unlink()
         self._metrics = JsonLinesAppender(path / _METRICS)
-        self._events = EventsWriter(str(path / "events"))  # no SummaryWriter: its threads hang when a disk is full
-        if at_step:
-            restart = SessionLog(status=SessionLog.START)  # TensorBoard drops later points of all curves
-            self._events.write_event(Event(wall_time=time.time(), step=at_step + 1, session_log=restart))
         self.update()
 
     def update(self, **facts: JsonValue) -> None:
         """Set these facts in `run.json`."""
         self._facts |= facts
-        self._events.flush()
         with atomic_write(self._path / _RUN_JSON) as temporary:
             text = json.dumps(self._facts, indent=2, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
 
     def log(self, step: int, seconds: float, kind: str, values: Mapping[str, Any]) -> None:
-        """Append a line to `metrics.jsonl`, and its numbers to TensorBoard's curves.
+        """Append a line to `metrics.jsonl`.
 
-        `seconds`: time since the run began. `kind`: `losses`, `vitals`, `figures` or `alarm`.
+        `seconds`: time since the run began. `kind`: `losses`, `vitals`, `figures`, `alarm`, or a callback's own name.
         """
         self._metrics.append(json.dumps({"step": step, "seconds": round(seconds, 2), kind: dict(values)}))
-        for name, value in values.items():
-            if isinstance(value, float):
-                curve = scalar(f"{kind}/{name}".replace(" ", "_"), value)
-                self._events.write_event(Event(wall_time=time.time(), step=step, summary=curve))
 
     def save_samples(self, step: int, content: bytes, suffix: str) -> None:
         """Save samples of this step as a file. The latents are the same in all steps."""
@@ -93,7 +79,6 @@ class RunDirectory:
         """Set these last facts and close all files."""
         self.update(**facts)
         self._metrics.close()
-        self._events.close()
 
 
 _Seconds = Annotated[float, Field(ge=0.0, le=1e10)]

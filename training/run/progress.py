@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from latentd.training.data.source import TaskProgress
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,9 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bars.stop()
 
-    def update(self, task: str, done: int, total: int | None, unit: str, note: Callable[[], str]) -> None:
-        """Show that `done` of `total` units are done (None: unknown). `note` is called only if it will be shown.
-
-        A task whose first unit takes long should call this with 0 when it begins.
-        """
+    def update(self, progress: TaskProgress) -> None:
+        """Show how far a task is. A task whose first unit takes long should call this with 0 when it begins."""
+        task, done, total, unit = progress.task, progress.done, progress.total, progress.unit
         if task not in self._tasks:
             self._tasks[task] = _Task(self._bars.add_task(task, total=total, note="", rate=""), done)
             if self._lines and not done:
@@ -69,9 +68,9 @@ class Display:
         rate = (done - shown.first) / max(now - shown.started, 1e-9)
         if self._lines:
             of_total = "" if total is None else f" of {total}, {(total - done) / max(rate, 1e-9):.0f} s left"
-            logger.info("%s: %d%s, %.1f %s/s %s", task, done, of_total, rate, unit, note())
+            logger.info("%s: %d%s, %.1f %s/s %s", task, done, of_total, rate, unit, progress.note())
         else:
-            self._bars.update(shown.bar, completed=done, total=total, note=note(), rate=f"{rate:.1f} {unit}/s")
+            self._bars.update(shown.bar, completed=done, total=total, note=progress.note(), rate=f"{rate:.1f} {unit}/s")
 
 
 class _Task:

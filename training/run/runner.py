@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +17,15 @@ from latentd.models.packages import package_version
 from latentd.models.spec import GeneratorSpec
 from latentd.training.build import BuildContext, build
 from latentd.training.data.source import DataError, DataSource, OnProgress
-from latentd.training.loop import Algorithm, Losses, train
+from latentd.training.loop import Algorithm, train
 from latentd.training.recipes.base import Recipe
 from latentd.training.recipes.load import require_divisible_batch
-from latentd.training.run.checkpoint_manager import CheckpointManager, Progress
-from latentd.training.run.directory import OutputError
+from latentd.training.run.callback import ActiveRun, Callback
+from latentd.training.run.callback_handler import CallbackHandler
+from latentd.training.run.callback_list import make_callbacks
 from latentd.training.run.interrupt import catch_interrupts
 from latentd.training.run.lock import locked
 from latentd.training.run.memory import explain_out_of_memory
-from latentd.training.run.recorder import RunRecorder
 from latentd.training.run.state import SavedState, StateDirectory, StateError, restore
 from latentd.training.world import World
 
@@ -57,8 +57,12 @@ class RunConfig:
     world: World = field(default_factory=World)
 
 
-def run(config: RunConfig, on_progress: OnProgress, on_step: Callable[[int, Losses], None]) -> Checkpoint | None:
+def run(
+    config: RunConfig, on_progress: OnProgress = lambda _: None, callbacks: Sequence[Callback] = ()
+) -> Checkpoint | None:
     """Train, write the checkpoint and return it (None on ranks other than the main one).
+
+    `callbacks`: those that the run has besides its own (training/run/callback_list.py); the main rank calls them.
 
     Resumes if the run's directory holds a saved state. Raises OutputError, DataError, StateError, RecipeError,
     OutOfMemory and TrainingDiverged; the last saved state stays. Raises StoppedEarly when interrupted, after the
@@ -67,44 +71,45 @@ def run(config: RunConfig, on_progress: OnProgress, on_step: Callable[[int, Loss
     require_divisible_batch(config.recipe, config.world.size)
     with ExitStack() as stack:
         config.world.on_main(lambda: stack.enter_context(locked(config.checkpoint_path.parent)))
-        return _run_locked(config, on_progress, on_step)
+        return _run_locked(config, on_progress, callbacks)
 
 
-def _run_locked(
-    config: RunConfig, on_progress: OnProgress, on_step: Callable[[int, Losses], None]
-) -> Checkpoint | None:
+def _run_locked(config: RunConfig, on_progress: OnProgress, callbacks: Sequence[Callback]) -> Checkpoint | None:
     world, recipe = config.world, config.recipe
     source = world.local_main_first(lambda: recipe.data.load(config.data_path, on_progress))
     spec = _spec(recipe, source)
-    states = StateDirectory(config.checkpoint_path.parent / "state", _identity(config, source), recipe.save_seconds)
+    states = StateDirectory(config.checkpoint_path.parent / "state", _identity(config, source))
     saved = world.on_main(lambda: _latest_state(config, states))
-    done = Progress(saved.step, saved.wall_seconds) if saved else Progress(0, 0.0)
+    done = saved.step if saved else 0
     with catch_interrupts() as interrupted, explain_out_of_memory(recipe, world):
-        algorithm = build(recipe, BuildContext(source, spec, config.seed, config.device, world, done.step))
+        algorithm = build(recipe, BuildContext(source, spec, config.seed, config.device, world, done))
         if saved:
             restore(algorithm, saved)
-            logger.info("resumed at step %d", done.step)
-        recorder = _make_recorder(config, source, algorithm, states, done) if world.is_main else None
-
-        def after_step(step: int, losses: Losses) -> None:
-            on_step(step, losses)
-            if recorder:
-                recorder.on_step(step, losses)
-
+            logger.info("resumed at step %d", done)
+        active = ActiveRun(
+            path=config.checkpoint_path,
+            card=_card(config, source, algorithm),
+            algorithm=algorithm,
+            source=source,
+            steps=recipe.steps,
+            steps_done=done,
+            step=done,
+            seconds=saved.wall_seconds if saved else 0.0,
+        )
+        all_callbacks = make_callbacks(recipe, active, states, on_progress, callbacks) if world.is_main else []
+        handler = CallbackHandler(all_callbacks, active)
         try:
-            steps = train(algorithm, recipe.steps, after_step, interrupted, done.step)
+            handler.start()
+            steps = train(algorithm, recipe.steps, handler.step, interrupted, done)
             if steps:
                 _require_finite(algorithm, steps)
-            checkpoint = recorder.finish(steps, on_progress) if recorder else None
+            handler.end(steps)
         except BaseException as problem:
-            if recorder:
-                recorder.fail(problem)
+            handler.fail(problem)
             raise
-        finally:
-            states.wait()
     if steps < recipe.steps:
-        raise StoppedEarly(checkpoint, steps)
-    return checkpoint
+        raise StoppedEarly(active.checkpoint, steps)
+    return active.checkpoint
 
 
 def _spec(recipe: Recipe, source: DataSource) -> GeneratorSpec:
@@ -144,11 +149,10 @@ def _require_finite(algorithm: Algorithm, steps: int) -> None:
         raise algorithm.divergence_error(steps, "a weight")
 
 
-def _make_recorder(
-    config: RunConfig, source: DataSource, algorithm: Algorithm, states: StateDirectory, done: Progress
-) -> RunRecorder:
-    recipe, path = config.recipe, config.checkpoint_path
-    card = Card(
+def _card(config: RunConfig, source: DataSource, algorithm: Algorithm) -> Card:
+    """Return the facts that all checkpoints of the run share."""
+    recipe = config.recipe
+    return Card(
         spec=algorithm.ema.generator.spec,
         recipe=config.name,
         description=recipe.description,
@@ -165,11 +169,6 @@ def _make_recorder(
         metrics={},
         licence=recipe.data.weights_licence,
     )
-    checkpoints = CheckpointManager(path, card, recipe.batches_per_step * recipe.batch_size, done.step)
-    try:
-        return RunRecorder(algorithm, source, states, checkpoints, recipe.steps, done)
-    except OSError as problem:
-        raise OutputError(f"{path.parent} cannot be written to ({problem})") from problem
 
 
 def _hardware(config: RunConfig) -> str:

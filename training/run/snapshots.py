@@ -11,6 +11,7 @@ from latentd.training.data.source import Batch
 from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.loop import Algorithm
+from latentd.training.run.callback import ActiveRun, Callback, PeriodicCallback, SampleFile
 
 _PICTURED_SEEDS, _PLOTTED_SEEDS = range(64), range(512)
 _NEAREST_SEEDS = range(16)
@@ -19,6 +20,24 @@ _SURFACE_SIDE = 48
 _DIGITS = 3
 _PLANE = (2,)
 """The shape of samples that are points of the plane."""
+_TIMES = 40
+"""How often in a run snapshots are taken, at most."""
+
+
+class Snapshots(PeriodicCallback):
+    """Shows samples of the same latents at several steps."""
+
+    time_fraction = 1 / 30
+
+    def __init__(self, reach: float) -> None:
+        """`reach`: the part of the plane that the decision surface shows."""
+        self._reach = reach
+
+    def is_due(self, run: ActiveRun) -> bool:
+        return run.step % max(1, run.steps // _TIMES) == 0
+
+    def act(self, run: ActiveRun) -> None:
+        run.tell(Callback.on_samples, SampleFile(*render_snapshot(run.algorithm, self._reach)))
 
 
 def render_snapshot(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:

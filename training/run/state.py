@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +89,10 @@ def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class StateDirectory:
     """The state files of a run. A thread writes them, one at a time."""
 
-    def __init__(self, path: Path, identity: dict[str, Any], save_seconds: float) -> None:
-        """`identity`: all settings that decide what a step does. `save_seconds`: time between two saves."""
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        """`identity`: all settings that decide what a step does."""
         self._path = path
         self._identity = identity
-        self._save_seconds = save_seconds
-        self._saved_at = time.monotonic()
         self._next_slot = 0
         self._writer: threading.Thread | None = None
 
@@ -128,28 +125,27 @@ class StateDirectory:
         self._require_same(found[newest].identity)
         return found[newest]
 
-    def save_if_due(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
-        """Start a save if the last one began `save_seconds` ago and is finished."""
-        if time.monotonic() - self._saved_at < self._save_seconds or (self._writer and self._writer.is_alive()):
-            return
-        self._start_writing(algorithm, step, wall_seconds)
+    @property
+    def is_saving(self) -> bool:
+        """Whether a save is under way."""
+        return self._writer is not None and self._writer.is_alive()
 
-    def save_now(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
-        """Save, and wait until the state is on the disk."""
+    def start_saving(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
+        """Copy the state, and write it on a thread."""
         self.wait()
-        self._start_writing(algorithm, step, wall_seconds)
+        state = SavedState(step, wall_seconds, self._identity, state_tensors(algorithm))
+        self._writer = threading.Thread(target=self._write, args=(state,), name="latentd-state")
+        self._writer.start()
+
+    def save(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
+        """Save, and wait until the state is on the disk."""
+        self.start_saving(algorithm, step, wall_seconds)
         self.wait()
 
     def wait(self) -> None:
         """Wait until no save is under way."""
         if self._writer:
             self._writer.join()
-
-    def _start_writing(self, algorithm: Algorithm, step: int, wall_seconds: float) -> None:
-        self._saved_at = time.monotonic()
-        state = SavedState(step, wall_seconds, self._identity, state_tensors(algorithm))
-        self._writer = threading.Thread(target=self._write, args=(state,), name="latentd-state")
-        self._writer.start()
 
     def _write(self, state: SavedState) -> None:
         facts = {"step": state.step, "wall_seconds": state.wall_seconds, "identity": state.identity}

@@ -6,35 +6,26 @@ import shutil
 import signal
 import struct
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.checkpoint import Checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import generate_rows
 from latentd.training.build import build
 from latentd.training.data.source import TaskProgress
 from latentd.training.loop import Algorithm, Losses, TrainingDiverged
-from latentd.training.run.checkpoint_manager import CheckpointManager, Progress
 from latentd.training.run.directory import RunDirectory, read_metrics, read_run_json, sample_files
-from latentd.training.run.monitor import EvaluationResult, Monitor
 from latentd.training.run.runner import StoppedEarly, run
 from tests.conftest import needs_fashion
-from tests.training.runs import run_config, train
+from tests.training.runs import AtStep, logged, run_config, train
 from tests.training.test_idx import write_idx
-
-
-def logged(folder: Path, kind: str) -> dict[int, Any]:
-    """Step → values of this kind in metrics.jsonl."""
-    return {line["step"]: line[kind] for line in read_metrics(folder) if kind in line}
 
 
 def curves(folder: Path) -> dict[str, list[int]]:
@@ -90,109 +81,12 @@ def test_snapshots_of_points_have_the_decision_surface(ring: Path) -> None:
     assert 1.2 < shown["reach"] < 1.4
 
 
-def test_the_best_generator_is_saved_beside_a_worse_last_one(tmp_path: Path) -> None:
-    train(run_config("ring-gan", tmp_path, "steps=1200", "batch_size=16", "discriminator.config.frequencies=0"))
-    divergence = {step: metrics["divergence"] for step, metrics in logged(tmp_path, "figures").items()}
-    assert list(divergence) == [500, 1000, 1200]
-    best = min(divergence, key=lambda step: divergence[step])
-    kept = tmp_path / "ring-gan-best.safetensors"
-    if best == 1200:
-        assert not kept.exists()
-    else:
-        card = Checkpoint.read(kept).card
-        assert (card.steps, card.metrics["divergence"]) == (best, divergence[best])
-
-
-def result(step: int, value: float) -> EvaluationResult:
-    return EvaluationResult(step, {"divergence": value}, {"divergence": 0.1}, "divergence", "by hand")
-
-
-@pytest.fixture
-def manager(ring: Path, tmp_path: Path) -> Callable[[int], CheckpointManager]:
-    """Makes the checkpoint manager of a run that resumed after so many steps."""
-    card = Checkpoint.read(ring / "ring-gan.safetensors").card
-    fresh = card.model_copy(update={"metrics": {}, "floors": {}, "measured": ""})
-    return lambda done: CheckpointManager(tmp_path / "ring-gan.safetensors", fresh, 256, done)
-
-
-def test_the_best_generator_is_found_when_a_run_resumes(
-    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
-) -> None:
-    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    best = tmp_path / "ring-gan-best.safetensors"
-    first = manager(0)
-    first.save_if_best(generator, result(10, 0.5), Progress(10, 1.0))
-    first.save_if_best(generator, result(20, 0.7), Progress(20, 2.0))
-    first.save_last(generator, Progress(20, 2.0), planned=20)
-    assert first.best == {"name": best.stem, "step": 10, "value": 0.5, "version": Checkpoint.read(best).version}
-    again = manager(20)
-    again.save_if_best(generator, result(30, 0.6), Progress(30, 3.0))
-    assert Checkpoint.read(best).card.steps == 10
-    again.save_if_best(generator, result(40, 0.4), Progress(40, 4.0))
-    assert again.save_last(generator, Progress(40, 4.0), planned=40).card.metrics == {"divergence": 0.4}
-    assert again.best is None  # the last one is
-    assert not best.exists()
-
-
-def test_decision_surfaces_belong_to_their_checkpoints(
-    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
-) -> None:
-    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    last, best = tmp_path / "ring-gan.safetensors", tmp_path / "ring-gan-best.safetensors"
-
-    def surface(value: float) -> DecisionSurface:
-        return DecisionSurface(torch.full((2, 2), value), (-1.0, 1.0, -1.0, 1.0))
-
-    def saved(path: Path) -> float:
-        return float(DecisionSurface.read(path, Checkpoint.read(path).version).logits[0, 0])
-
-    first = manager(0)
-    first.save_if_best(generator, result(10, 0.2), Progress(10, 1.0), surface(1.0))
-    first.save_last(generator, Progress(10, 1.0), 40, surface(1.0))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [last.name, "ring-gan.surface.safetensors"]
-    again = manager(10)
-    again.save_if_best(generator, result(40, 0.9), Progress(40, 4.0), surface(2.0))
-    again.save_last(generator, Progress(40, 4.0), 40, surface(2.0))
-    assert (saved(best), saved(last)) == (1.0, 2.0)
-
-
 def test_a_run_saves_its_decision_surface(ring: Path) -> None:
     path = ring / "ring-gan.safetensors"
     surface = DecisionSurface.read(path, Checkpoint.read(path).version)
     left, right, bottom, top = surface.extent
     assert surface.logits.shape == (48, 48)
     assert left == bottom == -right == -top < -1.0  # the ring's radius is 1
-
-
-def test_the_last_generator_is_copied_when_a_run_resumes_and_it_was_the_best(
-    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
-) -> None:
-    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    first = manager(0)
-    first.save_if_best(generator, result(10, 0.2), Progress(10, 1.0))
-    first.save_last(generator, Progress(10, 1.0), planned=40)
-    again = manager(10)
-    again.save_if_best(generator, result(40, 0.9), Progress(40, 4.0))
-    again.save_last(generator, Progress(40, 4.0), planned=40)
-    assert Checkpoint.read(tmp_path / "ring-gan.safetensors").card.metrics == {"divergence": 0.9}
-    assert Checkpoint.read(tmp_path / "ring-gan-best.safetensors").card.metrics == {"divergence": 0.2}
-
-
-def test_metrics_measured_in_another_way_do_not_choose_the_best(
-    ring: Path, tmp_path: Path, manager: Callable[[int], CheckpointManager]
-) -> None:
-    generator = Checkpoint.read(ring / "ring-gan.safetensors").build()
-    first = manager(0)
-    first.save_if_best(generator, result(10, 0.5), Progress(10, 1.0))
-    first.save_last(generator, Progress(10, 1.0), planned=40)
-    path = tmp_path / "ring-gan.safetensors"
-    read = Checkpoint.read(path)
-    evaluated = read.card.model_copy(update={"metrics": {"divergence": 0.01}, "measured": "on the test split"})
-    write_checkpoint(path, evaluated, read.tensors)  # as `latentd evaluate` does
-    again = manager(10)
-    again.save_if_best(generator, result(30, 0.6), Progress(30, 3.0))
-    assert again.best is not None
-    assert again.best["step"] == 30
 
 
 def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
@@ -203,7 +97,7 @@ def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(StoppedEarly):
-        run(config, lambda _: None, press)
+        train(config, AtStep(press))
     facts = read_run_json(tmp_path)
     assert facts is not None
     assert (facts["status"], facts["step"]) == ("stopped", 15)
@@ -213,16 +107,20 @@ def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "state")
     shutil.copytree(state, tmp_path / "state")  # as if all states after step 15 were lost
     train(config)
-    assert list(logged(tmp_path, "losses")) == list(range(1, 41))
-    assert [int(path.stem) for path in sample_files(tmp_path)] == list(range(1, 41))
+    steps = [line["step"] for line in read_metrics(tmp_path) if "losses" in line]
+    assert steps == list(range(1, 41))
+    snapshots = [int(path.stem) for path in sample_files(tmp_path)]
+    assert snapshots[-1] == 40
+    assert {15, 40} <= set(snapshots)  # the end of each part has one
 
 
 def test_a_new_run_deletes_the_files_of_the_old_one(ring: Path, tmp_path: Path) -> None:
     shutil.copytree(ring, tmp_path, dirs_exist_ok=True)
-    RunDirectory(tmp_path, 0, {"name": "new"}).close()
-    assert list(read_metrics(tmp_path)) == []
-    assert sample_files(tmp_path) == []
-    assert set(curves(tmp_path)) == set()
+    shutil.rmtree(tmp_path / "state")
+    train(run_config("ring-gan", tmp_path, "steps=1"))
+    assert {line["step"] for line in read_metrics(tmp_path)} == {1}
+    assert [path.name for path in sample_files(tmp_path)] == ["00000001.json"]
+    assert {step for steps in curves(tmp_path).values() for step in steps} == {1}
 
 
 @pytest.mark.parametrize(
@@ -236,16 +134,33 @@ def test_lines_that_cannot_be_read_are_left_out(line: str, tmp_path: Path) -> No
 
 
 def test_the_error_of_a_failed_run_is_recorded(tmp_path: Path) -> None:
-    config = run_config("ring-gan", tmp_path, "steps=10")
-
     def fail(step: int, _: Losses) -> None:
         raise TrainingDiverged(f"a loss is not finite at step {step}")
 
     with pytest.raises(TrainingDiverged):
-        run(config, lambda _: None, fail)
+        train(run_config("ring-gan", tmp_path, "steps=10"), AtStep(fail))
     facts = read_run_json(tmp_path)
     assert facts is not None
     assert (facts["status"], facts["error"]) == ("failed", "a loss is not finite at step 1")
+    assert list(logged(tmp_path, "losses")) == [1]
+    assert "a loss is not finite at step 1" in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_stopped_before_its_first_step_has_the_status_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_and_press(*parts: Any) -> Algorithm:
+        signal.raise_signal(signal.SIGINT)
+        return build(*parts)
+
+    monkeypatch.setattr("latentd.training.run.runner.build", build_and_press)
+    with pytest.raises(StoppedEarly) as stopped:
+        train(run_config("ring-gan", tmp_path, "steps=40"))
+    assert stopped.value.checkpoint is None
+    facts = read_run_json(tmp_path)
+    assert facts is not None
+    assert (facts["status"], facts["step"]) == ("stopped", 0)
+    assert not list(tmp_path.glob("**/*.safetensors"))
 
 
 def test_a_full_disk_does_not_end_the_run(
@@ -265,37 +180,15 @@ def test_a_full_disk_does_not_end_the_run(
     assert facts["status"] == "finished"
 
 
-def test_the_last_evaluation_is_shown_as_progress(tmp_path: Path) -> None:
+def test_steps_and_the_last_evaluation_are_shown_as_progress(tmp_path: Path) -> None:
     shown: list[tuple[str, int, bool]] = []
 
     def on_progress(progress: TaskProgress) -> None:
         shown.append((progress.task, progress.done, bool(logged(tmp_path, "figures"))))
 
-    run(run_config("ring-gan", tmp_path, "steps=10"), on_progress, lambda *_: None)
-    assert shown == [("evaluating the generator", 0, False), ("evaluating the generator", 1, True)]
-
-
-def test_a_run_stopped_before_its_first_step_has_the_status_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def build_and_press(*parts: Any) -> Algorithm:
-        signal.raise_signal(signal.SIGINT)
-        return build(*parts)
-
-    monkeypatch.setattr("latentd.training.run.build", build_and_press)
-    with pytest.raises(StoppedEarly):
-        run(run_config("ring-gan", tmp_path, "steps=40"), lambda _: None, lambda *_: None)
-    facts = read_run_json(tmp_path)
-    assert facts is not None
-    assert facts["status"] == "stopped"
-
-
-def test_the_monitor_does_not_change_what_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ("steps=30", "batch_size=16", "discriminator.config.norm=spectral", "discriminator.config.dropout=0.2")
-    seen = train(run_config("ring-gan", tmp_path / "seen", *settings))
-    monkeypatch.setattr(Monitor, "on_step", lambda *_: None)
-    monkeypatch.setattr(Monitor, "finish", lambda *_: None)
-    assert train(run_config("ring-gan", tmp_path / "unseen", *settings)).version == seen.version
+    run(run_config("ring-gan", tmp_path, "steps=10"), on_progress)
+    assert shown[:10] == [("training ring-gan", step, False) for step in range(1, 11)]
+    assert shown[10:] == [("evaluating the generator", 0, False), ("evaluating the generator", 1, True)]
 
 
 def test_the_probe_needs_at_least_50_images(tmp_path: Path) -> None:
