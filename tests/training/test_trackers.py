@@ -1,6 +1,5 @@
 """Runs that are logged to a tracking service as well. The real services write to this machine's disk."""
 
-import json
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from latentd.training.run.callback import ActiveRun, Callback, SampleFile
 from latentd.training.run.directory import sample_files
 from latentd.training.run.runner import StoppedEarly
 from latentd.training.run.tracker import Tracker, TrackerMissing
-from tests.training.runs import AtStep, logged, run_config, train
+from tests.training.runs import AtStep, run_config, train
 
 STEPS = 6
 
@@ -114,19 +113,19 @@ def test_a_library_that_is_missing_is_named_before_anything_is_read(tmp_path: Pa
 
 def test_mlflow_has_the_run_and_continues_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="pip install 'latentd[mlflow]'")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "rings")
-    arguments = ["train", "ring-gan", "--device", "cpu", "--log", "mlflow", "--out", str(tmp_path / "run")]
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps artifacts
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///store.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "points")
     for steps in (2, STEPS):
-        settings = ["--set", f"steps={steps}", "--set", "schedule.decay=none", "--set", "noise.until=0.0001"]
-        result = CliRunner().invoke(command_line, [*arguments, *settings])
+        arguments = ["train", "gaussian-gan", "--device", "cpu", "--log", "mlflow", "--set", f"steps={steps}"]
+        result = CliRunner().invoke(command_line, arguments)
         assert result.exit_code == 0, result.output
     client = mlflow.MlflowClient()
-    (run,) = mlflow.search_runs(experiment_names=["rings"], output_format="list")
-    checkpoint = Checkpoint.read(tmp_path / "run" / "ring-gan.safetensors")
-    assert (run.info.run_name, run.info.status) == ("ring-gan", "FINISHED")
+    (run,) = mlflow.search_runs(experiment_names=["points"], output_format="list")
+    checkpoint = Checkpoint.read(tmp_path / "runs" / "gaussian-gan" / "gaussian-gan.safetensors")
+    assert (run.info.run_name, run.info.status) == ("gaussian-gan", "FINISHED")
     assert run.data.params["generator.latent.dim"] == str(checkpoint.card.settings["generator"]["latent"]["dim"])
-    assert run.data.tags["latentd.checkpoint"] == "ring-gan"
+    assert run.data.tags["latentd.checkpoint"] == "gaussian-gan"
     assert run.data.tags["latentd.version"] == checkpoint.version
     assert run.data.metrics["figures/divergence"] == checkpoint.card.metrics["divergence"]
     losses = client.get_metric_history(run.info.run_id, "losses/generator")
@@ -138,22 +137,13 @@ def test_mlflow_has_the_run_and_continues_it(tmp_path: Path, monkeypatch: pytest
 def test_wandb_has_the_run_and_continues_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="pip install 'latentd[wandb]'")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    versions = []
-    for steps in (2, STEPS):
-        run = latentd.train(
-            *("ring-gan",),
-            out=tmp_path,
-            device="cpu",
-            log=["wandb"],
-            steps=steps,
-            schedule={"decay": "none"},
-            noise={"until": 0.0001},
-        )
-        versions.append(run.load("cpu").version)
+    for steps in (2, 4):
+        run = latentd.train("gaussian-gan", out=tmp_path, device="cpu", log="wandb", steps=steps)
     run_id = (tmp_path / "wandb-run-id").read_text().strip()
-    written = sorted((tmp_path / "wandb").glob("offline-run-*"))
-    assert len(written) == 2
-    assert {path.name.rsplit("-", 1)[1] for path in written} == {run_id}
-    losses = {step: values["generator"] for step, values in logged(tmp_path, "losses").items()}
-    assert len(losses) == STEPS
-    assert json.dumps(versions)
+    first, second = sorted((tmp_path / "wandb").glob(f"offline-run-*-{run_id}"))
+    (content,) = (path.read_bytes() for path in second.glob("*.wandb"))
+    for text in ("generator.latent.dim", "losses/generator", "vitals/diversity", "figures/divergence"):
+        assert text.encode() in content
+    assert run.load("cpu").version.encode() in content
+    assert [path.name.split("_")[1] for path in sorted(first.glob("files/media/table/samples_*"))][-1] == "2"
+    assert [path.name.split("_")[1] for path in sorted(second.glob("files/media/table/samples_*"))][-1] == "4"

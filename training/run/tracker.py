@@ -48,7 +48,7 @@ class Tracker(Callback, ABC):
         self.log_samples(run.step, samples)
 
     def on_end(self, run: ActiveRun) -> None:
-        facts = {"step": run.step}
+        facts: dict[str, Any] = {"step": run.step}
         if run.checkpoint:
             facts |= {"checkpoint": run.checkpoint.name, "version": run.checkpoint.version}
         if run.best:
