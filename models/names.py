@@ -1,10 +1,11 @@
-"""What the names of a catalog's models mean.
+"""The names of a catalog's models, and the files to which they refer.
 
-- A file has its stem as name, `NAME@VERSION.safetensors` has NAME, and the files of a run have the name `runs/NAME`.
-- A name means its promoted version. Without one it means the last file of that name, in the order of the catalog;
-  files with a version in their name do not count. The name of a run means the run's main checkpoint.
-- `name@version` refers to any file of that version. A run's file also has its stem as name then, because samples that
-  were made without a service carry it; and a promoted version keeps each name that it ever had.
+- The name of a file is its stem. The name of `NAME@VERSION.safetensors` is NAME. The files of a run have the name
+  `runs/NAME`.
+- A plain name refers to its promoted version. Without one, it refers to the last file of that name in the order of the
+  catalog; files with a version in their name do not count. The name of a run refers to the run's main checkpoint.
+- `name@version` refers to any file of that version. In such a reference, a file of a run also has its stem as a name,
+  because samples that were made without a service contain it. A promoted version keeps each name that it ever had.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +21,11 @@ from latentd.models.run_folder import checkpoints_in, main_checkpoint, model_nam
 
 
 class CatalogFile(NamedTuple):
-    """A checkpoint file of a catalog. A file may be there twice: alone, and as a part of its run."""
+    """A checkpoint file of a catalog. A file may be in it twice: by itself, and as a part of its run."""
 
     path: Path
     run: str | None = None
-    """The name of the run that the file belongs to: `runs/NAME`."""
+    """The name of the file's run, `runs/NAME`; None if it is not in a run."""
 
     @property
     def stem(self) -> str:
@@ -37,8 +38,8 @@ class CatalogFile(NamedTuple):
         return self.run or self.stem
 
     @property
-    def waits(self) -> bool:
-        """Whether a name does not come to mean the file because it is there: runs, and `NAME@VERSION`."""
+    def is_lazy(self) -> bool:
+        """Whether the file is loaded only if a request names it, or if it is promoted: runs, and `NAME@VERSION`."""
         return self.run is not None or "@" in self.path.stem
 
 
@@ -55,21 +56,21 @@ Reference = tuple[str, str]
 
 @dataclass(frozen=True)
 class Meanings:
-    """What each name means."""
+    """The file to which each name refers."""
 
     models: Mapping[str, VersionedFile]
-    """By the names of models."""
+    """For each name of a model."""
     runs: Mapping[str, VersionedFile]
-    """By the names of runs."""
+    """For each name of a run."""
     versions: Mapping[Reference, VersionedFile]
-    """By name and version."""
+    """For each name with a version."""
     missing: Mapping[str, str]
-    """Names whose promoted version is in no file, and that version. They mean nothing."""
+    """For each name whose promoted version is in no file: that version. Such a name refers to nothing."""
 
     @classmethod
     def of(cls, files: Sequence[VersionedFile], promotions: Promotions) -> "Meanings":
-        """Return what names mean by `files`, which are in the order of the catalog."""
-        models = {each.file.name: each for each in files if not each.file.waits}
+        """Resolve the names of `files`, which are in the order of the catalog."""
+        models = {each.file.name: each for each in files if not each.file.is_lazy}
         versions = _further_names(files, promotions) | {(each.file.name, each.version): each for each in files}
         missing: dict[str, str] = {}
         for name, version in promotions.current.items():
@@ -88,7 +89,7 @@ class Meanings:
 
 
 def _further_names(files: Sequence[VersionedFile], promotions: Promotions) -> dict[Reference, VersionedFile]:
-    """Return the versions under names that are not those of their files."""
+    """Return the references whose names are not those of their files."""
     found = {(each.file.stem, each.version): each for each in files if each.file.run}
     by_version = {each.version: each for each in files}
     for name, versions in promotions.all_versions.items():
@@ -97,14 +98,14 @@ def _further_names(files: Sequence[VersionedFile], promotions: Promotions) -> di
 
 
 def _main(files: Sequence[VersionedFile], run: str) -> VersionedFile:
-    """Return the main checkpoint of a run. Of two folders with one name, the later one counts."""
+    """Return the main checkpoint of a run. Of two folders with the same name, the later one counts."""
     by_path = {each.file.path: each for each in files if each.file.run == run}
     last = next(reversed(by_path)).parent
     return by_path[main_checkpoint([path for path in by_path if path.parent == last])]
 
 
 def read_files(paths: Iterable[Path]) -> list[VersionedFile]:
-    """Return the checkpoint files of a catalog's `paths`. The versions are those that the files' headers say.
+    """Return the checkpoint files in a catalog's `paths`, with the versions in their headers.
 
     Files and folders that cannot be read, or that are no checkpoints, are left out.
     """
@@ -126,12 +127,12 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def read_promotions(paths: Iterable[Path]) -> Promotions:
-    """Return the promotions of a catalog's `paths` together. Raises PromotionError if one cannot be read."""
+    """Return the promotions in a catalog's `paths`. Raises PromotionError if a file of them cannot be read."""
     return Promotions.merged(Promotions.read(path) for path in paths if path.is_dir())
 
 
 def read_meanings(paths: Iterable[Path]) -> Meanings:
-    """Return what the names of a catalog mean. Raises PromotionError if its promotions cannot be read."""
+    """Resolve the names of a catalog. Raises PromotionError if its promotions cannot be read."""
     paths = list(paths)
     return Meanings.of(read_files(paths), read_promotions(paths))
 

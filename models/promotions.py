@@ -1,7 +1,7 @@
-"""Which version a model's name means: `promoted.json` in a folder of the catalog, with its history.
+"""The version to which a model's name refers: `promoted.json` in a folder of the catalog, with its history.
 
-The file is a list of what was done, oldest first. Nothing is ever removed from it. A name means the version that was
-promoted last and not rolled back; without such a version, it means what the catalog's files say.
+The file is a list of promotions and rollbacks, the oldest first. Nothing is ever removed from it. A name refers to the
+version that was promoted last and not rolled back. Without such a version, it refers to the last file of that name.
 """
 
 import getpass
@@ -31,31 +31,31 @@ class PromotionError(LatentdError):
 
 
 class Promotion(BaseModel):
-    """One change of what a name means."""
+    """One change of the version to which a name refers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     action: Literal["promote", "rollback"]
     name: str = Field(max_length=128)
     version: str | None = Field(pattern="^[0-9a-f]{12}$")
-    """What the name means from then on. None: what the catalog's files say."""
+    """The version to which the name refers from then on. None: the last file of that name."""
     before: str | None = Field(pattern="^[0-9a-f]{12}$")
-    """The version that the name meant before; None if it meant none."""
+    """The version to which the name referred before; None if there was none."""
     source: str | None = None
-    """The file that was promoted, as the command named it."""
+    """The file that was promoted, as it was given to the command."""
     by: str
     at: str
     """UTC, ISO 8601."""
     forced: bool = False
-    """Whether the version was promoted although its figures are worse."""
+    """Whether the version was promoted although its metrics are worse."""
     metrics: dict[str, float] = {}
-    """The held-out figures of the version, from its card."""
+    """The metrics of the version on held-out data, from its card."""
     measured: str = ""
     """How they were measured, and on what."""
 
 
 class Promotions(BaseModel):
-    """What was done to names, oldest first: the content of the file."""
+    """All promotions and rollbacks, the oldest first: the content of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,24 +68,24 @@ class Promotions(BaseModel):
 
     @classmethod
     def merged(cls, parts: Iterable[Self]) -> Self:
-        """Return the promotions of several folders together. What a later one says about a name counts more."""
+        """Return the promotions of several folders together. Those of a later folder count more."""
         return cls(history=tuple(entry for part in parts for entry in part.history))
 
     @property
     def all_versions(self) -> dict[str, set[str]]:
-        """By name, every version that it has ever meant. `name@version` answers for all of them."""
+        """For each name, every version to which it ever referred. `name@version` can be requested for all of them."""
         found: dict[str, set[str]] = {}
         for each in self.history:
             found.setdefault(each.name, set()).update(version for version in (each.version, each.before) if version)
         return found
 
     def before_current(self, name: str) -> str | None:
-        """Return the version that a rollback of `name` leads to; None if that is what the catalog's files say."""
+        """Return the version to which a rollback of `name` leads; None if that is the last file of this name."""
         versions = self._promoted().get(name, [])
         return versions[-2] if len(versions) > 1 else None
 
     def _promoted(self) -> Mapping[str, list[str]]:
-        """By name, the promoted versions that were not rolled back, oldest first."""
+        """Return for each name the promoted versions that were not rolled back, the oldest first."""
         promoted: dict[str, list[str]] = {}
         for each in self.history:
             versions = promoted.setdefault(each.name, [])
@@ -97,7 +97,7 @@ class Promotions(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read the promotions in `folder`; none if there is no file. Raises PromotionError if it cannot be read."""
+        """Return the promotions in `folder`, none if there is no file. Raises PromotionError if it cannot be read."""
         path = promotions_file(folder)
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -109,7 +109,7 @@ class Promotions(BaseModel):
             raise PromotionError(f"{path.name}: it is no list of promotions: {first_problem(problem)}") from problem
 
     def write(self, folder: Path) -> None:
-        """Write the promotions to `folder` atomically. Raises OSError."""
+        """Write the promotions to `folder` atomically. Raises OSError if they cannot be written."""
         with atomic_write(promotions_file(folder)) as temporary:
             temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
@@ -119,13 +119,13 @@ class Promotions(BaseModel):
 
 
 def promotions_file(folder: Path) -> Path:
-    """Return the path of a folder's promotions, whether it exists or not."""
+    """Return the path of a folder's file of promotions, whether it exists or not."""
     return folder / _FILE
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other commands from changing the promotions of `folder` within the block. Missing folders are made.
+    """Hold the lock on the promotions of `folder` until the block ends. Missing folders are made.
 
     Raises PromotionError if the folder cannot be written to, or if another command takes too long.
     """
@@ -149,7 +149,7 @@ def now() -> str:
 
 
 def author() -> str:
-    """Return who works on this machine: `user@host`."""
+    """Return the user of this process: `user@host`."""
     user = "unknown"
     with suppress(OSError, KeyError, ImportError):  # no such user in this container
         user = getpass.getuser()

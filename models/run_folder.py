@@ -1,4 +1,4 @@
-"""A run's folder, as others than training see it: its name among the models, its state, and its main checkpoint."""
+"""The folder of a training run, as far as serving uses it: the model's name, the run's status, the checkpoints."""
 
 import json
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from latentd.models.card import SUFFIX
 from latentd.models.sidecars import is_sidecar
 
 RUNS = Path("runs")
-"""Where training puts runs, if it is not told otherwise."""
+"""The default folder of training runs."""
 _PREFIX = "runs/"
 _RUN_JSON = "run.json"
 _UNKNOWN = "unknown"
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether `folder` is a run's: it has a `run.json`, or lies in a folder with the name `runs`."""
+    """Return whether `folder` is that of a run: it has a `run.json`, or is in a folder with the name `runs`."""
     if folder.name.startswith(".") or not folder.is_dir():
         return False
     return folder.parent.name == RUNS.name or run_json(folder).is_file()
@@ -34,13 +34,13 @@ def model_name(folder: Path) -> str:
 
 
 def is_run_name(name: str) -> bool:
-    """Whether `name` is the name of a run among the models."""
+    """Return whether a model's name is that of a run."""
     return name.startswith(_PREFIX)
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What `run.json` says. A file that cannot be read says nothing."""
+    """The facts in `run.json`. If it cannot be read, they have their defaults."""
 
     status: str = _UNKNOWN
     """`running`, `finished`, `stopped` or `failed`. A run that was killed stays `running`."""
@@ -83,6 +83,6 @@ def checkpoints_in(folder: Path) -> list[Path]:
 def main_checkpoint(files: Sequence[Path]) -> Path:
     """Return a run's last generator, NAME.safetensors: the shortest name, beside NAME-best and NAME-step100.
 
-    While the run goes on, NAME-best may be its only checkpoint.
+    While the run is in progress, NAME-best may be its only checkpoint.
     """
     return min(files, key=lambda file: (len(file.stem), file.stem))

@@ -1,6 +1,6 @@
 """The served models, kept up to date with their files.
 
-The catalog scans its files three times a second, which works on every file system. A new version is loaded and
+The catalog scans its files three times per second, which works on every file system. A new version is loaded and
 calibrated beside the old one, which serves until it is replaced in one assignment. Batches in progress finish with the
 version that they began with. A bad file changes only the log and `failures`.
 """
@@ -46,8 +46,9 @@ class Catalog:
         memory: int,
         telemetry: Telemetry,
     ) -> None:
-        """`paths` returns the folders and files to serve. `memory`: the most bytes of weights on the device at a time,
-        which a single model may exceed.
+        """`paths` returns the folders and files to serve.
+
+        `memory`: the limit for bytes of weights on the device. A single model may exceed it.
         """
         self._telemetry = telemetry
         self.names = Names()
@@ -83,7 +84,7 @@ class Catalog:
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
-        """What the names of the models and of the finished runs mean now."""
+        """The models that plain names refer to now: names of models, and of finished runs."""
         return self.names.models
 
     @property
@@ -108,7 +109,7 @@ class Catalog:
         return await asyncio.get_running_loop().run_in_executor(self._reloader, self._load_for_request, model)
 
     def weights_on_device(self) -> Mapping[str, int]:
-        """Return the bytes of weights on the device by name: of all versions of it, 0 where there are none."""
+        """Return the bytes of weights on the device for each name, over all of its versions."""
         sizes = dict.fromkeys(self.names.models, 0)
         for model in self.names.versions.values():
             if model.deployment is not None:
@@ -133,7 +134,7 @@ class Catalog:
             return deployment
 
     def _load_again(self, model: ServedModel) -> None:
-        """Put a model on the device. If that fails for the first time, its file is reported and served no longer."""
+        """Put a model on the device. If that fails the first time, report its file and stop serving it."""
         try:
             self._loader.load_again(model)
         except CheckpointError as problem:
@@ -179,7 +180,7 @@ class Catalog:
         gone = [
             file
             for file in self._by_file
-            # a file is served until another one of its name, which may take its place, is loaded
+            # a removed file is served until a file of the same name, which may replace it, is loaded
             if file.path not in existing and (file.path.name, file.run) not in not_loaded_yet
         ]
         newly_unreadable = [path for path in scan.unreadable if path not in self._failure_of]
@@ -221,7 +222,7 @@ class Catalog:
             self._evict(keep=model)
 
     def _load_promoted(self) -> None:
-        """Load the promoted versions that are not loaded. If a file fails, another file of the version is tried."""
+        """Load the promoted versions that are not loaded. If a file fails, try another file of the version."""
         for name, version in self._promotions.promotions.current.items():
             with self._loading:
                 while model := self._resolve().versions.get((name, version)):
@@ -233,7 +234,7 @@ class Catalog:
                         self._evict(keep=model)
 
     def _resolve(self) -> Names:
-        """Return what all names mean by the files that are known now."""
+        """Resolve all names with the files that are known now."""
         order = [*(self._by_file.keys() - self._scanned.stamps.keys()), *self._scanned.stamps]
         files = {file: self._by_file[file] for file in order if file in self._by_file}
         return self._table.resolve(files, self._scanned.runs, self._promotions.promotions, self.names)
@@ -247,7 +248,7 @@ class Catalog:
                 if before.models[name].version != names.models[name].version:
                     self._telemetry.model_swaps.add()
             self._telemetry.set_served(names.plain, names.all)
-            # failures first: whoever sees a new model also sees what failed beside it
+            # failures first, so that a reader who sees the new names also sees their failures
             self.failures = [*self._failure_of.values(), *self._failures_of_promotions(names)]
             self.names = names
 
@@ -267,7 +268,7 @@ class Catalog:
             if used <= self._memory:
                 return
             if model is not keep and model.deployment is not None:
-                # an executor may have given up sizes that did not fit into the memory
+                # an executor may have dropped sizes that did not fit into the memory
                 model.calibrations = [stage.executor.calibration for stage in model.deployment.stages]
                 model.deployment = None
                 used -= model.weight_bytes
@@ -284,12 +285,12 @@ class Catalog:
 
 
 def _failure(path: Path, error: str) -> LoadFailure:
-    """File names may not be valid text, and errors may be long."""
+    """Return a failure with a printable, short name and error."""
     return LoadFailure(*(printable(text)[:_MAX_REPORT] for text in (path.name, error)))
 
 
 def _missing(name: str, names: Names) -> str:
-    """Return what is wrong with a name whose promoted version has no file, and what to do."""
+    """Return the error for a name whose promoted version has no file, with what to do."""
     kept = names.models.get(name)
     still = f"; {kept.reference} is still served from memory" if kept else f"; requests for {name} are refused"
     return f"this version is promoted, and no file has it: put a file back, or latentd rollback {name}{still}"

@@ -1,4 +1,4 @@
-"""The files of a catalog: where they are, and when one has changed and is written completely."""
+"""The files of a catalog: where they are, and which of them have changed and are completely written."""
 
 import os
 import weakref
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from latentd.models.card import SIDECAR_ENDINGS, check_model_name
 from latentd.models.errors import CheckpointError
+from latentd.models.file_stamp import FileStamp
 from latentd.models.names import CatalogFile
 from latentd.models.promotions import promotions_file
 from latentd.models.run_folder import RunFacts, checkpoints_in, model_name, run_folders, run_json
@@ -17,37 +17,31 @@ from latentd.models.sidecars import sidecar_path
 
 
 class OpenFile:
-    """A file that is held open: its content stays readable if the path is replaced. Raises OSError."""
+    """An open file. Its content stays readable if another file takes its path."""
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # non-blocking, because the path may be a FIFO
         weakref.finalize(self, os.close, descriptor)
         self.content = Path(f"/dev/fd/{descriptor}")
-        """A path to the open file, as long as this object exists."""
+        """A path to the open file, valid as long as this object exists."""
 
 
-class FileStamp(NamedTuple):
-    """Identifies a state of a file and its sidecars."""
-
-    inode: int
-    size: int
-    modified: int
-    sidecars: tuple["FileStamp | None", ...] = ()
-    """One for each sidecar that a file can have; None for one that does not exist."""
+CheckpointStamp = tuple[FileStamp, *tuple[FileStamp | None, ...]]
+"""The stamp of a checkpoint file, then one for each sidecar that it can have; None for one that does not exist."""
 
 
 @dataclass(frozen=True)
 class Scan:
     """The result of one look at the catalog's paths."""
 
-    stamps: dict[CatalogFile, FileStamp] = field(default_factory=dict)
-    """The checkpoint files, in the order of the catalog. Of two files with one model name, the later one is served."""
+    stamps: dict[CatalogFile, CheckpointStamp] = field(default_factory=dict)
+    """The checkpoint files in the order of the catalog. Of two files with one model name, the later one is served."""
     unreadable: dict[Path, str] = field(default_factory=dict)
     """Paths that cannot be read, and why."""
     runs: dict[str, RunFacts] = field(default_factory=dict)
-    """The runs by their names. Of two with one name, the later one counts."""
+    """Runs by name. Of two runs with the same name, the later one counts."""
     promotions: dict[Path, FileStamp] = field(default_factory=dict)
-    """The folders that have a file of promotions, in the order of the catalog."""
+    """The stamp of each folder's file of promotions, in the order of the catalog. Folders without one are left out."""
 
 
 def sidecars_of(file: Path) -> list[Path]:
@@ -59,17 +53,17 @@ class ChangeDetector:
     """Finds the files that are new, changed or gone since the scan before."""
 
     def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
-        """`paths` returns the catalog's folders and files. It is called at every scan, since folders come and go."""
+        """`paths` returns the catalog's folders and files. It is called for every scan, because folders come and go."""
         self._paths = paths
         self._before = Scan()
-        self._reported: dict[CatalogFile, FileStamp] = {}
+        self._reported: dict[CatalogFile, CheckpointStamp] = {}
         self._run_facts: dict[Path, tuple[FileStamp | None, RunFacts]] = {}
-        """By folder: the facts, and the stamp of the file that they were read from."""
+        """For each folder: the stamp of its `run.json`, and the facts in it."""
 
     def scan(self, wait_until_stable: bool = True) -> tuple[Scan, list[CatalogFile]]:
-        """Return what exists, and the files to load: those that changed, and did not change since the scan before.
+        """Return what exists, and the files to load: those that have changed, but not since the scan before.
 
-        Without `wait_until_stable`, files that changed are to be loaded at once.
+        Without `wait_until_stable`, files that have changed just now are returned too.
         """
         scan = self._scan()
         changed = [file for file, stamp in scan.stamps.items() if self._reported.get(file) != stamp]
@@ -81,12 +75,12 @@ class ChangeDetector:
         return scan, changed
 
     def _scan(self) -> Scan:
-        """Scan folders and files. A path that exists and cannot be read keeps the files that it had before."""
+        """Scan folders and files. If a path exists but cannot be read, its files stay as they were before."""
         scan = Scan()
         for path in self._paths():
             self._add(scan, path, None)
             with suppress(OSError):
-                scan.promotions[path] = _stamp(promotions_file(path))
+                scan.promotions[path] = FileStamp.of(promotions_file(path))
             for folder in run_folders(path):
                 self._add_run(scan, folder)
         return scan
@@ -102,7 +96,7 @@ class ChangeDetector:
         scan.runs[name] = self._facts(folder)
 
     def _add(self, scan: Scan, path: Path, run: str | None) -> None:
-        """Add the files of `path`, or the file that it is."""
+        """Add the files in the folder `path`, or `path` itself if it is a file."""
         try:
             found = _stamps_in(path)
         except FileNotFoundError:
@@ -120,36 +114,22 @@ class ChangeDetector:
             scan.stamps[CatalogFile(file, run)] = stamp
 
     def _facts(self, folder: Path) -> RunFacts:
-        try:
-            stamp: FileStamp | None = _stamp(run_json(folder))
-        except OSError:
-            stamp = None
+        stamp = FileStamp.if_readable(run_json(folder))
         known = self._run_facts.get(folder)
         if known is None or known[0] != stamp:
             known = self._run_facts[folder] = (stamp, RunFacts.read(folder))
         return known[1]
 
 
-def _stamps_in(path: Path) -> dict[Path, FileStamp]:
+def _stamps_in(path: Path) -> dict[Path, CheckpointStamp]:
     if not path.is_dir():
-        return {path: _stamp_with_sidecars(path)}
-    stamps: dict[Path, FileStamp] = {}
+        return {path: _checkpoint_stamp(path)}
+    stamps: dict[Path, CheckpointStamp] = {}
     for file in checkpoints_in(path):
         with suppress(FileNotFoundError):  # removed in the meantime, or a dangling link
-            stamps[file] = _stamp_with_sidecars(file)
+            stamps[file] = _checkpoint_stamp(file)
     return stamps
 
 
-def _stamp_with_sidecars(file: Path) -> FileStamp:
-    sidecars: list[FileStamp | None] = []
-    for sidecar in sidecars_of(file):
-        try:
-            sidecars.append(_stamp(sidecar))
-        except OSError:
-            sidecars.append(None)
-    return _stamp(file)._replace(sidecars=tuple(sidecars))
-
-
-def _stamp(file: Path) -> FileStamp:
-    status = file.stat()
-    return FileStamp(status.st_ino, status.st_size, status.st_mtime_ns)
+def _checkpoint_stamp(file: Path) -> CheckpointStamp:
+    return FileStamp.of(file), *map(FileStamp.if_readable, sidecars_of(file))

@@ -1,4 +1,4 @@
-"""Load a checkpoint file: read it, put it on the device, calibrate it."""
+"""Loads checkpoint files: reads them, puts them on the device, and calibrates them."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,12 +35,12 @@ class Loader:
         self._deterministic = deterministic
         self._cuda = CudaDevice(device) if device.type == "cuda" else None
         self._calibrations: dict[str, Sequence[Calibration]] = {}
-        """By version: it is calibrated once, whatever its names and files are."""
+        """Calibrations by version. A version is calibrated once, even if it has several names or files."""
 
     def load(self, file: CatalogFile, known: ServedModel | None = None) -> ServedModel:
-        """Return the model in `file`, on the device unless the file waits. Raises CheckpointError if it is unusable.
+        """Return the model in `file`, on the device unless it is loaded lazily. Raises CheckpointError if it is unusable.
 
-        `known`: the model that the file had before; it keeps its place on the device if the version is the same.
+        `known`: the model that the file had before. If the version is the same, its weights stay on the device.
         """
         open_file = _open(file.path)
         checkpoint = Checkpoint.read(file.path, open_file.content)
@@ -63,15 +63,15 @@ class Loader:
         )
         if known is not None and known.deployment is not None:
             self._place(model, known.deployment, open_file)
-        elif not file.waits:
+        elif not file.is_lazy:
             self._place(model, self._deploy(model, checkpoint), open_file)
         return model
 
     def load_again(self, model: ServedModel) -> None:
-        """Put a model on the device that is not there.
+        """Put a model on the device.
 
-        Raises CheckpointError if its file was replaced before the model was loaded for the first time, or modified in
-        place since then.
+        Raises CheckpointError if its file was replaced before the model was first loaded, or modified in place after
+        that.
         """
         open_file = model.open_file or _open(model.file)
         checkpoint = Checkpoint.read(model.file, open_file.content)
@@ -94,7 +94,7 @@ class Loader:
         return fingerprint_of(version, self._device, "bitwise" if self._deterministic else "off")
 
     def _deploy(self, model: ServedModel, checkpoint: Checkpoint) -> Deployment:
-        """Build the generator and its executors. Stages are calibrated unless this version was before."""
+        """Build the generator and its executors. Calibrate the stages unless this version is calibrated already."""
         known = model.calibrations or self._calibrations.get(model.version, ())
         try:
             generator = checkpoint.build(self._device)

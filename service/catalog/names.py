@@ -1,4 +1,4 @@
-"""What the names of the served models mean, by the rules of models/names.py."""
+"""The names of the served models, resolved by the rules of models/names.py."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,48 +13,48 @@ from latentd.service.catalog.served import ServedModel
 from latentd.service.errors import ApiError
 
 Why = Literal["file", "run", "promoted"]
-"""Why a name means a version: it is in the last file of that name, in the main checkpoint of the run, or promoted."""
+"""Why a name refers to a version: it is in the last file of the name, in the main checkpoint of the run, or promoted."""
 
 
 @dataclass(frozen=True)
 class ListedVersion:
-    """A version under its name, as `GET /models` lists it."""
+    """A version under one name, as `GET /models` lists it."""
 
     model: ServedModel
     files: Sequence[Path]
-    """The files that have it, in the order of the catalog."""
+    """The files with this version, in the order of the catalog."""
     also: Sequence[str]
-    """Other names under which the version answers, always together with the version."""
+    """Other names that can be used together with this version: `also@version`."""
     run: RunFacts | None
     current: ServedModel | None
-    """What the name means; None if it means nothing."""
+    """The model to which the plain name refers; None if it refers to none."""
     why: Why | None
-    """Why the name means what it does."""
+    """Why the plain name refers to `current`."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What every name means. Never modified, so readers need no lock."""
+    """The model of every name. It is never modified, so readers need no lock."""
 
     models: Mapping[str, ServedModel] = field(default_factory=dict)
-    """By name, without version: the models, and the runs that are finished."""
+    """For each plain name: the model. It has models and finished runs."""
     unfinished: Mapping[str, ServedModel] = field(default_factory=dict)
-    """The runs that are not finished. They are not listed among the models, and answer when they are asked for."""
+    """For each name of an unfinished run: its model. It is not listed among the models, but can be requested."""
     versions: Mapping[Reference, ServedModel] = field(default_factory=dict)
-    """By name and version."""
+    """For each name and version: the model."""
     listed: Sequence[ListedVersion] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Names whose promoted version is in no file of the catalog, and that version."""
+    """For each name whose promoted version is in no file of the catalog: that version."""
 
     @classmethod
     def of(cls, *models: ServedModel) -> "Names":
-        """Return the names of models of which each has a file."""
+        """Return the names of these models, each of which has a file."""
         return cls({each.name: each for each in models}, {}, {(each.name, each.version): each for each in models})
 
     def default(self, configured: str) -> ServedModel | None:
-        """Return the model of requests that name none: the configured one, or else the first by name.
+        """Return the model of requests that name none: the configured one, or else the first one by name.
 
-        A run is never the first, because a training run must not become what clients get.
+        A run is never the first one, because clients must not get the model of a training run by accident.
         """
         first = min(self.plain, default="")
         return self.models.get(configured) or self.unfinished.get(configured) or self.models.get(first)
@@ -67,7 +67,7 @@ class Names:
             return found
         known = sorted(each for of, each in self.versions if of == name)
         if not at and name in self.missing:
-            message = f"{name} means version {self.missing[name]}, and no file of the catalog has it"
+            message = f"{name} refers to version {self.missing[name]}, and no file of the catalog has it"
         elif at and known:
             message = f"{name} is served in version {' and '.join(known)}, not {version!r}"
         elif known:
@@ -78,7 +78,7 @@ class Names:
         raise ApiError(404, "version_not_served", message, "model")
 
     def versions_of(self, name: str) -> list[str]:
-        """Return the versions that answer under `name`."""
+        """Return the versions that can be requested under `name`."""
         return sorted(version for each, version in self.versions if each == name)
 
     @property
@@ -88,20 +88,20 @@ class Names:
 
     @property
     def all(self) -> set[str]:
-        """Every name under which something answers."""
+        """Every name that can be requested, with or without a version."""
         return {*self.models, *self.unfinished, *(name for name, _ in self.versions)}
 
 
 class NameTable:
-    """Makes the Names of the catalog's models, and keeps models under further names between two calls."""
+    """Resolves the names of the catalog's models. It keeps copies of models under other names between two calls."""
 
     def __init__(self) -> None:
         self._aliases: dict[tuple[CatalogFile, str], tuple[ServedModel, ServedModel]] = {}
-        """By file and name: the file's model, and the same under that name."""
+        """For each file and name: the file's model, and the same model under that name."""
 
     @property
     def aliases(self) -> list[ServedModel]:
-        """The models under further names."""
+        """The models under names that are not those of their files."""
         return [alias for _, alias in self._aliases.values()]
 
     def resolve(
@@ -111,9 +111,9 @@ class NameTable:
         promotions: Promotions,
         before: Names,
     ) -> Names:
-        """Return the names of `files`, which are in the order of the catalog.
+        """Resolve the names of `files`, which are in the order of the catalog.
 
-        `before`: the names until now. A name whose promoted version is not loaded keeps what it meant.
+        `before`: the names until now. If the promoted version of a name is not loaded, the name stays as it was.
         """
         self._forget(files)
         meanings = Meanings.of([VersionedFile(file, model.version) for file, model in files.items()], promotions)
@@ -150,7 +150,7 @@ def _list(
     runs: Mapping[str, RunFacts],
     promoted: Collection[str],
 ) -> list[ListedVersion]:
-    """Return each version under the names of its files, and under each name that means it, sorted."""
+    """Return each version under the names of its files, and under each name that refers to it, sorted."""
     paths: dict[Reference, list[Path]] = {}
     for file, model in files.items():
         paths.setdefault((model.name, model.version), []).append(file.path)
@@ -169,13 +169,13 @@ def _list(
 
 
 def changes(before: Names, now: Names) -> list[str]:
-    """Return lines for the log: which names mean something else, which are gone, and which files are hidden."""
+    """Return lines for the log: which names are gone, which refer to another version, and which files are hidden."""
     gone = before.models.keys() - now.models.keys() - now.unfinished.keys()
     lines = [f"{name} is no longer served: its file is gone" for name in sorted(gone)]
     for name, model in now.models.items():
         was = before.models.get(name)
         if was is not None and was.version != model.version:
-            lines.append(f"{name} means {model.version} now, not {was.version}")
+            lines.append(f"{name} refers to {model.version} now, not to {was.version}")
     for each in now.listed:
         current = each.current
         is_new = current is not None and before.models.get(current.name) is not current

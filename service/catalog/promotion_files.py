@@ -1,27 +1,27 @@
-"""The promotions in the folders of a catalog, read again when their files change."""
+"""The promotions in the folders of a catalog. They are read again when their files change."""
 
 import logging
 from pathlib import Path
 
+from latentd.models.file_stamp import FileStamp
 from latentd.models.promotions import PromotionError, Promotions, promotions_file
-from latentd.service.catalog.files import FileStamp
 
 logger = logging.getLogger("latentd.catalog")
 
 
 class PromotionFiles:
-    """The promotions of all folders. A file that cannot be read leaves them as they were."""
+    """The promotions of all folders. If a file cannot be read, its promotions stay as they were."""
 
     def __init__(self) -> None:
         self.promotions = Promotions()
-        """Of all folders together; those of a later folder count more."""
+        """The promotions of all folders together. Those of a later folder count more."""
         self.errors: dict[Path, str] = {}
         """The files that cannot be read, and why."""
         self._stamps: dict[Path, FileStamp] = {}
         self._read: dict[Path, Promotions] = {}
 
     def update(self, stamps: dict[Path, FileStamp]) -> bool:
-        """Read the files that changed. Return whether any did. `stamps`: by folder, in the order of the catalog."""
+        """Read the files that have changed, and return whether there are any. `stamps`: as in Scan.promotions."""
         if list(stamps.items()) == list(self._stamps.items()):
             return False
         read: dict[Path, Promotions] = {}
@@ -49,4 +49,4 @@ class PromotionFiles:
         now = self.promotions.current
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
-                logger.info("%s is to mean %s", name, now.get(name, "what the files say"))
+                logger.info("%s is to refer to %s", name, now.get(name, "the last file of this name"))

@@ -1,4 +1,4 @@
-"""A version of a model as requests see it, and a file that is not served."""
+"""A version of a model, as requests use it, and a file that is not served."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -50,13 +50,13 @@ class ServedModel:
     card: Card
     file: Path
     open_file: OpenFile | None
-    """The file that the model was loaded from. The model is loaded from it again after an eviction. None before the
-    first time."""
+    """The file from which the model was loaded, and is loaded again after an eviction. None before the model is first
+    loaded."""
     weight_bytes: int
     calibrations: list[Calibration]
-    """One per stage, as of loading or of the last eviction; empty before the model is loaded for the first time."""
+    """One for each stage, from the time of loading or of the last eviction. Empty before the model is first loaded."""
     fingerprint: Fingerprint
-    """Before the model is loaded for the first time: what it will be if the device repeats itself to the bit."""
+    """Before the model is first loaded: the fingerprint if the device repeats itself to the bit."""
     deployment: Deployment | None
     """None while the model is not on the device."""
     directions: Directions | None = None
@@ -83,7 +83,7 @@ class ServedModel:
 
     @property
     def batch_sizes(self) -> list[int]:
-        """The sizes of forward pass that the last stage runs in; none before the model is loaded for the first time."""
+        """The batch sizes of the last stage; none before the model is first loaded."""
         calibrations: Sequence[Calibration] = self.calibrations
         if self.deployment:
             calibrations = [self.deployment.last.calibration]
@@ -95,7 +95,7 @@ class ServedModel:
         return self.directions.version if self.directions else None
 
     def place(self, deployment: Deployment, open_file: OpenFile, fingerprint: Fingerprint) -> None:
-        """Remember where the model is on the device, and what it was loaded from."""
+        """Set the deployment, and the file from which the model was loaded."""
         self.calibrations = [stage.executor.calibration for stage in deployment.stages]
         self.open_file = open_file
         self.fingerprint = fingerprint
@@ -103,5 +103,5 @@ class ServedModel:
         self.deployment = deployment
 
     def under_name(self, name: str) -> "ServedModel":
-        """Return the same version under another name. It is loaded by itself, because samples carry the name."""
+        """Return the same version under another name. It is loaded separately, because samples contain the name."""
         return replace(self, name=name, deployment=None, calibrations=[])

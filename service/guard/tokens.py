@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentd.models.file_stamp import FileStamp
 from latentd.service.guard.client import Client, ClientLimits
 
 logger = logging.getLogger("latentd.guard")
@@ -100,7 +101,7 @@ class Tokens:
         self._known: tuple[tuple[bytes, Client], ...] = ()
         self.current = True
         """Whether the tokens are those that the file has now."""
-        self._stamp = self._file_stamp()
+        self._stamp = None if file is None else FileStamp.if_readable(file)
         self._next_check = time.monotonic() + _CHECK_SECONDS
         self._replace(parse_tokens(read()))
 
@@ -123,7 +124,7 @@ class Tokens:
         if self._file is None or time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + _CHECK_SECONDS
-        stamp = self._file_stamp()
+        stamp = FileStamp.if_readable(self._file)
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -150,14 +151,6 @@ class Tokens:
             client.set_limits(limits.get(name, ClientLimits()))
         self._known = tuple((line.digest, clients[line.name]) for line in lines)
         self._clients = clients
-
-    def _file_stamp(self) -> tuple[int, ...] | None:
-        """Return numbers that change when the file changes; None if there is no file."""
-        try:
-            found = self._file.stat() if self._file is not None else None
-        except OSError:
-            return None
-        return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _text_of(file: Path) -> str:

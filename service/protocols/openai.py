@@ -190,7 +190,7 @@ def _build_parsed_request(
     own_size = spec.output.picture_size
     if own_size is None:
         raise invalid("model", f"{model.name} makes {spec.output.kind}, not images; use POST /generate")
-    fields |= {"model": f"{model.name}@{model.version}", "format": images_request.output_format or "png"}
+    fields |= {"model": model.reference, "format": images_request.output_format or "png"}
     if (field := spec.condition.field) is not None:
         try:
             fields[field] = spec.condition.from_prompt(images_request.prompt)
@@ -240,7 +240,7 @@ def _in_json(finished: FinishedJob) -> bytes:
             "data": images,
             "output_format": query.response_format.format,
             "size": f"{width * query.scale}x{height * query.scale}",
-            "model": f"{query.model.name}@{query.model.version}",
+            "model": query.model.reference,
         }
     )
 

@@ -95,7 +95,7 @@ class SampleQuery:
         for name in EDIT_FIELDS:
             request.pop(name, None)  # without amounts of 0
         request |= self.edit.fields if self.edit else {}
-        request |= {"model": f"{self.model.name}@{self.model.version}", "format": self.response_format.format}
+        request |= {"model": self.model.reference, "format": self.response_format.format}
         if (layout := self.response_format.chosen_layout) is not None:
             request["layout"] = layout
         declared = [name for name in type(self.body).model_fields if name in request]  # in a fixed order

@@ -164,7 +164,7 @@ async def _work(
     async with ticket.work():
         parsed = parse(runtime, request, body)
         query, respond = await parsed if isinstance(parsed, Awaitable) else parsed
-        context.model, context.samples = f"{query.model.name}@{query.model.version}", query.num_samples
+        context.model, context.samples = query.model.reference, query.num_samples
         ticket.samples(query.num_samples, reserved_samples(query))
         return *await _compute(query, runtime), respond
 

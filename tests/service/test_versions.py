@@ -210,7 +210,7 @@ def test_a_name_means_the_promoted_version_until_it_is_rolled_back(
         point(to, "model", None)
         eventually(lambda: answer_of(client, "model") == ("model", shipped))
         assert answer_of(client, f"model@{promoted}") == ("model", promoted)
-        assert f"model means {promoted} now, not {shipped}" in caplog.text
+        assert f"model refers to {promoted} now, not to {shipped}" in caplog.text
 
 
 def test_a_promoted_version_outlives_its_run_and_a_file_that_turns_up(
