@@ -38,7 +38,7 @@ class Loader:
         """Calibrations by version. A version is calibrated once, even if it has several names or files."""
 
     def load(self, file: CatalogFile, known: ServedModel | None = None) -> ServedModel:
-        """Return the model in `file`, on the device unless it is loaded lazily. Raises CheckpointError if it is unusable.
+        """Return the model in `file`, on the device unless it is lazy. Raises CheckpointError if it is unusable.
 
         `known`: the model that the file had before. If the version is the same, its weights stay on the device.
         """

@@ -13,7 +13,7 @@ from latentd.service.catalog.served import ServedModel
 from latentd.service.errors import ApiError
 
 Why = Literal["file", "run", "promoted"]
-"""Why a name refers to a version: it is in the last file of the name, in the main checkpoint of the run, or promoted."""
+"""Why a name refers to a version: it is in the last file of the name, in a run's main checkpoint, or promoted."""
 
 
 @dataclass(frozen=True)
