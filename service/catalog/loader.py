@@ -20,7 +20,15 @@ from latentd.models.outputs.base import OutputKind, Samples
 from latentd.models.stage_input import StageInput
 from latentd.service.catalog.files import OpenFile, sidecars_of
 from latentd.service.catalog.served import DeployedStage, Deployment, ServedModel
-from latentd.service.engine import Calibration, Engine, OutOfMemoryError, Runner, StageExecutor, calibrate, draw_probes
+from latentd.service.engine import (
+    Calibration,
+    Engine,
+    OutOfMemoryError,
+    Runner,
+    StageExecutor,
+    calibrate,
+    draw_calibration_rows,
+)
 from latentd.service.engine.cpu import CpuRunner
 from latentd.service.engine.cuda import CudaDevice, CudaRunner
 from latentd.service.engine.cuda_buffers import Quantize
@@ -98,16 +106,16 @@ class Loader:
         known = model.calibrations or self._calibrations.get(model.version, ())
         try:
             generator = checkpoint.build(self._device)
-            probes = draw_probes(checkpoint.card.spec)
+            test_rows = draw_calibration_rows(checkpoint.card.spec)
             stages: list[DeployedStage] = []
             for index, stage in enumerate(generator.stages):
                 if stages:
                     takes, executor = stages[-1]
-                    probes = replace(probes, inputs=executor.compute(takes.select(probes)).samples)
+                    test_rows = replace(test_rows, inputs=executor.compute(takes.select(test_rows)).samples)
                 is_last = index == len(generator.stages) - 1
                 quantize = quantizer(checkpoint.card.spec.output) if is_last else None
                 runner = self._runner(stage, f"{checkpoint.spec_json} {index}", quantize)
-                rows = stage.takes.select(probes)
+                rows = stage.takes.select(test_rows)
                 calibration = known[index] if known else self._calibrate(rows, runner)
                 runner.prepare(rows, calibration.sizes)
                 name = stage.takes.name
@@ -120,7 +128,7 @@ class Loader:
     def _runner(self, stage: nn.Module, architecture: str, quantize: Quantize | None) -> Runner:
         return CudaRunner(self._cuda, stage, quantize) if self._cuda else CpuRunner(stage, architecture)
 
-    def _calibrate(self, probes: StageInput, runner: Runner) -> Calibration:
+    def _calibrate(self, test_rows: StageInput, runner: Runner) -> Calibration:
         def run_passes(rows: StageInput, size: int) -> tuple[Samples, float]:
             parts, fastest = [], float("inf")
             for first in range(0, len(rows), size):
@@ -133,7 +141,7 @@ class Loader:
             result: tuple[Samples, float] = self._engine.run_in_slot(lambda: run_passes(rows, size)).result()
             return result
 
-        return calibrate(probes, run_between_batches, self._deterministic, OutOfMemoryError)
+        return calibrate(test_rows, run_between_batches, self._deterministic, OutOfMemoryError)
 
 
 def quantizer(output: OutputKind) -> Quantize | None:

@@ -1,6 +1,6 @@
 """The batching engine keeps a device busy with the samples of many requests. It imports neither HTTP nor BentoML."""
 
-from latentd.service.engine.calibration import Calibration, calibrate, draw_probes
+from latentd.service.engine.calibration import Calibration, calibrate, draw_calibration_rows
 from latentd.service.engine.delivery import BatchFailedError
 from latentd.service.engine.engine import Engine, EngineClosedError, QueueFullError
 from latentd.service.engine.executor import ForwardResult, NotFiniteError, OutOfMemoryError, Runner, StageExecutor
@@ -21,5 +21,5 @@ __all__ = [
     "Runner",
     "StageExecutor",
     "calibrate",
-    "draw_probes",
+    "draw_calibration_rows",
 ]

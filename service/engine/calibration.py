@@ -27,7 +27,7 @@ RunPasses = Callable[[StageInput, int], tuple[Samples, float]]
 """(rows, size) → samples computed in passes of that size, and the seconds of the fastest pass."""
 
 _CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-_PROBES = 2 * REFERENCE_BATCH_SIZE
+_NUM_ROWS = 2 * REFERENCE_BATCH_SIZE
 _ROUNDS = 2
 _MAX_TIME_RATIO = 0.85
 """A larger size is worth its longer pass if its time per sample is below this fraction of the best one so far."""
@@ -75,19 +75,20 @@ class Calibration:
         return type(self)(self.mode, seconds) if seconds else None
 
 
-def calibrate(probes: StageInput, run: RunPasses, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
-    """Try sizes by running `probes` (see `draw_probes`). `run` raises `out_of_memory` for a size that does not fit.
+def calibrate(rows: StageInput, run: RunPasses, deterministic: bool, out_of_memory: type[Exception]) -> Calibration:
+    """Try sizes by running `rows`, which `draw_calibration_rows` makes.
 
-    If not `deterministic`, every size is kept and the mode is `off`. The mode is also `off` if passes of
-    REFERENCE_BATCH_SIZE do not repeat to the bit. Exceptions of `run` at REFERENCE_BATCH_SIZE are raised.
+    `run` raises `out_of_memory` for a size that is too large. If not `deterministic`, every size is kept and the mode
+    is `off`. The mode is also `off` if passes of REFERENCE_BATCH_SIZE do not repeat to the bit. Exceptions of `run` at
+    REFERENCE_BATCH_SIZE are raised.
     """
-    reference = np.concatenate([run(part, REFERENCE_BATCH_SIZE)[0] for part in _chunks(probes, REFERENCE_BATCH_SIZE)])
+    reference = np.concatenate([run(part, REFERENCE_BATCH_SIZE)[0] for part in _chunks(rows, REFERENCE_BATCH_SIZE)])
     random = np.random.RandomState(0)
     seconds: dict[int, float] = {}
     best, tries_without_speedup = float("inf"), 0
     for size in _CANDIDATES:
         try:
-            equal, cost = _try_size(run, probes, reference, size, random)
+            equal, cost = _try_size(run, rows, reference, size, random)
         except out_of_memory:
             logger.info("a forward pass of %d samples does not fit the device's memory", size)
             break
@@ -105,17 +106,17 @@ def calibrate(probes: StageInput, run: RunPasses, deterministic: bool, out_of_me
             "forward passes of %d samples do not repeat to the bit; samples are not promised to be reproducible",
             REFERENCE_BATCH_SIZE,
         )
-        return calibrate(probes, run, deterministic=False, out_of_memory=out_of_memory)
+        return calibrate(rows, run, deterministic=False, out_of_memory=out_of_memory)
     return Calibration("bitwise" if deterministic else "off", _monotone(seconds))
 
 
-def draw_probes(spec: GeneratorSpec) -> StageInput:
+def draw_calibration_rows(spec: GeneratorSpec) -> StageInput:
     """Return inputs, conditions and controls to calibrate a generator's first stage with."""
-    rows = seeds_to_rows(spec, range(_PROBES))
+    rows = seeds_to_rows(spec, range(_NUM_ROWS))
     controls = controls_of(spec)
     if not controls:
         return rows
-    ranges = [np.linspace(each.minimum, each.maximum, _PROBES, dtype=np.float32) for each in controls]
+    ranges = [np.linspace(each.minimum, each.maximum, _NUM_ROWS, dtype=np.float32) for each in controls]
     return replace(rows, controls=np.stack(ranges, axis=1))
 
 
@@ -124,16 +125,16 @@ def _chunks(rows: StageInput, size: int) -> Iterator[StageInput]:
 
 
 def _try_size(
-    run: RunPasses, probes: StageInput, reference: Samples, size: int, random: np.random.RandomState
+    run: RunPasses, rows: StageInput, reference: Samples, size: int, random: np.random.RandomState
 ) -> tuple[bool, float]:
     """Return whether passes of `size` give the reference's bits for every probe, and the seconds of the fastest."""
     equal, fastest = True, float("inf")
     for round_ in range(_ROUNDS):
-        order = random.permutation(np.resize(np.arange(_PROBES), max(size, _PROBES)))
+        order = random.permutation(np.resize(np.arange(_NUM_ROWS), max(size, _NUM_ROWS)))
         count = max(size, REFERENCE_BATCH_SIZE) - round_ % 2  # in every other round, the last pass ends in padding
         for start in range(0, len(order), count):
             picked = order[start : start + count]
-            samples, seconds = run(probes[picked], size)
+            samples, seconds = run(rows[picked], size)
             fastest = min(fastest, seconds)
             equal = equal and samples.tobytes() == reference[picked].tobytes()
     return equal, fastest

@@ -8,7 +8,7 @@ import pytest
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import REFERENCE_BATCH_SIZE
 from latentd.models.stage_input import StageInput
-from latentd.service.engine import Calibration, OutOfMemoryError, calibrate, draw_probes
+from latentd.service.engine import Calibration, OutOfMemoryError, calibrate, draw_calibration_rows
 from tests.conftest import image_spec, points_spec
 
 
@@ -33,7 +33,10 @@ class Device:
 
 def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
     found = calibrate(
-        draw_probes(points_spec()), Device(lambda size: 1e-6 if size in (1, 2, 24) else 0.0), True, OutOfMemoryError
+        draw_calibration_rows(points_spec()),
+        Device(lambda size: 1e-6 if size in (1, 2, 24) else 0.0),
+        True,
+        OutOfMemoryError,
     )
     assert found.mode == "bitwise"
     assert not {1, 2, 24} & set(found.sizes)
@@ -41,33 +44,33 @@ def test_only_sizes_that_give_the_reference_bits_are_kept() -> None:
 
 
 def test_only_the_reference_size_remains_if_no_other_size_agrees() -> None:
-    found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
+    found = calibrate(draw_calibration_rows(points_spec()), Device(lambda size: size * 1e-3), True, OutOfMemoryError)
     assert (found.mode, found.sizes) == ("bitwise", [REFERENCE_BATCH_SIZE])
     assert found.choose_size(1) == found.choose_size(100) == REFERENCE_BATCH_SIZE
 
 
 def test_a_device_that_does_not_repeat_its_bits_gets_no_promise(caplog: pytest.LogCaptureFixture) -> None:
-    found = calibrate(draw_probes(points_spec()), Device(position_counts=True), True, OutOfMemoryError)
+    found = calibrate(draw_calibration_rows(points_spec()), Device(position_counts=True), True, OutOfMemoryError)
     assert found.mode == "off"
     assert "not promised to be reproducible" in caplog.text
 
 
 def test_without_the_promise_every_size_is_kept() -> None:
-    found = calibrate(draw_probes(points_spec()), Device(lambda size: size * 1e-3), False, OutOfMemoryError)
+    found = calibrate(draw_calibration_rows(points_spec()), Device(lambda size: size * 1e-3), False, OutOfMemoryError)
     assert found.mode == "off"
     assert {1, 2, 3, 4, REFERENCE_BATCH_SIZE} <= set(found.sizes)
 
 
 def test_sizes_grow_while_they_save_time() -> None:
     device = Device()
-    found = calibrate(draw_probes(points_spec()), device, True, OutOfMemoryError)
+    found = calibrate(draw_calibration_rows(points_spec()), device, True, OutOfMemoryError)
     assert found.largest == 32
     assert max(device.sizes) == 64  # two larger sizes were tried
 
 
 def test_the_devices_memory_bounds_the_sizes(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        found = calibrate(draw_probes(points_spec()), Device(most=24), True, OutOfMemoryError)
+        found = calibrate(draw_calibration_rows(points_spec()), Device(most=24), True, OutOfMemoryError)
     assert found.largest == 24
     assert "does not fit" in caplog.text
 
@@ -79,7 +82,7 @@ def test_a_conditional_model_is_tried_with_all_its_classes() -> None:
         seen.append(rows)
         return rows.inputs[:, :2], 0.001
 
-    calibrate(draw_probes(image_spec(conditional=True)), run, True, OutOfMemoryError)
+    calibrate(draw_calibration_rows(image_spec(conditional=True)), run, True, OutOfMemoryError)
     classes = np.concatenate([rows.condition for rows in seen if rows.condition is not None])
     assert classes.shape[1] == 3
     assert (classes.sum(axis=1) == 1).all()
@@ -105,7 +108,7 @@ def test_a_size_that_differs_in_one_row_by_the_sign_of_zero_is_rejected() -> Non
             marked.append(float(rows.inputs[-1, 0]))
         return samples, 0.001
 
-    assert 8 not in calibrate(draw_probes(points_spec()), run, True, OutOfMemoryError).sizes
+    assert 8 not in calibrate(draw_calibration_rows(points_spec()), run, True, OutOfMemoryError).sizes
 
 
 def test_an_interrupted_pass_does_not_make_its_size_seem_slow() -> None:
@@ -115,5 +118,5 @@ def test_an_interrupted_pass_does_not_make_its_size_seem_slow() -> None:
         samples, seconds = device(rows, size)
         return samples, 1.0 if size == 4 else seconds
 
-    found = calibrate(draw_probes(points_spec()), run, True, OutOfMemoryError)
+    found = calibrate(draw_calibration_rows(points_spec()), run, True, OutOfMemoryError)
     assert found.seconds[4] <= found.seconds[6]
