@@ -106,7 +106,18 @@ class Gateway:
         folders = (route for route in self._bentoml_app.routes if isinstance(route, routing.Mount))
         if any(folder.matches(scope)[0] is not routing.Match.NONE for folder in folders):
             return self._bentoml_files  # not through BentoML's middleware: any name in a folder matches
-        raise status_error(404)
+        raise self._not_found(scope)
+
+    def _not_found(self, scope: Scope) -> ApiError:
+        """Return a 404. It names the right path if only slashes are too many, as in `/models/` and `//models`."""
+        path = "/" + "/".join(filter(None, scope["path"].split("/")))
+        candidate = {**scope, "path": path}
+        known = path in self._bentoml_routes or any(
+            pattern.matches(candidate)[0] is not routing.Match.NONE for pattern in self._patterns
+        )
+        if not known or path == scope["path"] or _CONTROL.search(path):
+            return status_error(404)
+        return ApiError(404, "not_found", f"there is no {scope['path']}; send the request to {path}")
 
 
 def _first_segment(path: str) -> str:

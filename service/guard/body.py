@@ -11,6 +11,7 @@ from latentd.service.errors import ApiError, invalid
 _JSON = b"application/json"
 _READ_AS_JSON = frozenset({"application/json", "text/plain", "application/x-www-form-urlencoded", ""})
 """JSON, and the types that curl, fetch and others send by default."""
+_NOT_ENCODED = {b"identity", b""}
 _COUNTED_FROM_BYTES = 2**16
 """Smaller bodies are parsed quickly, whatever they hold."""
 _VALUES_BESIDE_LATENTS = 2**16
@@ -30,8 +31,9 @@ async def read_body(
                 raise _too_large(limit)
         elif name == b"content-type" and value != _JSON:
             _check_type(value.decode("latin-1"), extra_types)
-        elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise ApiError(415, "unsupported_media_type", "the body is compressed; send it without Content-Encoding")
+        elif name == b"content-encoding" and {each.strip().lower() for each in value.split(b",")} - _NOT_ENCODED:
+            message = "the body is compressed; send it without Content-Encoding"
+            raise ApiError(415, "unsupported_media_type", message, headers={"Accept-Encoding": "identity"})
     body = bytearray()
     async for chunk in request.stream():
         hold(len(chunk))
@@ -44,11 +46,20 @@ async def read_body(
 def without_byte_order_mark(body: bytes) -> bytes:
     """Return a JSON text without the byte order mark that some programs write before UTF-8 (RFC 8259, section 8.1).
 
-    Raises ApiError 400 if the mark is that of UTF-16 or UTF-32.
+    Raises ApiError 400 if the text is UTF-16 or UTF-32. Without a mark, one of its first two bytes is zero, because
+    JSON begins with an ASCII character.
     """
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
-        raise invalid(None, "the body begins with the byte order mark of UTF-16 or UTF-32; JSON is sent in UTF-8")
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or 0 in body[:2]:
+        raise invalid(None, "the body is UTF-16 or UTF-32; JSON is sent in UTF-8")
     return body.removeprefix(codecs.BOM_UTF8)
+
+
+def check_utf8(body: bytes) -> None:
+    """Raise ApiError 400 if the body is not UTF-8."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as problem:
+        raise invalid(None, f"the body is not UTF-8 (byte {problem.start}); JSON is sent in UTF-8") from problem
 
 
 def check_value_count(body: bytes, max_samples: int, models: Iterable[ServedModel]) -> None:

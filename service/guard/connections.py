@@ -177,6 +177,8 @@ class _LimitedProtocol(HttpToolsProtocol):
                 self._refuse_in_parser(_TUNNEL)
             return  # restart_without_upgrade parses this head again
         self._request_bytes = 0
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # a client of HTTP/1.0 would take it for the answer (RFC 9110, 10.1.1)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -25,7 +25,7 @@ from latentd.service.content_negotiation import EVENTS, JSON
 from latentd.service.context import RequestContext, current_context
 from latentd.service.errors import ApiError, invalid, raise_invalid
 from latentd.service.form_body import is_form, parse_form
-from latentd.service.guard.body import check_value_count, read_body, without_byte_order_mark
+from latentd.service.guard.body import check_utf8, check_value_count, read_body, without_byte_order_mark
 from latentd.service.queries.query import SampleQuery
 from latentd.service.route import Handler, InProcess
 from latentd.service.runtime import Runtime
@@ -111,6 +111,7 @@ def parse_json(body_type: type[_Body], body: bytes, runtime: Runtime) -> _Body:
     try:
         return body_type.model_validate_json(body)
     except ValidationError as problem:
+        check_utf8(body)
         raise_invalid(problem)
 
 

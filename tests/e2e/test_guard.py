@@ -223,6 +223,17 @@ def test_an_upgrade_header_is_ignored(guarded: Server, upgrade: str, pause: floa
         assert answer(connection).status == 200
 
 
+@pytest.mark.parametrize(("version", "interim"), [("1.1", True), ("1.0", False)])
+def test_only_clients_of_http_1_1_are_told_to_continue(guarded: Server, version: str, interim: bool) -> None:
+    body = b'{"model": "ring-gan", "seed": 7}'
+    request = head(CLIENT, f"Content-Length: {len(body)}", "Expect: 100-continue", "Connection: close")
+    with closing(connect(guarded)) as connection:
+        connection.sendall(request.replace(b"HTTP/1.1", f"HTTP/{version}".encode()) + body)
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert said.startswith(b"HTTP/1.1 100 Continue\r\n") == interim
+    assert said.count(b"HTTP/1.1 200 OK") == 1
+
+
 def test_many_upgrade_headers_in_one_packet_are_ignored(guarded: Server) -> None:
     request = b"GET /livez HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n"
     with closing(connect(guarded)) as connection:

@@ -84,11 +84,26 @@ def test_a_byte_order_mark_before_the_body_is_ignored(client: TestClient, path: 
     assert (marked.status_code, without_time(marked)) == (plain.status_code, without_time(plain))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "latin-1", "gb18030", "shift-jis"],
+)
 def test_bodies_in_other_encodings_are_refused_in_words(client: TestClient, encoding: str) -> None:
-    answer = client.post("/generate", content=json.dumps({"seed": 1}).encode(encoding))
+    text = json.dumps({"seed": 1, "model": "é" if encoding == "latin-1" else "柴犬"}, ensure_ascii=False)
+    answer = client.post("/generate", content=text.encode(encoding))
     assert answer.status_code == 400
     assert "UTF-8" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity, identity", ","])
+def test_a_body_is_not_compressed_if_the_header_names_no_coding(client: TestClient, encoding: str) -> None:
+    assert client.post("/generate", json={"seed": 1}, headers={"Content-Encoding": encoding}).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity, br", "DEFLATE"])
+def test_a_compressed_body_is_refused_with_what_is_accepted(client: TestClient, encoding: str) -> None:
+    answer = client.post("/generate", json={"seed": 1}, headers={"Content-Encoding": encoding})
+    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

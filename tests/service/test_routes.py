@@ -83,5 +83,20 @@ def test_paths_are_matched_to_the_letter(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/generate/", "/generate"),
+        ("//generate", "/generate"),
+        ("/models/grey/", "/models/grey"),
+        ("/readyz/", "/readyz"),
+    ],
+)
+def test_a_path_with_too_many_slashes_is_404_and_names_the_right_one(client: TestClient, path: str, meant: str) -> None:
+    for refused in (client.get(f"http://testserver{path}"), client.post(f"http://testserver{path}", json={})):
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+        assert refused.json()["error"]["message"].endswith(f" {meant}")
+
+
 def test_head_is_answered_as_get(client: TestClient) -> None:
     assert client.head("/models").status_code == client.head("/models/grey").status_code == 200
