@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from latentd.cli.main import latentd, main
+from latentd.training.recipes.load import RECIPE_DIRECTORY
 
 SHIPPED = Path(__file__).parents[2] / "models" / "checkpoints"
 ENCODINGS = ("ascii", "latin-1", "cp1252", "gbk", "utf-8", "utf-16")
@@ -60,6 +61,22 @@ def test_no_encoding_of_the_terminal_ends_a_command(
         json.loads(output.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]  # a BytesIO
 
 
+@pytest.mark.parametrize(("columns", "color"), [("20", ""), ("80", ""), ("80", "1")])
+def test_tables_show_all_text_in_any_width(columns: str, color: str, runs: Path) -> None:
+    """Text wraps where the terminal is narrow. FORCE_COLOR, as CI systems set it, does not make a pipe a terminal."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("latentd"), "runs", runs],
+        env=os.environ | {"COLUMNS": columns, "PYTHONUTF8": "1"} | ({"FORCE_COLOR": color} if color else {}),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "…" not in done.stdout
+    assert "猫 – one" in done.stdout
+
+
 def test_a_process_with_another_encoding(runs: Path) -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("latentd"), "runs", runs],
@@ -71,6 +88,24 @@ def test_a_process_with_another_encoding(runs: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\u2013" in done.stdout
     assert "× baseline".encode("latin-1") in done.stdout
+
+
+def test_files_are_utf8_in_every_locale(tmp_path: Path) -> None:
+    """In a locale of ASCII, Python would write and read text as ASCII."""
+    text = (RECIPE_DIRECTORY / "ring-gan.toml").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text.replace('description = "', 'description = "猫 '), encoding="utf-8")
+    for command in (["train", "mine.toml", "--set", "steps=1"], ["runs", "--json"]):
+        done = subprocess.run(
+            [Path(sys.executable).with_name("latentd"), *command],
+            cwd=tmp_path,
+            env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    for facts in (json.loads((tmp_path / "runs" / "mine" / "run.json").read_bytes()), json.loads(done.stdout)[0]):
+        assert facts["settings"]["description"].startswith("猫 ")
 
 
 def test_commands_start_without_the_modules_that_windows_does_not_have() -> None:
