@@ -20,8 +20,8 @@ import torch
 
 from benchmarks import report
 from latentd.models.json_lines import JsonLinesAppender, read_json_lines
+from latentd.training.algorithms.base import TrainingDiverged
 from latentd.training.data.idx import load_idx_set
-from latentd.training.loop import TrainingDiverged
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.directory import read_metrics
 from latentd.training.run.runner import RunConfig, run

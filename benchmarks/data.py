@@ -20,7 +20,7 @@ import imagecodecs
 import numpy as np
 
 from benchmarks import report
-from latentd.training.data import ImageFolder
+from latentd.training.data.sets.images import ImageFolder
 
 _SIDE = 64
 

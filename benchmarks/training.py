@@ -23,13 +23,14 @@ from benchmarks.data import zip_of_images
 from benchmarks.rivals.training_loop import training_loop
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import choose_device, core_count
+from latentd.training.algorithms.base import Algorithm
+from latentd.training.algorithms.gan import GanRecipe
 from latentd.training.build import BuildContext, build
-from latentd.training.data import ImageFolder
+from latentd.training.data.sets.images import ImageFolder
 from latentd.training.data.source import DataSource
-from latentd.training.loop import Algorithm, train
+from latentd.training.loop import train
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.state import StateDirectory
-from latentd.training.settings.adversarial import AdversarialRecipe
 from latentd.training.world import World
 
 _STEPS = {"fashion-dcgan": 10, "grid-gan": 100, "ring-gan": 100}
@@ -45,14 +46,14 @@ _BATCH = 64
 _STEPS_BETWEEN_SAVES = 5
 
 
-def prepare(name: str) -> tuple[AdversarialRecipe, DataSource]:
+def prepare(name: str) -> tuple[GanRecipe, DataSource]:
     """Load a recipe and its data."""
     _, recipe = load_recipe(name, _SETTINGS)
-    assert isinstance(recipe, AdversarialRecipe)  # noqa: S101  # of _STEPS
+    assert isinstance(recipe, GanRecipe)  # noqa: S101  # of _STEPS
     return recipe, recipe.data.load(None, lambda _: None)
 
 
-def latentd_loop(recipe: AdversarialRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
+def latentd_loop(recipe: GanRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
     """Return a function that trains some steps as `latentd train` does, and saves the state."""
     algorithm = make_algorithm(recipe, source)
     states = StateDirectory(folder / "state", {})
@@ -72,12 +73,12 @@ def latentd_loop(recipe: AdversarialRecipe, source: DataSource, folder: Path) ->
     return run
 
 
-def make_algorithm(recipe: AdversarialRecipe, source: DataSource) -> Algorithm:
+def make_algorithm(recipe: GanRecipe, source: DataSource) -> Algorithm:
     """Return the algorithm as `latentd train` builds it."""
     return build(recipe, BuildContext(source, recipe.spec(), 0, choose_device("auto"), World()))
 
 
-def plain_loop(recipe: AdversarialRecipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
+def plain_loop(recipe: GanRecipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
     """Return a function that trains some steps of the loop written by hand."""
     step = training_loop(recipe, _plain_batches(recipe, source), choose_device("auto"), tuned)
 
@@ -88,7 +89,7 @@ def plain_loop(recipe: AdversarialRecipe, source: DataSource, tuned: bool) -> Ca
     return run
 
 
-def _plain_batches(recipe: AdversarialRecipe, source: DataSource) -> Iterator[Tensor]:
+def _plain_batches(recipe: GanRecipe, source: DataSource) -> Iterator[Tensor]:
     batches = source.draw(recipe.batch_size, 0)
     if recipe.data.output.bounded:
         return (samples.to(choose_device("auto")).float() / 127.5 - 1 for samples, _ in batches)

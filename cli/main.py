@@ -17,8 +17,8 @@ with exit_on_ctrl_c():  # loading the libraries takes seconds
     from latentd.cli.sample import sample
     from latentd.cli.serve import serve
     from latentd.cli.show import show
-    from latentd.training.command import run_command, train
     from latentd.training.evaluation.command import evaluate
+    from latentd.training.run.command import run_command, train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from latentd.models.files import printable
-from latentd.training.recipes.load import flatten, with_current_names
+from latentd.training.recipes.base import flatten
+from latentd.training.recipes.load import with_current_names
 from latentd.training.report import RunNotFound, RunRecord, json_safe
 from latentd.training.report.tables import print_table
 from latentd.training.run.directory import is_run_directory

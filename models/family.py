@@ -134,6 +134,25 @@ class Discriminator(nn.Module, ABC):
         """Map samples [N, *shape] to logits [N]. `condition`: as in `Generator.forward`."""
 
 
+class GrowingNetwork(nn.Module):
+    """A network whose resolution can grow while it is trained, as a mixin for generators and discriminators.
+
+    Level 0 is the smallest resolution. At level k + f, 0 < f < 1, resolution k + 1 fades in with the weight f. Whatever
+    the level is, samples have the spec's full size. The level is saved with the weights.
+    """
+
+    top_level: int
+    """The level of the full resolution."""
+    level: float
+    """The level at which `forward` works. A new network begins at its top level."""
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.level, dtype=torch.float32)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.level = float(state)
+
+
 class FamilyConfig(BaseModel):
     """Arguments of a network. Defaults must never change, because stored specs rely on them."""
 

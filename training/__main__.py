@@ -5,8 +5,8 @@ from latentd.training.run.interrupt import exit_on_ctrl_c
 with exit_on_ctrl_c():  # these imports take seconds
     import click
 
-    from latentd.training.command import run_command, train
     from latentd.training.evaluation.command import evaluate
+    from latentd.training.run.command import run_command, train
 
 
 @click.group()

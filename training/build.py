@@ -1,11 +1,10 @@
 """From a recipe to an algorithm: networks, optimizers and data on their device, ready to train."""
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial, singledispatch
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -13,22 +12,15 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Adam, Optimizer, RMSprop
 
-from latentd.models.families import build_generator
 from latentd.models.spec import GeneratorSpec
-from latentd.training.adversarial.augment import VIEWS, Augment
-from latentd.training.algorithms.autoencoder import ReconstructionAlgorithm
-from latentd.training.algorithms.gan import AdversarialAlgorithm
-from latentd.training.algorithms.gaussian import GaussianAlgorithm, Moments
+from latentd.training.algorithms.base import Algorithm, Precision, Trainable
 from latentd.training.data.source import Batch, DataSource
-from latentd.training.ema import Ema
 from latentd.training.loader import load_batches, to_device
-from latentd.training.loop import Algorithm, Precision, Trainable
 from latentd.training.randomness import generator_for, seed_default, seed_for
 from latentd.training.recipes.base import OptimizedRecipe, Recipe
-from latentd.training.schedule import linear_fade, schedule
-from latentd.training.settings.adversarial import AdversarialRecipe
-from latentd.training.settings.autoencoder import EncoderRecipe
-from latentd.training.settings.gaussian import GaussianRecipe
+from latentd.training.recipes.load import RecipeError
+from latentd.training.run.first_weights import load_first_weights
+from latentd.training.schedule import Schedule, schedule
 from latentd.training.world import World
 
 Network = TypeVar("Network", bound=Module)
@@ -36,7 +28,7 @@ Network = TypeVar("Network", bound=Module)
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What an algorithm is built from, besides its recipe."""
+    """What an algorithm is built from, besides its recipe, and how its parts are made."""
 
     source: DataSource
     spec: GeneratorSpec
@@ -45,88 +37,63 @@ class BuildContext:
     world: World
     steps_done: int = 0
     """Steps that the run did before it was resumed."""
+    _begun: set[str] = field(default_factory=set)
+    """The keys of `begin_from` whose weights were loaded."""
+
+    def network(self, recipe: Recipe, name: str, network: Network) -> Network:
+        """Return `network` on the device. `name` is its name in state files and in the recipe's `begin_from`.
+
+        A new run loads its first weights if the recipe names them. Convolutions are in channels_last, which is faster
+        on tensor cores and on CPUs.
+        """
+        if not self.steps_done:
+            self._begun.update(load_first_weights(network, name, recipe.begin_from))
+        network.to(self.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this overload
+        return network
+
+    def require_all_begun(self, recipe: Recipe) -> None:
+        """Raise RecipeError if `begin_from` names a network that the algorithm does not have."""
+        if not self.steps_done and (unknown := sorted(recipe.begin_from.keys() - self._begun)):
+            raise RecipeError(f"begin_from.{unknown[0]}: objective {recipe.objective} has no such network")
+
+    def trainable(self, recipe: OptimizedRecipe, network: Network, lr: float) -> Trainable[Network]:
+        """Return `network` with the recipe's optimizer."""
+        return Trainable(network, _optimizer(recipe, network, lr), self.world.wrap(network, self.device), lr)
+
+    def batches(self, recipe: Recipe, domain: str | None = None) -> Iterator[Batch]:
+        """Return this rank's batches of the data, or of one of its domains. They continue after `steps_done` steps."""
+        source = self.source if domain is None else self.source.domain(domain)
+        first = self.steps_done * recipe.batches_per_step
+        return load_batches(source, self.spec.condition, recipe.batch_size, self.seed, first, self.device, self.world)
+
+    @property
+    def draw_latents(self) -> Callable[..., Tensor]:
+        """`draw_latents(count, *purpose)` → this rank's latents [count, dim], on the device."""
+        return partial(draw_latents, self.spec, self.seed, self.device, self.world)
+
+    def schedule(self, recipe: OptimizedRecipe) -> Schedule:
+        """Return the factor on the learning rates, by step."""
+        return schedule(recipe.steps, **recipe.schedule.model_dump())
+
+    def precision(self, recipe: OptimizedRecipe) -> Precision:
+        """Return the context in which networks run."""
+        automatic = recipe.precision == "auto" and self.device.type == "cuda"
+        if recipe.precision == "bfloat16" or automatic:
+            return partial(torch.autocast, self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext
 
 
 def build(recipe: Recipe, context: BuildContext) -> Algorithm:
     """Return the algorithm of `recipe`, its networks freshly initialized from the run's seed.
 
-    The batches continue after `steps_done` steps; `training.state.restore` loads the rest of a run that resumes.
+    The batches continue after `steps_done` steps; `training.run.state.restore` loads the rest of a run that resumes.
     """
     _choose_kernels(recipe, context.device)
     seed_default(seed_for(context.seed, "networks"))
-    return _build(recipe, context)
-
-
-@singledispatch
-def _build(recipe: Recipe, context: BuildContext) -> Algorithm:
-    raise NotImplementedError(f"no algorithm for {type(recipe).__name__}")
-
-
-@_build.register
-def _adversarial(recipe: AdversarialRecipe, context: BuildContext) -> Algorithm:
-    spec, device = context.spec, context.device
-    generator = _to_channels_last(build_generator(spec), device)
-    discriminator = _to_channels_last(recipe.build_discriminator(spec), device)
-    ema = Ema(generator, recipe.ema_decay)
-    penalties = recipe.make_penalties()
-    if recipe.compile:
-        generator.compile()
-        if not penalties:  # compiled networks have no second derivatives
-            discriminator.compile()
-    return AdversarialAlgorithm(
-        generator=_trainable(recipe, generator, recipe.generator_lr, context),
-        discriminator=_trainable(recipe, discriminator, recipe.discriminator_lr, context),
-        objective=recipe.make_objective(),
-        ema=ema,
-        batches=_batches(recipe, context),
-        draw_latents=_latents(context),
-        seed=context.seed,
-        penalties=penalties,
-        augment=_augment(recipe, device),
-        noise=linear_fade(recipe.steps, **recipe.noise.model_dump()) if recipe.noise else None,
-        schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
-        discriminator_steps=recipe.discriminator_steps,
-        microbatches=recipe.microbatches,
-        packing=recipe.packing,
-        precision=_precision(recipe, device),
-        world=context.world,
-    )
-
-
-@_build.register
-def _reconstruction(recipe: EncoderRecipe, context: BuildContext) -> Algorithm:
-    spec, device = context.spec, context.device
-    generator = _to_channels_last(build_generator(spec), device)
-    encoder = _to_channels_last(recipe.build_encoder(spec), device)
-    ema = Ema(generator, recipe.ema_decay)
-    if recipe.compile:
-        generator.compile()
-        encoder.compile()
-    autoencoder = recipe.make_autoencoder(encoder, generator, _precision(recipe, device))
-    return ReconstructionAlgorithm(
-        autoencoder=_trainable(recipe, autoencoder, recipe.lr, context),
-        ema=ema,
-        batches=_batches(recipe, context),
-        draw_latents=_latents(context),
-        seed=context.seed,
-        schedule=schedule(recipe.steps, **recipe.schedule.model_dump()),
-        microbatches=recipe.microbatches,
-        world=context.world,
-    )
-
-
-@_build.register
-def _gaussian(recipe: GaussianRecipe, context: BuildContext) -> Algorithm:
-    generator = recipe.build_generator(context.spec).to(context.device)
-    return GaussianAlgorithm(
-        generator=generator,
-        moments=Moments(math.prod(context.spec.output.shape)).to(context.device),
-        ema=Ema(generator, decay=0.0),
-        batches=_batches(recipe, context),
-        seed=context.seed,
-        microbatches=recipe.microbatches,
-        world=context.world,
-    )
+    algorithm = recipe.build(context)
+    context.require_all_begun(recipe)
+    return algorithm
 
 
 def _choose_kernels(recipe: Recipe, device: torch.device) -> None:
@@ -139,43 +106,10 @@ def _choose_kernels(recipe: Recipe, device: torch.device) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def _to_channels_last(network: Network, device: torch.device) -> Network:
-    """Move to the device, with convolutions in channels_last, which is faster on tensor cores and on CPUs."""
-    network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks this overload
-    return network
-
-
-def _batches(recipe: Recipe, context: BuildContext) -> Iterator[Batch]:
-    first = context.steps_done * recipe.batches_per_step
-    condition, size = context.spec.condition, recipe.batch_size
-    return load_batches(context.source, condition, size, context.seed, first, context.device, context.world)
-
-
-def _latents(context: BuildContext) -> Callable[..., Tensor]:
-    return partial(draw_latents, context.spec, context.seed, context.device, context.world)
-
-
-def _trainable(recipe: OptimizedRecipe, network: Network, lr: float, context: BuildContext) -> Trainable[Network]:
-    return Trainable(network, _optimizer(recipe, network, lr), context.world.wrap(network, context.device), lr)
-
-
 def _optimizer(recipe: OptimizedRecipe, module: Module, lr: float) -> Optimizer:
     if recipe.optimizer == "rmsprop":
         return RMSprop(module.parameters(), lr=lr, alpha=recipe.betas[1], foreach=True)
     return Adam(module.parameters(), lr=lr, betas=recipe.betas, fused=True)
-
-
-def _augment(recipe: AdversarialRecipe, device: torch.device) -> Augment | None:
-    if recipe.augment is None:
-        return None
-    views = [VIEWS[name] for name in recipe.augment.views]
-    return Augment(views, recipe.augment.target, recipe.augment.speed).to(device)
-
-
-def _precision(recipe: OptimizedRecipe, device: torch.device) -> Precision:
-    bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16) if bfloat16 else contextlib.nullcontext
 
 
 def draw_latents(

@@ -1,8 +1,10 @@
 """The exponential moving average of a generator. It is the generator that is saved and served."""
 
 import copy
+from itertools import chain
 
 import torch
+from torch import Tensor
 
 from latentd.models.family import Generator
 
@@ -18,7 +20,7 @@ class Ema:
     def __init__(self, generator: Generator, decay: float) -> None:
         """`decay`: from 0 (no averaging) to 1, exclusive."""
         self.generator = copy.deepcopy(generator).requires_grad_(False).eval()
-        pairs = list(zip(self.generator.state_dict().values(), generator.state_dict().values(), strict=True))
+        pairs = list(zip(_tensors(self.generator), _tensors(generator), strict=True))
         self._averages = [average for average, _ in pairs if average.is_floating_point()]
         self._values = [value for _, value in pairs if value.is_floating_point()]
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
@@ -34,3 +36,7 @@ class Ema:
         torch._foreach_lerp_(self._averages, self._values, 1 - decay)
         for average, value in self._copied:
             average.copy_(value)
+
+
+def _tensors(generator: Generator) -> chain[Tensor]:
+    return chain(generator.parameters(), generator.buffers())

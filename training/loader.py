@@ -7,11 +7,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from latentd.models.conditions.base import ConditionKind
 from latentd.training.data.pixels import normalize
-from latentd.training.data.source import Batch, DataSource
+from latentd.training.data.source import Annotations, Batch, DataSource
 from latentd.training.world import World
 
 T = TypeVar("T")
@@ -30,26 +29,22 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Yield this rank's rows of batch number `first`, `first` + 1, …, without end.
 
-    `batch_size` is that of all ranks together. Classes are one-hot if `condition` has classes, else left out.
+    `batch_size` is that of all ranks together. Annotations become the rows of `condition`, if it has any.
     """
     source.preload(device)
-    drawn = (
-        (_pinned(samples, device), labels) for samples, labels in source.draw(batch_size, seed, first, world.shard)
-    )
-    for samples, labels in prefetch(drawn) if source.prefetch else drawn:
-        yield as_batch(samples, labels, condition, device)
+    drawn = ((_pinned(samples, device), known) for samples, known in source.draw(batch_size, seed, first, world.shard))
+    for samples, annotations in prefetch(drawn) if source.prefetch else drawn:
+        yield as_batch(samples, annotations, condition, device)
 
 
-def as_batch(samples: Tensor, labels: Tensor | None, condition: ConditionKind, device: torch.device) -> Batch:
-    """Turn what a source drew into a batch on the device.
-
-    samples: [N, *shape], float32 or bytes of pixels. labels: class indices [N], or None.
-    """
-    classes = None
-    if condition.class_names and labels is not None:
-        classes = to_device(functional.one_hot(labels.long(), condition.size).float(), device)
+def as_batch(samples: Tensor, annotations: Annotations | None, condition: ConditionKind, device: torch.device) -> Batch:
+    """Turn what a source drew into a batch on the device. samples: [N, *shape], float32 or bytes of pixels."""
+    rows = None
+    if condition.size and annotations is not None:
+        values = annotations.numpy() if isinstance(annotations, Tensor) else annotations
+        rows = to_device(torch.from_numpy(condition.encode(values)), device)
     samples = samples.to(device, non_blocking=True)
-    return Batch(normalize(samples) if samples.dtype == torch.uint8 else samples, classes)
+    return Batch(normalize(samples) if samples.dtype == torch.uint8 else samples, rows)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from latentd.models.families import build_generator
-from latentd.training.settings.adversarial import AdversarialRecipe
+from latentd.training.algorithms.gan import GanRecipe
 
 
 def _discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def _generator_loss(fake: Tensor) -> Tensor:
 
 
 def training_loop(
-    recipe: AdversarialRecipe, batches: Iterator[Tensor], device: torch.device, tuned: bool
+    recipe: GanRecipe, batches: Iterator[Tensor], device: torch.device, tuned: bool
 ) -> Callable[[], None]:
     """Return a function that trains one step. `tuned`: fused Adam, and all weights averaged in one call."""
     spec = recipe.spec()

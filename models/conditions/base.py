@@ -42,6 +42,10 @@ class ConditionKind(Kind, ABC):
     def parse(self, value: Any) -> Rows:
         """Return the row [size] of a condition that a request gives. Raises ValueError if it is not valid."""
 
+    def encode(self, annotations: Sequence[str] | NDArray[np.int64]) -> Rows:
+        """Return rows [N, size] of what a data set says of N samples: class indices, or texts."""
+        return np.stack([self.parse(annotation) for annotation in annotations])
+
     def from_prompt(self, prompt: str) -> Any:
         """Return the condition that a free text names, as a value for `parse`. Raises ValueError if it names none."""
         return prompt

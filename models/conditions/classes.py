@@ -44,6 +44,13 @@ class ClassCondition(ConditionKind):
     def labels(self, rows: Rows | None) -> NDArray[np.int64] | None:
         return None if rows is None else rows.argmax(axis=1)
 
+    def encode(self, annotations: Sequence[str] | NDArray[np.int64]) -> Rows:
+        if not isinstance(annotations, np.ndarray):
+            return super().encode(annotations)
+        rows = np.zeros((len(annotations), self.size), dtype=np.float32)
+        rows[np.arange(len(annotations)), annotations] = 1.0
+        return rows
+
     def index(self, label: int | str) -> int:
         """Return the index of a class by its index or name. Raises ValueError if there is no such class."""
         if isinstance(label, str) and label in self.names:

@@ -55,7 +55,7 @@ generate_rows(generator, seeds_to_rows(generator.spec, [0]))
 def test_errors_for_users_share_a_base_class() -> None:
     import latentd.cli.bulk.shard
     import latentd.service.errors
-    import latentd.training.command  # noqa: F401  # with all of training
+    import latentd.training.run.command  # noqa: F401  # with all of training
 
     names = {error.__name__ for error in _subclasses(LatentdError)}
     assert names >= {

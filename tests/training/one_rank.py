@@ -13,13 +13,14 @@ from safetensors.torch import save_file
 from latentd.models.families import build_discriminator, build_generator
 from latentd.training.adversarial.objectives import OBJECTIVES
 from latentd.training.adversarial.penalties import PENALTIES, Penalty
-from latentd.training.algorithms.gan import AdversarialAlgorithm
+from latentd.training.algorithms.base import Network, Trainable
+from latentd.training.algorithms.gan import GanAlgorithm
 from latentd.training.build import draw_latents
-from latentd.training.data import GaussianMixture
+from latentd.training.data.sets.points import GaussianMixture
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.loader import load_batches
-from latentd.training.loop import Network, Trainable, train
+from latentd.training.loop import train
 from latentd.training.world import World, join_world
 from tests.conftest import points_spec
 
@@ -39,7 +40,7 @@ def train_points(world: World, steps: int, dtype: torch.dtype) -> dict[str, torc
 
     source = GaussianMixture(name="ring").load(None, lambda _: None)
     latents = partial(draw_latents, spec, 0, CPU, world)
-    algorithm = AdversarialAlgorithm(
+    algorithm = GanAlgorithm(
         generator=with_adam(generator),
         discriminator=with_adam(discriminator),
         objective=OBJECTIVES["relativistic"],

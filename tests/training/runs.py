@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.training.loop import Losses
+from latentd.training.algorithms.base import Losses
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.callback import ActiveRun, Callback
 from latentd.training.run.directory import read_metrics

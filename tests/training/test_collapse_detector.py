@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from latentd.training.algorithms.gan import GanAlgorithm
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.collapse_detector import Alarm, CollapseDetector
 from latentd.training.run.collapse_probe import ProbeReading
@@ -25,7 +26,7 @@ COLLAPSED = {
 
 def alarms_of(readings: list[ProbeReading], steps: int = 1000) -> list[tuple[int, Alarm]]:
     """Show the detector readings at equal intervals until the last step. Return its alarms with their steps."""
-    detector = CollapseDetector(steps)
+    detector = CollapseDetector(steps, GanAlgorithm.collapse_hints)
     at = [steps * (number + 1) // len(readings) for number in range(len(readings))]
     answers = [(step, detector.observe(step, reading)) for step, reading in zip(at, readings, strict=True)]
     return [(step, alarm) for step, alarm in answers if alarm]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentd.training.data.points import MixtureSource
+from latentd.training.data.sets.points import MixtureSource
 from latentd.training.run.clusters import Clusters
 from latentd.training.run.collapse_probe import CollapseProbe
 from latentd.training.run.directory import read_metrics

@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latentd.training.data import ImageFolder
 from latentd.training.data.image_cache import decode_images
+from latentd.training.data.sets.images import ImageFolder
 from latentd.training.data.source import DataError, DataSource, TaskProgress
 from tests.training.runs import run_config, train
 

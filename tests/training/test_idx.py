@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentd.training.data import IdxImages
 from latentd.training.data.idx import IDX_SETS, read_idx
+from latentd.training.data.sets.images import IdxImages
 from latentd.training.data.source import DataError, DataSource, TaskProgress
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"

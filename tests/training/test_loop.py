@@ -13,10 +13,11 @@ from latentd.models.family import Discriminator, Generator
 from latentd.models.outputs.points import PointsOutput
 from latentd.training.adversarial.objectives import OBJECTIVES, Objective
 from latentd.training.adversarial.penalties import PENALTIES, Penalty
-from latentd.training.algorithms.gan import AdversarialAlgorithm
+from latentd.training.algorithms.base import Losses, Trainable, TrainingDiverged
+from latentd.training.algorithms.gan import GanAlgorithm
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
-from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
+from latentd.training.loop import train
 from latentd.training.schedule import linear_fade
 from tests.conftest import spec_of
 
@@ -49,9 +50,9 @@ def with_sgd(network: Any, lr: float) -> Trainable[Any]:
     return Trainable(network, torch.optim.SGD(network.parameters(), lr=lr), network, lr)
 
 
-def make_algorithm(objective: Objective, real: float = 3.0, lr: float = 0.1, **settings: Any) -> AdversarialAlgorithm:
+def make_algorithm(objective: Objective, real: float = 3.0, lr: float = 0.1, **settings: Any) -> GanAlgorithm:
     generator = Shift()
-    return AdversarialAlgorithm(
+    return GanAlgorithm(
         generator=with_sgd(generator, lr),
         discriminator=with_sgd(Slope(), lr),
         objective=objective,
@@ -63,11 +64,11 @@ def make_algorithm(objective: Objective, real: float = 3.0, lr: float = 0.1, **s
     )
 
 
-def slope(algorithm: AdversarialAlgorithm) -> float:
+def slope(algorithm: GanAlgorithm) -> float:
     return float(algorithm.discriminator.network.slope.item())
 
 
-def shift(algorithm: AdversarialAlgorithm) -> float:
+def shift(algorithm: GanAlgorithm) -> float:
     return float(algorithm.generator.network.shift.item())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentd.training.data import GaussianMixture
+from latentd.training.data.sets.points import GaussianMixture
 from latentd.training.data.source import DataError, DataSource
 from latentd.training.evaluation.evaluator import EvaluationSet, MixtureEvaluator
 

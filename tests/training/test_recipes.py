@@ -187,7 +187,7 @@ def test_the_error_names_settings_that_do_not_go_together() -> None:
         (
             "fashion-autoencoder",
             "microbatches=32",
-            r"batch_size=128 .* parts of 4, .*latent\.dim=16 needs at least 32 at once",
+            r"batch_size=128 .* parts of 4, .*inputs of 16 numbers needs at least 32 at once",
         ),
         ("fashion-gaussian", "generator.family=mlp", "generator: family mlp cannot be fitted"),
         ("fashion-gaussian", "generator.latent.dim=785", "generator: a latent of 785 numbers is more than the 784"),

@@ -19,9 +19,10 @@ from latentd.training.algorithms.autoencoder import (
     negative_log_likelihood,
     whiten,
 )
+from latentd.training.algorithms.base import Losses, Trainable, TrainingDiverged
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
-from latentd.training.loop import Losses, Trainable, TrainingDiverged, train
+from latentd.training.loop import train
 from tests.conftest import spec_of
 
 DIM = 3

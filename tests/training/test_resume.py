@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.training.loop import Losses, TrainingDiverged
+from latentd.training.algorithms.base import Losses, TrainingDiverged
 from latentd.training.run.runner import RunConfig, StoppedEarly
 from latentd.training.run.state import StateError
 from tests.conftest import eventually

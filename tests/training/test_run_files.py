@@ -18,9 +18,9 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.decision_surface import DecisionSurface
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import generate_rows
+from latentd.training.algorithms.base import Algorithm, Losses, TrainingDiverged
 from latentd.training.build import build
 from latentd.training.data.source import TaskProgress
-from latentd.training.loop import Algorithm, Losses, TrainingDiverged
 from latentd.training.run.directory import RunDirectory, read_metrics, read_run_json, sample_files
 from latentd.training.run.runner import StoppedEarly, run
 from tests.conftest import needs_fashion

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import latentd
 from latentd.cli.main import latentd as command_line
 from latentd.models.checkpoint import Checkpoint
-from latentd.training.loop import Losses, TrainingDiverged
+from latentd.training.algorithms.base import Losses, TrainingDiverged
 from latentd.training.run.callback import ActiveRun, Callback, SampleFile
 from latentd.training.run.directory import sample_files
 from latentd.training.run.runner import StoppedEarly

@@ -12,8 +12,8 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.conditions.classes import ClassCondition
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import generate_rows
+from latentd.training.algorithms.base import Losses, TrainingDiverged
 from latentd.training.data.source import DataError
-from latentd.training.loop import Losses, TrainingDiverged
 from latentd.training.run.memory import OutOfMemory
 from latentd.training.run.runner import StoppedEarly
 from tests.training.runs import AtStep, run_config, train

@@ -6,11 +6,14 @@ while the discriminator overfits.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn.functional import pad
+
+from latentd.training.recipes.base import Table, require_known
 
 View = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] → images of the same shape. Each image is changed by a random amount of its own."""
@@ -140,6 +143,25 @@ class Augment(nn.Module):
         step = (self._r_t - self._target).sign() * (images * _ADJUST_EVERY / self._speed)
         self.p.copy_(torch.where(is_due, self.p + step, self.p).clamp(0.0, 1.0))
         self._r_t *= ~is_due
+
+
+class AugmentTable(Table):
+    """The `[augment]` table: DiffAugment without a `target`, ADA with one."""
+
+    views: tuple[str, ...] = Field(min_length=1)
+    target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """The value of r_t = E[sign(D(x))] that ADA adapts p for; its paper takes 0.6."""
+    speed: PositiveInt = 500_000
+    """Number of real images in which p can rise from 0 to 1."""
+
+    @field_validator("views")
+    @classmethod
+    def _views_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(require_known("view", name, VIEWS) for name in names)
+
+    def build(self) -> Augment:
+        """Return the module that augments images."""
+        return Augment([VIEWS[name] for name in self.views], self.target, self.speed)
 
 
 def _accept_old_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -7,14 +7,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from latentd.models.families import build_encoder, build_generator
 from latentd.models.family import Encoder, Generator
+from latentd.models.spec import GeneratorSpec
+from latentd.training.algorithms.base import Algorithm, Precision, Trainable, at_least_float32, microbatch_losses
+from latentd.training.build import BuildContext
 from latentd.training.data.source import Batch
-from latentd.training.loop import Algorithm, Precision, Trainable, at_least_float32, microbatch_losses
+from latentd.training.ema import Ema
+from latentd.training.recipes.base import LatentRecipe, LearningRate, NetworkTable, OptimizedRecipe
 
 _MIN_VARIANCE = 1e-6
 """Smallest variance of reconstructions. It keeps the likelihood finite when a reconstruction is exact."""
@@ -144,3 +150,81 @@ class ReconstructionAlgorithm(Algorithm):
         noise = self.draw_latents(count, step, "encoder") if needs_noise else batch.samples.new_empty(count, 0)
         self.autoencoder.update(microbatch_losses(loss, batch, noise, self.microbatches))
         return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+
+class EncoderRecipe(LatentRecipe, OptimizedRecipe):
+    """An encoder and a generator that learn together."""
+
+    lr: LearningRate = 1e-3
+    """Learning rate of both networks."""
+    encoder: NetworkTable = NetworkTable()
+
+    needs_normal_latents = True
+    outputs_per_latent: ClassVar[int]
+    """Number of the encoder's outputs for each number of a latent."""
+
+    @property
+    def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:
+        return super().builders | {"encoder": self.build_encoder}
+
+    def build_encoder(self, spec: GeneratorSpec) -> Encoder:
+        """Return an encoder for samples of `spec`."""
+        return build_encoder(spec, self.encoder.config, self.outputs_per_latent * spec.input.size)
+
+    @abstractmethod
+    def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
+        """Return both networks as one, with its loss."""
+
+    def build(self, context: BuildContext) -> "ReconstructionAlgorithm":
+        generator = context.network(self, "generator", build_generator(context.spec))
+        encoder = context.network(self, "encoder", self.build_encoder(context.spec))
+        ema = Ema(generator, self.ema_decay)
+        if self.compile:
+            generator.compile()
+            encoder.compile()
+        autoencoder = self.make_autoencoder(encoder, generator, context.precision(self))
+        return ReconstructionAlgorithm(
+            autoencoder=context.trainable(self, autoencoder, self.lr),
+            ema=ema,
+            batches=context.batches(self),
+            draw_latents=context.draw_latents,
+            seed=context.seed,
+            schedule=context.schedule(self),
+            microbatches=self.microbatches,
+            world=context.world,
+        )
+
+
+class AutoencoderRecipe(EncoderRecipe):
+    """`reconstruction`: a plain autoencoder with whitened codes."""
+
+    outputs_per_latent = 1
+
+    @model_validator(mode="after")
+    def _is_unconditional(self) -> Self:
+        if self.generator.conditional:
+            raise ValueError("generator.conditional: a plain autoencoder's codes hold the class already")
+        return self
+
+    @property
+    def min_batch(self) -> int:
+        """Twice the latent's size: whitening inverts a covariance matrix of the codes."""
+        return 2 * self.generator.latent.dim
+
+    def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
+        return PlainAutoencoder(encoder, generator, precision)
+
+
+class VariationalRecipe(EncoderRecipe):
+    """`elbo`: a variational autoencoder, trained on the evidence lower bound."""
+
+    beta: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    """Weight of the divergence of codes from the prior (β-VAE)."""
+
+    outputs_per_latent = 2  # mean and log variance
+
+    def make_autoencoder(self, encoder: Encoder, generator: Generator, precision: Precision) -> Autoencoder:
+        return VariationalAutoencoder(encoder, generator, precision, self.beta)
+
+
+RECIPES = {"reconstruction": AutoencoderRecipe, "elbo": VariationalRecipe}

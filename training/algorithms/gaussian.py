@@ -1,14 +1,50 @@
 """A normal distribution fitted to the samples' values: the simplest generator, and a baseline for all others."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from latentd.models.families import build_generator
 from latentd.models.family import FittedGenerator
+from latentd.models.spec import GeneratorSpec
+from latentd.training.algorithms.base import Algorithm, Trainable
+from latentd.training.build import BuildContext
 from latentd.training.data.source import Batch
-from latentd.training.loop import Algorithm, Trainable
+from latentd.training.ema import Ema
+from latentd.training.recipes.base import LatentRecipe
+
+
+class GaussianRecipe(LatentRecipe):
+    """`gaussian`: the generator is fitted to all samples so far, without an optimizer."""
+
+    needs_normal_latents = True
+
+    @property
+    def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:
+        return {"generator": self.build_generator}
+
+    def build_generator(self, spec: GeneratorSpec) -> FittedGenerator:
+        """Return the generator of `spec`. ValueError if its family cannot be fitted."""
+        generator = build_generator(spec)
+        if not isinstance(generator, FittedGenerator):
+            raise ValueError(f"family {spec.family} cannot be fitted; objective gaussian needs a family such as linear")
+        return generator
+
+    def build(self, context: BuildContext) -> "GaussianAlgorithm":
+        generator = context.network(self, "generator", self.build_generator(context.spec))
+        return GaussianAlgorithm(
+            generator=generator,
+            moments=Moments(math.prod(context.spec.output.shape)).to(context.device),
+            ema=Ema(generator, decay=0.0),
+            batches=context.batches(self),
+            seed=context.seed,
+            microbatches=self.microbatches,
+            world=context.world,
+        )
 
 
 class Moments(nn.Module):
@@ -65,3 +101,6 @@ def _moments_of(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return E[x], [values], and E[x xᵀ], [values, values], of a batch."""
     values = batch.samples.flatten(1).double()  # [N, values]
     return values.mean(dim=0), values.T @ values / len(values)
+
+
+RECIPES = {"gaussian": GaussianRecipe}

@@ -1,7 +1,7 @@
 """The interface of data sets: settings in a recipe before files are read, and a source of batches after."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from latentd.models.card import DataCard
+from latentd.models.conditions.base import ConditionKind
+from latentd.models.conditions.none import NoCondition
 from latentd.models.errors import LatentdError
 from latentd.models.outputs.base import OutputKind
 from latentd.training.evaluation.evaluator import Evaluator
@@ -23,7 +25,7 @@ class DataError(LatentdError):
 
 @dataclass(frozen=True)
 class Batch:
-    """Real samples [N, *shape] and, for class-conditional training, one-hot classes [N, classes]."""
+    """Real samples [N, *shape] and, for conditional training, the rows of their conditions [N, condition.size]."""
 
     samples: Tensor
     condition: Tensor | None = None
@@ -54,28 +56,35 @@ OnProgress = Callable[[TaskProgress], None]
 SelectRows = Callable[[Tensor], Tensor]
 """Rows [N, ...] → the rows that this process trains on."""
 
+Annotations = Tensor | Sequence[str]
+"""What is known of N samples: class indices [N], or a caption for each."""
+
 
 class DataSource(ABC):
     """A data set that has been read and yields batches."""
 
     card: DataCard
 
-    class_names: tuple[str, ...] = ()
-    """Names of the classes, by index; () if samples have no labels."""
+    condition: ConditionKind = NoCondition()
+    """How a generator takes what is known of each sample: classes, or a text."""
     why_no_classes: str = "it has none"
-    """The reason if `class_names` is empty, for error messages."""
+    """The reason if there is no condition, for error messages."""
     prefetch: bool = False
     """Whether a thread should read batches ahead, because they come from a disk."""
 
     @abstractmethod
     def draw(
         self, batch_size: int, seed: int, first: int = 0, select: SelectRows = lambda rows: rows
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield batches without end: samples [N, *shape], and class indices [N] or None.
+    ) -> Iterator[tuple[Tensor, Annotations | None]]:
+        """Yield batches without end: samples [N, *shape], and what is known of each of them.
 
         Samples are float32, or pixels as bytes 0 … 255 that stand for [-1, 1]. The first batch has the number `first`.
         A batch depends only on `seed` and its number. `select` picks rows of each batch.
         """
+
+    def domain(self, name: str) -> "DataSource":
+        """Return the samples of one domain, for algorithms that learn from several. Raises DataError."""
+        raise DataError(f"{self.card.name} has no domain {name!r}: all its samples are of one domain")
 
     def evaluator(self) -> Evaluator | None:
         """Return the evaluator for use during training, with a held-out reference; None if nothing is held out."""
@@ -100,9 +109,9 @@ class DataSettings(BaseModel, ABC):
         """The output spec of a generator of such data."""
 
     @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes; () if the data has no labels, None if that is known only after reading."""
-        return ()
+    def condition(self) -> ConditionKind | None:
+        """How a generator takes what is known of each sample; None if that is known only after reading."""
+        return NoCondition()
 
     @abstractmethod
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:

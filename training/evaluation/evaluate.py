@@ -1,6 +1,7 @@
 """Evaluation of a generator: metrics with their deviation, and the real-data baseline."""
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from latentd.models.card import Card
 from latentd.models.family import Generator
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import generate_rows
+from latentd.models.stage_input import StageInput
 from latentd.training.data.source import OnProgress, TaskProgress
 from latentd.training.evaluation.evaluator import EvaluationSet, Evaluator
 
@@ -59,12 +61,17 @@ def count_sets(rounds: int) -> str:
     return "1 set" if rounds == 1 else f"{rounds} sets"
 
 
-def generate_set(generator: Generator, seeds: range) -> EvaluationSet:
-    """Return the samples of `seeds`, the same as the service returns, and their labels. They are made when read."""
+def generate_set(
+    generator: Generator, seeds: range, to_rows: Callable[[range], StageInput] | None = None
+) -> EvaluationSet:
+    """Return the samples of `seeds`, the same as the service returns, and their labels. They are made when read.
+
+    `to_rows`: seeds → the generator's rows, if they are not drawn as the service draws them.
+    """
     spec = generator.spec
 
     def read(rows: slice) -> tuple[Tensor, Tensor | None]:
-        drawn = seeds_to_rows(spec, seeds[rows])
+        drawn = to_rows(seeds[rows]) if to_rows else seeds_to_rows(spec, seeds[rows])
         labels = spec.condition.labels(drawn.condition)
         return torch.from_numpy(generate_rows(generator, drawn)), None if labels is None else torch.from_numpy(labels)
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from latentd.models.checkpoint import Checkpoint
-from latentd.training.data import DataConfig
+from latentd.training.data.sets import DataConfig
 from latentd.training.data.source import DataError, DataSettings, OnProgress
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.inception import load_inception

@@ -1,8 +1,8 @@
 """The settings that all recipes have, and what each class of recipes must provide."""
 
-from abc import ABC
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Literal, Self
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from torch import nn
@@ -11,16 +11,21 @@ from latentd.models.conditions.base import ConditionKind
 from latentd.models.conditions.classes import ClassCondition
 from latentd.models.conditions.none import NoCondition
 from latentd.models.families import build_generator, get_family
+from latentd.models.inputs.base import InputKind
 from latentd.models.inputs.latent import LatentInput
 from latentd.models.spec import GeneratorSpec
-from latentd.training.data import DataConfig
+from latentd.training.data.sets import DataConfig
 from latentd.training.schedule import Decay
+
+if TYPE_CHECKING:
+    from latentd.training.algorithms.base import Algorithm
+    from latentd.training.build import BuildContext
 
 LearningRate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-_PLACEHOLDER_CLASSES = ("0", "1")
-"""Stand for the classes of data that has not been read yet. Enough to check that networks can be built."""
+_PLACEHOLDER = ClassCondition(names=("0", "1"))
+"""Stands for the condition of data that has not been read yet. Enough to check that networks can be built."""
 _MAY_CHANGE = {"steps", "save_seconds", "description", "compile", "microbatches"}
 """Settings that may change when a run resumes. (`microbatches` changes rounding and batch statistics alone.)"""
 
@@ -34,22 +39,30 @@ class Table(BaseModel):
 class NetworkTable(Table):
     """The table of a network, such as `[discriminator]`. `config` holds the settings of its family."""
 
+    family: str | None = None
+    """Default: the generator's family."""
     config: dict[str, Any] = {}
-
-
-class GeneratorTable(NetworkTable):
-    """The `[generator]` table. All networks of a run are of the generator's family."""
-
-    family: str
-    latent: LatentInput
-    conditional: bool = False
-    """Whether the generator is conditioned on the data's classes."""
 
     @field_validator("family")
     @classmethod
-    def _family_exists(cls, name: str) -> str:
-        get_family(name)
+    def _family_exists(cls, name: str | None) -> str | None:
+        if name is not None:
+            get_family(name)
         return name
+
+
+class GeneratorTable(NetworkTable):
+    """The `[generator]` table."""
+
+    family: str
+    conditional: bool = False
+    """Whether the generator is conditioned on the data's classes or captions."""
+
+
+class LatentGeneratorTable(GeneratorTable):
+    """The `[generator]` table of a generator whose input is a latent."""
+
+    latent: LatentInput
 
 
 class ScheduleTable(Table):
@@ -75,16 +88,24 @@ class Recipe(Table, ABC):
     """Seconds between two saves of the state from which a run can resume."""
     deterministic: bool = False
     """On CUDA, use only kernels that give the same bits each time. On a CPU all kernels do."""
+    begin_from: dict[str, str] = {}
+    """Network → a checkpoint file or a run folder with its first weights. `generator.NAME` is a part of a network."""
     data: DataConfig
     generator: GeneratorTable
 
-    needs_normal_latents: ClassVar[bool] = False
+    @field_validator("begin_from", mode="before")
+    @classmethod
+    def _parts_have_dotted_names(cls, tables: Any) -> Any:
+        return flatten(tables) if isinstance(tables, Mapping) else tables
 
-    @model_validator(mode="after")
-    def _latents_fit(self) -> Self:
-        if self.needs_normal_latents and self.generator.latent.distribution != "normal":
-            raise ValueError(f"generator.latent.distribution: {self.objective} needs normal latents")
-        return self
+    @abstractmethod
+    def build(self, context: "BuildContext") -> "Algorithm":
+        """Return the algorithm of this recipe, its networks freshly initialized."""
+
+    @property
+    @abstractmethod
+    def input(self) -> InputKind:
+        """What the generator takes."""
 
     @property
     def min_batch(self) -> int:
@@ -98,7 +119,7 @@ class Recipe(Table, ABC):
 
     @property
     def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:
-        """Functions that build each network with random weights, by the name of its table.
+        """Functions that build a network with random weights, by the name of its table.
 
         They raise pydantic's ValidationError for a wrong config, and ValueError for a network that cannot be built.
         """
@@ -106,28 +127,26 @@ class Recipe(Table, ABC):
 
     def resolved(self) -> Self:
         """Return a copy with the defaults of the networks' configs written out."""
-        family = get_family(self.generator.family)
         tables = {}
         for name in self.builders:
-            table, config_class = getattr(self, name), getattr(family, f"{name}_config")
-            config = config_class.model_validate(table.config).model_dump(mode="json")
+            table: NetworkTable = getattr(self, name)
+            family = get_family(table.family or self.generator.family)
+            config = getattr(family, f"{name}_config").model_validate(table.config).model_dump(mode="json")
             tables[name] = table.model_copy(update={"config": config})
         return self.model_copy(update=tables)
 
-    def spec(self, class_names: tuple[str, ...] | None = None) -> GeneratorSpec:
+    def spec(self, condition: ConditionKind | None = None) -> GeneratorSpec:
         """Return the spec of the generator that this recipe trains, with the family's defaults written out.
 
-        `class_names`: the classes found in the data, used if the data's settings do not name them.
+        `condition`: what the data says of each sample; None before the data is read.
         """
-        condition: ConditionKind = NoCondition()
-        if self.generator.conditional:
-            condition = ClassCondition(names=self.data.class_names or class_names or _PLACEHOLDER_CLASSES)
+        known = condition or self.data.condition or _PLACEHOLDER
         family = get_family(self.generator.family)
         return GeneratorSpec(
             family=self.generator.family,
             config=family.generator_config.model_validate(self.generator.config).model_dump(mode="json"),
-            input=self.generator.latent,
-            condition=condition,
+            input=self.input,
+            condition=known if self.generator.conditional else NoCondition(),
             output=self.data.output,
         )
 
@@ -138,6 +157,24 @@ class Recipe(Table, ABC):
     def resume_key(self) -> dict[str, Any]:
         """Return the settings that decide what a step does. They must not change when a run resumes."""
         return self.model_dump(mode="json", exclude=_MAY_CHANGE)
+
+
+class LatentRecipe(Recipe):
+    """A recipe of a generator whose input is a latent."""
+
+    generator: LatentGeneratorTable
+
+    needs_normal_latents: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _latents_fit(self) -> Self:
+        if self.needs_normal_latents and self.input.distribution != "normal":
+            raise ValueError(f"generator.latent.distribution: {self.objective} needs normal latents")
+        return self
+
+    @property
+    def input(self) -> LatentInput:
+        return self.generator.latent
 
 
 class OptimizedRecipe(Recipe):
@@ -162,6 +199,14 @@ class OptimizedRecipe(Recipe):
     def resume_key(self) -> dict[str, Any]:
         ends = {} if self.schedule.decay == "none" else {"steps": self.steps}
         return super().resume_key() | ends
+
+
+def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by dotted keys, as `--set` names them."""
+    values: dict[str, Any] = {}
+    for name, value in tables.items():
+        values |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return values
 
 
 def require_known(kind: str, name: str, names: Iterable[str]) -> str:

@@ -14,22 +14,12 @@ from pydantic import ValidationError
 from latentd.models.card import check_model_name
 from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.validation import first_problem
-from latentd.training.adversarial.objectives import OBJECTIVES
+from latentd.training.algorithms import recipe_classes
 from latentd.training.recipes.base import Recipe, require_known
 from latentd.training.recipes.hints import hint
-from latentd.training.settings.adversarial import AdversarialRecipe
-from latentd.training.settings.autoencoder import AutoencoderRecipe, VariationalRecipe
-from latentd.training.settings.gaussian import GaussianRecipe
 
 logger = logging.getLogger(__name__)
 
-RECIPE_CLASSES: dict[str, type[Recipe]] = {
-    **dict.fromkeys(OBJECTIVES, AdversarialRecipe),
-    "reconstruction": AutoencoderRecipe,
-    "elbo": VariationalRecipe,
-    "gaussian": GaussianRecipe,
-}
-"""The class of recipes that an objective belongs to."""
 _RENAMED_OBJECTIVES = {"evidence": "elbo", "moments": "gaussian"}
 """Names of objectives until 0.1. Recipes and runs with them are still read."""
 
@@ -94,7 +84,7 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
         own = f"data.{data.get('name')}." if isinstance(data, dict) else "data."
         named = str(first_problem(problem)).replace(own, "data.", 1)
         raise RecipeError(f"{path.name}: {named}{hint(problem.errors(include_url=False)[0])}") from problem
-    if recipe.generator.conditional and recipe.data.class_names == ():
+    if recipe.generator.conditional and recipe.data.condition and not recipe.data.condition.size:
         raise RecipeError(f"{path.name}: generator.conditional: {recipe.data.name} has no classes")
     with torch.device("meta"):  # checks that the networks can be built, without taking memory
         for table, build in recipe.builders.items():
@@ -113,7 +103,8 @@ def _recipe_class(path: Path, objective: object) -> type[Recipe]:
     if not isinstance(objective, str):
         return Recipe  # its validation says what is wrong
     try:
-        return RECIPE_CLASSES[require_known("objective", objective, RECIPE_CLASSES)]
+        classes = recipe_classes()
+        return classes[require_known("objective", objective, classes)]
     except ValueError as problem:
         raise RecipeError(f"{path.name}: objective: {problem}") from problem
 
@@ -128,16 +119,8 @@ def require_divisible_batch(recipe: Recipe, ranks: int) -> None:
     if at_once < recipe.min_batch:
         raise RecipeError(
             f"batch_size={recipe.batch_size} is computed in parts of {at_once}, but objective={recipe.objective} with "
-            f"generator.latent.dim={recipe.generator.latent.dim} needs at least {recipe.min_batch} at once"
+            f"inputs of {recipe.input.size} numbers needs at least {recipe.min_batch} at once"
         )
-
-
-def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested tables by dotted keys, as `--set` names them."""
-    values: dict[str, Any] = {}
-    for name, value in tables.items():
-        values |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return values
 
 
 def _apply(tables: dict[str, Any], setting: str) -> None:

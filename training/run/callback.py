@@ -10,8 +10,8 @@ from pydantic import JsonValue
 from latentd.models.card import Card
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.family import Generator
+from latentd.training.algorithms.base import Algorithm, Losses
 from latentd.training.data.source import DataSource
-from latentd.training.loop import Algorithm, Losses
 from latentd.training.run.collapse_probe import ProbeReading
 
 P = ParamSpec("P")

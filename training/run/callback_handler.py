@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from latentd.models.errors import LatentdError
-from latentd.training.loop import Losses
+from latentd.training.algorithms.base import Losses
 from latentd.training.run.callback import ActiveRun, Callback, PeriodicCallback
 from latentd.training.run.time_budget import TimeBudget
 

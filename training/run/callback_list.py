@@ -10,6 +10,7 @@ from latentd.training.run.collapse_detector import CollapseDetector
 from latentd.training.run.evaluation import Evaluation
 from latentd.training.run.generator_probe import GeneratorProbe
 from latentd.training.run.loss_logger import LossLogger
+from latentd.training.run.other_generators import OtherGenerators
 from latentd.training.run.probe_reader import ProbeReader
 from latentd.training.run.recorder import Recorder
 from latentd.training.run.report_writer import ReportWriter
@@ -35,10 +36,11 @@ def make_callbacks(
         StateSaver(states, recipe.save_seconds),
         LossLogger(),
         ProbeReader(probe),
-        CollapseDetector(recipe.steps),
+        CollapseDetector(recipe.steps, run.algorithm.collapse_hints),
         Snapshots(probe.reach),
         Evaluation(run.source.evaluator(), on_progress),
         CheckpointManager(run.path, run.card, recipe.batches_per_step * recipe.batch_size, run.steps_done, probe.reach),
+        OtherGenerators(),
         *more,
         Recorder(),
         TensorBoard(),

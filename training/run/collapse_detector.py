@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Literal
@@ -25,16 +26,6 @@ _MIN_MOVEMENT, _MAX_MOVEMENT = 0.01, 0.5
 _MAX_AUC = 0.98
 # benchmarks/collapse.py measures how well these thresholds tell runs apart
 
-HINTS: dict[Kind, str] = {
-    "modes lost": "show the discriminator several samples at once (packing=2, discriminator.config.minibatch_std=4), "
-    "add noise to what it sees at first (noise.start=1.0), or regularise it (penalties.r1.weight=0.1)",
-    "frozen generator": "raise generator_lr, or keep its gradient from vanishing (objective=hinge)",
-    "discriminator won": "regularise it (discriminator.config.norm=spectral, penalties.r1.weight=1.0), lower "
-    "discriminator_lr, and look for a detail in the data by which it recognises real samples",
-    "far from the data": "raise generator_lr, or train for more steps if the distance is falling",
-    "oscillation": "lower both learning rates, set betas=[0.0, 0.9], or let the schedule decay",
-}
-
 
 @dataclass(frozen=True)
 class Alarm:
@@ -45,13 +36,11 @@ class Alarm:
 
 
 class CollapseDetector(Callback):
-    """Raises an alarm when a collapse begins or changes its kind.
+    """Raises an alarm when a collapse begins or changes its kind. Raises none without a discriminator."""
 
-    Raises none for algorithms without a discriminator, because all hints are for GANs.
-    """
-
-    def __init__(self, steps: int) -> None:
-        """`steps`: planned steps of the run."""
+    def __init__(self, steps: int, hints: Mapping[str, str]) -> None:
+        """`steps`: planned steps of the run. `hints`: kind of collapse → what to try."""
+        self._hints = hints
         self._grace = min(_GRACE * steps, _MAX_GRACE)
         self._readings: deque[tuple[ProbeReading, float]] = deque(maxlen=_READINGS)
         self._current: Kind | None = None
@@ -72,7 +61,7 @@ class CollapseDetector(Callback):
         self._current = kind
         if kind is None or kind == before:
             return None
-        return Alarm(kind, f"{kind}: {self._symptoms()}; try to {HINTS[kind]}")
+        return Alarm(kind, f"{kind}: {self._symptoms()}; try to {self._hints[kind]}")
 
     def _kind(self) -> Kind | None:
         readings = [reading for reading, _ in self._readings]

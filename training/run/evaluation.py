@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from latentd.training.data.source import OnProgress, TaskProgress
-from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.evaluation.evaluator import Evaluator, SamplesNotFinite
 from latentd.training.run.callback import ActiveRun, Callback, EvaluationResult, PeriodicCallback
 from latentd.training.run.snapshots import render_nearest_training
@@ -33,7 +32,7 @@ class Evaluation(PeriodicCallback):
             return
         if run.has_ended:
             self._show(0)
-        generated = generate_set(run.generator, range(self._evaluator.num_samples))
+        generated = run.algorithm.evaluation_set(range(self._evaluator.num_samples))
         try:
             metrics = self._evaluator.quick_metrics(generated)
         except SamplesNotFinite:
@@ -47,7 +46,7 @@ class Evaluation(PeriodicCallback):
     def on_end(self, run: ActiveRun) -> None:
         if self._evaluator is None or not run.step:
             return
-        if nearest := render_nearest_training(run.generator, self._evaluator):
+        if nearest := render_nearest_training(run.algorithm, self._evaluator):
             run.tell(Callback.on_nearest, *nearest)
         self._show(1)
 

@@ -6,14 +6,12 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from latentd.training.build import draw_latents
+from latentd.training.algorithms.base import Algorithm
 from latentd.training.data.chunks import chunks
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.loader import as_batch
-from latentd.training.loop import Algorithm
 from latentd.training.randomness import generator_for, seed_for
 from latentd.training.run.collapse_probe import CollapseProbe, ProbeReading
-from latentd.training.world import World
 
 _MAX_REAL, _MIN_REAL = 1280, 50
 """Number of real samples for the probe. With fewer than the minimum there are no readings."""
@@ -43,7 +41,7 @@ class GeneratorProbe:
             return
         rows = torch.arange(_PROBED_SAMPLES, device=self._device) % self._num_shown
         self._condition = None if condition is None else condition[rows]
-        self._latents = draw_latents(self._spec, self._seed, self._device, World(), _PROBED_SAMPLES)
+        self._latents = algorithm.probe_inputs(_PROBED_SAMPLES, self._seed)
         random = generator_for(self._seed, "clusters")
         self._probe = CollapseProbe(features[self._num_shown :], features[: self._num_shown], random)
 

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from latentd.training.loop import Losses
+from latentd.training.algorithms.base import Losses
 from latentd.training.run.callback import ActiveRun, Callback
 
 _TIMES = 200

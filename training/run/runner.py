@@ -15,9 +15,10 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.hardware import describe_device
 from latentd.models.packages import package_version
 from latentd.models.spec import GeneratorSpec
+from latentd.training.algorithms.base import Algorithm
 from latentd.training.build import BuildContext, build
 from latentd.training.data.source import DataError, DataSource, OnProgress
-from latentd.training.loop import Algorithm, train
+from latentd.training.loop import train
 from latentd.training.recipes.base import Recipe
 from latentd.training.recipes.load import require_divisible_batch
 from latentd.training.run.callback import ActiveRun, Callback
@@ -113,13 +114,13 @@ def _run_locked(config: RunConfig, on_progress: OnProgress, callbacks: Sequence[
 
 
 def _spec(recipe: Recipe, source: DataSource) -> GeneratorSpec:
-    if recipe.generator.conditional and not source.class_names:
+    if recipe.generator.conditional and not source.condition.size:
         raise DataError(
             f"{source.card.name} has no classes for generator.conditional: {source.why_no_classes}. "
             "Put the images of each class into a folder of its own (in shards: a .cls file or a label for each), "
             "or leave conditional out"
         )
-    return recipe.spec(source.class_names)
+    return recipe.spec(source.condition)
 
 
 def _latest_state(config: RunConfig, states: StateDirectory) -> SavedState | None:

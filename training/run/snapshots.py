@@ -6,11 +6,9 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from latentd.models.decision_surface import DecisionSurface
-from latentd.models.family import Generator
+from latentd.training.algorithms.base import Algorithm
 from latentd.training.data.source import Batch
-from latentd.training.evaluation.evaluate import generate_set
 from latentd.training.evaluation.evaluator import Evaluator
-from latentd.training.loop import Algorithm
 from latentd.training.run.callback import ActiveRun, Callback, PeriodicCallback, SampleFile
 
 _PICTURED_SEEDS, _PLOTTED_SEEDS = range(64), range(512)
@@ -49,8 +47,8 @@ def render_snapshot(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:
     generator = algorithm.ema.generator
     output = generator.spec.output
     if output.picture_size:
-        return output.preview(_samples(generator, _PICTURED_SEEDS).numpy())
-    content: dict[str, object] = {"samples": _rounded(_samples(generator, _PLOTTED_SEEDS))}
+        return output.preview(_samples(algorithm, _PICTURED_SEEDS).numpy())
+    content: dict[str, object] = {"samples": _rounded(_samples(algorithm, _PLOTTED_SEEDS))}
     if (surface := decision_surface(algorithm, reach)) is not None:
         content |= {"surface": _rounded(surface.logits), "reach": reach}
     return orjson.dumps(content), "json"
@@ -74,15 +72,15 @@ def decision_surface(algorithm: Algorithm, reach: float) -> DecisionSurface | No
     return DecisionSurface(logits.view(_SURFACE_SIDE, _SURFACE_SIDE), (-reach, reach, -reach, reach))
 
 
-def render_nearest_training(generator: Generator, evaluator: Evaluator) -> tuple[bytes, dict[str, JsonValue]] | None:
+def render_nearest_training(algorithm: Algorithm, evaluator: Evaluator) -> tuple[bytes, dict[str, JsonValue]] | None:
     """Return a picture (PNG) of samples, each with its nearest training image to the right, and the distances.
 
     None if samples are not images, or if the evaluator has no training images.
     """
-    output = generator.spec.output
+    output = algorithm.ema.generator.spec.output
     if output.picture_size is None:
         return None
-    samples = _samples(generator, _NEAREST_SEEDS)
+    samples = _samples(algorithm, _NEAREST_SEEDS)
     found = evaluator.nearest_training(samples)
     if found is None:
         return None
@@ -96,8 +94,8 @@ def render_nearest_training(generator: Generator, evaluator: Evaluator) -> tuple
     }
 
 
-def _samples(generator: Generator, seeds: range) -> Tensor:
-    samples, _ = generate_set(generator, seeds).read(slice(None))
+def _samples(algorithm: Algorithm, seeds: range) -> Tensor:
+    samples, _ = algorithm.evaluation_set(seeds).read(slice(None))
     return samples
 
 

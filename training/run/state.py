@@ -20,8 +20,9 @@ from torch.optim import Optimizer
 
 from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.tensor_files import write_tensors
-from latentd.training.loop import Algorithm
-from latentd.training.recipes.load import flatten, with_current_names
+from latentd.training.algorithms.base import Algorithm
+from latentd.training.recipes.base import flatten
+from latentd.training.recipes.load import with_current_names
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,19 @@ def restore(algorithm: Algorithm, saved: SavedState) -> None:
         module.load_state_dict(_below(name, saved.tensors))
     for name, optimizer in _optimizers(algorithm).items():
         _restore_optimizer(optimizer, _below(name, saved.tensors))
-    algorithm.ema.updates = saved.step
+    for ema in algorithm.emas:
+        ema.updates = saved.step
+
+
+def read_network(path: Path, name: str) -> Mapping[str, Tensor]:
+    """Return the tensors of the network `name` in the last whole state of a run. Raises StateError."""
+    found, broken = _read_slots(path)
+    if not found:
+        raise StateError("; ".join(broken) or f"{path} holds no state of a run")
+    tensors = _below(name, max(found.values(), key=lambda saved: saved.step).tensors)
+    if not tensors:
+        raise StateError(f"the run has no network {name}")
+    return tensors
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -101,16 +114,7 @@ class StateDirectory:
 
         Raises StateError if there are files but none is whole, or if the state is another run's.
         """
-        found: dict[int, SavedState] = {}
-        broken: list[str] = []
-        for slot, name in enumerate(_SLOTS):
-            path = self._path / name
-            if not path.exists():
-                continue
-            try:
-                found[slot] = _read(path)
-            except (OSError, SafetensorError, ValueError, KeyError) as problem:
-                broken.append(f"{path}: {problem}")
+        found, broken = _read_slots(self._path)
         if broken and not found:
             raise StateError(
                 f"no whole state to resume from ({'; '.join(broken)}); "
@@ -164,12 +168,28 @@ class StateDirectory:
     def _require_same(self, saved: dict[str, Any]) -> None:
         before, now = flatten(with_current_names(saved)), flatten(self._identity)
         for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
+            is_new_and_off = name not in before and not now[name]  # the setting was added after the run began
+            if before.get(name) != now.get(name) and not is_new_and_off:
                 raise StateError(
                     f"{self._path} is of a run with {name}={json.dumps(before.get(name))}, "
                     f"but this run has {json.dumps(now.get(name))}; "
                     "choose another folder with --out, or the settings of that run"
                 )
+
+
+def _read_slots(folder: Path) -> tuple[dict[int, SavedState], list[str]]:
+    """Return the whole states by slot, and what is wrong with the others."""
+    found: dict[int, SavedState] = {}
+    broken: list[str] = []
+    for slot, name in enumerate(_SLOTS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            found[slot] = _read(path)
+        except (OSError, SafetensorError, ValueError, KeyError) as problem:
+            broken.append(f"{path}: {problem}")
+    return found, broken
 
 
 def _read(path: Path) -> SavedState:

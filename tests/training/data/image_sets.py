@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from latentd.training.data import ImageFolder
 from latentd.training.data.image_cache import DecodedImages, decode_images
 from latentd.training.data.image_files import ReadOptions
+from latentd.training.data.sets.images import ImageFolder
 
 GRADIENT = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (64, 1))
 """Dark on the left."""

@@ -82,3 +82,6 @@ class MixtureSource(DataSource):
             modes = torch.randint(len(self.centers), (batch_size,), generator=generator)
             noise = torch.randn(batch_size, 2, generator=generator)
             yield select(self.centers[modes] + self.sigma * noise), None
+
+
+DATA_SETS = (GaussianMixture,)

@@ -12,6 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from latentd.models.card import DataCard
+from latentd.models.conditions.base import ConditionKind
+from latentd.models.conditions.classes import ClassCondition
+from latentd.models.conditions.none import NoCondition
 from latentd.models.outputs.base import OutputKind
 from latentd.models.outputs.image import ImageOutput
 from latentd.training.data.idx import IDX_SETS, IdxSplit, load_idx_set
@@ -55,7 +58,8 @@ class _Images(DataSettings, ABC):
         classifier = load_classifier()
         extractor = load_extractor() if load_extractor else classifier
         of_known_classes = classifier if self.name == CLASSIFIER_DATASET else None
-        return ImageEvaluator(extractor, reference, train, num_samples, of_known_classes, self.class_names or ())
+        classes = self.condition.class_names if self.condition else ()
+        return ImageEvaluator(extractor, reference, train, num_samples, of_known_classes, classes)
 
 
 class IdxImages(_Images):
@@ -71,13 +75,13 @@ class IdxImages(_Images):
         return ImageOutput(channels=1, height=28, width=28)
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        return IDX_SETS[self.name].class_names
+    def condition(self) -> ConditionKind:
+        return ClassCondition(names=IDX_SETS[self.name].class_names)
 
     def load(self, path: Path | None, on_progress: OnProgress) -> DataSource:
         split = load_idx_set(self.name, path, on_progress)
         card = DataCard(name=self.name, size=None, sha256=split.sha256, licence=IDX_SETS[self.name].licence)
-        return self._split(_real_images(split), self.class_names, card)
+        return self._split(_real_images(split), self.condition.class_names, card)
 
     def evaluator(
         self, path: Path | None, on_progress: OnProgress, load_extractor: LoadExtractor | None = None
@@ -114,7 +118,7 @@ class ImageFolder(_Images):
         return ImageOutput(channels=self.channels, height=self.resolution, width=self.resolution)
 
     @property
-    def class_names(self) -> None:
+    def condition(self) -> None:
         return None
 
     def load(self, path: Path | None, on_progress: OnProgress) -> "ImageSource":
@@ -175,11 +179,21 @@ class ImageSource(DataSource):
         self._pixels = images.pixels.permute(0, 2, 3, 1)
         self._flip = flip
         self._make_evaluator = make_evaluator
-        self.class_names = class_names
+        self.condition = ClassCondition(names=class_names) if class_names else NoCondition()
         self.card = card
 
     def evaluator(self) -> Evaluator | None:
         return self._make_evaluator and self._make_evaluator()
+
+    def domain(self, name: str) -> "ImageSource":
+        """A domain is a class: the images in one folder. Its source has no labels and no evaluator."""
+        names, images = self.condition.class_names, self._images
+        if images.labels is None or name not in names:
+            known = f"; its folders are {', '.join(names)}" if names else f": {self.why_no_classes}"
+            raise DataError(f"{self.card.name} has no folder {name!r}{known}")
+        rows = images.rows[images.labels[images.rows] == names.index(name)]
+        card = self.card.model_copy(update={"size": len(rows)})
+        return ImageSource(RealImages(images.pixels, None, rows), (), card, self._flip)
 
     def preload(self, device: torch.device) -> None:
         if self._pixels.nbytes <= _SMALL_BYTES:
@@ -208,3 +222,6 @@ class ImageSource(DataSource):
                     pixels = torch.where(mask, pixels.flip(2), pixels)
                 yield pixels.permute(0, 3, 1, 2), None if labels is None else labels[stored]
             epoch, first_of_epoch = epoch + 1, 0
+
+
+DATA_SETS = (IdxImages, ImageFolder)
