@@ -16,11 +16,11 @@ from latentd.models.outputs.points import PointsOutput
 from latentd.training.adversarial.growth import GrowthTable
 from latentd.training.adversarial.objectives import OBJECTIVES
 from latentd.training.adversarial.penalties import PathLength
-from latentd.training.algorithms.base import train as train_loop
 from latentd.training.algorithms.gan import GanAlgorithm
 from latentd.training.data.source import Annotations, Batch, DataCard, DataSource, SelectRows
 from latentd.training.ema import Ema
 from latentd.training.loader import load_batches
+from latentd.training.loop import train as train_loop
 from latentd.training.recipes.load import RecipeError, load_recipe
 from latentd.training.run.runner import RunConfig
 from latentd.training.world import World

@@ -27,7 +27,7 @@ steps = 8
 batch_size = 4
 [data]
 name = "image-folder"
-resolution = 8
+resolution = 28
 channels = 1
 [generator]
 family = "tiny_translator"
@@ -43,7 +43,7 @@ def recipe(tmp_path: Path) -> Iterator[Path]:
         folder = tmp_path / "data" / domain
         folder.mkdir(parents=True)
         for number in range(30):
-            pixels = np.random.RandomState(number).randint(shade - 30, shade + 30, (8, 8)).astype(np.uint8)
+            pixels = np.random.RandomState(number).randint(shade - 30, shade + 30, (28, 28)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
     path = tmp_path / "two-way.toml"
     path.write_text(RECIPE)
@@ -71,7 +71,7 @@ def test_both_generators_are_written_and_a_resumed_run_ends_with_the_same_bits(r
 def test_both_generators_are_served(recipe: Path) -> None:
     train(config_of(recipe, "run"))
     picture = io.BytesIO()
-    Image.new("L", (8, 8), 40).save(picture, "PNG")
+    Image.new("L", (28, 28), 40).save(picture, "PNG")
 
     def translated(client: TestClient, name: str) -> bytes:
         files = {"image": picture.getvalue()}
