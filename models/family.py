@@ -137,8 +137,8 @@ class Discriminator(nn.Module, ABC):
 class GrowingNetwork(nn.Module):
     """A network whose resolution can grow while it is trained, as a mixin for generators and discriminators.
 
-    Level 0 is the smallest resolution. At level k + f, 0 < f < 1, resolution k + 1 fades in with the weight f. Whatever
-    the level is, samples have the spec's full size. The level is saved with the weights.
+    Level 0 is the smallest resolution. At level k + f, 0 < f < 1, resolution k + 1 fades in with the weight f. At every
+    level, samples have the spec's full size. The level is saved with the weights.
     """
 
     top_level: int

@@ -109,7 +109,7 @@ class Gateway:
         raise self._not_found(scope)
 
     def _not_found(self, scope: Scope) -> ApiError:
-        """Return a 404. It names the right path if only slashes are too many, as in `/models/` and `//models`."""
+        """Return a 404. It names the right path if there are only too many slashes, as in `/models/` and `//models`."""
         path = "/" + "/".join(filter(None, scope["path"].split("/")))
         candidate = {**scope, "path": path}
         known = path in self._bentoml_routes or any(

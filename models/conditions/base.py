@@ -43,7 +43,7 @@ class ConditionKind(Kind, ABC):
         """Return the row [size] of a condition that a request gives. Raises ValueError if it is not valid."""
 
     def encode(self, annotations: Sequence[str] | NDArray[np.int64]) -> Rows:
-        """Return rows [N, size] of what a data set says of N samples: class indices, or texts."""
+        """Return the rows [N, size] of a data set's annotations for N samples: class indices, or texts."""
         return np.stack([self.parse(annotation) for annotation in annotations])
 
     def from_prompt(self, prompt: str) -> Any:

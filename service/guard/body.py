@@ -11,7 +11,7 @@ from latentd.service.errors import ApiError, invalid
 _JSON = b"application/json"
 _READ_AS_JSON = frozenset({"application/json", "text/plain", "application/x-www-form-urlencoded", ""})
 """JSON, and the types that curl, fetch and others send by default."""
-_NOT_ENCODED = {b"identity", b""}
+_NO_CODINGS = {b"identity", b""}
 _COUNTED_FROM_BYTES = 2**16
 """Smaller bodies are parsed quickly, whatever they hold."""
 _VALUES_BESIDE_LATENTS = 2**16
@@ -31,7 +31,7 @@ async def read_body(
                 raise _too_large(limit)
         elif name == b"content-type" and value != _JSON:
             _check_type(value.decode("latin-1"), extra_types)
-        elif name == b"content-encoding" and {each.strip().lower() for each in value.split(b",")} - _NOT_ENCODED:
+        elif name == b"content-encoding" and {each.strip().lower() for each in value.split(b",")} - _NO_CODINGS:
             message = "the body is compressed; send it without Content-Encoding"
             raise ApiError(415, "unsupported_media_type", message, headers={"Accept-Encoding": "identity"})
     body = bytearray()
