@@ -29,7 +29,8 @@ class CallbackHandler:
         self._callbacks = callbacks
         self._run = run
         self._clock = clock
-        self._began = clock() - run.seconds
+        self._seconds_before = run.seconds
+        self._began = clock()
         self._started: list[_Caller] = []
         run.call_all = self._call_all
 
@@ -39,6 +40,7 @@ class CallbackHandler:
             caller = _Caller(callback, self._run, self._clock)
             if caller.start():
                 self._started.append(caller)
+        self._began = self._clock()  # a service that is slow to answer is no training time
 
     def step(self, step: int, losses: Losses) -> None:
         """Call all after a step."""
@@ -66,7 +68,7 @@ class CallbackHandler:
 
     def _set_time(self, step: int) -> None:
         self._run.step = step
-        self._run.seconds = self._clock() - self._began
+        self._run.seconds = self._seconds_before + self._clock() - self._began
 
 
 class _Caller:
