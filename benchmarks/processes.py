@@ -46,10 +46,19 @@ class Server:
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:  # noqa: S310  # our own server
             return json.load(answer)
 
+    def get_text(self, path: str) -> str:
+        """Return the answer of GET `path`."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:  # noqa: S310  # our own server
+            return str(answer.read().decode())
+
     def generate(self, **fields: Any) -> dict[str, Any]:
         """Return the JSON answer of POST /generate."""
+        return self.post("/generate", fields)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the JSON answer of POST `path`."""
         request = urllib.request.Request(  # noqa: S310  # our own server
-            self.url + "/generate", json.dumps(fields).encode(), {"content-type": "application/json"}
+            self.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # our own server
             return dict(json.load(answer))
@@ -83,7 +92,7 @@ def serving(command: list[str], port: int, probe: str, **environment: str) -> It
 def latentd(**environment: str) -> Any:
     """Start latentd with `bentoml serve`, and the shipped models unless LATENTD_MODELS names others."""
     port = free_port()
-    command = [_beside_python("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
     return serving(command, port, "/readyz", **{"LATENTD_MODELS": str(SHIPPED)} | environment)
 
 
@@ -97,7 +106,7 @@ def litserve(max_batch: int, threads: int) -> Any:
 def bentoml_batching(threads: int) -> Any:
     """Start a BentoML service with BentoML's own adaptive batching."""
     port = free_port()
-    command = [_beside_python("bentoml"), "serve", "benchmarks.rivals.bentoml_batching:Front"]
+    command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.rivals.bentoml_batching:Front"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     return serving(command, port, "/readyz", BENCH_THREADS=str(threads), PYTHONPATH=str(ROOT))
 
@@ -133,10 +142,6 @@ def _load_arguments(server: Server, options: dict[str, Any]) -> list[str]:
         text = json.dumps(value) if isinstance(value, dict) else str(value)
         arguments += [f"--{name.replace('_', '-')}", text]
     return arguments
-
-
-def _beside_python(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
 
 
 def _wait_for(server: Server, probe: str, process: "subprocess.Popen[bytes]") -> None:

@@ -60,13 +60,18 @@ def machine() -> dict[str, Any]:
 
 def write(folder: Path, name: str, results: dict[str, Any], table: str) -> None:
     """Write `results` as NAME.json and `table` as NAME.md into `folder`, and print the table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(save(folder, name, results, table))  # noqa: T201  # its answer
+
+
+def save(folder: Path, name: str, results: dict[str, Any], table: str) -> str:
+    """Write `results` as NAME.json and `table` as NAME.md into `folder`. Return the text of NAME.md."""
     facts = results["machine"]
     where = f"{facts['cores']} cores, {facts['device']}; {facts['system']}; commit {facts['commit']}; {facts['date']}"
     text = f"# {name}\n\n`{facts['command']}`\n\n{where}\n\n{table}\n"
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    print(text)  # noqa: T201  # its answer
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / f"{name}.json", json.dumps(results, indent=1) + "\n")
+    _replace(folder / f"{name}.md", text)
+    return text
 
 
 def markdown(head: list[str], rows: list[list[Any]]) -> str:
@@ -78,6 +83,13 @@ def markdown(head: list[str], rows: list[list[Any]]) -> str:
 def ratio(value: float, of: float) -> float:
     """Return `value / of`, NaN if `of` is 0: in a smoke run on a busy machine nothing may have been answered."""
     return value / of if of else math.nan
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that it is never there in part."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _cell(value: Any) -> str:
@@ -95,7 +107,7 @@ def _version(package: str) -> str | None:
 
 def _module() -> str:
     spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else sys.argv[0]
+    return spec.name.removesuffix(".__main__") if spec else sys.argv[0]
 
 
 def _commit() -> str:

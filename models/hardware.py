@@ -92,8 +92,10 @@ def configure_device(device: torch.device) -> None:
     """
     if device.type == "cuda":
         grow_memory_segments()
+        torch.backends.cudnn.benchmark = False  # training in the same process may have chosen kernels by their speed
         torch.backends.cudnn.deterministic = True  # some convolutions of cuDNN add in a random order
         torch.backends.cudnn.allow_tf32 = False  # the fingerprint says float32
+        torch.set_float32_matmul_precision("highest")  # the same
     else:
         keep_freed_memory()
 

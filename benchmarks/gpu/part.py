@@ -1,0 +1,73 @@
+"""One part of a run, in its own process: its options, its time, and where its results go."""
+
+import argparse
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.results import Results
+from latentd.models.hardware import choose_device
+
+_ERROR_CHARACTERS = 4000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part and what it may use."""
+
+    name: str
+    device: torch.device
+    smallest: bool
+    """Whether the program is only being tested: every measurement takes its smallest form."""
+    results: Results
+    deadline: float
+    """time.monotonic() at which the part is ended."""
+
+    @classmethod
+    def from_command_line(cls, name: str) -> "Part":
+        """Read the options that `benchmarks.gpu` passes to its parts."""
+        options = argparse.ArgumentParser()
+        options.add_argument("--seconds", type=float, required=True)
+        options.add_argument("--device", required=True)
+        options.add_argument("--out", type=Path, required=True)
+        options.add_argument("--smallest", action="store_true")
+        found = options.parse_args()
+        results = Results(found.out)
+        return cls(name, choose_device(found.device), found.smallest, results, time.monotonic() + found.seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the part is ended."""
+        return self.deadline - time.monotonic()
+
+    def add(self, what: str, figures: dict[str, Any]) -> None:
+        """Write one result."""
+        self.results.add(self.name, what, figures)
+
+    def measure(self, what: str, function: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
+        """Call `function`, which takes about `seconds`, and write what it returns: figures. Return them.
+
+        If there is less time left, or if it raises an exception, this is written, and {} is returned.
+        """
+        if self.left < seconds:
+            self.add(what, {"left out": f"it takes about {seconds:.0f} s, and {max(self.left, 0):.0f} were left"})
+            return {}
+        started = time.monotonic()
+        try:
+            figures = function()
+        except Exception as problem:  # noqa: BLE001  # one measurement that fails must not end the others
+            text = traceback.format_exc()[-_ERROR_CHARACTERS:]
+            self.add(what, {"failed": f"{type(problem).__name__}: {problem}", "traceback": {"text": text}})
+            return {}
+        self.add(what, figures | {"seconds": round(time.monotonic() - started, 1)})
+        return figures
+
+    def synchronize(self) -> None:
+        """Wait until the device has done its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
