@@ -96,11 +96,11 @@ def latentd(**environment: str) -> Any:
     return serving(command, port, "/readyz", **{"LATENTD_MODELS": str(SHIPPED)} | environment)
 
 
-def litserve(max_batch: int, threads: int) -> Any:
-    """Start LitServe with its own batching."""
+def litserve(max_batch: int, threads: int, device: str = "cpu") -> Any:
+    """Start LitServe with its own batching on `device`, cpu or cuda."""
     port = free_port()
     module = "benchmarks.rivals.litserve_server"
-    return serving([sys.executable, "-m", module, str(port), str(max_batch), str(threads)], port, "/health")
+    return serving([sys.executable, "-m", module, str(port), str(max_batch), str(threads), device], port, "/health")
 
 
 def bentoml_batching(threads: int) -> Any:

@@ -12,7 +12,6 @@ from starlette.types import ASGIApp
 from latentd.models.hardware import (
     choose_device,
     configure_device,
-    core_count,
     memory_bytes,
     reduce_gc_pauses,
     use_serving_threads,
@@ -21,6 +20,7 @@ from latentd.models.validation import first_problem
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.drain import drain_on_signal
 from latentd.service.engine import Engine, Observers
+from latentd.service.engine.threads import engine_threads
 from latentd.service.gateway import Gateway
 from latentd.service.guard.auth import access_from
 from latentd.service.guard.connections import ConnectionLimits, guard_connections
@@ -74,7 +74,7 @@ class Server:
         telemetry = Telemetry([route.path for route in ROUTES if route.in_process])
         tracing = tracing_from_environment()
         observer = Observers(telemetry, EngineTimings(), *([tracing] if tracing else []))
-        engine = Engine(2 * settings.max_queue, **_engine_threads(device), observer=observer)
+        engine = Engine(2 * settings.max_queue, **engine_threads(device), observer=observer)
         loader = Loader(device, engine, deterministic=settings.determinism == "bitwise")
         memory = settings.model_memory or memory_bytes(device) // 2
         catalog = Catalog(settings.catalog_paths, loader, settings.default_model, memory, telemetry)
@@ -127,17 +127,3 @@ Latentd = bentoml.service(
     service_class=GatewayService,
     logging={"access": {"enabled": False}},  # our own access log has all requests
 )(Server)
-
-
-def _engine_threads(device: torch.device) -> dict[str, int]:
-    """Return how many forward passes run side by side, how many are launched ahead, and how many threads encode.
-
-    On a CPU, every core computes and encodes a batch of its own on one thread, so that passes never wait for each
-    other's threads. OMP_NUM_THREADS gives a pass more threads; if only one pass runs then, another thread encodes. A
-    GPU runs one pass after another. The next pass is always launched already, so that the GPU never waits for Python.
-    The CPU's cores encode.
-    """
-    if device.type == "cuda":
-        return {"parallel": 1, "ahead": 1, "encoders": core_count()}
-    parallel = max(1, core_count() // torch.get_num_threads())
-    return {"parallel": parallel, "encoders": 1 if parallel == 1 else 0}

@@ -1,4 +1,4 @@
-"""LitServe with its own batching. `python -m benchmarks.rivals.litserve_server PORT MAX_BATCH THREADS`."""
+"""LitServe with its own batching. `python -m benchmarks.rivals.litserve_server PORT MAX_BATCH THREADS DEVICE`."""
 
 import sys
 from itertools import accumulate
@@ -17,9 +17,8 @@ class Generate(litserve.LitAPI):  # type: ignore[misc]  # litserve is not typed
     threads: int
 
     def setup(self, device: Any) -> None:
-        del device
         limit_threads(self.threads)
-        self.work = Work()
+        self.work = Work(str(device))
 
     def decode_request(self, request: dict[str, int]) -> list[int]:
         return list(range(request["seed"], request["seed"] + request["num_samples"]))
@@ -42,10 +41,10 @@ class Generate(litserve.LitAPI):  # type: ignore[misc]  # litserve is not typed
 
 def main() -> None:
     """Serve on loopback until the process is ended."""
-    port, max_batch, threads = map(int, sys.argv[1:])
+    port, max_batch, threads = map(int, sys.argv[1:4])
     api = Generate(max_batch_size=max_batch, batch_timeout=_WINDOW_SECONDS, api_path="/generate")
     api.threads = threads
-    server = litserve.LitServer(api, accelerator="cpu", timeout=120)
+    server = litserve.LitServer(api, accelerator=sys.argv[4], devices=1, timeout=120)
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning", access_log=False)
 
 

@@ -17,9 +17,9 @@ MODEL = "fashion-dcgan"
 class Work:
     """The shipped default model, from seeds to base64 PNGs. Rivals get latentd's allocator settings too."""
 
-    def __init__(self, file: Path = SHIPPED / f"{MODEL}.safetensors") -> None:
+    def __init__(self, device: str = "cpu", file: Path = SHIPPED / f"{MODEL}.safetensors") -> None:
         keep_freed_memory()
-        self._generator = Checkpoint.read(file).build()
+        self._generator = Checkpoint.read(file).build(torch.device(device))
 
     def draw(self, seeds: list[int]) -> list[str]:
         """Return one base64 PNG per seed, computed in one forward pass."""

@@ -38,9 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path, device: torch.device) -> Iterator[Server]:
     """A server with memory for one of the models at a time."""
-    largest = max(
-        sum(tensor.nbytes for tensor in read.tensors.values()) for read in map(Checkpoint.read, files(folder))
-    )
+    read = [Checkpoint.read(file) for file in sorted(folder.glob("*.safetensors"))]
+    largest = max(sum(tensor.nbytes for tensor in each.tensors.values()) for each in read)
     settings = {"LATENTD_MODELS": str(folder), "LATENTD_MODEL_MEMORY": str(largest)}
     with processes.latentd(LATENTD_DEVICE=device.type, **settings) as running:
         yield running
