@@ -26,9 +26,8 @@ _RESUMED = re.compile(r"resumed at step (\d+)")
 
 def command(out: Path, steps: int, save_seconds: float) -> list[str]:
     """Return the command that trains into `out`."""
-    latentd = str(Path(sys.executable).with_name("latentd"))
     settings = ["--set", f"steps={steps}", "--set", f"save_seconds={save_seconds}"]
-    return [latentd, "train", _RECIPE, "--out", str(out), *settings]
+    return [sys.executable, "-m", "latentd.training", "train", _RECIPE, "--out", str(out), *settings]
 
 
 def killed(task: list[str], after: float, environment: dict[str, str]) -> int:

@@ -46,11 +46,11 @@ _BATCH = 64
 _STEPS_BETWEEN_SAVES = 5
 
 
-def prepare(name: str) -> tuple[GanRecipe, DataSource]:
-    """Load a recipe and its data."""
-    _, recipe = load_recipe(name, _SETTINGS)
-    assert isinstance(recipe, GanRecipe)  # noqa: S101  # of _STEPS
-    return recipe, recipe.data.load(None, lambda _: None)
+def prepare(name: str, *settings: str, data: Path | None = None) -> tuple[GanRecipe, DataSource]:
+    """Load a recipe, changed for the comparison and by `settings`, and its data."""
+    _, recipe = load_recipe(name, (*_SETTINGS, *settings))
+    assert isinstance(recipe, GanRecipe)  # noqa: S101  # all of the compared recipes are GANs
+    return recipe, recipe.data.load(data, lambda _: None)
 
 
 def latentd_loop(recipe: GanRecipe, source: DataSource, folder: Path) -> Callable[[int], None]:
@@ -80,7 +80,11 @@ def make_algorithm(recipe: GanRecipe, source: DataSource) -> Algorithm:
 
 def plain_loop(recipe: GanRecipe, source: DataSource, tuned: bool) -> Callable[[int], None]:
     """Return a function that trains some steps of the loop written by hand."""
-    step = training_loop(recipe, _plain_batches(recipe, source), choose_device("auto"), tuned)
+    return repeated(training_loop(recipe, plain_batches(recipe, source), choose_device("auto"), tuned))
+
+
+def repeated(step: Callable[[], None]) -> Callable[[int], None]:
+    """Return a function that takes some steps."""
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -89,7 +93,8 @@ def plain_loop(recipe: GanRecipe, source: DataSource, tuned: bool) -> Callable[[
     return run
 
 
-def _plain_batches(recipe: GanRecipe, source: DataSource) -> Iterator[Tensor]:
+def plain_batches(recipe: GanRecipe, source: DataSource) -> Iterator[Tensor]:
+    """Return batches of real samples on the device, as a loop written by hand reads them."""
     batches = source.draw(recipe.batch_size, 0)
     if recipe.data.output.bounded:
         return (samples.to(choose_device("auto")).float() / 127.5 - 1 for samples, _ in batches)

@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 import bentoml
-import torch
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 

@@ -31,7 +31,7 @@ def command(part: str, seconds: float, options: Any) -> list[str]:
     """Return the command that runs a part."""
     if part == "zoo":
         arguments = ["-m", "benchmarks.zoo", "--minutes", f"{seconds / 60:.2f}", "--results", str(options.results)]
-        arguments += ["--smoke"] * options.smoke
+        arguments += ["--runs", str(options.results / "runs")] + ["--smoke"] * options.smoke
     else:
         arguments = ["-m", f"benchmarks.gpu.{part}", "--seconds", f"{seconds:.0f}", "--out", str(options.results)]
         arguments += ["--smallest"] * options.smoke
@@ -43,7 +43,11 @@ def run_part(part: str, seconds: float, options: Any) -> dict[str, Any]:
     log = options.results / f"gpu-{part}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(part, seconds, options), cwd=processes.ROOT, stderr=output, start_new_session=True
+            command(part, seconds, options),
+            cwd=processes.ROOT,
+            env=os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}),
+            stderr=output,
+            start_new_session=True,
         )
     started = time.monotonic()
     try:

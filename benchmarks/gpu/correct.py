@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ class Recorder:
         """Write the outcome of a test, or of its fixtures if they fail or skip it."""
         if report.when != "call" and report.passed:
             return
-        figures = {"outcome": report.outcome, "seconds": round(report.duration, 1)}
+        figures: dict[str, Any] = {"outcome": report.outcome, "seconds": round(report.duration, 1)}
         if report.skipped:
             figures["why"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         elif report.failed:

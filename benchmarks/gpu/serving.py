@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import processes, report
+from benchmarks import processes
 from benchmarks.gpu.busy import busy_share
 from benchmarks.gpu.models import write_models
 from benchmarks.gpu.part import Part
@@ -27,6 +27,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.family import Generator
 from latentd.models.hardware import configure_device, core_count, reduce_gc_pauses, use_serving_threads
 from latentd.models.latents import seeds_to_rows
+from latentd.models.names import CatalogFile
 from latentd.models.outputs.base import OutputKind
 from latentd.models.stage_input import StageInput
 from latentd.service.catalog import Loader
@@ -97,7 +98,7 @@ def running_engine(part: Part, file: Path) -> Iterator[tuple[Engine, StageExecut
     engine = Engine(100_000, **engine_threads(part.device), observer=recorder)
     engine.start()
     try:
-        model = Loader(part.device, engine, deterministic=True).load(file)
+        model = Loader(part.device, engine, deterministic=True).load(CatalogFile(file))
         assert model.deployment is not None  # noqa: S101  # it was loaded just now
         yield engine, model.deployment.last, recorder
     finally:
@@ -169,9 +170,13 @@ def over_http(part: Part, server: Server, clients: int, samples: int, seconds: f
         found = processes.load(server, clients=clients, samples=samples, seconds=seconds, warm_up=seconds / 4)
     spent = {name: _sums(server)[name] - before[name] for name in before}
     requests = max(1, found["requests"]) * (1 + 1 / 4)  # the warm-up is in the sums too
-    figures = {"images/s": found["images_per_second"], "p50, ms": found["p50_ms"], "p99, ms": found["p99_ms"]}
-    figures |= {"failed": found["failed"], "forward, of the time": spent["forward"] / (seconds * (1 + 1 / 4))}
+    figures = _seen_by_clients(found) | {"forward, of the time": spent["forward"] / (seconds * (1 + 1 / 4))}
     return figures | busy() | {"milliseconds a request": {name: 1e3 * spent[name] / requests for name in spent}}
+
+
+def _seen_by_clients(found: dict[str, Any]) -> dict[str, Any]:
+    names = {"images/s": "images_per_second", "p50, ms": "p50_ms", "p99, ms": "p99_ms", "failed": "failed"}
+    return {name: found[key] for name, key in names.items()}
 
 
 def _sums(server: Server) -> dict[str, float]:
@@ -211,8 +216,7 @@ def measure_litserve(part: Part) -> None:
         with processes.litserve(max(1, _MAX_BATCH // samples), core_count(), part.device.type) as server:
             for clients in [clients for clients, size in cells if size == samples]:
                 found = processes.load(server, clients=clients, samples=samples, seconds=3 * short, warm_up=short)
-                figures = {"images/s": found["images_per_second"], "p50, ms": found["p50_ms"], "p99, ms": found["p99_ms"]}
-                part.add(f"{MODEL}: LitServe, {clients} × {samples}", figures | {"failed": found["failed"]})
+                part.add(f"{MODEL}: LitServe, {clients} × {samples}", _seen_by_clients(found))
 
 
 def main() -> None:

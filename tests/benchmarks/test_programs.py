@@ -19,7 +19,8 @@ NEEDS = {
     "explorer": [pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on this machine")],
     "training": [needs_fashion],
 }
-PROGRAMS = sorted({path.stem for path in (ROOT / "benchmarks").glob("*.py")} - LIBRARIES)
+FOLDERS = {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
+PROGRAMS = sorted({path.stem for path in (ROOT / "benchmarks").glob("*.py")} - LIBRARIES | FOLDERS)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDS.get(name, ())) for name in PROGRAMS])
