@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 BIN := .venv/bin
 
-.PHONY: serve test test-slow fuzz lint lock bench container-test
+.PHONY: serve test test-slow fuzz lint lock bench gpu-check container-test
 
 serve: .venv/installed
 	@$(BIN)/python -m latentd.cli.serve --host $(HOST) --port $(PORT)
@@ -36,6 +36,14 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.lock
 	for program in serving telemetry footprint interpolation; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+
+# Checks and measures everything that only a GPU can show, in MINUTES: docs/performance.md. Results are written as they come.
+# On a host without a virtual environment: make gpu-check GPU_PYTHON=python3
+MINUTES ?= 8
+GPU_PYTHON ?= $(BIN)/python
+OUT ?= benchmarks/results
+gpu-check:
+	$(GPU_PYTHON) -m benchmarks.gpu --minutes $(MINUTES) --out $(OUT)
 
 # Builds the image and tests it, without Docker. It takes some minutes, and needs root and Debian's buildah, podman, runc and
 # debootstrap (docs/deploy.md).

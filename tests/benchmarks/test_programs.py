@@ -50,4 +50,4 @@ def test_a_smoke_run_never_replaces_real_results() -> None:
 
 def run(name: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, timeout=600, check=False, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, cwd=ROOT, timeout=900, check=False, **options)  # type: ignore[call-overload,no-any-return]
