@@ -22,7 +22,7 @@ def _generator_loss(fake: Tensor) -> Tensor:
 
 
 def graphed_training_loop(
-    recipe: AdversarialRecipe, batches: Iterator[Tensor], device: torch.device, precision: torch.dtype
+    recipe: GanRecipe, batches: Iterator[Tensor], device: torch.device, precision: torch.dtype
 ) -> Callable[[], None]:
     """Return a function that trains one step, which is one CUDA graph: Python launches nothing but copies.
 
