@@ -1,6 +1,14 @@
 """The command line: which commands there are, and how errors are printed."""
 
+import sys
+from pathlib import Path
+
 from latentd.training.run.interrupt import exit_on_ctrl_c
+
+try:
+    Path.cwd()
+except FileNotFoundError:  # torch would abort with a misleading text
+    sys.exit("error: the current folder does not exist any more; change to another one")
 
 with exit_on_ctrl_c():  # loading the libraries takes seconds
     import logging

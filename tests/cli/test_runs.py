@@ -3,6 +3,9 @@
 import json
 import os
 import platform
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from latentd.cli.main import latentd
 from tests.training.run_directories import write_run
+
+SETPRIV = shutil.which("setpriv")
 
 
 def runs(*arguments: str | Path) -> Result:
@@ -170,3 +175,22 @@ def test_a_folder_without_runs_is_named_in_one_line(tmp_path: Path) -> None:
     result = runs(write_run(tmp_path / "one"), tmp_path / "none")
     assert result.exit_code == 1
     assert result.output == f"Error: {tmp_path / 'none'} is no run folder and contains none: there is no run.json\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not SETPRIV, reason="root opens every folder, and there is no setpriv")
+def test_a_folder_that_may_not_be_opened_is_listed_as_damaged_beside_the_others(tmp_path: Path) -> None:
+    write_run(tmp_path / "one")
+    (tmp_path / "locked").mkdir(mode=0)
+    rights = (SETPRIV, "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 and SETPRIV else ()
+    done = subprocess.run(
+        [*rights, Path(sys.executable).with_name("latentd"), "runs", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "locked") in done.stderr
+    listed = {words[0]: words[2] for line in done.stdout.splitlines()[1:] if (words := line.split())}
+    assert listed.keys() == {str(tmp_path / "one"), str(tmp_path / "locked")}
+    assert listed[str(tmp_path / "locked")] == "damaged"

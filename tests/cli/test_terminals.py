@@ -108,6 +108,37 @@ def test_files_are_utf8_in_every_locale(tmp_path: Path) -> None:
         assert facts["settings"]["description"].startswith("猫 ")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["--version", "recipes"])
+def test_a_full_disk_behind_standard_output_is_reported_in_one_line(command: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("latentd"), command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "error: the output cannot be written: [Errno 28] No space left on device\n"
+
+
+def test_a_current_folder_that_was_removed_is_reported_in_one_line(tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    program = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, Path(sys.executable).with_name("latentd"), "--version"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: the current folder does not exist any more; change to another one\n"
+
+
 def test_commands_start_without_the_modules_that_windows_does_not_have() -> None:
     program = """
 import sys

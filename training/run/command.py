@@ -1,5 +1,6 @@
 """`latentd train`, which torchrun starts as `python -m latentd.training train`."""
 
+import errno
 import io
 import json
 import logging
@@ -26,6 +27,8 @@ from latentd.training.world import WorldError, is_distributed, join_world
 
 _INTERRUPTED = 130
 """Exit status after Ctrl-C."""
+_OUTPUT_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Errors of a disk that is full or broken. Standard output may lead to a file on it."""
 
 
 @click.command()
@@ -118,4 +121,9 @@ def run_command(command: Callable[[], object]) -> None:
         is_main = not is_distributed() or os.environ.get("RANK", "0") == "0"
         if is_main or isinstance(problem, (OutOfMemory, WorldError)):
             click.echo(f"error: {problem}", err=True)
+        sys.exit(1)
+    except OSError as problem:
+        if problem.errno not in _OUTPUT_FAILURES:
+            raise
+        click.echo(f"error: the output cannot be written: {problem}", err=True)
         sys.exit(1)

@@ -116,8 +116,11 @@ class _MetricsLine(BaseModel):
 
 
 def is_run_directory(path: Path) -> bool:
-    """Whether `path` has a `run.json`, readable or not."""
-    return (path / _RUN_JSON).is_file()
+    """Whether `path` has a `run.json`, readable or not. A folder that may not be opened counts as one."""
+    try:
+        return (path / _RUN_JSON).is_file()
+    except PermissionError:
+        return True
 
 
 def read_run_json(path: Path) -> dict[str, Any] | None:
