@@ -2,6 +2,8 @@
 
 import ipaddress
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,14 +41,14 @@ def read_token(file: Path | None) -> str | None:
 def post(url: str, path: str, body: Any, accept: str, token: str | None) -> httpx.Response:
     """Send a request to the service at `url`. Raises click.ClickException if it is not answered with success."""
     headers = {"Accept": accept} | ({"Authorization": f"Bearer {token}"} if token else {})
+    by = ""
     try:
-        proxy = proxy_for(url)
-        by = f" through the proxy {_without_password(proxy)} (HTTP_PROXY and the like)" if proxy else ""
+        if proxy := proxy_for(url):
+            by = f" through the proxy {_without_password(proxy)} (HTTP_PROXY and the like)"
         with _client(proxy) as client:
             answer = client.post(url.rstrip("/") + path, json=body, headers=headers, timeout=_TIMEOUT_SECONDS)
-    except (httpx.InvalidURL, ValueError, ImportError) as problem:  # ValueError: a latent that is not finite
-        raise click.ClickException(f"{url} cannot be reached: {problem}") from problem
-    except httpx.HTTPError as problem:
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as problem:
+        # ImportError: of a SOCKS proxy; OSError: of SSL_CERT_FILE; ValueError: of a URL, or a latent that is not finite
         raise click.ClickException(f"{url} cannot be reached{by}: {problem}") from problem
     if not answer.is_success:
         raise click.ClickException(f"{url}{by} refused the request: {_reason(answer, token)}")
@@ -63,11 +65,20 @@ def proxy_for(url: str) -> str | None:
     """Return the proxy that the environment names for `url`. This machine is always asked directly."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_this_machine(host) or proxy_bypass(host):
+    if _is_this_machine(host) or proxy_bypass(parts.netloc.rpartition("@")[2]) or _is_in_excepted_network(host):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _is_in_excepted_network(host: str) -> bool:
+    """Whether NO_PROXY names a network, such as 10.0.0.0/8, that has the address `host`. urllib knows names only."""
+    for network in getproxies().get("no", "").split(","):
+        with suppress(ValueError):  # names, not addresses
+            if ipaddress.ip_address(host) in ipaddress.ip_network(network.strip(), strict=False):
+                return True
+    return False
 
 
 def _is_this_machine(host: str) -> bool:
@@ -79,7 +90,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _without_password(proxy: str) -> str:
-    return proxy.replace(f"{urlsplit(proxy).netloc.rpartition('@')[0]}@", "", 1)
+    return re.sub(r"//[^/]*@", "//", proxy, count=1)
 
 
 def _reason(answer: httpx.Response, token: str | None) -> str:

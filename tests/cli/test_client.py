@@ -160,6 +160,12 @@ def test_errors_name_the_proxy_without_its_password(picture: Path, peer: Peer) -
         ("http://LOCALHOST:3000", None),
         ("http://a.localhost", None),
         ("http://inside.example", None),
+        ("http://user@inside.example:3000", None),
+        ("http://at-port.example:3000", None),
+        ("http://at-port.example:3001", "http://proxy:3128"),
+        ("http://10.1.2.3:3000", None),
+        ("http://11.1.2.3:3000", "http://proxy:3128"),
+        ("http://[fd00::7]:3000", None),
         ("http://192.168.0.7:3000", "http://proxy:3128"),
         ("https://latentd.example", "http://secure:3128"),
         ("http://localhost.example", "http://proxy:3128"),
@@ -168,8 +174,21 @@ def test_errors_name_the_proxy_without_its_password(picture: Path, peer: Peer) -
 def test_which_proxy_is_asked(monkeypatch: pytest.MonkeyPatch, url: str, proxy: str | None) -> None:
     monkeypatch.setenv("HTTP_PROXY", "proxy:3128")
     monkeypatch.setenv("HTTPS_PROXY", "http://secure:3128")
-    monkeypatch.setenv("NO_PROXY", "inside.example")
+    monkeypatch.setenv("NO_PROXY", "inside.example, at-port.example:3000,10.0.0.0/8,fd00::/8")
     assert proxy_for(url) == proxy
+
+
+@pytest.mark.parametrize("proxy", ["http://[::1", "http://proxy:port", "nonsense://proxy", "socks5://127.0.0.1:9"])
+def test_an_invalid_proxy_is_named_in_one_line(picture: Path, proxy: str) -> None:
+    told = reproduce(picture, "http://latentd.example", HTTP_PROXY=proxy)
+    assert told.exit_code == 1
+    assert f"http://latentd.example cannot be reached through the proxy {proxy} " in told.output.splitlines()[-1]
+
+
+def test_certificates_that_cannot_be_read_are_reported_in_one_line(picture: Path, tmp_path: Path) -> None:
+    told = reproduce(picture, "https://127.0.0.1:1", SSL_CERT_FILE=str(tmp_path / "none"))
+    assert told.exit_code == 1
+    assert "https://127.0.0.1:1 cannot be reached: " in told.output.splitlines()[-1]
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "http://[::1", "http://127.0.0.1:port", "ftp://127.0.0.1"])
