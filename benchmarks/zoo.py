@@ -1,8 +1,8 @@
 """Train recipes to their ends and measure them: `python -m benchmarks.zoo [RECIPE ...] [--minutes 30]`.
 
-Runs that were interrupted go on where they were, so that recipes may be trained in pieces of some minutes. Each is
-evaluated on data that it did not learn from, the best of its generators if there is one. The table has all that has
-been trained so far; it is written anew after each recipe.
+Runs that were interrupted continue, so that recipes can be trained in pieces of some minutes. The best generator of
+each run is evaluated on data from which it did not learn. The table has everything that has been trained so far, and is
+written again after each recipe.
 """
 
 import json
@@ -26,15 +26,15 @@ from latentd.training.evaluation.held_out import build_evaluator, data_settings
 from latentd.training.recipes.load import load_recipe, recipe_names
 
 _FIRST = ("fashion-dcgan", "fashion-dcgan-conditional")
-"""Most wanted; the others follow in the order of their names."""
+"""The most important ones. The others follow in the order of their names."""
 _RUNS = processes.ROOT / "runs" / "zoo"
 _EVALUATION = "zoo.json"
 _PICTURES = 10
-_LEAST_SECONDS = 20.0
+_MIN_SECONDS = 20.0
 _SAVE_SECONDS = 60.0
-"""To write the checkpoint of a run that is interrupted."""
+"""Time to write the checkpoint of a run that is interrupted."""
 _EVALUATION_SHARE = 0.2
-"""Part of the time that is kept for evaluations."""
+"""The fraction of the time that is reserved for evaluations."""
 _ERROR_LINES = 3
 
 
@@ -129,7 +129,7 @@ def table(recipes: dict[str, dict[str, Any]]) -> str:
 
 
 def ordered(names: list[str]) -> list[str]:
-    """Return `names`, or all recipes whose data needs no path: the most wanted first."""
+    """Return `names`, or all recipes whose data needs no path, the most important first."""
     known = [name for name in recipe_names() if load_recipe(name)[1].data.name != "image-folder"]
     return names or [*_FIRST, *(name for name in known if name not in _FIRST)]
 
@@ -152,7 +152,7 @@ def main() -> None:
     recipes: dict[str, dict[str, Any]] = {}
     for name in ordered(options.recipes):
         folder = (options.runs / name).absolute()
-        seconds = (end - time.monotonic()) * (1 - _EVALUATION_SHARE) - _LEAST_SECONDS
+        seconds = (end - time.monotonic()) * (1 - _EVALUATION_SHARE) - _MIN_SECONDS
         problem = ""
         if seconds > 0:
             problem = train(name, folder, device.type, seconds, options.settings)

@@ -1,4 +1,4 @@
-"""What latentd does on a GPU: is it right, how fast does it serve and train, and what does it learn in some minutes.
+"""Checks and measurements on a GPU: whether samples are right, the speed of serving and training, and short runs.
 
 `python -m benchmarks.gpu` runs the parts one after another, each in a process of its own.
 """

@@ -20,10 +20,10 @@ from benchmarks.gpu.results import Results
 from latentd.models.hardware import choose_device, driver_version
 
 PARTS = {"correct": 0.3, "serving": 0.45, "training": 0.5, "zoo": 1.0}
-"""Share of the time left that a part may take. What it does not take is left to those behind it."""
-_LEAST_SECONDS = 15
+"""The fraction of the remaining time that a part may use. What it does not use is left for later parts."""
+_MIN_SECONDS = 15
 _GRACE_SECONDS = 10
-"""Between the request to end and the end of a part whose time is over."""
+"""A part whose time is over is asked to end, and killed after this time."""
 _LOG_CHARACTERS = 4000
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     for index, part in enumerate(options.only):
         left = end - time.monotonic()
         seconds = left if index == len(options.only) - 1 else left * PARTS[part]
-        if seconds < _LEAST_SECONDS:
+        if seconds < _MIN_SECONDS:
             results.add(part, "the whole part", {"left out": f"{max(left, 0):.0f} s were left"})
             continue
         ended = run_part(part, seconds, options)

@@ -1,4 +1,4 @@
-"""How much of the time a GPU computes, as its driver sees it."""
+"""The fraction of the time in which a GPU computes, as its driver reports it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ _PERIOD_SECONDS = 0.1
 
 @contextmanager
 def busy_share(device: torch.device) -> Iterator[Callable[[], dict[str, float]]]:
-    """Ask the driver in this block. The function that is given returns the mean of its answers, in a dict.
+    """Ask the driver again and again until the block ends. Yield a function that returns the mean of its answers.
 
-    The dict is empty on a CPU, and if NVIDIA's package for Python (nvidia-ml-py) is not installed.
+    The result is a dict, which is empty on a CPU, and if NVIDIA's package for Python (nvidia-ml-py) is not installed.
     """
     answers: list[int] = []
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""Is it right on this device? The tests marked `gpu`, and samples in random mixes."""
+"""Checks of this device: the tests marked `gpu`, and samples in random mixes of requests."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from benchmarks.gpu.part import Part
 from benchmarks.processes import ROOT
 
 _SAMPLES = 10_000
-_LEAST_SECONDS = 5
+_MIN_SECONDS = 5
 
 
 class Recorder:
@@ -21,8 +21,8 @@ class Recorder:
         self._part = part
 
     def pytest_runtest_setup(self) -> None:
-        """Leave out the tests that there is no time for."""
-        if self._part.left < _LEAST_SECONDS:
+        """Skip the tests for which there is no time."""
+        if self._part.left < _MIN_SECONDS:
             pytest.skip("no time is left")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -1,7 +1,7 @@
-"""Samples in random mixes of models, formats, endpoints and sizes of requests, compared with what names them.
+"""Samples in random mixes of models, formats, endpoints and sizes, compared with the expected samples of their seeds.
 
 The expected samples are computed in this process, in the passes that define a sample. Then one server answers random
-requests of many clients, and another one, started anew, answers some of them again.
+requests of many clients, and a new server answers some of them again.
 """
 
 import base64
@@ -31,9 +31,9 @@ from latentd.service.settings import SHIPPED
 _CLIENTS = 32
 _SIZES = (1, 1, 2, 3, 5, 16, 17, 64, 100)
 _SEEDS = 500
-"""Each model's samples are those of this many seeds."""
+"""The number of different seeds of each model."""
 _REPEATED = 0.05
-"""Part of the requests that the second server answers again."""
+"""The fraction of the requests that the second server answers again."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The models that are measured: a shipped one, and larger ones with random weights."""
+"""The models to measure: a shipped one, and larger ones with random weights."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ encoded much faster."""
 
 
 def write_models(folder: Path, smallest: bool) -> dict[str, Path]:
-    """Write the checkpoints into a folder for each. Return their files by name, most wanted first."""
+    """Write each checkpoint into a folder of its own. Return the files by name, the most important first."""
     shipped = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
     found = {MODEL: write_checkpoint(_file(folder, MODEL), shipped.card, shipped.tensors)}
     for name, spec in () if smallest else _specs():

@@ -23,7 +23,7 @@ class Part:
     name: str
     device: torch.device
     smallest: bool
-    """Whether the program is only being tested: every measurement takes its smallest form."""
+    """Whether this is only a test of the program, and every measurement has its smallest form."""
     results: Results
     deadline: float
     """time.monotonic() at which the part is ended."""
@@ -50,7 +50,7 @@ class Part:
         self.results.add(self.name, what, figures)
 
     def measure(self, what: str, function: Callable[[], dict[str, Any]], seconds: float) -> dict[str, Any]:
-        """Call `function`, which takes about `seconds`, and write what it returns: figures. Return them.
+        """Call `function`, which takes about `seconds`. Write the figures that it returns, and return them.
 
         If there is less time left, or if it raises an exception, this is written, and {} is returned.
         """

@@ -1,4 +1,4 @@
-"""The results of a run, in files that are complete after every measurement: a run may be cut off at any time."""
+"""The results of a run, in files that are complete after every measurement, because a run may be ended at any time."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ class Results:
     def add(self, part: str, what: str, figures: dict[str, Any]) -> None:
         """Add one result, print it and write both files.
 
-        `figures`: values for JSON. Numbers, texts and truth values of the top level are in the Markdown table too.
+        `figures`: values for JSON. Numbers, texts and booleans at the top level are in the Markdown table too.
         """
         found = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
         found["results"].append({"part": part, "what": what, **figures})

@@ -1,7 +1,7 @@
-"""How fast it serves: the bare model, the engine without HTTP, HTTP, and LitServe beside it.
+"""The speed of serving: the bare model, the engine without HTTP, the service over HTTP, and LitServe.
 
-The bare model replays one CUDA graph again and again, without copying anything. The share that the engine reaches of it
-is what batching, copies and Python cost.
+The bare model replays one CUDA graph again and again, without copying anything. The difference to the
+engine is the cost of batching, copies and Python.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _CELLS = ((1, 1), (16, 1), (64, 1), (16, 16), (64, 16))
 """Clients, samples per request."""
 _SUMS = ("forward", "copy", "encode", "queue_wait")
 _MAX_BATCH = 64
-"""Of LitServe."""
+"""The largest batch of LitServe."""
 
 
 class Recorder:
@@ -164,7 +164,7 @@ async def _closed_loop(
 
 
 def over_http(part: Part, server: Server, clients: int, samples: int, seconds: float) -> dict[str, Any]:
-    """Return the figures of one load, and what part of the time the device and the encoders worked."""
+    """Return the figures of one load, and the fractions of the time in which the device and the encoders worked."""
     before = _sums(server)
     with busy_share(part.device) as busy:
         found = processes.load(server, clients=clients, samples=samples, seconds=seconds, warm_up=seconds / 4)
@@ -180,7 +180,7 @@ def _seen_by_clients(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sums(server: Server) -> dict[str, float]:
-    """Return the seconds that batches have taken so far, by what was done."""
+    """Return the seconds of all batches so far, by step."""
     lines = server.get_text("/metrics").splitlines()
     return {
         name: sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"latentd_{name}_seconds_sum"))
@@ -220,7 +220,7 @@ def measure_litserve(part: Part) -> None:
 
 
 def main() -> None:
-    """Measure all models, the shipped one first, and LitServe behind it."""
+    """Measure all models, the shipped one and LitServe first."""
     part = Part.from_command_line("serving")
     configure_device(part.device)
     use_serving_threads(part.device)

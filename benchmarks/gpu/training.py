@@ -1,6 +1,6 @@
-"""How fast it trains, compared with a loop written by hand, and whether a killed run ends with the same bits.
+"""The speed of training, compared with a loop written by hand, and whether a killed run ends with the same bits.
 
-The pictures are drawn here: the host has no data sets.
+The pictures are made here, because the host has no data sets.
 """
 
 import os
@@ -86,7 +86,7 @@ def speed(part: Part, build: Callable[[], Callable[[int], None]]) -> dict[str, A
 
 
 def _use_default_kernels() -> None:
-    """Undo what latentd's training chooses for the whole process: a loop written by hand starts from the defaults."""
+    """Undo what latentd's training sets for the whole process, because the other loop has the defaults."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(False)
