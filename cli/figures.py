@@ -1,5 +1,6 @@
 """Figures on held-out data: whether those of two checkpoints can be compared, and which checkpoint is worse."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from latentd.training.evaluation.images import ImageEvaluator
 
 _DECIDING = (MixtureEvaluator.selection_metric, ImageEvaluator.selection_metric)
 """The metrics by which runs choose their best generator; less is better. Of cards that have both, the first counts."""
+
+_MEASURED = re.compile(r"(?:.* )?(\d+) samples\b.*?, (.+)")
+"""How cards say it: `2500 samples against held-out data, coordinates` or `3 sets of 2500 samples, coordinates`."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,10 @@ def deciding_figure(metrics: Mapping[str, float]) -> tuple[str, float] | None:
 
 
 def compare(new: Checkpoint, old: Checkpoint) -> Comparison:
-    """Compare two checkpoints by the metric that decides. Both must be measured alike, on the same data."""
+    """Compare two checkpoints by the metric that decides.
+
+    Both must be measured alike: on the same data, in sets of as many samples, by the same features.
+    """
     figure, before = deciding_figure(new.card.metrics), deciding_figure(old.card.metrics)
     if figure is None or before is None:
         which = new if figure is None else old
@@ -34,9 +41,15 @@ def compare(new: Checkpoint, old: Checkpoint) -> Comparison:
     data, data_before = new.card.data, old.card.data
     if (data.name, data.sha256, figure[0]) != (data_before.name, data_before.sha256, before[0]):
         return Comparison(False, f"not compared: {new.version} was trained on other data than {old.version}")
-    if not new.card.measured or new.card.measured != old.card.measured:
+    if _how(new.card.measured) != _how(old.card.measured):
         text = f"not compared: {new.version} was measured in another way than {old.version}; see latentd evaluate"
         return Comparison(False, text)
     is_worse = figure[1] > before[1]
     direction = "worse" if is_worse else "better" if figure[1] < before[1] else "the same"
     return Comparison(is_worse, f"{figure[0]} is {direction}: {figure[1]:.4g}, before {before[1]:.4g} (less is better)")
+
+
+def _how(measured: str) -> object:
+    """Return what has to be the same in two texts so that figures can be compared."""
+    match = _MEASURED.fullmatch(measured)
+    return match.groups() if match else measured or object()  # nothing is known of an empty text

@@ -110,6 +110,16 @@ def test_figures_that_cannot_be_compared_refuse_nothing_and_are_mentioned(write:
     assert "not compared: " in run("promote", "runs/other").stdout
 
 
+def test_sets_of_as_many_samples_by_the_same_features_can_be_compared(write: Write) -> None:
+    add_run(write, "good", 1, **MEASURED | {"measured": "3 sets of 2500 samples, coordinates"})
+    bad = MEASURED | {"metrics": {"divergence": 9.0}}
+    add_run(write, "bad", 2, **bad | {"measured": "2500 samples against held-out data, coordinates"})
+    add_run(write, "few", 3, **bad | {"measured": "2000 samples against held-out data, coordinates"})
+    run("promote", "runs/good")
+    assert "divergence is worse" in refusal("promote", "runs/bad")
+    assert "not compared: " in run("promote", "runs/few").stdout
+
+
 def test_a_promoted_version_does_not_depend_on_its_run(write: Write) -> None:
     version = add_run(write, "a", 1)
     run("promote", "runs/a")

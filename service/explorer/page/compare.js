@@ -120,13 +120,14 @@ export class CompareView {
       row("state", stateOf(left), stateOf(right)),
       row("made", left.created.slice(0, 10), right.created.slice(0, 10)),
       row("recipe", left.recipe, right.recipe),
+      row("data", left.data, right.data),
       row("steps", left.steps.toLocaleString("en"), right.steps.toLocaleString("en")),
+      ...(names.length ? [row("figures of", left.measured || "–", right.measured || "–")] : []),
       ...names.map((name) => row(name.replaceAll("_", " "), figureOf(left, name), figureOf(right, name))),
     );
     const same = left.measured === right.measured && left.data === right.data;
-    byId("figures-note").textContent = names.length && !same
-      ? "The figures were measured in different ways or on different data. Do not compare them."
-      : "In brackets: the same figure of real samples.";
+    const warning = names.length && !same ? "These figures were not measured alike. " : "";
+    byId("figures-note").textContent = `${warning}In brackets: the same figure of real samples.`;
   }
 }
 

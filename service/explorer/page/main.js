@@ -203,11 +203,16 @@ async function choose(model, state) {
   viewer.fetch(false);
 }
 
-/** Offer the names in groups: models, runs that are finished, and others. */
+/** Offer the names, in groups if there are runs. */
 function showNames() {
-  const groups = Map.groupBy(app.versions, ({ run }) => (run === null ? "Models" : run === "finished" ? "Runs" : "Unfinished runs"));
-  const options = (versions) => [...new Set(versions.map(({ name }) => name))].map((name) => create("option", { value: name }, name));
-  byId("model").replaceChildren(...(groups.size === 1 ? options(app.versions) : [...groups].map(([label, versions]) => create("optgroup", { label }, ...options(versions)))));
+  const groups = { Models: [], Runs: [], "Unfinished runs": [] };
+  for (const { name, run } of app.versions) {
+    const group = groups[run === null ? "Models" : run === "finished" ? "Runs" : "Unfinished runs"];
+    if (!group.includes(name)) group.push(name);
+  }
+  const options = (names) => names.map((name) => create("option", { value: name }, name));
+  const filled = Object.entries(groups).filter(([, names]) => names.length);
+  byId("model").replaceChildren(...(filled.length === 1 ? options(filled[0][1]) : filled.map(([label, names]) => create("optgroup", { label }, ...options(names)))));
   byId("model").disabled = false;
 }
 
@@ -303,11 +308,11 @@ async function selectSeed(seed) {
 function listen() {
   byId("model").addEventListener("change", (event) => {
     const { view, against } = app.state;
-    withRetries(async () => choose(await modelOf(event.target.value), { ...initialState(), view, against }));
+    busyDuring(byId("viewer"), withRetries(async () => choose(await modelOf(event.target.value), { ...initialState(), view, against })));
   });
   byId("version").addEventListener("change", (event) => {
     const reference = `${app.model.name}@${event.target.value}`;
-    withRetries(async () => choose(await modelOf(reference), { ...app.state, version: null }));
+    busyDuring(byId("viewer"), withRetries(async () => choose(await modelOf(reference), { ...app.state, version: null })));
   });
   byId("pictures").addEventListener("change", ({ target }) => { if (target.files.length) showPictures(target.files); });
   byId("class").addEventListener("change", (event) => change({ label: event.target.value || null }));
