@@ -29,6 +29,7 @@ from latentd.models.hardware import configure_device, core_count, reduce_gc_paus
 from latentd.models.latents import seeds_to_rows
 from latentd.models.names import CatalogFile
 from latentd.models.outputs.base import OutputKind
+from latentd.models.sampling import forward_pass
 from latentd.models.stage_input import StageInput
 from latentd.service.catalog import Loader
 from latentd.service.engine import BatchReport, Engine, StageExecutor
@@ -41,6 +42,8 @@ _CELLS = ((1, 1), (16, 1), (64, 1), (16, 16), (64, 16))
 _SUMS = ("forward", "copy", "encode", "queue_wait")
 _MAX_BATCH = 64
 """The largest batch of LitServe."""
+_COMPILED_PASSES = 200
+_COMPILE_SECONDS = 45.0
 
 
 class Recorder:
@@ -70,6 +73,25 @@ def bare_model(part: Part, generator: Generator, seconds: float) -> dict[str, An
         rates[size] = size * count / elapsed
     best = max(rates, key=lambda size: rates[size])
     return {"images/s": rates[best], "batch": best, "by batch": rates}
+
+
+def compiled_model(part: Part, file: Path) -> dict[str, Any]:
+    """Return the images per second of the compiled model alone, and whether it gives the same bits."""
+    size = _BATCHES[2]
+    plain, compiled = (Checkpoint.read(file).build(part.device) for _ in range(2))
+    compiled.compile(dynamic=False)
+    rates = {}
+    for name, generator in (("plain", plain), ("compiled", compiled)):
+        run = _repeatable(generator, size, part.device)
+        part.synchronize()
+        started = time.perf_counter()
+        for _ in range(_COMPILED_PASSES):
+            run()
+        part.synchronize()
+        rates[name] = size * _COMPILED_PASSES / (time.perf_counter() - started)
+    rows = seeds_to_rows(plain.spec, range(size))
+    same = np.array_equal(forward_pass(plain, rows, size), forward_pass(compiled, rows, size))
+    return {"images/s": rates["compiled"], "of the plain model": rates["compiled"] / rates["plain"], "same bits": same}
 
 
 @torch.inference_mode()
@@ -229,6 +251,8 @@ def main() -> None:
             measure_model(part, name, file)
             if name == MODEL and find_spec("litserve"):
                 measure_litserve(part)
+        if part.device.type == "cuda":
+            part.measure(f"{name}: compiled model", lambda: compiled_model(part, file), _COMPILE_SECONDS)
 
 
 if __name__ == "__main__":
