@@ -81,6 +81,11 @@ def too_busy(message: str, retry_after: float, code: str = "queue_full") -> ApiE
     return ApiError(429, code, message, headers={"Retry-After": str(max(1, math.ceil(retry_after)))})
 
 
+def timed_out(seconds: float) -> ApiError:
+    """Return a 504: the request was not answered within `seconds`."""
+    return ApiError(504, "timeout", f"not done within {seconds:g} seconds")
+
+
 def raise_invalid(problem: ValidationError) -> NoReturn:
     """Raise a 400 for the first wrong field: `field` names the outermost one, the message the path inside it."""
     found = first_problem(problem)

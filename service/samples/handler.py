@@ -4,39 +4,33 @@ A route has a parser, which makes a query from the request, and a responder, whi
 """
 
 import asyncio
-import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Send
+from starlette.responses import Response
 
 from latentd.models.hardware import core_count
 from latentd.service.admission import Ticket
 from latentd.service.catalog import Catalog
 from latentd.service.content_negotiation import EVENTS, JSON
 from latentd.service.context import RequestContext, current_context
-from latentd.service.errors import ApiError, invalid, raise_invalid
+from latentd.service.errors import ApiError, invalid, raise_invalid, timed_out
 from latentd.service.form_body import is_form, parse_form
 from latentd.service.guard.body import check_utf8, check_value_count, read_body, without_byte_order_mark
 from latentd.service.queries.query import SampleQuery
 from latentd.service.route import Handler, InProcess
 from latentd.service.runtime import Runtime
-from latentd.service.samples.job import SampleJob, error_event, prepare_job, reserved_samples
+from latentd.service.samples.event_stream import EventStream
+from latentd.service.samples.job import SampleJob, prepare_job, reserved_samples
 from latentd.service.samples.provenance_text import request_header, seeds_header
 from latentd.service.settings import Settings
 
-logger = logging.getLogger("latentd.http")
-
-_STREAM_HEADERS = {"Content-Type": EVENTS, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""X-Accel-Buffering tells nginx to pass on each event at once."""
 _T = TypeVar("_T")
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -145,12 +139,12 @@ def sample_handler(
             runtime.telemetry.expired_samples.add(amount=context.samples or 0)
             if context.timeout < runtime.settings.timeout:
                 runtime.telemetry.own_deadlines.add()
-            raise _timed_out(context.timeout) from problem
+            raise timed_out(context.timeout) from problem
         except ClientDisconnect:
             runtime.telemetry.abandoned_samples.add(amount=context.samples or 0)
             raise
         if body is None:
-            return _EventStream(_events(job, runtime, context), context.timeout, _headers(job) | _STREAM_HEADERS)
+            return EventStream(job, runtime, context, _headers(job))
         ticket.computed()
         return await respond(FinishedJob(job, body))
 
@@ -201,53 +195,6 @@ async def _read_body_in_time(
         if context.timeout < limit:
             raise
         raise ApiError(408, "request_timeout", f"the body did not arrive within {limit:g} seconds") from problem
-
-
-class _EventStream(StreamingResponse):
-    """A stream of events. It ends if the client does not read the next event in time."""
-
-    def __init__(self, events: AsyncIterator[bytes], seconds: float, headers: dict[str, str]) -> None:
-        super().__init__(events, headers=headers)
-        self._seconds = seconds
-
-    async def stream_response(self, send: Send) -> None:
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self._seconds):
-                await send(message)
-
-        try:
-            await super().stream_response(send_in_time)
-        except TimeoutError:
-            logger.info("a client read nothing of its stream for %g seconds", self._seconds)
-
-
-async def _events(job: SampleJob, runtime: Runtime, context: RequestContext) -> AsyncIterator[bytes]:
-    """Yield the events of `job`. Each may take as long as a request. If there is an error, it is the last event."""
-    telemetry = runtime.telemetry
-    try:
-        async with aclosing(job.events()) as events:
-            while True:
-                async with asyncio.timeout(context.timeout):
-                    event = await anext(events)
-                yield event
-    except StopAsyncIteration:
-        return
-    except (asyncio.CancelledError, GeneratorExit):
-        telemetry.abandoned_samples.add(amount=job.samples_left)
-        raise
-    except TimeoutError:
-        telemetry.expired_samples.add(amount=job.samples_left)
-        yield error_event(_timed_out(context.timeout))
-    except ApiError as problem:
-        telemetry.rejections.add(problem.code)
-        yield error_event(problem)
-    except Exception:
-        logger.exception("a stream failed")
-        yield error_event(ApiError(500, "internal_server_error", "the samples could not be computed"))
-
-
-def _timed_out(seconds: float) -> ApiError:
-    return ApiError(504, "timeout", f"not done within {seconds:g} seconds")
 
 
 def _timeout_of(request: Request, limit: float) -> float:
