@@ -76,7 +76,7 @@ def train(
     for service in services:
         one_of("log", service, TRACKERS)
     try:
-        checkpoint = run_training(job, callbacks=[*make_trackers(services), *callbacks])
+        checkpoint = run_training(job, callbacks=[*callbacks, *make_trackers(services)])
     except StoppedEarly as stop:
         if stop.checkpoint is None:
             raise KeyboardInterrupt from stop

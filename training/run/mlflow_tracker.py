@@ -1,5 +1,6 @@
 """Logs a run to MLflow (https://mlflow.org)."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +9,7 @@ from typing import Any
 from latentd.training.run.callback import ActiveRun, SampleFile
 from latentd.training.run.tracker import Tracker
 
+_REFUSED = re.compile(r"[^\w\-. :]")
 _STATUSES = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
@@ -30,7 +32,8 @@ class MlflowTracker(Tracker):
         return self._run_id
 
     def log_numbers(self, step: int, numbers: Mapping[str, float]) -> None:
-        self.library.log_metrics(dict(numbers), step=step, run_id=self._run_id)
+        accepted = {_accepted(name): value for name, value in numbers.items()}
+        self.library.log_metrics(accepted, step=step, run_id=self._run_id)
 
     def log_alarm(self, step: int, kind: str, message: str) -> None:
         self._set_tags({"alarm": kind, "alarm_message": f"step {step}: {message}"})
@@ -49,3 +52,9 @@ class MlflowTracker(Tracker):
         client = self.library.MlflowClient()
         for name, value in tags.items():
             client.set_tag(self._run_id, f"latentd.{name}", str(value))
+
+
+def _accepted(name: str) -> str:
+    """Return the name of a curve with the characters that MLflow accepts. A class may have any name."""
+    kind, _, rest = name.partition("/")
+    return f"{kind}/{_REFUSED.sub('_', rest)}"
