@@ -9,7 +9,7 @@ BIN := .venv/bin
 .PHONY: serve test test-slow fuzz lint lock bench gpu-check container-test
 
 serve: .venv/installed
-	@$(BIN)/python -m latentd.cli.serve --host $(HOST) --port $(PORT)
+	@$(BIN)/latentd serve --host $(HOST) --port $(PORT)
 
 # One worker for each core. Each has its own servers, ports and folders; tests/conftest.py says who runs what.
 WORKERS ?= auto

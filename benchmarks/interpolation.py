@@ -20,12 +20,12 @@ from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.encoding.animation import AnimationOptions, encode_animation
+from latentd.models.file_names import SHIPPED
 from latentd.models.hardware import core_count, keep_freed_memory
 from latentd.models.interpolation import KeyframePath
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import forward_pass, generate_rows
 from latentd.models.stage_input import StageInput
-from latentd.service.settings import SHIPPED
 
 _SEEDS = (1, 2, 3, 4)
 _BATCH = 64

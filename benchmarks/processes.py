@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from latentd.service.settings import SHIPPED
+from latentd.models.file_names import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 _START_SECONDS = 120

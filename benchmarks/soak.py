@@ -28,7 +28,7 @@ from benchmarks.abusers import Target
 from benchmarks.processes import Server
 from benchmarks.soak_clients import CONDITIONAL, POINTS, SWAPPED, Behavior, Clients, Tally
 from benchmarks.stability import variant
-from latentd.service.settings import SHIPPED
+from latentd.models.file_names import SHIPPED
 
 _SWAP_SECONDS = 5.0
 _BURST = 8

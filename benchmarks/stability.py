@@ -23,11 +23,11 @@ from benchmarks import processes, report
 from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.file_names import SHIPPED
 from latentd.models.hardware import core_count
 from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.base import Samples
 from latentd.models.sampling import generate_rows
-from latentd.service.settings import SHIPPED
 
 _FLOODS = ((64, 10.0), (1, 2.0))
 """Samples per request, and the rate as a multiple of what the server can handle."""

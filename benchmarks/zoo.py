@@ -15,15 +15,16 @@ from typing import Any
 import torch
 
 from benchmarks import processes, report
-from latentd.models.card import SUFFIX
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError
+from latentd.models.file_names import SUFFIX
 from latentd.models.hardware import choose_device, configure_device
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import generate_rows
 from latentd.training.evaluation.evaluate import evaluate_generator
 from latentd.training.evaluation.held_out import build_evaluator, data_settings
-from latentd.training.recipes.load import load_recipe, recipe_names
+from latentd.training.recipes.files import recipe_names
+from latentd.training.recipes.load import load_recipe
 
 _FIRST = ("fashion-dcgan", "fashion-dcgan-conditional")
 """The most important ones. The others follow in the order of their names."""

@@ -12,29 +12,35 @@ from urllib.request import getproxies, proxy_bypass
 import click
 import httpx
 
+from latentd.models.errors import UsageError
+
 _TIMEOUT_SECONDS = 600.0
 _TOKEN_VARIABLE = "LATENTD_TOKEN"  # noqa: S105  # the name of the variable
 
 
-def read_token(file: Path | None) -> str | None:
-    """Return the token in `file`, or else in LATENTD_TOKEN; None without both.
+def read_token(token: str | None, file: Path | None) -> str | None:
+    """Return `token`, or else the token in `file`, or else in LATENTD_TOKEN; None without all three.
 
-    Raises click.ClickException, which does not quote the token, if it is none.
+    Raises UsageError, which does not quote the token, if it cannot be a token, and if both arguments are given.
     """
+    if token is not None and file is not None:
+        raise UsageError("give either --token or --token-file")
+    if token is not None:
+        return _checked(token, "--token")
     if file is None:
-        source, text = _TOKEN_VARIABLE, os.environ.get(_TOKEN_VARIABLE, "")
-        if not text.strip():
-            return None
-    else:
-        source = str(file)
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
-            raise click.ClickException(f"{source} cannot be read: {reason}") from problem
+        text = os.environ.get(_TOKEN_VARIABLE, "")
+        return _checked(text, _TOKEN_VARIABLE) if text.strip() else None
+    try:
+        return _checked(file.read_text(encoding="utf-8-sig"), str(file))
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
+        raise UsageError(f"{file} cannot be read: {reason}") from problem
+
+
+def _checked(text: str, source: str) -> str:
     words = text.removeprefix("\ufeff").split()
     if len(words) != 1 or not words[0].isascii() or not words[0].isprintable():
-        raise click.ClickException(f"{source} has to contain one token and nothing else")
+        raise UsageError(f"{source} has to contain one token and nothing else")
     return words[0]
 
 
@@ -101,5 +107,5 @@ def _reason(answer: httpx.Response, token: str | None) -> str:
     except (ValueError, KeyError, TypeError, AttributeError):
         reason = f"status {answer.status_code}"
     if answer.status_code == httpx.codes.UNAUTHORIZED and token is None:
-        reason += f"; give it by --token-file FILE or in {_TOKEN_VARIABLE}"
+        reason += f"; give it by --token, by --token-file or in {_TOKEN_VARIABLE}"
     return reason

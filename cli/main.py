@@ -1,35 +1,27 @@
-"""The command line: which commands there are, and how errors are printed."""
+"""The command line: which commands there are.
 
-import sys
-from pathlib import Path
+A command's file imports nothing at the top that takes time: PyTorch and its like are imported when the command runs.
+So help, completion and mistakes are answered at once.
+"""
 
-from latentd.training.run.interrupt import exit_on_ctrl_c
+import click
 
-try:
-    Path.cwd()
-except FileNotFoundError:  # torch would abort with a misleading text
-    sys.exit("error: the current folder does not exist any more; change to another one")
-
-with exit_on_ctrl_c():  # loading the libraries takes seconds
-    import logging
-
-    import click
-
-    from latentd.cli.bulk.command import bulk
-    from latentd.cli.directions import directions
-    from latentd.cli.promote import promote, promotions, rollback
-    from latentd.cli.publish import publish
-    from latentd.cli.recipes import recipes
-    from latentd.cli.reproduce import reproduce
-    from latentd.cli.runs import runs
-    from latentd.cli.sample import sample
-    from latentd.cli.serve import serve
-    from latentd.cli.show import show
-    from latentd.training.evaluation.command import evaluate
-    from latentd.training.run.command import run_command, train
+from latentd.cli.bulk.command import bulk
+from latentd.cli.directions import directions
+from latentd.cli.promote.command import promote, promotions, rollback
+from latentd.cli.publish import publish
+from latentd.cli.recipes import recipes
+from latentd.cli.reproduce.command import reproduce
+from latentd.cli.runs.command import runs
+from latentd.cli.sample import sample
+from latentd.cli.serve import serve
+from latentd.cli.show import show
+from latentd.training.evaluation.command import evaluate
+from latentd.training.program import Program, run_program
+from latentd.training.run.command import train
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="latentd")
 def latentd() -> None:
     """Train generators, serve them, evaluate and compare them, and sample from them."""
@@ -56,5 +48,4 @@ for command in (
 
 def main() -> None:
     """Entry point."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
-    run_command(latentd)
+    run_program(latentd)

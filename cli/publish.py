@@ -4,22 +4,27 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import bentoml
 import click
-from bentoml.exceptions import BentoMLException
 
-from latentd.models.card import SUFFIX
-from latentd.models.checkpoint import Checkpoint
-from latentd.models.sidecars import copy_sidecars
+from latentd.models.file_names import SUFFIX
+from latentd.training.program import CHECKPOINT
+from latentd.training.run.interrupt import exit_on_ctrl_c
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("checkpoint", type=CHECKPOINT)
 def publish(checkpoint: Path) -> None:
     """Copy CHECKPOINT to BentoML's model store as NAME:VERSION, with its card and sidecar files.
 
     A version in the store never changes. LATENTD_MODELS=bento:NAME:latest serves it.
     """
+    with exit_on_ctrl_c():
+        import bentoml
+        from bentoml.exceptions import BentoMLException
+
+        from latentd.models.checkpoint import Checkpoint
+        from latentd.models.sidecars import copy_sidecars
+
     read = Checkpoint.read(checkpoint)
     tag = f"{read.name}:{read.version}"
     card = read.card

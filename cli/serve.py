@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import sys
+from pathlib import Path
 
 import click
 
@@ -24,18 +25,27 @@ def serve(host: str, port: int, models: str | None) -> None:
     """
     if models is not None:
         os.environ["LATENTD_MODELS"] = models
+        _warn_of_missing(models)
     _require_free(host, port)
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    click.echo(f"http://{_address(host)}:{port}/explore", err=True)
+    click.echo(f"the explorer: {_address(host, port)}/explore", err=True)
     command = [sys.executable, "-m", "bentoml", "serve", _SERVICE, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606  # no shell: signals reach the server itself
 
 
-def _address(host: str) -> str:
-    """Return the host part of a URL that leads to a server on `host`."""
+def _address(host: str, port: int) -> str:
+    """Return the URL by which a browser on this machine reaches the service."""
     if host in ("127.0.0.1", "0.0.0.0", "::"):  # noqa: S104  # compared, not listened on
-        return "localhost"
-    return f"[{host}]" if ":" in host else host
+        host = "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _warn_of_missing(models: str) -> None:
+    if "bento:" in models:  # colons separate paths, too
+        return
+    for path in filter(None, models.split(os.pathsep)):
+        if not Path(path).exists():
+            click.echo(f"warning: --models: there is no file or folder {path}; it is served when it is there", err=True)
 
 
 def _require_free(host: str, port: int) -> None:
@@ -52,8 +62,6 @@ def _require_free(host: str, port: int) -> None:
         reason = problem.strerror or str(problem)
         if problem.errno == errno.EADDRINUSE:
             reason = "another program listens there; stop it, or choose another port with --port"
+        elif problem.errno == errno.EACCES:
+            reason = "the system allows this user no ports below 1024; choose another with --port"
         raise click.ClickException(f"cannot listen on {host} port {port}: {reason}") from problem
-
-
-if __name__ == "__main__":
-    serve()

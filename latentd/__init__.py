@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from latentd._model import Model, load
     from latentd._runs import Run, evaluate, train
     from latentd._samples import Samples
@@ -51,10 +52,16 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on its first use (PEP 562)."""
-    if name not in _HOMES:
+    """Import a public name on its first use (PEP 562). `__version__` is that of the installed package."""
+    if name == "__version__":
+        from latentd.models.packages import package_version
+
+        value: Any = package_version("latentd")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'latentd' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
     return value
 
 

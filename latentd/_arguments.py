@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from latentd.models.seeds import MAX_SEED
+from latentd.models.suggestions import did_you_mean
 
 
 def integer(name: str, value: Any) -> int:
@@ -56,4 +57,4 @@ def _label(value: Any) -> Any:
 def one_of(name: str, value: Any, known: Collection[str]) -> None:
     """Raise ValueError unless `value` is one of `known`."""
     if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+        raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}{did_you_mean(value, known)}")

@@ -12,28 +12,20 @@ import torch
 
 from latentd._arguments import integer, label_list, one_of, seed_list
 from latentd._samples import Samples
-from latentd.models.card import SUFFIX, Card
+from latentd.models.card import Card
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.errors import LatentdError
+from latentd.models.find import find_checkpoint
 from latentd.models.fingerprint import fingerprint_id, fingerprint_of
 from latentd.models.hardware import choose_device, configure_device, use_serving_threads
 from latentd.models.interpolation import Easing, KeyframePath, Method
 from latentd.models.latents import seeds_to_rows
-from latentd.models.names import read_meanings
-from latentd.models.promotions import PROMOTED
 from latentd.models.provenance import Provenance, condition_fields, producer, sample_provenance
-from latentd.models.run_folder import RUNS, checkpoints_in, main_checkpoint
 from latentd.models.sampling import generate_rows
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import StageInput
 
-SHIPPED = Path(__file__).parent / "models" / "checkpoints"
 Label = str | int | Mapping[str, float]
 """A class by name or index, or weights of classes by name."""
-
-
-class UnknownModelError(LatentdError):
-    """There is no model of this name."""
 
 
 def load(path_or_name: str | Path, device: str = "auto") -> "Model":
@@ -45,22 +37,6 @@ def load(path_or_name: str | Path, device: str = "auto") -> "Model":
     Raises UnknownModelError for an unknown name, CheckpointError for a file that cannot be used.
     """
     return Model(Checkpoint.read(find_checkpoint(path_or_name)), device)
-
-
-def find_checkpoint(path_or_name: str | Path) -> Path:
-    """Return the checkpoint file of a path or a name, as `load` looks it up."""
-    path, name = Path(path_or_name), str(path_or_name)
-    if path.suffix == SUFFIX:
-        return path
-    if path.is_dir() and (files := checkpoints_in(path)):
-        return main_checkpoint(files)
-    meanings = read_meanings([SHIPPED, *(folder for folder in (RUNS, PROMOTED) if folder.is_dir())])
-    if found := meanings.find(name) or meanings.find(f"{RUNS}/{name}"):
-        return found.file.path
-    if name in meanings.missing:
-        raise UnknownModelError(f"{name} means version {meanings.missing[name]}, which is promoted; no file has it")
-    known = ", ".join(sorted({*meanings.models, *meanings.runs}))
-    raise UnknownModelError(f"there is no model {name!r}; give a {SUFFIX} file, a run, or one of {known}")
 
 
 class Model:

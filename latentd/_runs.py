@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from latentd._arguments import integer, one_of
 from latentd._arguments import seed as check_seed
-from latentd._model import Model, find_checkpoint, load
-from latentd.models.card import SUFFIX
+from latentd._model import Model, load
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.file_names import SUFFIX
+from latentd.models.find import find_checkpoint
 from latentd.models.hardware import choose_device
 from latentd.models.run_folder import RUNS
 from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator

@@ -1,7 +1,6 @@
 """The card of a checkpoint: a JSON document in the header of its safetensors file. Reading a card needs no torch."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,20 +11,16 @@ from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 
 from latentd.models.errors import CheckpointError
+from latentd.models.file_names import PICKLED_FILE, name_and_version
 from latentd.models.files import placeholder
 from latentd.models.spec import GeneratorSpec
 from latentd.models.validation import first_problem
 
-SUFFIX = ".safetensors"
-SIDECAR_ENDINGS = (".directions", ".surface")
-"""Reserved endings of file stems: models/sidecars.py uses them, so no model's name may end in one."""
 CARD_KEY = "latentd.card"
 VERSION_KEY = "latentd.version"
 _MAX_CARD_BYTES = 16 * 2**20
 _MAX_CARD_VALUES = 2**18
 """A limit for the time and memory of validation: pydantic reports each wrong value, and a report takes a kilobyte."""
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_VERSION = re.compile(r"[0-9a-f]{12}")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -73,13 +68,21 @@ class Card(BaseModel):
 AnyCard = TypeVar("AnyCard", bound=BaseModel)
 
 
-def read_card(path: Path) -> Card:
-    """Return the card of the checkpoint at `path`, without reading its weights.
+def read_header(path: Path) -> tuple[str, str, Card]:
+    """Return the name, the version and the card of the checkpoint at `path`, without reading its weights.
 
-    Raises CheckpointError if the file is not a checkpoint or its card is invalid.
+    The version is the one that the file names. Only for files of the first days, which name none, it is computed from
+    the weights. Raises CheckpointError if the file is not a checkpoint or its card is invalid.
     """
+    name, _ = name_and_version(path)
     with open_safetensors(path, framework="np") as file:
-        return parse_card(file.metadata(), Card)[1]
+        metadata = file.metadata() or {}
+        card = parse_card(metadata, Card)[1]
+    if VERSION_KEY in metadata:
+        return name, metadata[VERSION_KEY], card
+    from latentd.models.checkpoint import Checkpoint  # loads PyTorch
+
+    return name, Checkpoint.read(path).version, card
 
 
 def parse_card(metadata: Mapping[str, str] | None, kind: type[AnyCard]) -> tuple[dict[str, Any], AnyCard]:
@@ -130,37 +133,7 @@ def _reason(content: Path, problem: Exception) -> str:
         if instead := placeholder(start):
             return f"this is {instead}"
         if start.startswith(_PICKLE_STARTS):
-            return (
-                "this is a pickled file, which can run code when it is read; latentd never reads pickles. "
-                "Train with latentd, or save the weights as safetensors"
-            )
+            return f"this is {PICKLED_FILE}"
     if isinstance(problem, SafetensorError):
         return f"not a complete safetensors file ({problem}); copy or train it again"
     return str(problem)
-
-
-def name_and_version(path: Path) -> tuple[str, str | None]:
-    """Return the model's name, and the version if it is in the file's name: `NAME@VERSION.safetensors`.
-
-    Raises CheckpointError if `path` cannot be the name of a checkpoint.
-    """
-    if path.suffix != SUFFIX:
-        raise CheckpointError(f"{path.name}: a checkpoint's name ends in {SUFFIX}")
-    name, at, version = path.stem.partition("@")
-    check_model_name(name)
-    if at and not _VERSION.fullmatch(version):
-        raise CheckpointError(f"{path.name}: a version, 12 hex digits, follows the @")
-    return name, version or None
-
-
-def check_model_name(name: str) -> None:
-    """Raise CheckpointError if `name` cannot name a model. In requests, `@version` may follow a name."""
-    if not _MODEL_NAME.fullmatch(name):
-        raise CheckpointError(
-            f"{name!r} cannot be a model's name; use at most 128 letters, digits, '.', '_' and '-', "
-            "and begin with a letter or digit"
-        )
-    if name.endswith(SIDECAR_ENDINGS):
-        raise CheckpointError(
-            f"{name!r} cannot be a model's name: this ending is reserved for the files beside a checkpoint"
-        )

@@ -16,10 +16,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from latentd.models.card import CARD_KEY, VERSION_KEY, Card, name_and_version, open_safetensors, parse_card
+from latentd.models.card import CARD_KEY, VERSION_KEY, Card, open_safetensors, parse_card
 from latentd.models.errors import CheckpointError
 from latentd.models.families import build_generator, generator_shapes
 from latentd.models.family import Generator
+from latentd.models.file_names import name_and_version
 from latentd.models.spec import GeneratorSpec
 from latentd.models.tensor_files import Shapes, content_version, read_tensors, write_tensors
 from latentd.models.validation import first_problem

@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, sidecar_path, write_sidecar
+from latentd.models.file_names import SURFACE_ENDING, sidecar_path
+from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, write_sidecar
 from latentd.models.tensor_files import Shapes
 
-SURFACE_ENDING = ".surface"
 _MAX_SIDE = 128
 _LOGITS = "logits"
 

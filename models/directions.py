@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from latentd.models.errors import CheckpointError
+from latentd.models.file_names import DIRECTIONS_ENDING, sidecar_path
 from latentd.models.inputs.base import DirectionSpace
 from latentd.models.interpolation import Vector
-from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, sidecar_path, write_sidecar
+from latentd.models.sidecars import SidecarCard, read_sidecar, require_version, write_sidecar
 from latentd.models.spec import GeneratorSpec
 from latentd.models.tensor_files import Shapes, content_version
 
-DIRECTIONS_ENDING = ".directions"
 MAX_DIRECTIONS = 64
 _MAX_PREVIEW = 2**18
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from latentd.models.suggestions import unknown
+
 
 class Kind(BaseModel):
     """A part of a generator's spec. The field `kind` is the name of the file that defines the class."""
@@ -53,7 +55,7 @@ class AnyKindOf:
             known = kinds(self.package)
             name = value.get("kind")
             if not isinstance(name, str) or name not in known:
-                raise ValueError(f"unknown kind {name!r}; known are {', '.join(known)}")
+                raise ValueError(unknown("kind", name, known))
             found: Kind = known[name].model_validate(value)
             return found
 

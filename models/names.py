@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from latentd.models.card import CARD_KEY, VERSION_KEY, name_and_version, open_safetensors
-from latentd.models.checkpoint import Checkpoint
+from latentd.models.card import CARD_KEY, VERSION_KEY, open_safetensors
 from latentd.models.errors import CheckpointError
+from latentd.models.file_names import name_and_version
 from latentd.models.promotions import Promotions
 from latentd.models.run_folder import checkpoints_in, main_checkpoint, model_name, run_folders
 
@@ -143,6 +143,8 @@ def _written_version(path: Path) -> str | None:
         with open_safetensors(path, framework="np") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
         if CARD_KEY in metadata and VERSION_KEY not in metadata:
+            from latentd.models.checkpoint import Checkpoint  # loads PyTorch; new files name their version
+
             return Checkpoint.read(path).version
     except CheckpointError:
         return None

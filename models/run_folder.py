@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from latentd.models.card import SUFFIX
-from latentd.models.sidecars import is_sidecar
+from latentd.models.file_names import SUFFIX, is_sidecar
 
 RUNS = Path("runs")
 """The default folder of training runs."""

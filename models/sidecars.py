@@ -13,8 +13,9 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from latentd.models.card import CARD_KEY, SIDECAR_ENDINGS, VERSION_KEY, open_safetensors, parse_card
+from latentd.models.card import CARD_KEY, VERSION_KEY, open_safetensors, parse_card
 from latentd.models.errors import CheckpointError
+from latentd.models.file_names import SIDECAR_ENDINGS, sidecar_path
 from latentd.models.files import atomic_write
 from latentd.models.tensor_files import Shapes, read_tensors, write_tensors
 
@@ -29,11 +30,6 @@ class SidecarCard(BaseModel):
 
 
 AnySidecarCard = TypeVar("AnySidecarCard", bound=SidecarCard)
-
-
-def sidecar_path(checkpoint: Path, ending: str) -> Path:
-    """Return the path of `checkpoint`'s sidecar file with this ending, one of SIDECAR_ENDINGS."""
-    return checkpoint.with_suffix(f"{ending}{checkpoint.suffix}")
 
 
 def copy_sidecars(checkpoint: Path, version: str, to: Path) -> None:
@@ -53,11 +49,6 @@ def _made_for(path: Path) -> str | None:
             return str(card.get("of"))
     except CheckpointError:
         return None
-
-
-def is_sidecar(path: Path) -> bool:
-    """Return whether `path` has the name of a sidecar file, and so is no checkpoint."""
-    return path.stem.endswith(SIDECAR_ENDINGS)
 
 
 def read_sidecar(

@@ -1,8 +1,11 @@
 """Pydantic's errors as messages for people."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from latentd.models.suggestions import unknown_field
 
 
 class Problem(NamedTuple):
@@ -16,9 +19,41 @@ class Problem(NamedTuple):
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
-def first_problem(error: ValidationError) -> Problem:
-    """Return the first of the problems."""
+def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> Problem:
+    """Return the first of the problems. `model`: what was validated; then an unknown field's message lists the fields.
+
+    The fields are not listed if a part of the input may be of several models.
+    """
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(map(str, first["loc"])) or None
-    message = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    return Problem(field, message)
+    location = first["loc"]
+    field = ".".join(map(str, location)) or None
+    if first["type"] != "extra_forbidden":
+        return Problem(field, first["msg"].removeprefix("Value error, "))
+    known = [] if model is None else _fields_beside(location, model)
+    return Problem(field, unknown_field(str(location[-1]), known) if known else "unknown field")
+
+
+def _fields_beside(location: Sequence[int | str], model: type[BaseModel]) -> list[str]:
+    """Return the fields that there are where `location` has an unknown one; empty if that is not clear."""
+    models = [model]
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        if inner := [each.model_fields[part].annotation for each in models if part in each.model_fields]:
+            models = [each for annotation in inner for each in _models_in(annotation)]
+        elif tagged := [each for each in models if _has_tag(each, part)]:
+            models = tagged
+    return list(models[0].model_fields) if len(models) == 1 else []
+
+
+def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
+    """Yield the models that a field's annotation allows, also within lists, mappings and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    """Return whether a field of the model may have the literal value `tag`, which then is its tag in a union."""
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from latentd.models.outputs.base import OutputKind
+from latentd.models.suggestions import did_you_mean
 from latentd.service.errors import ApiError, invalid
 
 JSON = "application/json"
@@ -73,8 +74,8 @@ def negotiate(
     Raises ApiError 400 if `output` does not have `format` or `layout`, and 406 if no range in `accept` matches.
     """
     if format is not None and format not in output.media_types:
-        possible = ", ".join(output.media_types)
-        raise invalid("format", f"{output.kind} samples cannot be {format!r}; they can be {possible}")
+        suggested, possible = did_you_mean(format, output.media_types), ", ".join(output.media_types)
+        raise invalid("format", f"{output.kind} samples cannot be {format!r}{suggested}; they can be {possible}")
     candidates = output.media_types if format is None else {format: output.media_types[format]}
     raw = {media_type: name for name, media_type in candidates.items() if media_type != JSON}
     media_type = _choose_media_type(accept, [JSON, *raw])

@@ -86,9 +86,12 @@ def timed_out(seconds: float) -> ApiError:
     return ApiError(504, "timeout", f"not done within {seconds:g} seconds")
 
 
-def raise_invalid(problem: ValidationError) -> NoReturn:
-    """Raise a 400 for the first wrong field: `field` names the outermost one, the message the path inside it."""
-    found = first_problem(problem)
+def raise_invalid(problem: ValidationError, body_type: type[BaseModel]) -> NoReturn:
+    """Raise a 400 for the first wrong field: `field` names the outermost one, the message the path inside it.
+
+    `body_type`: what was validated. The message for an unknown field lists its fields.
+    """
+    found = first_problem(problem, body_type)
     field, _, inside = (found.field or "").partition(".")
     message = f"{found.message} (at {inside})" if inside else found.message
     raise invalid(field or None, message) from problem

@@ -41,7 +41,7 @@ def parse_form(
     try:
         return body_type.model_validate(fields)
     except ValidationError as problem:
-        raise_invalid(problem)
+        raise_invalid(problem, body_type)
 
 
 def _value(text: str) -> Any:

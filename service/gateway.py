@@ -100,7 +100,7 @@ class Gateway:
                 if match is routing.Match.PARTIAL:
                     allowed |= pattern.methods or set()
         if allowed:
-            raise status_error(405, {"Allow": ", ".join(sorted(allowed))})
+            raise status_error(405, {"allow": ", ".join(sorted(allowed))})
         if path in self._bentoml_routes:
             return self._bentoml_routes[path]
         folders = (route for route in self._bentoml_app.routes if isinstance(route, routing.Mount))

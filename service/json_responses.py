@@ -23,6 +23,11 @@ def json_response(answer: BaseModel, status: int = 200, headers: Mapping[str, st
 
 
 def status_error(status: int, headers: Mapping[str, str] | None = None) -> ApiError:
-    """Return the error for a status that needs no other explanation, with the status's name as its code."""
+    """Return the error for a status that needs no other explanation, with the status's name as its code.
+
+    If `headers` has `allow`, the message names these methods, too.
+    """
     phrase = HTTPStatus(status)
-    return ApiError(status, phrase.name.lower(), phrase.description or phrase.phrase, headers=headers)
+    methods = (headers or {}).get("allow")
+    message = (phrase.description or phrase.phrase) if methods is None else f"the path has the methods {methods}"
+    return ApiError(status, phrase.name.lower(), message, headers=headers)

@@ -8,13 +8,11 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from latentd import models
-from latentd.models.card import SUFFIX
+from latentd.models.file_names import SHIPPED, SUFFIX
 from latentd.models.promotions import PROMOTED
 from latentd.models.run_folder import RUNS, is_run_folder
 from latentd.service.catalog.store import PREFIX, model_folder
 
-SHIPPED = Path(models.__file__).parent / "checkpoints"
 _CATALOG_PATH = re.compile(rf"{PREFIX}[^:{os.pathsep}]+:[^:{os.pathsep}]+|[^{os.pathsep}]+")
 """A path, or a tag of BentoML's model store. Tags contain colons, and on Unix colons also separate paths."""
 

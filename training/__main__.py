@@ -1,15 +1,13 @@
 """`python -m latentd.training`: the commands that torchrun starts, one process a device."""
 
-from latentd.training.run.interrupt import exit_on_ctrl_c
+import click
 
-with exit_on_ctrl_c():  # these imports take seconds
-    import click
-
-    from latentd.training.evaluation.command import evaluate
-    from latentd.training.run.command import run_command, train
+from latentd.training.evaluation.command import evaluate
+from latentd.training.program import Program, run_program
+from latentd.training.run.command import train
 
 
-@click.group()
+@click.group(cls=Program)
 def training() -> None:
     """Train and evaluate generators: torchrun --nproc-per-node 8 -m latentd.training train RECIPE."""
 
@@ -18,4 +16,4 @@ training.add_command(train)
 training.add_command(evaluate)
 
 if __name__ == "__main__":
-    run_command(training)
+    run_program(training)

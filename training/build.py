@@ -18,7 +18,7 @@ from latentd.training.data.source import Batch, DataSource
 from latentd.training.loader import load_batches, to_device
 from latentd.training.randomness import generator_for, seed_default, seed_for
 from latentd.training.recipes.base import OptimizedRecipe, Recipe
-from latentd.training.recipes.load import RecipeError
+from latentd.training.recipes.files import RecipeError
 from latentd.training.run.first_weights import load_first_weights
 from latentd.training.schedule import Schedule, schedule
 from latentd.training.world import World

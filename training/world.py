@@ -29,6 +29,8 @@ _RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 class WorldError(LatentdError):
     """The ranks of this run cannot work together, or one of them ended."""
 
+    every_rank_reports = True
+
 
 @dataclass(frozen=True)
 class World:

@@ -12,12 +12,12 @@ from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.conditions.none import NoCondition
 from latentd.models.families import build_generator, families
 from latentd.models.family import TwoStageGenerator
+from latentd.models.file_names import SHIPPED
 from latentd.models.inputs.latent import LatentInput
 from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.image import ImageOutput
 from latentd.models.sampling import generate_rows
 from latentd.models.spec import GeneratorSpec
-from latentd.service.settings import SHIPPED
 
 _SPREAD = 0.5
 """Standard deviation of the pixels, in [-1, 1], about as of photographs: random weights give gray images, which are

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.file_names import SHIPPED
 from latentd.models.hardware import keep_freed_memory
 from latentd.models.latents import seeds_to_rows
 from latentd.models.sampling import forward_pass
-from latentd.service.settings import SHIPPED
 
 MODEL = "fashion-dcgan"
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-ShardFormat = Literal["parquet", "webdataset"]
+from latentd.cli.bulk import ShardFormat
+
 ENDINGS: dict[ShardFormat, str] = {"parquet": "parquet", "webdataset": "tar"}
 
 

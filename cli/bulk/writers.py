@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from latentd.cli.bulk.spec import BulkSpec, ShardFormat
+from latentd.cli.bulk import ShardFormat
+from latentd.cli.bulk.spec import BulkSpec
 from latentd.models.provenance import Provenance
 
 _ROWS_A_GROUP = 1000

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 
 from latentd.models.conditions.base import ConditionKind
 from latentd.models.stage_input import Rows
+from latentd.models.suggestions import did_you_mean
 
 _ROUNDING = 1e-6
 """Class weights that add up to 1 within this error come from float32 numbers. They are not rescaled, so that reading
@@ -52,12 +54,31 @@ class ClassCondition(ConditionKind):
         return rows
 
     def index(self, label: int | str) -> int:
-        """Return the index of a class by its index or name. Raises ValueError if there is no such class."""
-        if isinstance(label, str) and label in self.names:
-            return self.names.index(label)
+        """Return the index of a class given by index or name. Raises ValueError if there is no such class.
+
+        A name may be in upper or lower case if only one class has this name then.
+        """
         if isinstance(label, int) and 0 <= label < len(self.names):
             return label
-        raise ValueError(f"unknown label {label!r}; known are 0 to {len(self.names) - 1} or {', '.join(self.names)}")
+        if isinstance(label, str):
+            found = self._indices.get(label, self._folded_indices.get(label.casefold()))
+            if found is not None:
+                return found
+        known = f"0 to {len(self.names) - 1} or {', '.join(self.names)}"
+        raise ValueError(f"unknown label {label!r}{did_you_mean(label, self.names)}; known are {known}")
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
+
+    @cached_property
+    def _folded_indices(self) -> dict[str, int | None]:
+        """Return the index of each name in lower case; None for several names that differ only in case."""
+        indices: dict[str, int | None] = {}
+        for index, name in enumerate(self.names):
+            folded = name.casefold()
+            indices[folded] = None if folded in indices else index
+        return indices
 
     def parse(self, value: Any) -> Rows:
         """Return the weights of a class by index or name, or of several by name: {"cat": 0.5, "dog": 0.5}."""
@@ -70,7 +91,7 @@ class ClassCondition(ConditionKind):
             raise ValueError("the weights of the classes must add up to 1")
         divisor = 1.0 if math.isclose(total, 1.0, abs_tol=_ROUNDING) else total
         for name, weight in value.items():
-            weights[self.index(name)] = weight / divisor
+            weights[self.index(name)] += weight / divisor
         return weights
 
     def from_prompt(self, prompt: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from latentd.models.family import Control, Discriminator, Encoder, Family, Generator
 from latentd.models.kind import members
 from latentd.models.spec import GeneratorSpec
+from latentd.models.suggestions import unknown
 
 
 @cache
@@ -24,7 +25,7 @@ def get_family(name: str) -> Family:
     try:
         return families()[name]
     except KeyError:
-        raise ValueError(f"unknown family {name!r}; known are {', '.join(families())}") from None
+        raise ValueError(unknown("family", name, families())) from None
 
 
 def build_generator(spec: GeneratorSpec) -> Generator:

@@ -7,13 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentd.models.card import SIDECAR_ENDINGS, check_model_name
 from latentd.models.errors import CheckpointError
+from latentd.models.file_names import SIDECAR_ENDINGS, check_model_name, sidecar_path
 from latentd.models.file_stamp import FileStamp
 from latentd.models.names import CatalogFile
 from latentd.models.promotions import promotions_file
 from latentd.models.run_folder import RunFacts, checkpoints_in, model_name, run_folders, run_json
-from latentd.models.sidecars import sidecar_path
 
 
 class OpenFile:

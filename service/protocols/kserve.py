@@ -18,6 +18,7 @@ from starlette.responses import Response
 from latentd.models.encoding.npy import decode_npy
 from latentd.models.outputs.base import Samples
 from latentd.models.packages import package_version
+from latentd.models.suggestions import unknown
 from latentd.service.catalog import ServedModel
 from latentd.service.content_negotiation import JSON
 from latentd.service.errors import ApiError, invalid, raise_invalid
@@ -149,16 +150,15 @@ def parse(runtime: Runtime, request: Request, body: bytes) -> ParsedRequest:
         infer_request, binary, runtime.settings.max_samples
     )
     parameters = infer_request.parameters or {}
-    if unknown := parameters.keys() - _PARAMETERS:
-        known = ", ".join(sorted(_PARAMETERS))
-        raise invalid("parameters", f"unknown parameter {min(unknown)!r}; known are {known}")
+    if others := parameters.keys() - _PARAMETERS:
+        raise invalid("parameters", unknown("parameter", min(others), sorted(_PARAMETERS)))
     if "truncation" in parameters:
         fields["truncation"] = parameters["truncation"]
     in_binary = _wants_binary(infer_request, parameters)
     try:
         generate = GenerateRequest(**fields)
     except ValidationError as problem:
-        raise_invalid(problem)
+        raise_invalid(problem, GenerateRequest)
     query = generate_query(generate, _NPY, runtime.catalog, runtime.settings)
     return ParsedRequest(query, partial(_respond, id=infer_request.id, in_binary=in_binary))
 
@@ -179,7 +179,7 @@ def _fields(infer_request: InferRequest, binary: bytes, max_samples: int) -> dic
     for tensor in infer_request.inputs:
         kind = INPUTS.get(tensor.name)
         if kind is None:
-            raise invalid("inputs", f"unknown input {tensor.name!r}; the inputs are {', '.join(INPUTS)}")
+            raise invalid("inputs", unknown("input", tensor.name, INPUTS))
         if kind.field in fields:
             raise invalid("inputs", f"the input {tensor.name} is there twice")
         if tensor.datatype != kind.datatype:
@@ -202,8 +202,8 @@ def _fields(infer_request: InferRequest, binary: bytes, max_samples: int) -> dic
 def _numbers(tensor: RequestTensor, kind: InputTensor, binary: bytes) -> tuple[list[Any], bytes]:
     """Return a tensor's numbers, one row for each sample, and the bytes that remain for other tensors."""
     parameters = tensor.parameters or {}
-    if unknown := parameters.keys() - {"binary_data_size"}:
-        raise invalid("inputs", f"{tensor.name}: unknown parameter {min(unknown)!r}")
+    if others := parameters.keys() - {"binary_data_size"}:
+        raise invalid("inputs", f"{tensor.name}: {unknown('parameter', min(others), ['binary_data_size'])}")
     size = as_integer(parameters.get("binary_data_size"))
     if (size is None) == (tensor.data is None):
         raise invalid("inputs", f"{tensor.name} needs either data or binary_data_size")
@@ -234,8 +234,8 @@ def _wants_binary(infer_request: InferRequest, parameters: dict[str, JsonValue])
         if output.name != OUTPUT:
             raise invalid("outputs", f"unknown output {output.name!r}; the output is {OUTPUT}")
         of_output = output.parameters or {}
-        if unknown := of_output.keys() - {"binary_data"}:
-            raise invalid("outputs", f"unknown parameter {min(unknown)!r}")
+        if others := of_output.keys() - {"binary_data"}:
+            raise invalid("outputs", unknown("parameter", min(others), ["binary_data"]))
         wanted = of_output.get("binary_data", wanted)
     if not isinstance(wanted, bool):
         raise invalid("outputs", "binary_data and binary_data_output are true or false")

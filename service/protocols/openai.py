@@ -199,7 +199,7 @@ def _build_parsed_request(
     try:
         body = body_type(**fields)
     except ValidationError as problem:
-        raise_invalid(problem)
+        raise_invalid(problem, body_type)
     query = to_query(body, JSON, runtime.catalog, runtime.settings)
     return ParsedRequest(replace(query, scale=_scale(images_request.size, own_size, query.num_samples)), _respond)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from latentd.models.directions import add_offset
 from latentd.models.stage_input import Rows
+from latentd.models.suggestions import did_you_mean
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import ApiError, invalid
 from latentd.service.request_schemas import SamplesRequest
@@ -55,7 +56,7 @@ def direction_edit(request: SamplesRequest, model: ServedModel) -> DirectionEdit
         raise invalid(_AMOUNTS, f"{model.name} has no directions; `latentd directions` finds some")
     for name in request.directions:
         if name not in directions.vectors:
-            known = ", ".join(directions.names)
-            raise invalid(_AMOUNTS, f"{model.name} has no direction {name!r}; it has {known}")
+            suggested, known = did_you_mean(name, directions.names), ", ".join(directions.names)
+            raise invalid(_AMOUNTS, f"{model.name} has no direction {name!r}{suggested}; it has {known}")
     amounts = {name: amount for name, amount in request.directions.items() if amount != 0.0}
     return DirectionEdit(amounts, directions.version, directions.offset(amounts)) if amounts else None

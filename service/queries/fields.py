@@ -6,6 +6,7 @@ from typing import Any
 from latentd.models.families import controls_of
 from latentd.models.inputs.base import Operation
 from latentd.models.spec import GeneratorSpec
+from latentd.models.suggestions import unknown_field
 from latentd.service.catalog import ServedModel
 from latentd.service.errors import invalid
 from latentd.service.request_schemas import OpenBody, SamplesRequest
@@ -59,7 +60,8 @@ def _require_known(body: OpenBody, known: set[str | None], at: str) -> None:
     for name in body.model_extra or {}:
         if name not in known:
             where = f" (at {at.partition('.')[2]}.{name})" if at else ""
-            raise invalid(at.partition(".")[0] or name, f"unknown field{where}")
+            fields = [*type(body).model_fields, *sorted(filter(None, known - type(body).model_fields.keys()))]
+            raise invalid(at.partition(".")[0] or name, f"{unknown_field(name, fields)}{where}")
 
 
 def control_values(request: SamplesRequest, spec: GeneratorSpec) -> dict[str, float]:

@@ -106,7 +106,7 @@ def parse_json(body_type: type[_Body], body: bytes, runtime: Runtime) -> _Body:
         return body_type.model_validate_json(body)
     except ValidationError as problem:
         check_utf8(body)
-        raise_invalid(problem)
+        raise_invalid(problem, body_type)
 
 
 async def _respond(finished: FinishedJob) -> Response:

@@ -21,7 +21,7 @@ from latentd.models.directions import Directions
 from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.image import to_pixels
 from latentd.models.sampling import generate_rows
-from latentd.training.recipes.load import recipe_names
+from latentd.training.recipes.files import recipe_names
 from tests.conftest import image_spec, points_spec
 
 LATENTD = Path(sys.executable).with_name("latentd")
@@ -79,16 +79,17 @@ def test_ctrl_c_saves_the_generator(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [[LATENTD], ["-m", "latentd.training"]])
-def test_ctrl_c_while_libraries_load_is_quiet(command: list[str | Path]) -> None:
+def test_ctrl_c_while_libraries_load_is_quiet(command: list[str | Path], tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", *command, "--help"],
+        [sys.executable, "-X", "importtime", *command, "train", "ring-gan"],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stderr is not None
     imported = ""
-    while imported != "click":  # the first; torch takes seconds
+    while not imported.startswith("torch."):  # the first of many
         line = process.stderr.readline()
         assert line
         imported = line.rpartition("|")[2].strip()
@@ -127,36 +128,67 @@ def test_directions_are_found_and_written_beside(tmp_path: Path, write: Callable
     assert (found.card.samples, found.card.seed) == (256, 5)
     assert all(f"\n{name} " in done.stdout for name in found.names)
     assert "closed-form-1" in found.names
+    assert "computing samples: 256 of 256" in done.stderr
+    assert "looking for directions\n" in done.stderr
+    assert f"drawing previews: {len(found.names)} of " in done.stderr
+
+
+def test_directions_do_not_replace_files_that_git_tracks(tmp_path: Path, write: Callable[..., Checkpoint]) -> None:
+    write(image_spec())
+    beside = tmp_path / "model.directions.safetensors"
+    beside.write_bytes(b"tracked")
+    for command in (["init", "-q"], ["add", beside.name]):
+        subprocess.run(["/usr/bin/env", "git", *command], cwd=tmp_path, check=True)
+    refused = latentd("directions", tmp_path / "model.safetensors", "--samples", "256")
+    assert (refused.returncode, beside.read_bytes()) == (2, b"tracked")
+    advice = "replace it with --force, or copy model.safetensors to another folder first"
+    assert refused.stderr == f"error: {beside} is tracked by git; {advice}\n"
+    assert latentd("directions", tmp_path / "model.safetensors", "--samples", "256", "--force").returncode == 0
+    assert beside.read_bytes() != b"tracked"
+
+
+def test_directions_do_not_replace_files_that_come_with_latentd(tmp_path: Path) -> None:
+    refused = latentd("directions", "ring-gan", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "ring-gan.directions.safetensors comes with latentd; replace it with --force" in refused.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "status", "said"),
     [
-        (["train", "nope"], "there is no recipe 'nope'"),
-        (["train", "ring-gan", "--set", "stepz=1"], "stepz: unknown field"),
+        (["train", "nope"], 2, "there is no recipe 'nope'; known are "),
+        (["train", "nope.toml"], 2, "there is no recipe 'nope.toml'"),
+        (["train", "ring-gan", "--set", "stepz=1"], 2, "stepz: unknown field"),
         (
             ["train", "ring-gan", "--set", "steps=50", "--set", "schedule.warmup=51"],
+            2,
             "schedule.warmup: 51 is more than steps=50",
         ),
-        (["train", "ring-gan", "--data", ".", "--out", "{folder}"], "leave --data away"),
-        (["train", "ring-gan", "--seed", "-1"], "--seed"),
-        (["train", "image-folder-dcgan", "--out", "{folder}"], "--data PATH"),
-        (["train", "ring-gan", "--out", "{model}/below"], "cannot be written to"),
-        (["show", "missing.safetensors"], "does not exist"),
-        (["show", "pyproject.toml"], "name ends in .safetensors"),
-        (["directions", "{model}", "--samples", "3"], "--samples"),
-        (["directions", "pyproject.toml"], "name ends in .safetensors"),
-        (["sample", "{model}", "--seeds", "3-1", "-o", "x.npy"], "'3-1' is not a seed"),
-        (["sample", "{model}", "--seeds", "4294967296", "-o", "x.npy"], "is not a seed"),
-        (["sample", "{model}", "--seeds", "9" * 5000, "-o", "x.npy"], "is not a seed"),
-        (["sample", "{model}", "--seeds", "0-4096", "-o", "x.npy"], "at most 4096"),
-        (["sample", "{model}", "--label", "cat", "-o", "x.npy"], "has no classes"),
-        (["sample", "{model}", "-o", "x.png"], "must end in one of .npy"),
-        (["sample", "{model}", "-o", "missing/x.npy"], "cannot be written"),
+        (["train", "ring-gan", "--data", ".", "--out", "{folder}"], 2, "leave out `data` or `--data`"),
+        (["train", "ring-gan", "--seed", "-1"], 2, "--seed"),
+        (["train", "image-folder-dcgan", "--out", "{folder}"], 2, "`data` or `--data PATH`"),
+        (["train", "ring-gan", "--out", "{model}/below"], 1, "cannot be written to"),
+        (["show", "missing.safetensors"], 2, "there is no file missing.safetensors"),
+        (["show", "pyproject.toml"], 2, "name ends in .safetensors"),
+        (["show", "{folder}/dcgan.pth"], 2, "dcgan.pth: by its name this is a pickled file, which can run code"),
+        (["show", "{folder}/empty"], 2, "/empty has no .safetensors file; a run saves one when"),
+        (["show", "{folder}/other.safetensors"], 1, "not a complete safetensors file"),
+        (["show", "x" * 5000], 2, "cannot be read: File name too long"),
+        (["train", "x" * 5000], 2, "there is no recipe"),
+        (["directions", "{model}", "--samples", "3"], 2, "--samples"),
+        (["directions", "pyproject.toml"], 2, "name ends in .safetensors"),
+        (["sample", "{model}", "--seeds", "3-1", "-o", "x.npy"], 2, "'3-1' is not a seed"),
+        (["sample", "{model}", "--seeds", "4294967296", "-o", "x.npy"], 2, "is not a seed"),
+        (["sample", "{model}", "--seeds", "9" * 5000, "-o", "x.npy"], 2, "is not a seed"),
+        (["sample", "{model}", "--seeds", "0-4096", "-o", "x.npy"], 2, "at most 4096"),
+        (["sample", "{model}", "--label", "cat", "-o", "x.npy"], 2, "has no classes"),
+        (["sample", "{model}", "-o", "x.png"], 2, "must end in one of .npy"),
+        (["sample", "{model}", "-o", "missing/x.npy"], 1, "cannot be written"),
     ],
 )
 def test_mistakes_are_named_in_one_line(
     arguments: list[str],
+    status: int,
     said: str,
     tmp_path: Path,
     write: Callable[..., Checkpoint],
@@ -164,13 +196,15 @@ def test_mistakes_are_named_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write(points_spec())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "dcgan.pth").touch()
+    (tmp_path / "other.safetensors").write_bytes(b"no tensors")
     filled = [argument.format(model=tmp_path / "model.safetensors", folder=tmp_path) for argument in arguments]
     monkeypatch.setattr(sys, "argv", ["latentd", *filled])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code in (1, 2)
     shown = capsys.readouterr().err
-    assert said in shown
+    assert (ended.value.code, shown.splitlines()[0].startswith("error: "), said in shown) == (status, True, True), shown
     assert "Traceback" not in shown
 
 

@@ -97,13 +97,17 @@ def test_the_token_is_read_from_a_file_or_a_variable(picture: Path, peer: Peer, 
     assert (by_file.exit_code, "the same bytes" in by_file.output) == (0, True), by_file.output
     by_variable = reproduce(picture, url, LATENTD_TOKEN=content)
     assert (by_variable.exit_code, "the same bytes" in by_variable.output) == (0, True), by_variable.output
-    assert SECRET not in by_file.output + by_variable.output
+    by_option = reproduce(picture, url, "--token", content, LATENTD_TOKEN=OTHER)
+    assert (by_option.exit_code, "the same bytes" in by_option.output) == (0, True), by_option.output
+    assert SECRET not in by_file.output + by_variable.output + by_option.output
+    twice = reproduce(picture, url, "--token", SECRET, "--token-file", file)
+    assert (twice.exit_code, "either --token or --token-file" in twice.output) == (2, True)
 
 
 def test_without_a_token_the_error_says_how_to_give_it(picture: Path, peer: Peer) -> None:
     told = reproduce(picture, f"http://{peer.address}")
     assert told.exit_code == 1
-    assert "unauthorized: a token is needed; give it by --token-file FILE or in LATENTD_TOKEN" in told.output
+    assert "unauthorized: a token is needed; give it by --token, by --token-file or in LATENTD_TOKEN" in told.output
 
 
 def test_errors_of_the_service_name_the_field(picture: Path, peer: Peer) -> None:
@@ -118,8 +122,8 @@ def test_a_file_that_holds_no_token_is_refused_without_quoting_it(
     file = tmp_path / "token"
     file.write_bytes(content)
     told = reproduce(picture, f"http://{peer.address}", "--token-file", file)
-    assert told.exit_code == 1
-    assert told.output.splitlines()[-1].startswith(f"Error: {file} ")
+    assert told.exit_code == 2
+    assert told.output.splitlines()[-1].startswith(f"error: {file} ")
     assert "two" not in told.output
     assert peer.targets == []
 

@@ -31,12 +31,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(*arguments: str, status: int = 0) -> Result:
     result = CliRunner().invoke(latentd, arguments)
     problem = f"{result.output}{result.exception!r}"
-    assert (0 if result.exception is None else 1) == status, problem
+    assert result.exit_code == status, problem
     return result
 
 
-def refusal(*arguments: str) -> str:
-    return str(run(*arguments, status=1).exception)
+def refusal(*arguments: str, status: int = 1) -> str:
+    return run(*arguments, status=status).stderr
 
 
 def add_run(write: Write, name: str, seed: int, status: str = "finished", stem: str = "recipe", **card: Any) -> str:
@@ -172,7 +172,7 @@ def test_promotions_are_written_to_the_last_folder_of_the_catalog(write: Write, 
 
 def test_what_cannot_be_promoted(write: Write) -> None:
     Path("runs/empty").mkdir(parents=True)
-    assert "there is no run, no file and no version 'nope'" in refusal("promote", "nope")
+    assert "there is no run, no file and no version 'nope'" in refusal("promote", "nope", status=2)
     assert "has no checkpoint yet" in refusal("promote", "runs/empty")
     add_run(write, "a", 1)
     assert "cannot be a model's name" in refusal("promote", "runs/a", "--as", "runs/a")

@@ -173,8 +173,8 @@ def test_an_unreadable_run_json_is_damaged(here: Path) -> None:
 
 def test_a_folder_without_runs_is_named_in_one_line(tmp_path: Path) -> None:
     result = runs(write_run(tmp_path / "one"), tmp_path / "none")
-    assert result.exit_code == 1
-    assert result.output == f"Error: {tmp_path / 'none'} is no run folder and contains none: there is no run.json\n"
+    assert result.exit_code == 2
+    assert result.output == f"error: {tmp_path / 'none'} is no run folder and contains none: there is no run.json\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not SETPRIV, reason="root opens every folder, and there is no setpriv")

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageSequence
 
 from latentd.cli.main import latentd
-from latentd.models.encoding.metadata import embed_metadata
+from latentd.models.encoding.metadata import embed_metadata, read_metadata
 from tests.e2e.conftest import Answer, Server
 
 KEYFRAMES = [{"seed": 7}, {"seed": 12}, {"seed": 99}]
@@ -138,6 +138,22 @@ def test_files_are_reproduced(server: Server, files: dict[str, Path], kind: str)
     assert done.stdout.endswith("the same bytes\n")
 
 
+def test_the_same_pixels_in_other_bytes_have_an_exit_status_of_their_own(
+    server: Server, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """As after another machine has made the file: its fingerprint is part of its bytes."""
+    provenance = json.loads(read_metadata(files["sample"].read_bytes()) or "")
+    with Image.open(files["sample"]) as picture:
+        picture.save(tmp_path / "plain.png")
+    other = tmp_path / "other.png"
+    elsewhere = json.dumps(provenance | {"fingerprint": "f" * 12})
+    other.write_bytes(embed_metadata((tmp_path / "plain.png").read_bytes(), "png", elsewhere))
+    done = reproduce(other, server.url)
+    assert done.exit_code == 3, done.output
+    assert "\nthe same pixels, in other bytes: the file was made with the fingerprint ffffffffffff" in done.stdout
+    assert done.stderr == ""
+
+
 def test_reproduce_explains_why_it_fails(server: Server, files: dict[str, Path], tmp_path: Path) -> None:
     assert "contains no provenance" in reproduce(files["npy"], server.url).stderr
     assert "cannot be reached" in reproduce(files["sample"], "http://127.0.0.1:9").stderr
@@ -149,8 +165,8 @@ def test_reproduce_explains_why_it_fails(server: Server, files: dict[str, Path],
     for change, said in (
         ({"version": "0" * 12}, "version_not_served"),
         ({"directions": {"trouser": 1}, "directions_version": "0" * 12}, "version_not_served"),
-        ({"fingerprint": "f" * 12}, "was made with the fingerprint ffffffffffff"),
-        ({}, "although the service has the file's fingerprint"),
+        ({"fingerprint": "f" * 12}, "the pixels differ: the file was made with the fingerprint ffffffffffff"),
+        ({}, "the pixels differ: the service has the file's fingerprint"),
     ):
         name = json.loads(server.call("/models/fashion-dcgan").body)
         carried = {

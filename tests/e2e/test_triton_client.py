@@ -212,7 +212,7 @@ def test_the_client_raises_our_error_messages(
         ({"parameters": None, "data": [1]}, None, "4 bytes after the JSON"),
         ({"data": [1]}, None, "needs either data or"),
         ({"parameters": {"shared_memory_region": "x"}}, None, "unknown parameter 'shared_memory_region'"),
-        ({"color": 1}, None, "unknown field (at 0.color)"),
+        ({"color": 1}, None, "unknown field; the fields are parameters, name, datatype, shape, data (at 0.color)"),
     ],
 )
 def test_malformed_bodies_are_refused(server: Server, changed: dict[str, Any], length: str | None, said: str) -> None:

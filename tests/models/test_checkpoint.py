@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import latentd
 from latentd.cli.show import show
-from latentd.models.card import read_card
+from latentd.models.card import read_header
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.conditions.classes import ClassCondition
 from latentd.models.errors import CheckpointError
@@ -90,7 +90,7 @@ class Bomb:
 def test_what_stands_in_the_place_of_a_file_is_named(tmp_path: Path, content: bytes, advice: str) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(content)
-    for read in (Checkpoint.read, read_card, latentd.load):
+    for read in (Checkpoint.read, read_header, latentd.load):
         with pytest.raises(CheckpointError, match=rf"m\.safetensors: this is a {advice}"):
             read(path)
     shown = CliRunner().invoke(show, [str(path)])

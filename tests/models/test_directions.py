@@ -15,7 +15,7 @@ from latentd.models.decision_surface import DecisionSurface
 from latentd.models.directions import DirectionCard, Directions, add_offset
 from latentd.models.errors import CheckpointError
 from latentd.models.families import build_generator
-from latentd.models.sidecars import is_sidecar
+from latentd.models.file_names import is_sidecar
 from tests.conftest import card_of, image_spec, points_spec
 from tests.directions_of import NAMES, directions_of, write_directions
 

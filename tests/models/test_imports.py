@@ -26,7 +26,7 @@ def loaded(script: str) -> set[str]:
     "script",
     [
         "import latentd",
-        f"from pathlib import Path; from latentd.models.card import read_card; read_card(Path({SHIPPED!r}))",
+        f"from pathlib import Path; from latentd.models import card; card.read_header(Path({SHIPPED!r}))",
         "import latentd.models.latents, latentd.models.interpolation, latentd.models.provenance",
         "import latentd.models.encoding.animation, latentd.models.encoding.metadata",
         "from latentd.service.errors import ApiError",
@@ -55,7 +55,7 @@ generate_rows(generator, seeds_to_rows(generator.spec, [0]))
 def test_errors_for_users_share_a_base_class() -> None:
     import latentd.cli.bulk.shard
     import latentd.service.errors
-    import latentd.training.run.command  # noqa: F401  # with all of training
+    import latentd.training.run.runner  # noqa: F401  # with all of training
 
     names = {error.__name__ for error in _subclasses(LatentdError)}
     assert names >= {

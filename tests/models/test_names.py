@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from latentd.models.card import name_and_version
 from latentd.models.errors import CheckpointError
+from latentd.models.file_names import name_and_version
 from latentd.models.names import CatalogFile, Meanings, VersionedFile
 from latentd.models.promotions import Promotion, PromotionError, Promotions
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import latentd
@@ -17,6 +18,10 @@ def test_these_names_are_public() -> None:
     assert dir(latentd) == EXPORTED
     for name in EXPORTED:
         assert getattr(latentd, name).__doc__, name
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert latentd.__version__ == version("latentd")
 
 
 def test_a_missing_name_is_an_attribute_error() -> None:
@@ -40,8 +45,8 @@ def test_a_wheel_installs_one_name_and_everything_that_serves(tmp_path: Path) ->
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert {name.split("/")[0] for name in names} == {"latentd", f"latentd-{version}.dist-info"}
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {name.split("/")[0] for name in names} == {"latentd", f"latentd-{built}.dist-info"}
     expected = subprocess.run(
         ["/usr/bin/env", "git", "ls-files", "models", "training", "service", "cli"],
         cwd=ROOT,

@@ -14,12 +14,13 @@ import torch
 from pydantic import ValidationError
 
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.file_names import SHIPPED
 from latentd.models.names import CatalogFile
 from latentd.service.catalog import Catalog, Loader
 from latentd.service.catalog.files import ChangeDetector
 from latentd.service.engine import Engine
 from latentd.service.errors import ApiError
-from latentd.service.settings import SHIPPED, Settings
+from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.conftest import eventually, image_spec, points_spec
 from tests.directions_of import write_directions

@@ -294,6 +294,28 @@ def test_class_weights_are_normalized(client: TestClient) -> None:
     assert nearly == good(client, "/generate", model="classes", seed=1, label="cat")[0]
 
 
+def test_labels_may_be_in_upper_or_lower_case(client: TestClient) -> None:
+    (cat,) = good(client, "/generate", model="classes", seed=1, label="cat")
+    assert good(client, "/generate", model="classes", seed=1, label="CAT") == [cat]
+    assert cat["label"] == "cat"
+    assert good(client, "/generate", model="classes", seed=1, label={"Cat": 0.25, "cat": 0.75}) == [cat]
+    answer = post(client, "/generate", model="classes", label="Catt")
+    assert "unknown label 'Catt' (did you mean cat?); known are 0 to 2 or cat, dog, owl" in answer.text
+
+
+def test_of_a_key_that_is_there_twice_the_last_one_counts(client: TestClient) -> None:
+    answer = client.post("/generate", content='{"seed": 1, "seed": 2}')
+    assert answer.json()["samples"] == good(client, "/generate", seed=2)
+
+
+def test_an_unknown_field_lists_the_fields(client: TestClient) -> None:
+    error = post(client, "/neighbors", seed=1, angel=3).json()["error"]
+    assert (error["code"], error["field"]) == ("invalid_request", "angel")
+    assert error["message"].startswith(
+        "unknown field (did you mean angle or label?); the fields are model, truncation, "
+    )
+
+
 def test_null_counts_as_absent(client: TestClient) -> None:
     with_null = [{"seed": 1, "latent": None, "weight": None, "label": None}, {"seed": 2}]
     assert good(client, "/mix", sources=with_null, space=None) == good(client, "/mix", sources=seeds(1, 2))

@@ -13,7 +13,7 @@ from httpx import Response
 from starlette.testclient import TestClient
 
 import latentd.models.outputs
-from latentd.cli import reproduce
+from latentd.cli.main import latentd as command
 from latentd.models.conditions.text import TextCondition
 from latentd.models.encoding.metadata import read_metadata
 from latentd.models.kind import kinds
@@ -97,11 +97,17 @@ def test_openais_prompt_is_the_prompt(client: TestClient) -> None:
         ("/generate", {"prompt": "red red red red"}, "prompt: prompt: 4 words; this model takes at most 3"),
         ("/generate", {"prompt": 7}, "prompt: prompt: a prompt is a text"),
         ("/generate", {"label": "cat"}, "label: label is wrong here: this model takes prompt, and no label"),
-        ("/generate", {"prompt": "hat", "model": "classes"}, "prompt: unknown field"),
+        (
+            "/generate",
+            {"prompt": "hat", "model": "classes"},
+            "prompt: unknown field; the fields are model, truncation, ",
+        ),
         ("/generate", {"latents": [[0.0] * 8]}, "prompt: prompt needs a prompt"),
         ("/generate", {"prompt": ["hat"], "seeds": [1, 2]}, "prompt: 1 prompts for 2 samples"),
         ("/mix", {"sources": [{"seed": 1, "prompt": "nose"}]}, "sources: sources[0]: unknown words nose"),
-        ("/mix", {"sources": [{"seed": 1, "colour": "red"}]}, "sources: unknown field (at 0.colour)"),
+        ("/mix", {"sources": [{"seed": 1, "colour": "red"}]}, "sources: unknown field; the fields are seed, "),
+        ("/generate", {"promt": "red hat"}, "promt: unknown field (did you mean prompt?); the fields are model, "),
+        ("/generate", {"format": "pgn"}, "format: image samples cannot be 'pgn' (did you mean png?); they can be "),
         ("/generate", {"prompt": {"words": [{"red": 2}]}}, "prompt: prompt: a weight is a number from 0 to 1"),
     ],
 )
@@ -143,8 +149,8 @@ def test_the_document_and_the_explorer_know_the_model(client: TestClient) -> Non
 def test_reproduce_sends_the_fields_of_the_model_again(client: TestClient, tmp_path: Path) -> None:
     file = tmp_path / "sample.png"
     file.write_bytes(base64.b64decode(samples(client, seed=7, prompt="red hat", truncation=0.5)[0]["data"]))
-    with mock.patch.object(reproduce, "post", lambda _, path, body, accept, __: post(client, path, accept, **body)):
-        done = CliRunner().invoke(reproduce.reproduce, [str(file)])
+    with mock.patch("latentd.cli.client.post", lambda _, path, body, accept, __: post(client, path, accept, **body)):
+        done = CliRunner().invoke(command, ["reproduce", str(file)])
     assert done.exit_code == 0, done.output
     assert '"prompt": "red hat"' in done.output
     assert done.output.endswith("the same bytes\n")

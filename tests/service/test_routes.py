@@ -54,6 +54,7 @@ def test_every_route_is_found_and_refuses_other_methods(client: TestClient, rout
     assert refused.status_code == 405
     assert refused.headers["allow"] == ("POST" if route.method == "POST" else "GET, HEAD")
     route.error_body.model_validate_json(refused.content)
+    assert f"the path has the methods {refused.headers['allow']}" in refused.text
 
 
 @pytest.mark.parametrize(("path", "body"), SAMPLES)

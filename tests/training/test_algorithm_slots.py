@@ -21,7 +21,8 @@ from latentd.training.data.source import Annotations, Batch, DataCard, DataSourc
 from latentd.training.ema import Ema
 from latentd.training.loader import load_batches
 from latentd.training.loop import train as train_loop
-from latentd.training.recipes.load import RecipeError, load_recipe
+from latentd.training.recipes.files import RecipeError
+from latentd.training.recipes.load import load_recipe
 from latentd.training.run.runner import RunConfig
 from latentd.training.world import World
 from tests import growing, two_stage

@@ -105,7 +105,7 @@ def test_images_are_decoded_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 def test_paths_without_readable_images_are_refused(tmp_path: Path) -> None:
     settings = ImageFolder(name="image-folder")
-    with pytest.raises(DataError, match="--data PATH"):
+    with pytest.raises(DataError, match=r"`data` or `--data PATH`"):
         settings.load(None, lambda _: None)
     with pytest.raises(DataError, match="has no images"):
         settings.load(tmp_path, lambda _: None)

@@ -204,7 +204,7 @@ def test_points_cannot_be_evaluated_on_inception_features(write: Callable[..., C
     write(points_spec(), settings={"data": {"name": "ring"}})
     problem = run_evaluate(tmp_path / "model.safetensors", None).exception
     assert isinstance(problem, DataError)
-    assert "leave --features away" in str(problem)
+    assert "leave out `features` or `--features`" in str(problem)
 
 
 @pytest.mark.parametrize("problem", [ImportError("No module named 'torchvision'"), RuntimeError("no nms\nat all")])

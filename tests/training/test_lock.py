@@ -101,6 +101,6 @@ def test_asking_creates_and_changes_no_file(tmp_path: Path) -> None:
 
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused = pytest.raises(OutputError, match=r"file/below cannot be written to .* --out")
+    refused = pytest.raises(OutputError, match=r"file/below cannot be written to .*`out` or `--out`")
     with refused, locked(tmp_path / "file" / "below"):
         pass

@@ -64,5 +64,5 @@ def test_modes_are_where_the_papers_put_them() -> None:
     assert ring.norm(dim=1).mean().item() == pytest.approx(1.0, abs=1e-3)
     grid, _ = next(mixture("grid").draw(20000, 0))
     assert sorted({round(value) for value in grid.flatten().tolist()}) == [-4, -2, 0, 2, 4]
-    with pytest.raises(DataError, match="leave --data away"):
+    with pytest.raises(DataError, match="leave out `data` or `--data`"):
         GaussianMixture(name="ring").load(Path(), lambda _: None)

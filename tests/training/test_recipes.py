@@ -7,7 +7,8 @@ import pytest
 
 from latentd.models.conditions.classes import ClassCondition
 from latentd.training.adversarial.penalties import PENALTIES
-from latentd.training.recipes.load import RECIPE_DIRECTORY, RecipeError, load_recipe, recipe_names
+from latentd.training.recipes.files import RECIPE_DIRECTORY, RecipeError, recipe_names
+from latentd.training.recipes.load import load_recipe
 
 REQUIRED = {
     "gaussian-gan",
@@ -68,15 +69,18 @@ def test_settings_change_values_and_tables() -> None:
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("stepz=7", "stepz: unknown field"),
+        ("stepz=7", r"stepz: unknown field \(did you mean steps\?\); the fields are description, objective, steps, "),
         ("steps=many", "steps: "),
         ("steps=0", "steps: "),
         ("steps=true", "steps: "),
         ('steps="8000"', "steps: "),
-        ("objective=hinges", "objective: .*hinge"),
+        ("objective=hinges", r"objective: unknown objective .hinges. \(did you mean hinge\?\)"),
         ("generator_lr=nan", "generator_lr: "),
         ("generator.family=gan", "generator.family: .*dcgan, linear, mlp"),
-        ("generator.config.widht=3", "generator.config.widht: unknown field"),
+        (
+            "generator.config.widht=3",
+            r"generator\.config\.widht: unknown field \(did you mean width\?\); the fields are ",
+        ),
         ("discriminator.config.norm=batches", "discriminator.config.norm: "),
         ("data.name=cifar", "data: "),
         ("penalties.r3.weight=1", "penalties: .*unknown penalty 'r3'; known are gradient, r1, r2, consistency"),
@@ -86,7 +90,11 @@ def test_settings_change_values_and_tables() -> None:
         ("microbatches=3", "batch_size=64 .* is not a multiple of microbatches=3 ·"),
         ("schedule.decay=slow", "schedule.decay: "),
         ("compile=fast", "compile: "),
-        ("data.resolution=64", "data.resolution: unknown field"),
+        ("data.resolution=64", r"data\.resolution: unknown field; the fields are name"),
+        (
+            "schedule.warmpu=1",
+            r"schedule\.warmpu: unknown field \(did you mean warmup\?\); the fields are warmup, decay, ",
+        ),
         ("batch_size=100000000000000000000000", "batch_size: "),
         ("discriminator.config.minibatch_std=7", "not a multiple of discriminator.config.minibatch_std=7"),
         ("beta=2", "beta: unknown field"),
@@ -199,6 +207,22 @@ def test_the_error_names_settings_that_do_not_go_together() -> None:
 def test_the_error_names_settings_that_the_algorithm_does_not_have(recipe: str, setting: str, named: str) -> None:
     with pytest.raises(RecipeError, match=named):
         load_recipe(recipe, [setting])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "objective", "instead"),
+    [
+        ("fashion-dcgan", "elbo", "fashion-vae"),
+        ("fashion-dcgan", "evidence", "fashion-vae"),
+        ("fashion-vae", "wasserstein", "fashion-wgan"),
+        ("fashion-dcgan", "gaussian", "fashion-gaussian"),
+    ],
+)
+def test_the_objective_of_another_kind_of_recipe_leads_to_such_a_recipe(
+    recipe: str, objective: str, instead: str
+) -> None:
+    with pytest.raises(RecipeError, match=rf"The objective \w+ belongs to another kind of .*with {instead} instead$"):
+        load_recipe(recipe, [f"objective={objective}"])
 
 
 def test_a_recipe_of_your_own(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from latentd.training.report import RunNotFound, write_report
+from latentd.training.report.page import write_report
+from latentd.training.report.run_record import RunNotFound
 from latentd.training.run.directory import read_metrics
 from tests.training.run_directories import write_pictures, write_points, write_run
 

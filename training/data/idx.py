@@ -178,5 +178,6 @@ def _offline_advice(name: str, split: Split) -> str:
     files = " and ".join(f"{file_name}.gz" for file_name in _FILES[split])
     debian = " (on Debian: apt install dataset-fashion-mnist)" if name == "fashion-mnist" else ""
     return (
-        f"To work offline, put {files} into {cache_folder() / name}, or into any folder and name it by --data{debian}"
+        f"To work offline, put {files} into {cache_folder() / name}, or into any folder, and name that one "
+        f"(`data` or `--data`){debian}"
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from latentd.models.card import DataCard
 from latentd.models.conditions.base import ConditionKind
 from latentd.models.conditions.none import NoCondition
-from latentd.models.errors import LatentdError
+from latentd.models.errors import LatentdError, UsageError
 from latentd.models.outputs.base import OutputKind
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadExtractor
@@ -21,6 +21,10 @@ from latentd.training.evaluation.features import LoadExtractor
 
 class DataError(LatentdError):
     """Data cannot be found or read. The message says what, where, and what to do."""
+
+
+class DataArgumentError(DataError, UsageError):
+    """The recipe needs data and none was given, or the other way round."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ from latentd.models.inputs.base import DirectionSpace
 from latentd.models.interpolation import Vector
 from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.base import Samples
-from latentd.models.sampling import run_stages, truncated_input
+from latentd.models.sampling import REFERENCE_BATCH_SIZE, run_stages, truncated_input
 from latentd.models.stage_input import StageInput
+from latentd.training.data.source import OnProgress, TaskProgress
 
 FloatArray = NDArray[np.float64]
+_CHUNK = 16 * REFERENCE_BATCH_SIZE
+"""Samples between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,21 @@ class LatentDataset:
     """z [N, dim] or w [N, layers, dim], and the condition."""
     labels: NDArray[np.int64] | None
     """[N]; None for a generator without classes."""
+    on_progress: OnProgress = lambda _: None
+    """Told how many samples are computed."""
 
     @classmethod
-    def from_seeds(cls, generator: Generator, seeds: Sequence[int], psi: float = 1.0) -> "LatentDataset":
+    def from_seeds(
+        cls,
+        generator: Generator,
+        seeds: Sequence[int],
+        psi: float = 1.0,
+        on_progress: OnProgress = lambda _: None,
+    ) -> "LatentDataset":
         """Return the latents of `seeds`, truncated to `psi`."""
         rows = seeds_to_rows(generator.spec, seeds)
         _, stage_input = truncated_input(generator, rows, psi)
-        return cls(generator, stage_input, generator.spec.condition.labels(rows.condition))
+        return cls(generator, stage_input, generator.spec.condition.labels(rows.condition), on_progress)
 
     def __len__(self) -> int:
         return len(self.stage_input)
@@ -64,7 +75,12 @@ class LatentDataset:
     @cached_property
     def samples(self) -> Samples:
         """Return the samples [N, *shape], the same as the service returns."""
-        return run_stages(self.stages, self.stage_input)
+        parts = []
+        for first in range(0, len(self), _CHUNK):
+            self.on_progress(TaskProgress("computing samples", first, len(self), "samples"))
+            parts.append(run_stages(self.stages, self.stage_input[first : first + _CHUNK]))
+        self.on_progress(TaskProgress("computing samples", len(self), len(self), "samples"))
+        return np.concatenate(parts)
 
     @property
     def space(self) -> DirectionSpace:

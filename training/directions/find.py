@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.directions import DirectionCard, Directions, DirectionsCard, require_direction_space
 from latentd.models.interpolation import Vector
 from latentd.training.data.idx import IDX_SETS
+from latentd.training.data.source import OnProgress, TaskProgress
 from latentd.training.directions.dataset import FloatArray, LatentDataset
 from latentd.training.directions.fit import fit, held_out
 from latentd.training.directions.measures import MEASURES, ObjectImages
@@ -50,7 +52,9 @@ class _Candidate:
         )
 
 
-def find_directions(checkpoint: Checkpoint, samples: int, first_seed: int) -> Directions:
+def find_directions(
+    checkpoint: Checkpoint, samples: int, first_seed: int, on_progress: OnProgress = lambda _: None
+) -> Directions:
     """Find directions from the samples of the seeds `first_seed` … `first_seed + samples - 1`.
 
     Each direction has a score; a preview if samples are images; and the length of one standard deviation of latents. A
@@ -59,11 +63,21 @@ def find_directions(checkpoint: Checkpoint, samples: int, first_seed: int) -> Di
     is above 0.9.
     """
     generator = checkpoint.build()
-    dataset = LatentDataset.from_seeds(generator, range(first_seed, first_seed + samples))
-    found = _distinct([*_properties(dataset), *_classes(dataset, checkpoint), *_unsupervised(dataset)])
+    seeds = range(first_seed, first_seed + samples)
+    dataset = LatentDataset.from_seeds(generator, seeds, on_progress=on_progress)
+    candidates = []
+    on_progress(TaskProgress("looking for directions", 0, None, "candidates"))
+    for candidate in chain(_properties(dataset), _classes(dataset, checkpoint), _unsupervised(dataset)):
+        candidates.append(candidate)
+        on_progress(TaskProgress("looking for directions", len(candidates), None, "candidates"))
+    found = _distinct(candidates)
     vectors = {each.name: _vector(dataset, each.unit) for each in found}
     renderer = PreviewRenderer(generator)
-    cards = [each.card(renderer.render(vectors[each.name], _RANGE)) for each in found]
+    cards: list[DirectionCard] = []
+    for each in found:
+        on_progress(TaskProgress("drawing previews", len(cards), len(found), "previews"))
+        cards.append(each.card(renderer.render(vectors[each.name], _RANGE)))
+    on_progress(TaskProgress("drawing previews", len(cards), len(found), "previews"))
     space, dim = require_direction_space(generator.spec)
     card = DirectionsCard(
         of=checkpoint.version, space=space, dim=dim, directions=tuple(cards), samples=samples, seed=first_seed

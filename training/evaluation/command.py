@@ -2,20 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
-from latentd.models.checkpoint import Checkpoint, write_checkpoint
-from latentd.training.evaluation.evaluate import MetricResult, count_sets, evaluate_generator, with_metrics
-from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
-from latentd.training.report.tables import print_table
-from latentd.training.run.directory import OutputError
-from latentd.training.run.progress import Display
+from latentd.models.protected_files import protection
+from latentd.training.program import CHECKPOINT
+from latentd.training.run.interrupt import exit_on_ctrl_c
+
+if TYPE_CHECKING:
+    from latentd.training.evaluation.evaluate import MetricResult
+    from latentd.training.evaluation.held_out import Features
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("checkpoint", type=CHECKPOINT)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Where the data is.")
 @click.option(
     "--features",
@@ -28,13 +29,28 @@ from latentd.training.run.progress import Display
     "--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Sets of samples to evaluate."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
-@click.option("--keep/--no-keep", default=True, show_default=True, help="Write the metrics into CHECKPOINT's card.")
-def evaluate(checkpoint: Path, data: Path | None, features: Features, rounds: int, as_json: bool, keep: bool) -> None:
+@click.option(
+    "--keep/--no-keep",
+    default=None,
+    help="Write the metrics into CHECKPOINT's card. "
+    "[default: keep, unless the file comes with latentd or git tracks it]",
+)
+def evaluate(
+    checkpoint: Path, data: Path | None, features: "Features", rounds: int, as_json: bool, keep: bool | None
+) -> None:
     """Measure how well CHECKPOINT's generator matches its data.
 
+    CHECKPOINT is a .safetensors file, a run, or the name of a model.
     Prints each metric with its deviation, and the same of real samples as a baseline. The metrics are also written into
     the checkpoint's card. The version does not change, because it names the samples.
     """
+    with exit_on_ctrl_c():
+        from latentd.models.checkpoint import Checkpoint, write_checkpoint
+        from latentd.training.evaluation.evaluate import count_sets, evaluate_generator, with_metrics
+        from latentd.training.evaluation.held_out import build_evaluator, data_settings
+        from latentd.training.run.directory import OutputError
+        from latentd.training.run.progress import Display
+
     read = Checkpoint.read(checkpoint)
     settings = data_settings(read)
     with Display(hidden=False) as display:
@@ -54,7 +70,9 @@ def evaluate(checkpoint: Path, data: Path | None, features: Features, rounds: in
         single = "; a single set has no deviation" if rounds == 1 else ""
         samples = f"{count_sets(rounds)} of {evaluator.num_samples} samples"
         _print(f"{samples}, measured on {evaluator.measured_on}{single}", results)
-    if keep:
+    if keep is None and (reason := protection(checkpoint)):
+        click.echo(f"{checkpoint} {reason}: its card is as before; --keep writes the metrics into it", err=True)
+    elif keep is not False:
         try:
             write_checkpoint(checkpoint, with_metrics(read.card, results, evaluator, rounds), read.tensors)
         except OSError as problem:
@@ -63,7 +81,7 @@ def evaluate(checkpoint: Path, data: Path | None, features: Features, rounds: in
             ) from problem
 
 
-def _as_json(results: dict[str, MetricResult]) -> dict[str, object]:
+def _as_json(results: "dict[str, MetricResult]") -> dict[str, object]:
     """`floor` and `floors` are the baselines: of the Fréchet distance, and of all metrics."""
     return {
         **{name: result.value for name, result in results.items()},
@@ -74,7 +92,11 @@ def _as_json(results: dict[str, MetricResult]) -> dict[str, object]:
     }
 
 
-def _print(caption: str, results: dict[str, MetricResult]) -> None:
+def _print(caption: str, results: "dict[str, MetricResult]") -> None:
+    from rich.table import Table
+
+    from latentd.training.report.tables import print_table
+
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for heading in ("metric", "generated", "±", "real", "±"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")

@@ -1,7 +1,7 @@
 """The settings that all recipes have, and what each class of recipes must provide."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -14,7 +14,9 @@ from latentd.models.families import build_generator, get_family
 from latentd.models.inputs.base import InputKind
 from latentd.models.inputs.latent import LatentInput
 from latentd.models.spec import GeneratorSpec
+from latentd.models.suggestions import unknown
 from latentd.training.data.sets import DataConfig
+from latentd.training.recipes.files import flatten
 from latentd.training.schedule import Decay
 
 if TYPE_CHECKING:
@@ -130,10 +132,15 @@ class Recipe(Table, ABC):
         tables = {}
         for name in self.builders:
             table: NetworkTable = getattr(self, name)
-            family = get_family(table.family or self.generator.family)
-            config = getattr(family, f"{name}_config").model_validate(table.config).model_dump(mode="json")
+            config = self.config_class(name).model_validate(table.config).model_dump(mode="json")
             tables[name] = table.model_copy(update={"config": config})
         return self.model_copy(update=tables)
+
+    def config_class(self, network: str) -> type[BaseModel]:
+        """Return the class of the settings in the `config` of a network's table."""
+        table: NetworkTable = getattr(self, network)
+        found: type[BaseModel] = getattr(get_family(table.family or self.generator.family), f"{network}_config")
+        return found
 
     def spec(self, condition: ConditionKind | None = None) -> GeneratorSpec:
         """Return the spec of the generator that this recipe trains, with the family's defaults written out.
@@ -201,16 +208,8 @@ class OptimizedRecipe(Recipe):
         return super().resume_key() | ends
 
 
-def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested tables by dotted keys, as `--set` names them."""
-    values: dict[str, Any] = {}
-    for name, value in tables.items():
-        values |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return values
-
-
-def require_known(kind: str, name: str, names: Iterable[str]) -> str:
+def require_known(kind: str, name: str, names: Collection[str]) -> str:
     """Return `name`. ValueError that lists `names` if it is not one of them."""
     if name not in names:
-        raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(names)}")
+        raise ValueError(unknown(kind, name, names))
     return name

@@ -4,35 +4,22 @@ import json
 import logging
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
-from latentd.models.card import check_model_name
-from latentd.models.errors import CheckpointError, LatentdError
+from latentd.models.errors import CheckpointError
+from latentd.models.file_names import check_model_name
 from latentd.models.validation import first_problem
 from latentd.training.algorithms import recipe_classes
 from latentd.training.recipes.base import Recipe, require_known
+from latentd.training.recipes.files import RecipeError, read_recipe, recipe_names, recipe_path, with_current_names
 from latentd.training.recipes.hints import hint
 
 logger = logging.getLogger(__name__)
-
-_RENAMED_OBJECTIVES = {"evidence": "elbo", "moments": "gaussian"}
-"""Names of objectives until 0.1. Recipes and runs with them are still read."""
-
-RECIPE_DIRECTORY = Path(__file__).parent
-
-
-class RecipeError(LatentdError):
-    """A recipe that cannot be used. The message names the file and the field."""
-
-
-def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with latentd."""
-    return sorted(path.stem for path in RECIPE_DIRECTORY.glob("*.toml"))
 
 
 def load_recipe(name: str, settings: Sequence[str] = ()) -> tuple[str, Recipe]:
@@ -41,29 +28,19 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> tuple[str, Recipe]:
     Each of `settings` is `key=value`, with dots for tables (`generator.latent.dim=64`). A value is read as TOML; if
     that fails, it is taken as text. RecipeError names the file and the first field that does not fit.
     """
-    path = Path(name) if name.endswith(".toml") else RECIPE_DIRECTORY / f"{name}.toml"
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise RecipeError(
-            f"there is no recipe {name!r}; known are {', '.join(recipe_names())}, or the path of a .toml file"
-        ) from None
-    except (OSError, RecursionError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise RecipeError(f"{path} cannot be read: {problem}") from problem
+    path = recipe_path(name)
+    tables = read_recipe(path)
     try:
         check_model_name(path.stem)  # the trained model gets this name
     except CheckpointError as problem:
         raise RecipeError(str(problem)) from problem
+    own_objective = tables.get("objective")
     for setting in settings:
         _apply(tables, setting)
-    return path.stem, _validate(path, tables)
-
-
-def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's settings with values that were renamed by their current names."""
-    objective = settings.get("objective")
-    renamed = _RENAMED_OBJECTIVES.get(objective) if isinstance(objective, str) else None
-    return {**settings, "objective": renamed} if renamed else dict(settings)
+    try:
+        return path.stem, _validate(path, tables)
+    except RecipeError as problem:
+        raise RecipeError(f"{problem}{_advice_on_objective(own_objective, tables.get('objective'))}") from problem
 
 
 def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
@@ -82,7 +59,7 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
     except ValidationError as problem:
         data = tables.get("data")
         own = f"data.{data.get('name')}." if isinstance(data, dict) else "data."
-        named = str(first_problem(problem)).replace(own, "data.", 1)
+        named = str(first_problem(problem, recipe_class)).replace(own, "data.", 1)
         raise RecipeError(f"{path.name}: {named}{hint(problem.errors(include_url=False)[0])}") from problem
     if recipe.generator.conditional and recipe.data.condition and not recipe.data.condition.size:
         raise RecipeError(f"{path.name}: generator.conditional: {recipe.data.name} has no classes")
@@ -91,12 +68,27 @@ def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
             try:
                 build(recipe.spec())
             except ValidationError as problem:
-                named = f"{table}.config.{first_problem(problem)}{hint(problem.errors(include_url=False)[0])}"
-                raise RecipeError(f"{path.name}: {named}") from problem
+                named = f"{table}.config.{first_problem(problem, recipe.config_class(table))}"
+                written = hint(problem.errors(include_url=False)[0])
+                raise RecipeError(f"{path.name}: {named}{written}") from problem
             except ValueError as problem:
                 raise RecipeError(f"{path.name}: {table}: {problem}") from problem
     require_divisible_batch(recipe, 1)
     return recipe.resolved()
+
+
+def _advice_on_objective(before: Any, after: Any) -> str:
+    """Return which recipes to begin with, if a setting asks for the objective of another kind of recipe; else empty."""
+    before, after = (str(with_current_names({"objective": each})["objective"]) for each in (before, after))
+    classes = recipe_classes()
+    wanted = classes.get(after)
+    if wanted is None or wanted is classes.get(before):
+        return ""
+    shipped = {name: read_recipe(recipe_path(name))["objective"] for name in recipe_names()}
+    exact = [name for name, objective in shipped.items() if objective == after]
+    fitting = exact or [name for name, objective in shipped.items() if classes[objective] is wanted]
+    instead = f"begin with {' or '.join(fitting)}" if fitting else "write a recipe of your own"
+    return f". The objective {after} belongs to another kind of recipe, with settings of its own; {instead} instead"
 
 
 def _recipe_class(path: Path, objective: object) -> type[Recipe]:

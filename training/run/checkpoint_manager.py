@@ -10,10 +10,10 @@ from pydantic import JsonValue
 
 from latentd.models.card import Card
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
-from latentd.models.decision_surface import SURFACE_ENDING, DecisionSurface
+from latentd.models.decision_surface import DecisionSurface
 from latentd.models.errors import CheckpointError
 from latentd.models.family import Generator
-from latentd.models.sidecars import sidecar_path
+from latentd.models.file_names import SURFACE_ENDING, sidecar_path
 from latentd.training.run.callback import ActiveRun, Callback, EvaluationResult
 from latentd.training.run.directory import OutputError
 from latentd.training.run.snapshots import decision_surface

@@ -1,38 +1,27 @@
 """`latentd train`, which torchrun starts as `python -m latentd.training train`."""
 
-import errno
-import io
 import json
-import logging
 import math
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import torch
 
-from latentd.models.card import SUFFIX
-from latentd.models.errors import LatentdError
-from latentd.models.hardware import choose_device
+from latentd.models.file_names import SUFFIX
 from latentd.models.seeds import MAX_SEED
-from latentd.training.recipes.base import Recipe
-from latentd.training.recipes.load import load_recipe
-from latentd.training.run.memory import OutOfMemory
-from latentd.training.run.progress import Display
-from latentd.training.run.runner import RunConfig, StoppedEarly, run
+from latentd.training.program import INTERRUPTED, RECIPE
+from latentd.training.run.interrupt import exit_on_ctrl_c
 from latentd.training.run.trackers import TRACKERS, make_trackers
-from latentd.training.world import WorldError, is_distributed, join_world
 
-_INTERRUPTED = 130
-"""Exit status after Ctrl-C."""
-_OUTPUT_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Errors of a disk that is full or broken. Standard output may lead to a file on it."""
+if TYPE_CHECKING:
+    import torch
+
+    from latentd.training.recipes.base import Recipe
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", type=RECIPE)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Where the data is.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Run folder [default: runs/RECIPE].")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
@@ -42,7 +31,7 @@ _OUTPUT_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
     "--log",
     "services",
     multiple=True,
-    type=click.Choice(list(TRACKERS)),
+    type=click.Choice(TRACKERS),
     help="Log the run to this service as well; may be repeated.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings and stop.")
@@ -61,6 +50,13 @@ def train(
     The generator is saved in OUT/RECIPE.safetensors, also when training is interrupted with Ctrl-C. If OUT holds a run
     that was interrupted, it resumes, and ends with the same weights as without the interruption.
     """
+    with exit_on_ctrl_c():
+        from latentd.models.hardware import choose_device
+        from latentd.training.recipes.load import load_recipe
+        from latentd.training.run.progress import Display
+        from latentd.training.run.runner import RunConfig, StoppedEarly, run
+        from latentd.training.world import join_world
+
     name, resolved = load_recipe(recipe, settings)
     try:
         chosen_device = choose_device(device)
@@ -84,13 +80,15 @@ def train(
             )
         if world.is_main:
             click.echo(f"\nstopped after {stop.steps} of {resolved.steps} steps; {result}", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     if checkpoint:
         metrics = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())
         click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{metrics}")
 
 
-def _dry_run(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dict[str, object]:
+def _dry_run(recipe: "Recipe", device: "torch.device", seed: int, path: Path) -> dict[str, object]:
+    import torch
+
     spec = recipe.spec()
     with torch.device("meta"):
         networks = {name: build(spec) for name, build in recipe.builders.items()}
@@ -104,26 +102,3 @@ def _dry_run(recipe: Recipe, device: torch.device, seed: int, path: Path) -> dic
         },
         "recipe": recipe.model_dump(mode="json"),
     }
-
-
-def run_command(command: Callable[[], object]) -> None:
-    """Run a program. An error that the user can fix is printed in one line, and the exit status is 1.
-
-    Of several ranks only the main one prints, but each prints the errors that may concern it alone.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no text is unprintable, whatever the locale's encoding
-            stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        command()
-    except LatentdError as problem:
-        is_main = not is_distributed() or os.environ.get("RANK", "0") == "0"
-        if is_main or isinstance(problem, (OutOfMemory, WorldError)):
-            click.echo(f"error: {problem}", err=True)
-        sys.exit(1)
-    except OSError as problem:
-        if problem.errno not in _OUTPUT_FAILURES:
-            raise
-        click.echo(f"error: the output cannot be written: {problem}", err=True)
-        sys.exit(1)

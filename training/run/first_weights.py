@@ -5,10 +5,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from latentd.models.card import SUFFIX
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import CheckpointError
-from latentd.training.recipes.load import RecipeError
+from latentd.models.file_names import SUFFIX
+from latentd.training.recipes.files import RecipeError
 from latentd.training.run.state import StateError, read_network
 
 

@@ -36,11 +36,11 @@ def locked(directory: Path) -> Iterator[None]:
     except Timeout:
         raise OutputError(
             f"another run is at work in {directory} ({_read_holder(directory)}); "
-            "stop it or wait for it, or choose another folder with --out"
+            "stop it or wait for it, or choose another folder (`out` or `--out`)"
         ) from None
     except OSError as problem:
         raise OutputError(
-            f"{directory} cannot be written to ({problem}); choose another folder with --out"
+            f"{directory} cannot be written to ({problem}); choose another folder (`out` or `--out`)"
         ) from problem
     try:
         yield

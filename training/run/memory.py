@@ -14,6 +14,8 @@ from latentd.training.world import World
 class OutOfMemory(LatentdError):
     """A step did not fit into memory. The message says which setting to lower, and to what."""
 
+    every_rank_reports = True
+
 
 @contextmanager
 def explain_out_of_memory(recipe: Recipe, world: World) -> Iterator[None]:
@@ -39,7 +41,7 @@ def _advice(recipe: Recipe, world: World, memory: str) -> str:
     if recipe.batch_size % (2 * divisor) == 0 and recipe.batch_size >= 2 * smallest:
         options.append(f"microbatches={recipe.microbatches * 2} (the same batch, in smaller parts)")
     if (smaller := recipe.batch_size // 2 // divisor * divisor) >= smallest:
-        options.append(f"batch_size={smaller} (another run: choose another --out)")
+        options.append(f"batch_size={smaller} (another run: choose another folder by `out` or `--out`)")
     if not options:
         configs = ", ".join(f"{network}.config" for network in recipe.builders)
         return f"{problem}the batch cannot be smaller; make the networks narrower ({configs})"

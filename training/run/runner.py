@@ -128,7 +128,7 @@ def _latest_state(config: RunConfig, states: StateDirectory) -> SavedState | Non
     if saved and saved.step > config.recipe.steps:
         raise StateError(
             f"{config.checkpoint_path.parent} is at step {saved.step} already, past steps={config.recipe.steps}; "
-            "ask for more steps, or choose another folder with --out"
+            "ask for more steps, or choose another folder (`out` or `--out`)"
         )
     return saved
 

@@ -21,8 +21,7 @@ from torch.optim import Optimizer
 from latentd.models.errors import CheckpointError, LatentdError
 from latentd.models.tensor_files import write_tensors
 from latentd.training.algorithms.base import Algorithm
-from latentd.training.recipes.base import flatten
-from latentd.training.recipes.load import with_current_names
+from latentd.training.recipes.files import flatten, with_current_names
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +117,7 @@ class StateDirectory:
         if broken and not found:
             raise StateError(
                 f"no whole state to resume from ({'; '.join(broken)}); "
-                f"to start over, delete {self._path} or choose another folder with --out"
+                f"to start over, delete {self._path} or choose another folder (`out` or `--out`)"
             )
         for each in broken:
             logger.warning("%s; resuming from the state before it", each)
@@ -173,7 +172,7 @@ class StateDirectory:
                 raise StateError(
                     f"{self._path} is of a run with {name}={json.dumps(before.get(name))}, "
                     f"but this run has {json.dumps(now.get(name))}; "
-                    "choose another folder with --out, or the settings of that run"
+                    "choose another folder (`out` or `--out`), or the settings of that run"
                 )
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from latentd.models.errors import LatentdError
 from latentd.models.files import atomic_write
-from latentd.training.recipes.base import flatten
+from latentd.training.recipes.files import flatten
 from latentd.training.run.callback import ActiveRun, Callback, SampleFile
 
 

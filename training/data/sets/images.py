@@ -20,7 +20,7 @@ from latentd.models.outputs.image import ImageOutput
 from latentd.training.data.idx import IDX_SETS, IdxSplit, load_idx_set
 from latentd.training.data.image_cache import DecodedImages, decode_images
 from latentd.training.data.image_files import ReadOptions
-from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
+from latentd.training.data.source import DataArgumentError, DataError, DataSettings, DataSource, OnProgress, SelectRows
 from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, INPUT_SHAPE, load_classifier
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadExtractor
@@ -150,7 +150,9 @@ class ImageFolder(_Images):
     def _decode(self, path: Path | None, on_progress: OnProgress) -> tuple[Path, DecodedImages, RealImages]:
         """Return the path, the decoded images, and the same images as mapped tensors."""
         if path is None:
-            raise DataError("this recipe trains on your own images: give their folder, zip or shards by --data PATH")
+            raise DataArgumentError(
+                "this recipe trains on your own images: give their folder, zip or shards (`data` or `--data PATH`)"
+            )
         options = ReadOptions(self.image_column, self.label_column, self.names_encoding)
         decoded = decode_images(path, self.resolution, self.channels, on_progress, options)
         labels = decoded.classes.labels

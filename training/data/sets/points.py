@@ -17,7 +17,7 @@ from torch import Tensor
 from latentd.models.card import DataCard
 from latentd.models.outputs.base import OutputKind
 from latentd.models.outputs.points import PointsOutput
-from latentd.training.data.source import DataError, DataSettings, DataSource, OnProgress, SelectRows
+from latentd.training.data.source import DataArgumentError, DataSettings, DataSource, OnProgress, SelectRows
 from latentd.training.evaluation.evaluator import Evaluator, MixtureEvaluator
 from latentd.training.evaluation.features import LoadExtractor
 from latentd.training.randomness import generator_for
@@ -51,14 +51,16 @@ class GaussianMixture(DataSettings):
 
     def load(self, path: Path | None, on_progress: OnProgress) -> "MixtureSource":
         if path is not None:
-            raise DataError(f"{self.name} is generated, not read from files: leave --data away")
+            raise DataArgumentError(f"{self.name} is generated, not read from files: leave out `data` or `--data`")
         return MixtureSource(self.name)
 
     def evaluator(
         self, path: Path | None, on_progress: OnProgress, load_extractor: LoadExtractor | None = None
     ) -> Evaluator:
         if load_extractor is not None:
-            raise DataError(f"{self.name} is evaluated on its coordinates: leave --features away")
+            raise DataArgumentError(
+                f"{self.name} is evaluated on its coordinates: leave out `features` or `--features`"
+            )
         return self.load(path, on_progress).evaluator()
 
 

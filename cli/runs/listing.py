@@ -1,4 +1,4 @@
-"""`latentd runs`."""
+"""What `latentd runs` prints: a table of runs, a comparison of some, or JSON."""
 
 import json
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from latentd.models.errors import UsageError
 from latentd.models.files import printable
-from latentd.training.recipes.base import flatten
-from latentd.training.recipes.load import with_current_names
-from latentd.training.report import RunNotFound, RunRecord, json_safe
+from latentd.models.run_folder import RUNS
+from latentd.training.recipes.files import flatten, with_current_names
+from latentd.training.report.run_record import RunNotFound, RunRecord, json_safe
 from latentd.training.report.tables import print_table
 from latentd.training.run.directory import is_run_directory
 
-_DEFAULT = Path("runs")
 _NONE = "–"
 
 
-@click.command()
-@click.argument("folders", nargs=-1, metavar="[FOLDER ...]", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print everything about the runs as JSON.")
-def runs(folders: tuple[Path, ...], as_json: bool) -> None:
-    """List the runs in runs/, or those in the given FOLDERs, newest first. Several run FOLDERs are compared."""
-    paths = [path for folder in folders for path in _run_folders(folder)] if folders else _within(_DEFAULT)
+def print_runs(folders: tuple[Path, ...], as_json: bool) -> None:
+    """Print the runs in runs/ or in `folders`. Several run folders are compared.
+
+    Raises UsageError if a folder is no run folder and contains none.
+    """
+    paths = [path for folder in folders for path in _run_folders(folder)] if folders else _within(RUNS)
     records = {path: _read(path) for path in paths}
     are_compared = len(records) > 1 and records.keys() == set(folders)
     if not are_compared:
@@ -35,7 +35,7 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(json_safe([_as_json(folder, record) for folder, record in records.items()]), indent=2))
     elif not records:
-        click.echo(f"there are no runs in {_DEFAULT}; `latentd train RECIPE` starts one")
+        click.echo(f"there are no runs in {RUNS}; `latentd train RECIPE` starts one")
     else:
         print_table(_comparison(records) if are_compared else _list(records))
 
@@ -44,7 +44,7 @@ def _run_folders(folder: Path) -> list[Path]:
     """Return `folder` if it is a run's, else the run folders in it."""
     found = [folder] if is_run_directory(folder) else _within(folder)
     if not found:
-        raise click.ClickException(f"{folder} is no run folder and contains none: there is no run.json")
+        raise UsageError(f"{folder} is no run folder and contains none: there is no run.json")
     return found
 
 

@@ -1,22 +1,18 @@
-"""`latentd reproduce`."""
+"""From a file of a latentd service to the request that made it."""
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import av
-import click
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from latentd.cli.client import post, read_token
 from latentd.models.encoding.animation import MEDIA_TYPES
 from latentd.models.encoding.metadata import read_metadata
+from latentd.models.errors import UsageError
 from latentd.models.outputs.image import ImageOutput
 
 _FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
@@ -62,41 +58,11 @@ class StoredRequest:
     """The media type to ask for: the file's own, or JSON that contains it."""
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--url", default="http://127.0.0.1:3000", show_default=True, help="The service to ask.")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="A file with the service's token. [default: the variable LATENTD_TOKEN]",
-)
-def reproduce(file: Path, url: str, token_file: Path | None) -> None:
-    """Make FILE again from the request in it, and compare the bytes.
-
-    Reads PNG, APNG, WebP, JPEG, GIF and MP4 files of a latentd service. The exit status is 1 if the bytes differ.
-    """
-    content = file.read_bytes()
-    stored = _read(content, file)
-    click.echo(f"POST {stored.endpoint} {json.dumps(stored.body)}")
-    again, fingerprint = _ask(url, read_token(token_file), stored)
-    if again == content:
-        click.echo("the same bytes")
-        return
-    if fingerprint == stored.fingerprint:
-        raise click.ClickException(
-            f"the bytes differ, although the service has the file's fingerprint {fingerprint}; "
-            f"was the file changed? {_compare(content, again)}"
-        )
-    raise click.ClickException(
-        f"the bytes differ: the file was made with the fingerprint {stored.fingerprint}, "
-        f"the service has {fingerprint}; {_compare(content, again)}"
-    )
-
-
-def _read(content: bytes, file: Path) -> StoredRequest:
+def read_request(content: bytes, file: Path) -> StoredRequest:
+    """Return the request in the content of `file`. Raises UsageError if it contains none that can be sent again."""
     text = read_metadata(content)
     if text is None:
-        raise click.ClickException(
+        raise UsageError(
             f"{file} contains no provenance, or is damaged; "
             "PNG, APNG, WebP, JPEG, GIF and MP4 files of a latentd service contain it, .npy files cannot"
         )
@@ -104,12 +70,12 @@ def _read(content: bytes, file: Path) -> StoredRequest:
         provenance = _Provenance.model_validate_json(text)
         if provenance.image_sha256 is not None or provenance.endpoint == "/translate":
             named = f" with the sha256 {provenance.image_sha256}" if provenance.image_sha256 else "s"
-            raise click.ClickException(
+            raise UsageError(
                 f"{file} was made of the picture{named}, which it does not contain; send it to POST /translate again, "
                 f"with the model {provenance.model}@{provenance.version}"
             )
         if provenance.scale is not None:
-            raise click.ClickException(
+            raise UsageError(
                 f"{file} was enlarged {provenance.scale} times, by POST /v1/images/generations; make it again with its "
                 f"seed {provenance.seed}, size and model {provenance.model}@{provenance.version} there"
             )
@@ -125,7 +91,7 @@ def _read(content: bytes, file: Path) -> StoredRequest:
             provenance.endpoint, _body(provenance, format_name), provenance.fingerprint, None, _MEDIA_TYPES[format_name]
         )
     except (ValueError, KeyError) as problem:
-        raise click.ClickException(f"{file} contains no request to latentd: {text[:200]!r}") from problem
+        raise UsageError(f"{file} contains no request to latentd: {text[:200]!r}") from problem
 
 
 def _body(provenance: _Provenance, format_name: str) -> dict[str, Any]:
@@ -144,36 +110,3 @@ def _body(provenance: _Provenance, format_name: str) -> dict[str, Any]:
 def _format_of(content: bytes) -> str:
     with Image.open(io.BytesIO(content)) as picture:
         return _FORMATS[picture.format or ""]
-
-
-def _ask(url: str, token: str | None, stored: StoredRequest) -> tuple[bytes, str]:
-    """Send the request. Return the file, and the fingerprint of the service that made it."""
-    answer = post(url, stored.endpoint, stored.body, stored.media_type, token)
-    fingerprint = answer.headers.get("x-latentd-fingerprint", "")
-    if stored.index is None:
-        return answer.content, fingerprint
-    try:
-        return base64.b64decode(answer.json()["samples"][stored.index]["data"]), fingerprint
-    except (ValueError, LookupError, TypeError) as problem:
-        raise click.ClickException(f"the answer of {url} has no sample {stored.index}") from problem
-
-
-def _compare(one: bytes, other: bytes) -> str:
-    try:
-        first, second = _pixels(one), _pixels(other)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-        return f"the pictures cannot be compared: {problem}"
-    if first.shape != second.shape:
-        return f"the pictures differ in size: {first.shape} and {second.shape}"
-    return f"the largest difference of a pixel is {int(np.abs(first - second).max())} of 255"
-
-
-def _pixels(content: bytes) -> NDArray[np.int16]:
-    """Return the frames of a picture or an animation [N, H, W, 3]."""
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
-    except UnidentifiedImageError:
-        with av.open(io.BytesIO(content), "r") as video:
-            frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-    return np.stack(frames).astype(np.int16)

@@ -1,4 +1,4 @@
-"""`latentd promote`, `latentd rollback` and `latentd promotions`: which version a model's name means."""
+"""The work of `latentd promote`, `latentd rollback` and `latentd promotions`."""
 
 import json
 import shutil
@@ -9,23 +9,20 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from latentd.cli.figures import compare, deciding_figure
-from latentd.models.card import SUFFIX, check_model_name
+from latentd.cli.promote.figures import compare, deciding_figure
 from latentd.models.checkpoint import Checkpoint
-from latentd.models.errors import LatentdError
+from latentd.models.errors import LatentdError, UsageError
+from latentd.models.file_names import SUFFIX, check_model_name
 from latentd.models.files import atomic_write, printable
 from latentd.models.names import Meanings, read_files, read_promotions
 from latentd.models.promotions import Promotion, PromotionError, Promotions, author, locked, now
-from latentd.models.run_folder import RUNS, RunFacts, checkpoints_in, is_run_folder, main_checkpoint
+from latentd.models.run_folder import RUNS, RunFacts, checkpoints_in, is_run_folder, main_checkpoint, run_folders
 from latentd.models.sidecars import copy_sidecars
+from latentd.models.suggestions import did_you_mean
 from latentd.service.settings import Settings
 from latentd.training.report.tables import print_table
 
 _NONE = "–"
-_models_option = click.option(
-    "--models",
-    help="The catalog, as LATENTD_MODELS. [default: LATENTD_MODELS, or the shipped models, runs/ and promoted/]",
-)
 
 
 class Refused(LatentdError):
@@ -41,16 +38,10 @@ class _Source:
     """The name that it is for, if no other is given."""
 
 
-@click.command()
-@click.argument("run")
-@click.option("--as", "name", help="The model's name. [default: the run's recipe, or the file's own name]")
-@click.option("--force", is_flag=True, help="Promote it even if the held-out figures are worse than now.")
-@_models_option
 def promote(run: str, name: str | None, force: bool, models: str | None) -> None:
-    """Make the generator of RUN the one that a model's name means.
+    """Make the generator of `run` the one that `name` means (None: the run's recipe, or the file's own name).
 
-    RUN is a run's folder, a checkpoint file, or NAME@VERSION. The file is copied into the last folder of the catalog,
-    promoted/ by default. Running services follow within two seconds.
+    Raises Refused if its held-out figures are worse and `force` is false, and UsageError if there is no such run.
     """
     settings = _settings(models)
     folder = _folder(settings)
@@ -91,14 +82,8 @@ def promote(run: str, name: str | None, force: bool, models: str | None) -> None
         click.echo(line)
 
 
-@click.command()
-@click.argument("name")
-@_models_option
 def rollback(name: str, models: str | None) -> None:
-    """Undo the last promotion of the model NAME.
-
-    NAME then means what it meant before: the version promoted before, or what the files of the catalog say.
-    """
+    """Undo the last promotion of `name`. Raises Refused if there is none, or if no file has the version before."""
     settings = _settings(models)
     meanings, promotions = _read(settings)
     folders = [path for path in settings.catalog_paths() if path.is_dir() and name in Promotions.read(path).current]
@@ -123,12 +108,8 @@ def rollback(name: str, models: str | None) -> None:
     click.echo(f"{name} means {meaning}")
 
 
-@click.command()
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the history as JSON.")
-@_models_option
-def promotions(name: str | None, as_json: bool, models: str | None) -> None:
-    """Show who promoted what and when, newest first: of all models, or of NAME."""
+def print_promotions(name: str | None, as_json: bool, models: str | None) -> None:
+    """Print who promoted what and when, newest first: of all models, or of `name`."""
     _, found = _read(_settings(models))
     history = [each for each in reversed(found.history) if name in (None, each.name)]
     if as_json:
@@ -188,7 +169,10 @@ def _find(run: str, meanings: Meanings) -> _Source:
         recipe = RunFacts.read(path.parent).name if is_run_folder(path.parent) else None
         return _Source(path, recipe or path.stem.partition("@")[0])
     if (found := meanings.find(run)) is None:
-        raise Refused(f"there is no run, no file and no version {run!r}; `latentd runs` lists runs")
+        known = [*meanings.models, *meanings.runs, *(folder.name for folder in run_folders(RUNS))]
+        raise UsageError(
+            f"there is no run, no file and no version {run!r}{did_you_mean(run, known)}; `latentd runs` lists runs"
+        )
     return _Source(found.file.path, run.partition("@")[0])
 
 
