@@ -20,13 +20,12 @@ import torch
 from benchmarks import processes
 from benchmarks.processes import Server
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.file_names import SHIPPED, is_sidecar
 from latentd.models.hardware import configure_device, use_serving_threads
 from latentd.models.latents import seeds_to_rows
 from latentd.models.outputs.base import Samples
 from latentd.models.outputs.image import to_pixels
 from latentd.models.sampling import generate_rows
-from latentd.models.sidecars import is_sidecar
-from latentd.service.settings import SHIPPED
 
 _CLIENTS = 32
 _SIZES = (1, 1, 2, 3, 5, 16, 17, 64, 100)

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import latentd as package
 from latentd.cli.main import latentd
 from latentd.models.checkpoint import Checkpoint
-from latentd.service.settings import SHIPPED
+from latentd.models.file_names import SHIPPED
 from tests.conftest import image_spec, points_spec
 from tests.directions_of import write_directions
 

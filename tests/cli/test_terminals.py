@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from latentd.cli.main import latentd, main
-from latentd.training.recipes.load import RECIPE_DIRECTORY
+from latentd.training.recipes.files import RECIPE_DIRECTORY
 
 SHIPPED = Path(__file__).parents[2] / "models" / "checkpoints"
 ENCODINGS = ("ascii", "latin-1", "cp1252", "gbk", "utf-8", "utf-16")

@@ -15,8 +15,7 @@ import torch
 from benchmarks import processes
 from benchmarks.processes import Server
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
-from latentd.models.sidecars import is_sidecar
-from latentd.service.settings import SHIPPED
+from latentd.models.file_names import SHIPPED, is_sidecar
 
 pytestmark = pytest.mark.gpu
 
