@@ -169,6 +169,7 @@ def main() -> None:
         report.write(options.results, "zoo", {"machine": machine, "recipes": recipes}, table(recipes))
     if not recipes:
         sys.exit("there was no time for a recipe")
+    sys.exit(any("problem" in found for found in recipes.values()))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """The models to measure: a shipped one, and larger ones with random weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.rivals.work import MODEL
 from latentd.models.card import Card, DataCard
-from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.checkpoint import write_checkpoint
 from latentd.models.conditions.none import NoCondition
 from latentd.models.families import build_generator, families
 from latentd.models.family import TwoStageGenerator
@@ -24,47 +26,44 @@ _SPREAD = 0.5
 encoded much faster."""
 
 
-def write_models(folder: Path, smallest: bool) -> dict[str, Path]:
-    """Write each checkpoint into a folder of its own. Return the files by name, the most important first."""
-    shipped = Checkpoint.read(SHIPPED / f"{MODEL}.safetensors")
-    found = {MODEL: write_checkpoint(_file(folder, MODEL), shipped.card, shipped.tensors)}
-    for name, spec in () if smallest else _specs():
-        found[name] = write_random(_file(folder, name), spec)
-    return {name: _file(folder, name) for name in found}
+Write = Callable[[Path], Path]
+"""Return a checkpoint file. It may be written into the folder."""
 
 
-def write_random(file: Path, spec: GeneratorSpec) -> Checkpoint:
-    """Write a checkpoint of a generator with random weights, whose images have the contrast of photographs."""
+def models(smallest: bool) -> dict[str, Write]:
+    """Return for each model a function that returns its file. The most wanted come first."""
+    if smallest:
+        return {"tiny": partial(write_random, image_spec("dcgan", 32, width=8))}
+    found: dict[str, Write] = {MODEL: lambda _: SHIPPED / f"{MODEL}.safetensors"}
+    found["dcgan-128"] = partial(write_random, image_spec("dcgan", 128))
+    for name, family in families().items():
+        if issubclass(family.generator, TwoStageGenerator):
+            found[f"{name}-256"] = partial(write_random, image_spec(name, 256))
+    return found
+
+
+def write_random(spec: GeneratorSpec, folder: Path) -> Path:
+    """Write a generator with random weights, whose images have about the contrast of photographs."""
     torch.manual_seed(0)
     generator = build_generator(spec).eval()
     spread = float(generate_rows(generator, seeds_to_rows(spec, range(16))).std())
     tensors = generator.state_dict()
-    last = list(tensors)[-2 if list(tensors)[-1].endswith("bias") else -1]  # the weights of the last layer
+    last = [name for name in tensors if name.endswith("weight")][-1]
     tensors[last] = tensors[last] * (_SPREAD / spread)
-    return write_checkpoint(file, _card(spec), tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{folder.name}.safetensors"
+    write_checkpoint(file, _card(spec), tensors)
+    return file
 
 
-def _file(folder: Path, name: str) -> Path:
-    path = folder / name / f"{name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _specs() -> Iterator[tuple[str, GeneratorSpec]]:
-    yield "dcgan-128", image_spec("dcgan", 128)
-    for name, family in families().items():
-        if issubclass(family.generator, TwoStageGenerator):
-            yield f"{name}-256", image_spec(name, 256)
-
-
-def image_spec(family: str, side: int, channels: int = 3) -> GeneratorSpec:
-    """Return the spec of square images, with the family's defaults."""
+def image_spec(family: str, side: int, **config: Any) -> GeneratorSpec:
+    """Return the spec of square color images. `config`: what differs from the family's defaults."""
     return GeneratorSpec(
         family=family,
-        config=families()[family].generator_config().model_dump(mode="json"),
+        config=families()[family].generator_config(**config).model_dump(mode="json"),
         input=LatentInput(dim=128, distribution="normal"),
         condition=NoCondition(),
-        output=ImageOutput(channels=channels, height=side, width=side),  # type: ignore[arg-type]  # 1 or 3
+        output=ImageOutput(channels=3, height=side, width=side),
     )
 
 

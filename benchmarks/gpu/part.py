@@ -1,12 +1,14 @@
 """One part of a run, in its own process: its options, its time, and where its results go."""
 
 import argparse
+import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -27,6 +29,8 @@ class Part:
     results: Results
     deadline: float
     """time.monotonic() at which the part is ended."""
+    failures: list[str] = field(default_factory=list)
+    """The measurements that raised an exception."""
 
     @classmethod
     def from_command_line(cls, name: str) -> "Part":
@@ -58,14 +62,25 @@ class Part:
             self.add(what, {"left out": f"it takes about {seconds:.0f} s, and {max(self.left, 0):.0f} were left"})
             return {}
         started = time.monotonic()
-        try:
+        figures: dict[str, Any] = {}
+        with self.reporting(what):
             figures = function()
-        except Exception as problem:  # noqa: BLE001  # one measurement that fails must not end the others
+            self.add(what, figures | {"seconds": round(time.monotonic() - started, 1)})
+        return figures
+
+    @contextmanager
+    def reporting(self, what: str) -> Iterator[None]:
+        """Write an exception in the block as a result. One measurement that fails must not end the others."""
+        try:
+            yield
+        except Exception as problem:  # noqa: BLE001  # written, and `finish` makes it the status of the process
+            self.failures.append(what)
             text = traceback.format_exc()[-_ERROR_CHARACTERS:]
             self.add(what, {"failed": f"{type(problem).__name__}: {problem}", "traceback": {"text": text}})
-            return {}
-        self.add(what, figures | {"seconds": round(time.monotonic() - started, 1)})
-        return figures
+
+    def finish(self) -> NoReturn:
+        """End the process. Its status is 1 if a measurement failed."""
+        sys.exit(bool(self.failures))
 
     def synchronize(self) -> None:
         """Wait until the device has done its work."""

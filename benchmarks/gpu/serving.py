@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ import torch
 
 from benchmarks import processes
 from benchmarks.gpu.busy import busy_share
-from benchmarks.gpu.models import write_models
+from benchmarks.gpu.models import models
 from benchmarks.gpu.part import Part
 from benchmarks.processes import Server
 from benchmarks.rivals.work import MODEL
@@ -219,7 +220,8 @@ def measure_model(part: Part, name: str, file: Path) -> None:
     if part.left < 15 * short:
         part.add(f"{name}: HTTP", {"left out": "no time is left"})
         return
-    with processes.latentd(LATENTD_DEVICE=part.device.type, LATENTD_MODELS=str(file.parent)) as server:
+    settings = {"LATENTD_DEVICE": part.device.type, "LATENTD_MODELS": str(file)}
+    with part.reporting(f"{name}: HTTP"), processes.latentd(**settings) as server:
         for clients, samples in cells:
             part.measure(
                 f"{name}: HTTP, {clients} × {samples}",
@@ -235,7 +237,8 @@ def measure_litserve(part: Part) -> None:
         if part.left < 20 * short:
             part.add("LitServe", {"left out": "no time is left"})
             return
-        with processes.litserve(max(1, _MAX_BATCH // samples), core_count(), part.device.type) as server:
+        batch = max(1, _MAX_BATCH // samples)  # of requests
+        with part.reporting("LitServe"), processes.litserve(batch, core_count(), part.device.type) as server:
             for clients in [clients for clients, size in cells if size == samples]:
                 found = processes.load(server, clients=clients, samples=samples, seconds=3 * short, warm_up=short)
                 part.add(f"{MODEL}: LitServe, {clients} × {samples}", _seen_by_clients(found))
@@ -247,12 +250,15 @@ def main() -> None:
     configure_device(part.device)
     use_serving_threads(part.device)
     with TemporaryDirectory(prefix="latentd-gpu-") as folder:
-        for name, file in write_models(Path(folder), part.smallest).items():
-            measure_model(part, name, file)
-            if name == MODEL and find_spec("litserve"):
-                measure_litserve(part)
-        if part.device.type == "cuda":
-            part.measure(f"{name}: compiled model", lambda: compiled_model(part, file), _COMPILE_SECONDS)
+        for index, (name, file_in) in enumerate(models(part.smallest).items()):
+            with part.reporting(name):
+                file = file_in(Path(folder) / name)
+                measure_model(part, name, file)
+                if index == 0 and find_spec("litserve"):
+                    measure_litserve(part)
+                if part.device.type == "cuda":
+                    part.measure(f"{name}: compiled model", partial(compiled_model, part, file), _COMPILE_SECONDS)
+    part.finish()
 
 
 if __name__ == "__main__":

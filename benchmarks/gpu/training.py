@@ -144,10 +144,12 @@ def main() -> None:
         images = zip_of_images(folder, 200 if part.smallest else 5000)
         cases = list((_SMALLEST if part.smallest else _CASES).items())
         for index, (case, (recipe, settings)) in enumerate(cases):
-            compare(part, case, recipe, settings, images, folder / case)
+            with part.reporting(case):
+                compare(part, case, recipe, settings, images, folder / case)
             if index == 0:
                 seconds = 1 if part.smallest else 50
                 part.measure("killed and resumed", lambda: killed_and_resumed(part, images, folder), seconds)
+    part.finish()
 
 
 if __name__ == "__main__":
