@@ -16,7 +16,8 @@ _SERVICE = "latentd.service.app:Latentd"
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @click.option(
     "--models",
-    help="Folders, files and bento:NAME:VERSION to serve, as LATENTD_MODELS. [default: the shipped models and runs/]",
+    help="Folders, files and bento:NAME:VERSION to serve, as LATENTD_MODELS. "
+    "[default: the shipped models, runs/ and promoted/]",
 )
 def serve(host: str, port: int, models: str | None) -> None:
     """Serve models over HTTP until Ctrl-C: the same as `make serve`, from any folder.

@@ -1,6 +1,7 @@
 """The work of `latentd promote`, `latentd rollback` and `latentd promotions`."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.text import Text
 from latentd.cli.promote.figures import compare, deciding_figure
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError, UsageError
-from latentd.models.file_names import SUFFIX, check_model_name
+from latentd.models.file_names import SUFFIX, check_model_name, name_and_version
 from latentd.models.files import atomic_write, printable
 from latentd.models.names import Meanings, read_files, read_promotions
 from latentd.models.promotions import Promotion, PromotionError, Promotions, author, locked, now
@@ -23,6 +24,8 @@ from latentd.service.settings import Settings
 from latentd.training.report.tables import print_table
 
 _NONE = "–"
+_OF_STEP = re.compile(r"(-best|-step\d+)$")
+"""How the files of a run end whose generator is not the last one."""
 
 
 class Refused(LatentdError):
@@ -166,8 +169,8 @@ def _find(run: str, meanings: Meanings) -> _Source:
             raise Refused(f"{run} has no checkpoint yet")
         path = main_checkpoint(files)
     if path.exists():
-        recipe = RunFacts.read(path.parent).name if is_run_folder(path.parent) else None
-        return _Source(path, recipe or path.stem.partition("@")[0])
+        name, _ = name_and_version(path)
+        return _Source(path, _OF_STEP.sub("", name) if is_run_folder(path.parent) else name)
     if (found := meanings.find(run)) is None:
         known = [*meanings.models, *meanings.runs, *(folder.name for folder in run_folders(RUNS))]
         raise UsageError(

@@ -237,7 +237,8 @@ class Catalog:
         """Resolve all names with the files that are known now."""
         order = [*(self._by_file.keys() - self._scanned.stamps.keys()), *self._scanned.stamps]
         files = {file: self._by_file[file] for file in order if file in self._by_file}
-        return self._table.resolve(files, self._scanned.runs, self._promotions.promotions, self.names)
+        unknown = {file.stem for file in self._scanned.stamps if file.path.parent in self._promotions.never_read}
+        return self._table.resolve(files, self._scanned.runs, self._promotions.promotions, self.names, unknown)
 
     def _publish(self) -> None:
         with self._loading:

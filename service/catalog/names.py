@@ -110,15 +110,19 @@ class NameTable:
         runs: Mapping[str, RunFacts],
         promotions: Promotions,
         before: Names,
+        unknown: Collection[str] = (),
     ) -> Names:
         """Resolve the names of `files`, which are in the order of the catalog.
 
         `before`: the names until now. If the promoted version of a name is not loaded, the name stays as it was.
+        `unknown`: names that may have a promoted version, which cannot be known. They are not served without a version.
         """
         self._forget(files)
         meanings = Meanings.of([VersionedFile(file, model.version) for file, model in files.items()], promotions)
         versions = {key: self._model(files, each.file, key[0]) for key, each in meanings.versions.items()}
         models = {name: self._model(files, each.file, name) for name, each in meanings.models.items()}
+        for name in unknown:
+            models.pop(name, None)
         for name in promotions.current:
             if (model := models.pop(name, None)) is None or not model.was_loaded:
                 model = before.models.get(name)

@@ -146,6 +146,12 @@ def test_the_runs_best_generator_and_its_state_are_mentioned(write: Write) -> No
     assert f"recipe means {best} now" in run(*command.split()[1:]).stdout
 
 
+def test_another_generator_of_a_run_has_a_name_of_its_own(write: Write) -> None:
+    add_run(write, "a", 1)
+    back = add_run(write, "a", 2, stem="recipe-back-best")
+    assert f"recipe-back means {back} now" in run("promote", "runs/a/recipe-back-best.safetensors").stdout
+
+
 def test_directions_go_with_a_promoted_version(write: Write) -> None:
     version = write(image_spec(), name="m").version
     found = write_directions(Path("m.safetensors"))

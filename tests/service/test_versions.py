@@ -273,6 +273,23 @@ def test_a_file_of_promotions_that_cannot_be_read_changes_nothing(write: Write, 
         eventually(lambda: answer_of(client, "model") == ("model", version_in(models)))
 
 
+def test_a_service_that_starts_with_unreadable_promotions_refuses_the_names_beside_them(
+    write: Write, models: Path, tmp_path: Path
+) -> None:
+    add(write, tmp_path, "models", "other")
+    to = tmp_path / "promoted"
+    promoted = promote(add(write, tmp_path, "trained", "model", seed=1) / "model.safetensors", to)
+    content = (to / "promoted.json").read_text()
+    (to / "promoted.json").write_text("torn")
+    with client_of(models, to) as client:
+        assert refusal(client, "model") == (404, "version_not_served")
+        assert answer_of(client, f"model@{promoted}") == ("model", promoted)
+        assert answer_of(client, "other")[0] == "other"
+        (to / "promoted.json").write_text(content)
+        eventually(lambda: client.post("/generate", json={"model": "model"}).status_code == 200)
+        assert answer_of(client, "model") == ("model", promoted)
+
+
 def test_a_version_in_several_files_answers_as_long_as_one_is_there(write: Write, models: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(models, copy)
