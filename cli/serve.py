@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -28,8 +29,10 @@ def serve(host: str, port: int, models: str | None) -> None:
         os.environ["LATENTD_MODELS"] = models
         _warn_of_missing(models)
     _require_free(host, port)
+    _require_home()
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    click.echo(f"the explorer: {_address(host, port)}/explore", err=True)
+    with suppress(OSError):  # standard error may lead to a full disk
+        click.echo(f"the explorer: {_address(host, port)}/explore", err=True)
     command = [sys.executable, "-m", "bentoml", "serve", _SERVICE, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606  # no shell: signals reach the server itself
 
@@ -47,6 +50,19 @@ def _warn_of_missing(models: str) -> None:
     for path in filter(None, models.split(os.pathsep)):
         if not Path(path).exists():
             click.echo(f"warning: --models: there is no file or folder {path}; it is served when it is there", err=True)
+
+
+def _require_home() -> None:
+    """Raise click.ClickException if BentoML cannot make its folder: otherwise it shows a traceback.
+
+    A user in no list of users has no home. BentoML would make a folder named ~ for it.
+    """
+    home = Path(os.environ.get("BENTOML_HOME") or "~/bentoml")
+    try:
+        home.expanduser().mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as problem:
+        reason = f"BentoML's folder cannot be made: {problem}"
+        raise click.ClickException(f"{reason}; name one by the variable BENTOML_HOME") from problem
 
 
 def _require_free(host: str, port: int) -> None:

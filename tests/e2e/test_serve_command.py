@@ -1,5 +1,6 @@
 """`latentd serve` from an empty folder."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port
 from tests.e2e.conftest import ROOT, serving
 
 
@@ -47,3 +49,21 @@ def test_a_folder_of_models_that_is_missing_is_named() -> None:
         other.listen()  # so that nothing is served
         done = latentd("serve", "--models", "modles", "--port", str(other.getsockname()[1]))
     assert "warning: --models: there is no file or folder modles; " in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["HOME", "BENTOML_HOME"])
+def test_a_home_that_cannot_be_made_is_reported_in_one_line(variable: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {name: value for name, value in os.environ.items() if name != "BENTOML_HOME"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("latentd"), "serve", "--port", str(free_port())],
+        env=environment | {variable: str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: BentoML's folder cannot be made: ")
+    assert done.stderr.endswith("; name one by the variable BENTOML_HOME\n")

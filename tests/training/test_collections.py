@@ -201,7 +201,7 @@ def test_labels_match_their_images(write: object, names: tuple[str, ...], tmp_pa
     assert callable(write)
     source = ImageFolder(name="image-folder", resolution=8, channels=1).load(write(tmp_path), lambda _: None)
     assert source.card.size == 12
-    assert source.class_names == names
+    assert source.condition.class_names == names
     samples, labels = next(source.draw(12, 0))
     assert labels is not None
     shades = samples[:, 0, 4, 4]
@@ -221,7 +221,7 @@ def test_images_beside_class_folders_disable_classes(tmp_path: Path) -> None:
     folder = as_folder(tmp_path)
     (folder / "stray.png").write_bytes(png(0))
     source = ImageFolder(name="image-folder", resolution=8, channels=1).load(folder, lambda _: None)
-    assert (source.card.size, source.class_names) == (13, ())
+    assert (source.card.size, source.condition.class_names) == (13, ())
     assert source.why_no_classes == "1 images have no label, or lie beside the class folders cat, dog"
 
 

@@ -53,7 +53,7 @@ def test_a_column_is_to_be_named_if_several_may_be_meant(tmp_path: Path, caplog:
     with pytest.raises(DataError, match="has no column `color`; it has image, fine_label, coarse_label"):
         decoded(path, label_column="color")
     source = settings(label_column="fine_label").load(path, lambda _: None)
-    assert source.class_names == ("a", "b", "c")
+    assert source.condition.class_names == ("a", "b", "c")
 
 
 def test_the_names_of_classes_that_datasets_stores(tmp_path: Path) -> None:
