@@ -7,11 +7,11 @@ class LatentdError(Exception):
     """Base class: a problem that a user can fix. The message says what is wrong, and what to do."""
 
     every_rank_reports: ClassVar[bool] = False
-    """Of the processes of one training run, whether each prints this error. Otherwise only the main one does."""
+    """Whether each process of a training run prints this error. If not, only the main process does."""
 
 
 class UsageError(LatentdError):
-    """A name, a path or a setting that was given is wrong. Another one is needed; nothing was done."""
+    """A name, a path or a setting that the user gave is wrong. Nothing was done."""
 
 
 class CheckpointError(LatentdError):

@@ -1,4 +1,4 @@
-"""Names of models, of their checkpoint files, and of the sidecar files beside those. Loads nothing that takes time."""
+"""The names of models, of their checkpoint files and of sidecar files. Importing this module takes little time."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which checkpoint file a path or a name means, for commands and for Python. The service has a catalog of its own."""
+"""Finds the checkpoint file of a path or a name, for commands and for Python. The service has a catalog of its own."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from latentd.models.errors import CheckpointError, UsageError
 from latentd.models.file_names import SHIPPED, SUFFIX, name_and_version
 from latentd.models.files import printable
-from latentd.models.names import Meanings, read_meanings
+from latentd.models.names import ResolvedNames, resolve_names
 from latentd.models.promotions import PROMOTED
 from latentd.models.run_folder import RUNS, checkpoints_in, main_checkpoint
 from latentd.models.suggestions import did_you_mean
 
 
 class UnknownModelError(UsageError, CheckpointError):
-    """There is no model of this name, no file at this path, or the file cannot be a checkpoint by its name."""
+    """There is no model of this name, no file at this path, or a file whose name is not that of a checkpoint."""
 
 
 def find_checkpoint(path_or_name: str | Path) -> Path:
-    """Return the checkpoint file that a path or a name means.
+    """Return the checkpoint file to which a path or a name refers.
 
     `path_or_name`: a .safetensors file, the folder of a run, or a name as the service knows it: a promoted or shipped
     model, `NAME@VERSION`, `runs/NAME` or the name of a run in runs/; a name is looked up in that order.
@@ -36,43 +36,43 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
         raise UnknownModelError(str(problem)) from problem
     except OSError as problem:
         raise UnknownModelError(f"{printable(name)} cannot be read: {problem.strerror}") from problem
-    meanings = _meanings()
-    if found := meanings.find(name) or meanings.find(f"{RUNS}/{name}"):
+    names = _resolve()
+    if found := names.find(name) or names.find(f"{RUNS}/{name}"):
         return found.file.path
-    raise UnknownModelError(_nothing_found(path, printable(name), meanings))
+    raise UnknownModelError(_nothing_found(path, printable(name), names))
 
 
 def model_names() -> list[str]:
     """Return the names that `find_checkpoint` knows, without versions."""
-    return _known_names(_meanings())
+    return _known_names(_resolve())
 
 
-def _meanings() -> Meanings:
-    return read_meanings([SHIPPED, *(folder for folder in (RUNS, PROMOTED) if folder.is_dir())])
+def _resolve() -> ResolvedNames:
+    return resolve_names([SHIPPED, *(folder for folder in (RUNS, PROMOTED) if folder.is_dir())])
 
 
-def _known_names(meanings: Meanings) -> list[str]:
-    runs = [name.removeprefix(f"{RUNS}/") for name in meanings.runs]
-    return sorted({*meanings.models, *meanings.runs, *runs})
+def _known_names(names: ResolvedNames) -> list[str]:
+    runs = [name.removeprefix(f"{RUNS}/") for name in names.runs]
+    return sorted({*names.models, *names.runs, *runs})
 
 
-def _nothing_found(path: Path, name: str, meanings: Meanings) -> str:
+def _nothing_found(path: Path, name: str, names: ResolvedNames) -> str:
     if path.is_dir():
         return f"the folder {name} has no {SUFFIX} file; a run saves one when it ends or is stopped"
     if path.suffix == SUFFIX:
         return f"there is no file {name}"
-    if name in meanings.missing:
-        return f"{name} means version {meanings.missing[name]}, which is promoted; no file has it"
+    if name in names.missing:
+        return f"{name} refers to version {names.missing[name]}, which is promoted; no file has it"
     model, at, version = name.partition("@")
-    if at and (versions := list(_versions(model, meanings))):
+    if at and (versions := list(_versions(model, names))):
         return f"{model} is here in version {', '.join(versions)}, not in {version!r}"
-    known = ", ".join(sorted({*meanings.models, *meanings.runs}))
+    known = ", ".join(sorted({*names.models, *names.runs}))
     return (
-        f"there is no model {name!r}{did_you_mean(name, _known_names(meanings))}; "
+        f"there is no model {name!r}{did_you_mean(name, _known_names(names))}; "
         f"give a {SUFFIX} file, a run, or one of {known}"
     )
 
 
-def _versions(model: str, meanings: Meanings) -> Iterable[str]:
-    """Return the versions that there are under the name of a model or of a run."""
-    return dict.fromkeys(version for name, version in meanings.versions if name in (model, f"{RUNS}/{model}"))
+def _versions(model: str, names: ResolvedNames) -> Iterable[str]:
+    """Return the versions of a model or of a run."""
+    return dict.fromkeys(version for name, version in names.versions if name in (model, f"{RUNS}/{model}"))

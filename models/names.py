@@ -55,7 +55,7 @@ Reference = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Meanings:
+class ResolvedNames:
     """The file to which each name refers."""
 
     models: Mapping[str, VersionedFile]
@@ -68,7 +68,7 @@ class Meanings:
     """For each name whose promoted version is in no file: that version. Such a name refers to nothing."""
 
     @classmethod
-    def of(cls, files: Sequence[VersionedFile], promotions: Promotions) -> "Meanings":
+    def of(cls, files: Sequence[VersionedFile], promotions: Promotions) -> "ResolvedNames":
         """Resolve the names of `files`, which are in the order of the catalog."""
         models = {each.file.name: each for each in files if not each.file.is_lazy}
         versions = _further_names(files, promotions) | {(each.file.name, each.version): each for each in files}
@@ -131,10 +131,10 @@ def read_promotions(paths: Iterable[Path]) -> Promotions:
     return Promotions.merged(Promotions.read(path) for path in paths if path.is_dir())
 
 
-def read_meanings(paths: Iterable[Path]) -> Meanings:
+def resolve_names(paths: Iterable[Path]) -> ResolvedNames:
     """Resolve the names of a catalog. Raises PromotionError if its promotions cannot be read."""
     paths = list(paths)
-    return Meanings.of(read_files(paths), read_promotions(paths))
+    return ResolvedNames.of(read_files(paths), read_promotions(paths))
 
 
 def _written_version(path: Path) -> str | None:

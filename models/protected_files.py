@@ -1,4 +1,4 @@
-"""Files that a command changes only if it is told to: those that come with latentd, and those that git tracks."""
+"""Protected files: those that come with latentd, and those that git tracks. Commands change them only with --force."""
 
 import shutil
 import subprocess
@@ -8,9 +8,9 @@ from latentd.models.file_names import SHIPPED
 
 
 def protection(path: Path) -> str | None:
-    """Return why a file must not be changed without being asked for, as a predicate of its name; None if it may be.
+    """Return why a file is protected, as the rest of a sentence after its name; None if it is not.
 
-    The file need not exist: any file in the folder of shipped models counts as one of them.
+    The file need not exist. Every file in the folder of shipped models is protected.
     """
     if path.resolve().parent == SHIPPED.resolve():
         return "comes with latentd"

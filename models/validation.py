@@ -20,9 +20,10 @@ class Problem(NamedTuple):
 
 
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> Problem:
-    """Return the first of the problems. `model`: what was validated; then an unknown field's message lists the fields.
+    """Return the first of the problems.
 
-    The fields are not listed if a part of the input may be of several models.
+    `model`: the model that was validated. With it, the message for an unknown field lists the known fields, unless that
+    part of the input may be of several models.
     """
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     location = first["loc"]
@@ -34,7 +35,7 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
 
 
 def _fields_beside(location: Sequence[int | str], model: type[BaseModel]) -> list[str]:
-    """Return the fields that there are where `location` has an unknown one; empty if that is not clear."""
+    """Return the known fields at `location`, where one is unknown; empty if that is not clear."""
     models = [model]
     for part in location[:-1]:
         if isinstance(part, int):

@@ -15,7 +15,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError, UsageError
 from latentd.models.file_names import SUFFIX, check_model_name, name_and_version
 from latentd.models.files import atomic_write, printable
-from latentd.models.names import Meanings, read_files, read_promotions
+from latentd.models.names import ResolvedNames, read_files, read_promotions
 from latentd.models.promotions import Promotion, PromotionError, Promotions, author, locked, now
 from latentd.models.run_folder import RUNS, RunFacts, checkpoints_in, is_run_folder, main_checkpoint, run_folders
 from latentd.models.sidecars import copy_sidecars
@@ -48,16 +48,16 @@ def promote(run: str, name: str | None, force: bool, models: str | None) -> None
     """
     settings = _settings(models)
     folder = _folder(settings)
-    meanings, promotions = _read(settings)
-    source = _find(run, meanings)
+    names, promotions = _read(settings)
+    source = _find(run, names)
     name = name or source.name
     check_model_name(name)
     read = Checkpoint.read(source.path)
-    meant = meanings.models.get(name)
-    if promotions.current.get(name) == read.version and meant is not None:
+    current = names.models.get(name)
+    if promotions.current.get(name) == read.version and current is not None:
         click.echo(f"{name} means {read.version} already")
         return
-    before = Checkpoint.read(meant.file.path) if meant else None
+    before = Checkpoint.read(current.file.path) if current else None
     comparison = compare(read, before) if before else None
     if comparison and comparison.is_worse and not force:
         raise Refused(f"{name} stays as it is: {comparison.text}; --force promotes {read.version} nevertheless")
@@ -88,7 +88,7 @@ def promote(run: str, name: str | None, force: bool, models: str | None) -> None
 def rollback(name: str, models: str | None) -> None:
     """Undo the last promotion of `name`. Raises Refused if there is none, or if no file has the version before."""
     settings = _settings(models)
-    meanings, promotions = _read(settings)
+    names, promotions = _read(settings)
     folders = [path for path in settings.catalog_paths() if path.is_dir() and name in Promotions.read(path).current]
     if not folders:
         promoted = ", ".join(sorted(promotions.current)) or "none"
@@ -98,7 +98,7 @@ def rollback(name: str, models: str | None) -> None:
         with locked(folders[-1]):
             there = Promotions.read(folders[-1])
             version = there.before_current(name)
-            if version is not None and (name, version) not in meanings.versions:
+            if version is not None and (name, version) not in names.versions:
                 raise Refused(f"{name} meant {version} before, and no file of the catalog has it; put one back first")
             entry = Promotion(action="rollback", name=name, version=version, before=undone, by=author(), at=now())
             there.with_entry(entry).write(folders[-1])
@@ -152,13 +152,13 @@ def _folder(settings: Settings) -> Path:
     return folder
 
 
-def _read(settings: Settings) -> tuple[Meanings, Promotions]:
+def _read(settings: Settings) -> tuple[ResolvedNames, Promotions]:
     paths = settings.catalog_paths()
     promotions = read_promotions(paths)
-    return Meanings.of(read_files(paths), promotions), promotions
+    return ResolvedNames.of(read_files(paths), promotions), promotions
 
 
-def _find(run: str, meanings: Meanings) -> _Source:
+def _find(run: str, names: ResolvedNames) -> _Source:
     """Return the file that RUN refers to: as a path, or as a name of the catalog."""
     path = Path(run)
     if not path.exists() and is_run_folder(RUNS / path):
@@ -171,8 +171,8 @@ def _find(run: str, meanings: Meanings) -> _Source:
     if path.exists():
         name, _ = name_and_version(path)
         return _Source(path, _OF_STEP.sub("", name) if is_run_folder(path.parent) else name)
-    if (found := meanings.find(run)) is None:
-        known = [*meanings.models, *meanings.runs, *(folder.name for folder in run_folders(RUNS))]
+    if (found := names.find(run)) is None:
+        known = [*names.models, *names.runs, *(folder.name for folder in run_folders(RUNS))]
         raise UsageError(
             f"there is no run, no file and no version {run!r}{did_you_mean(run, known)}; `latentd runs` lists runs"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from latentd.models.files import printable
-from latentd.models.names import CatalogFile, Meanings, Reference, VersionedFile
+from latentd.models.names import CatalogFile, Reference, ResolvedNames, VersionedFile
 from latentd.models.promotions import Promotions
 from latentd.models.run_folder import RunFacts, is_run_name
 from latentd.service.catalog.served import ServedModel
@@ -118,9 +118,9 @@ class NameTable:
         `unknown`: names that may have a promoted version, which cannot be known. They are not served without a version.
         """
         self._forget(files)
-        meanings = Meanings.of([VersionedFile(file, model.version) for file, model in files.items()], promotions)
-        versions = {key: self._model(files, each.file, key[0]) for key, each in meanings.versions.items()}
-        models = {name: self._model(files, each.file, name) for name, each in meanings.models.items()}
+        names = ResolvedNames.of([VersionedFile(file, model.version) for file, model in files.items()], promotions)
+        versions = {key: self._model(files, each.file, key[0]) for key, each in names.versions.items()}
+        models = {name: self._model(files, each.file, name) for name, each in names.models.items()}
         for name in unknown:
             models.pop(name, None)
         for name in promotions.current:
@@ -128,11 +128,11 @@ class NameTable:
                 model = before.models.get(name)
             if model is not None:
                 models[name] = versions[name, model.version] = model
-        meant = {name: files[each.file] for name, each in meanings.runs.items()}
-        finished = {name: model for name, model in meant.items() if name in runs and runs[name].is_finished}
-        unfinished = {name: model for name, model in meant.items() if name not in finished}
-        listed = _list(files, versions, models | meant, runs, promotions.current)
-        return Names(models | finished, unfinished, versions, listed, meanings.missing)
+        run_models = {name: files[each.file] for name, each in names.runs.items()}
+        finished = {name: model for name, model in run_models.items() if name in runs and runs[name].is_finished}
+        unfinished = {name: model for name, model in run_models.items() if name not in finished}
+        listed = _list(files, versions, models | run_models, runs, promotions.current)
+        return Names(models | finished, unfinished, versions, listed, names.missing)
 
     def _model(self, files: Mapping[CatalogFile, ServedModel], file: CatalogFile, name: str) -> ServedModel:
         """Return the model in `file` under `name`."""
@@ -150,7 +150,7 @@ class NameTable:
 def _list(
     files: Mapping[CatalogFile, ServedModel],
     versions: Mapping[Reference, ServedModel],
-    meant: Mapping[str, ServedModel],
+    by_name: Mapping[str, ServedModel],
     runs: Mapping[str, RunFacts],
     promoted: Collection[str],
 ) -> list[ListedVersion]:
@@ -158,14 +158,14 @@ def _list(
     paths: dict[Reference, list[Path]] = {}
     for file, model in files.items():
         paths.setdefault((model.name, model.version), []).append(file.path)
-    for name, model in meant.items():  # a promoted version may be in files of other names
+    for name, model in by_name.items():  # a promoted version may be in files of other names
         others = [file.path for file, each in files.items() if each.version == model.version]
         paths.setdefault((name, model.version), others)
     listed = []
     for name, version in sorted(paths):
         also = {each for each, of in versions if of == version} - {each for each, of in paths if of == version}
         why: Why = "run" if name in runs else "promoted" if name in promoted else "file"
-        current = meant.get(name)
+        current = by_name.get(name)
         model = versions[name, version]
         shown = why if current else None
         listed.append(ListedVersion(model, paths[name, version], sorted(also), runs.get(name), current, shown))

@@ -6,7 +6,7 @@ import pytest
 
 from latentd.models.errors import CheckpointError
 from latentd.models.file_names import name_and_version
-from latentd.models.names import CatalogFile, Meanings, VersionedFile
+from latentd.models.names import CatalogFile, ResolvedNames, VersionedFile
 from latentd.models.promotions import Promotion, PromotionError, Promotions
 
 A, B, C = ("a" * 12, "b" * 12, "c" * 12)
@@ -28,41 +28,41 @@ def history(*steps: tuple[str, str | None]) -> Promotions:
     )
 
 
-def meant(meanings: Meanings, name: str) -> str | None:
-    found = meanings.find(name)
+def meant(names: ResolvedNames, name: str) -> str | None:
+    found = names.find(name)
     return found and found.version
 
 
 def test_the_last_file_of_a_name_is_meant_and_the_others_answer_with_their_versions() -> None:
-    meanings = Meanings.of([of("one/m.safetensors", A), of("two/m.safetensors", B)], Promotions())
-    assert meant(meanings, "m") == B
-    assert meant(meanings, f"m@{A}") == A
-    assert meant(meanings, f"m@{C}") is None
+    names = ResolvedNames.of([of("one/m.safetensors", A), of("two/m.safetensors", B)], Promotions())
+    assert meant(names, "m") == B
+    assert meant(names, f"m@{A}") == A
+    assert meant(names, f"m@{C}") is None
 
 
 def test_a_file_with_a_version_in_its_name_is_meant_only_when_it_is_promoted() -> None:
     files = [of(f"m@{A}.safetensors", A), of(f"m@{B}.safetensors", B)]
-    assert meant(Meanings.of(files, Promotions()), "m") is None
-    assert meant(Meanings.of(files, history(("m", A))), "m") == A
+    assert meant(ResolvedNames.of(files, Promotions()), "m") is None
+    assert meant(ResolvedNames.of(files, history(("m", A))), "m") == A
 
 
 def test_a_promoted_version_without_a_file_is_missing_and_nothing_takes_its_place() -> None:
-    meanings = Meanings.of([of("m.safetensors", A)], history(("m", B)))
-    assert meant(meanings, "m") is None
-    assert meanings.missing == {"m": B}
+    names = ResolvedNames.of([of("m.safetensors", A)], history(("m", B)))
+    assert meant(names, "m") is None
+    assert names.missing == {"m": B}
 
 
 def test_a_version_keeps_the_names_that_it_was_promoted_to() -> None:
     files = [of("runs/x/recipe.safetensors", A, "runs/x")]
-    meanings = Meanings.of(files, history(("m", A), ("m", None)))
-    assert meant(meanings, "m") is None
-    assert [meant(meanings, f"{name}@{A}") for name in ("m", "recipe", "runs/x", "other")] == [A, A, A, None]
+    names = ResolvedNames.of(files, history(("m", A), ("m", None)))
+    assert meant(names, "m") is None
+    assert [meant(names, f"{name}@{A}") for name in ("m", "recipe", "runs/x", "other")] == [A, A, A, None]
 
 
 def test_a_runs_name_means_its_last_generator() -> None:
     files = [of(f"runs/x/{stem}.safetensors", version, "runs/x") for stem, version in (("r-best", A), ("r", B))]
-    assert meant(Meanings.of(files, Promotions()), "runs/x") == B
-    assert meant(Meanings.of(files[:1], Promotions()), "runs/x") == A
+    assert meant(ResolvedNames.of(files, Promotions()), "runs/x") == B
+    assert meant(ResolvedNames.of(files[:1], Promotions()), "runs/x") == A
 
 
 def test_rollbacks_undo_one_promotion_each() -> None:
