@@ -79,8 +79,7 @@ class ResolvedNames:
                 models[name] = versions[name, version]
             else:
                 missing[name] = version
-        runs = dict.fromkeys(each.file.run for each in files if each.file.run)
-        return cls(models, {name: _main(files, name) for name in runs}, versions, missing)
+        return cls(models, _main_files(files), versions, missing)
 
     def find(self, reference: str) -> VersionedFile | None:
         """Return the file that `name` or `name@version` refers to."""
@@ -97,11 +96,16 @@ def _further_names(files: Sequence[VersionedFile], promotions: Promotions) -> di
     return found
 
 
-def _main(files: Sequence[VersionedFile], run: str) -> VersionedFile:
-    """Return the main checkpoint of a run. Of two folders with the same name, the later one counts."""
-    by_path = {each.file.path: each for each in files if each.file.run == run}
-    last = next(reversed(by_path)).parent
-    return by_path[main_checkpoint([path for path in by_path if path.parent == last])]
+def _main_files(files: Sequence[VersionedFile]) -> dict[str, VersionedFile]:
+    """Return the main checkpoint of each run. Of two folders with the same name, the later one counts."""
+    by_run: dict[str, dict[Path, VersionedFile]] = {}
+    for each in files:
+        if each.file.run is not None:
+            by_path = by_run.setdefault(each.file.run, {})
+            if by_path and next(iter(by_path)).parent != each.file.path.parent:
+                by_path.clear()
+            by_path[each.file.path] = each
+    return {run: by_path[main_checkpoint(list(by_path))] for run, by_path in by_run.items()}
 
 
 def read_files(paths: Iterable[Path]) -> list[VersionedFile]:

@@ -165,7 +165,8 @@ class Catalog:
             self._scanned = scan
         for file in changed:
             self._load(file)
-            self._publish()
+            if not file.is_lazy:
+                self._publish()
         self._load_promoted()
         self._publish()
         _return_memory()

@@ -139,8 +139,9 @@ class NameTable:
         model = files[file]
         if model.name == name:
             return model
-        _, alias = self._aliases.setdefault((file, name), (model, model.under_name(name)))
-        return alias
+        if (file, name) not in self._aliases:
+            self._aliases[file, name] = model, model.under_name(name)
+        return self._aliases[file, name][1]
 
     def _forget(self, files: Mapping[CatalogFile, ServedModel]) -> None:
         """Forget the aliases of models that are gone."""
@@ -158,17 +159,22 @@ def _list(
     paths: dict[Reference, list[Path]] = {}
     for file, model in files.items():
         paths.setdefault((model.name, model.version), []).append(file.path)
-    for name, model in by_name.items():  # a promoted version may be in files of other names
-        others = [file.path for file, each in files.items() if each.version == model.version]
-        paths.setdefault((name, model.version), others)
+    for name, model in by_name.items():
+        if (name, model.version) not in paths:  # a promoted version in files of other names
+            others = [file.path for file, each in files.items() if each.version == model.version]
+            paths[name, model.version] = others
+    further: dict[str, set[str]] = {}
+    for name, version in versions.keys() - paths.keys():
+        further.setdefault(version, set()).add(name)
     listed = []
     for name, version in sorted(paths):
-        also = {each for each, of in versions if of == version} - {each for each, of in paths if of == version}
         why: Why = "run" if name in runs else "promoted" if name in promoted else "file"
         current = by_name.get(name)
         model = versions[name, version]
         shown = why if current else None
-        listed.append(ListedVersion(model, paths[name, version], sorted(also), runs.get(name), current, shown))
+        listed.append(
+            ListedVersion(model, paths[name, version], sorted(further.get(version, ())), runs.get(name), current, shown)
+        )
     return listed
 
 

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import openai
+import tritonclient.http as triton
+
 import latentd
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from tests.conftest import eventually
@@ -65,6 +68,10 @@ def test_a_run_is_served_promoted_and_rolled_back_without_a_failed_request(tmp_p
     ):
         trained = add_run(tmp_path)
         eventually(lambda: server.generate(model="runs/fashion-dcgan", seed=1).status == 200)
+        host = server.url.removeprefix("http://")
+        assert triton.InferenceServerClient(host).is_model_ready("runs/fashion-dcgan", trained)
+        other = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+        assert other.models.retrieve("runs/fashion-dcgan").id == "runs/fashion-dcgan"
         picture = tmp_path / "picture.png"
         picture.write_bytes(latentd.load(tmp_path / "runs" / "fashion-dcgan", "cpu").sample(7).encode()[0])
         assert {version for _, version in answers} == {shipped}
