@@ -9,6 +9,7 @@ from latentd.models.files import printable
 from latentd.models.names import CatalogFile, Reference, ResolvedNames, VersionedFile
 from latentd.models.promotions import Promotions
 from latentd.models.run_folder import RunFacts, is_run_name
+from latentd.models.suggestions import did_you_mean
 from latentd.service.catalog.served import ServedModel
 from latentd.service.errors import ApiError
 
@@ -73,8 +74,9 @@ class Names:
         elif known:
             message = f"{name} has no version of its own; ask for {name}@{known[0]}"
         else:
-            served = ", ".join(sorted(self.models))
-            raise ApiError(404, "unknown_model", f"there is no model {name!r}; the models are {served}", "model")
+            suggested, served = did_you_mean(name, sorted(self.models)), ", ".join(sorted(self.models))
+            message = f"there is no model {name!r}{suggested}; the models are {served}"
+            raise ApiError(404, "unknown_model", message, "model")
         raise ApiError(404, "version_not_served", message, "model")
 
     def versions_of(self, name: str) -> list[str]:
