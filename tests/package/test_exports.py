@@ -10,7 +10,18 @@ from pathlib import Path
 import latentd
 
 ROOT = Path(__file__).parents[2]
-EXPORTED = ["LatentdError", "MetricResult", "Model", "Run", "Samples", "evaluate", "load", "train"]
+EXPORTED = [
+    "ActiveRun",
+    "Callback",
+    "LatentdError",
+    "MetricResult",
+    "Model",
+    "Run",
+    "Samples",
+    "evaluate",
+    "load",
+    "train",
+]
 
 
 def test_these_names_are_public() -> None:

@@ -139,7 +139,10 @@ class ImageFolder(_Images):
     ) -> Evaluator:
         """A random half of the images is the reference. The real-data baseline is of the other half."""
         if load_extractor is None:
-            raise DataError("the embedded features are for Fashion-MNIST; evaluate your images by --features inception")
+            raise DataError(
+                "the embedded features are for Fashion-MNIST; evaluate your images on others "
+                "(`features='inception'` or `--features inception`)"
+            )
         path, _, images = self._decode(path, on_progress)
         half = min(len(images) // 2, _PUBLISHED_SAMPLES)
         if half < _MIN_REFERENCE:
