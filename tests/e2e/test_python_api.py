@@ -73,7 +73,7 @@ def test_points_are_numbers() -> None:
 def test_invalid_arguments_are_reported(model: latentd.Model, tmp_path: Path) -> None:
     with pytest.raises(latentd.LatentdError, match="one of fashion-dcgan, fashion-dcgan-conditional, ring-gan"):
         latentd.load("nothing-like-it")
-    with pytest.raises(latentd.LatentdError, match="there is no file .*missing"):
+    with pytest.raises(latentd.LatentdError, match=r"there is no file .*missing"):
         latentd.load(tmp_path / "missing.safetensors")
     with pytest.raises(ValueError, match="unknown label"):
         model.sample(0, labels="Hat")
