@@ -110,7 +110,7 @@ def test_sizes_are_whole_factors(client: openai.OpenAI, server: Server, tmp_path
     assert files(client.images.generate(prompt="-", size="28x28", extra_body={"seed": 5})) == [small]
     (tmp_path / "large.png").write_bytes(large)
     told = reproduce(tmp_path / "large.png", server.url)
-    assert told.exit_code == 1
+    assert told.exit_code == 2
     assert "enlarged 4 times" in told.stderr
 
 

@@ -221,7 +221,9 @@ def test_the_error_names_settings_that_the_algorithm_does_not_have(recipe: str, 
 def test_the_objective_of_another_kind_of_recipe_leads_to_such_a_recipe(
     recipe: str, objective: str, instead: str
 ) -> None:
-    with pytest.raises(RecipeError, match=rf"The objective \w+ belongs to another kind of .*with {instead} instead$"):
+    with pytest.raises(
+        RecipeError, match=rf"objective: \w+ belongs to another kind of .*; begin with {instead}\. Otherwise, "
+    ):
         load_recipe(recipe, [f"objective={objective}"])
 
 

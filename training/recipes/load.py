@@ -40,7 +40,10 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> tuple[str, Recipe]:
     try:
         return path.stem, _validate(path, tables)
     except RecipeError as problem:
-        raise RecipeError(f"{problem}{_advice_on_objective(own_objective, tables.get('objective'))}") from problem
+        if advice := _advice_on_objective(own_objective, tables.get("objective")):
+            rest = str(problem).removeprefix(f"{path.name}: ")
+            raise RecipeError(f"{path.name}: objective: {advice}. Otherwise, change this: {rest}") from problem
+        raise
 
 
 def _validate(path: Path, tables: dict[str, Any]) -> Recipe:
@@ -88,7 +91,7 @@ def _advice_on_objective(before: Any, after: Any) -> str:
     exact = [name for name, objective in shipped.items() if objective == after]
     fitting = exact or [name for name, objective in shipped.items() if classes[objective] is wanted]
     instead = f"begin with {' or '.join(fitting)}" if fitting else "write a recipe of your own"
-    return f". The objective {after} belongs to another kind of recipe, with settings of its own; {instead} instead"
+    return f"{after} belongs to another kind of recipe, with other settings; {instead}"
 
 
 def _recipe_class(path: Path, objective: object) -> type[Recipe]:
