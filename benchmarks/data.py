@@ -25,15 +25,15 @@ from latentd.training.data.sets.images import ImageFolder
 _SIDE = 64
 
 
-def zip_of_images(folder: Path, count: int) -> Path:
-    """Write a zip file with `count` color images of 64 x 64 pixels, each of one color and a little noise."""
+def zip_of_images(folder: Path, count: int, side: int = _SIDE) -> Path:
+    """Write a zip file with `count` color images of `side` x `side` pixels, each of one color and a little noise."""
     path = folder / f"{count}.zip"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         random = np.random.RandomState(0)
         with zipfile.ZipFile(path, "w") as archive:
             for number in range(count):
-                pixels = random.randint(0, 248, 3) + random.randint(0, 8, (_SIDE, _SIDE, 3))
+                pixels = random.randint(0, 248, 3) + random.randint(0, 8, (side, side, 3))
                 content = imagecodecs.png_encode(pixels.astype(np.uint8), level=1)
                 archive.writestr(f"{number % 10}/{number}.png", content)
     return path

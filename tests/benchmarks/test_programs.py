@@ -18,6 +18,7 @@ RESULTS = {"stability": ["flood", "fairness", "swaps", "endurance"]}
 NEEDS = {
     "explorer": [pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on this machine")],
     "training": [needs_fashion],
+    "verdicts": [needs_fashion],
 }
 FOLDERS = {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
 PROGRAMS = sorted({path.stem for path in (ROOT / "benchmarks").glob("*.py")} - LIBRARIES | FOLDERS)

@@ -197,7 +197,7 @@ def test_too_few_user_images_are_refused(write: Callable[..., Checkpoint], tmp_p
     assert "20 images; an evaluation needs at least 200" in str(problem)
     problem = run_evaluate(tmp_path / "model.safetensors", tmp_path / "photos", "--features", "embedded").exception
     assert isinstance(problem, DataError)
-    assert "--features inception" in str(problem)
+    assert "20 images; an evaluation needs at least 100" in str(problem)
 
 
 def test_points_cannot_be_evaluated_on_inception_features(write: Callable[..., Checkpoint], tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The command `latentd evaluate`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from latentd.models.protected_files import protection
+from latentd.training.evaluation.verdict import judge
 from latentd.training.program import CHECKPOINT
 from latentd.training.run.interrupt import exit_on_ctrl_c
 
@@ -41,8 +43,8 @@ def evaluate(
     """Measure how well CHECKPOINT's generator matches its data.
 
     CHECKPOINT is a .safetensors file, a run, or the name of a model.
-    Prints each metric with its deviation, and the same of real samples as a baseline. The metrics are also written into
-    the checkpoint's card. The version does not change, because it names the samples.
+    Prints each metric with its deviation, the same of real samples as a baseline, and for images a verdict in words.
+    The metrics are also written into the checkpoint's card. The version does not change, because it names the samples.
     """
     with exit_on_ctrl_c():
         from latentd.models.checkpoint import Checkpoint, write_checkpoint
@@ -56,6 +58,10 @@ def evaluate(
     with Display(hidden=False) as display:
         evaluator = build_evaluator(settings, data, features, display.update)
         results = evaluate_generator(read.build(), evaluator, rounds, display.update)
+    verdict = judge(
+        {name: result.value for name, result in results.items()},
+        {name: result.baseline for name, result in results.items()},
+    )
     if as_json:
         facts = {
             "checkpoint": read.name,
@@ -64,12 +70,15 @@ def evaluate(
             "measured_on": evaluator.measured_on,
             "samples": evaluator.num_samples,
             "rounds": rounds,
+            "verdict": asdict(verdict) if verdict else None,
         }
         click.echo(json.dumps(facts | _as_json(results), indent=2))
     else:
         single = "; a single set has no deviation" if rounds == 1 else ""
         samples = f"{count_sets(rounds)} of {evaluator.num_samples} samples"
         _print(f"{samples}, measured on {evaluator.measured_on}{single}", results)
+        if verdict:
+            click.echo(f"{verdict.kind}: {verdict.words}")
     if keep is None and (reason := protection(checkpoint)):
         click.echo(f"{checkpoint} {reason}: its card is as before; --keep writes the metrics into it", err=True)
     elif keep is not False:

@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 class FeatureExtractor(ABC):
-    """A pretrained classifier that also returns its features."""
+    """A pretrained network, of which the features are used, and the class probabilities if it has classes."""
 
     measured_on: str
     """A description of the features, for cards and captions."""
 
     @abstractmethod
-    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [N, C, H, W] in [-1, 1] → features [N, values], class probabilities [N, classes]."""
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images [N, C, H, W] in [-1, 1] → features [N, values], class probabilities [N, classes] or None."""
 
-    def extract_real(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def extract_real(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The same for real images. A slow extractor may cache the result."""
         return self.extract(images)
 

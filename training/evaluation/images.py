@@ -49,22 +49,22 @@ class _Extracted:
 
     features: Tensor
     """[N, values]"""
-    probabilities: Tensor
-    """[N, classes of the extractor]"""
+    probabilities: Tensor | None
+    """[N, classes of the extractor]; None if it has no classes."""
     classes: Tensor | None
     """[N], as the classifier sees them; None without a classifier."""
     labels: Tensor | None
     """[N], as the set has them."""
     pixels: Tensor
-    """[first samples, values]: their pixel features."""
+    """[first samples, values]: the pixel features of those whose nearest training image is searched."""
 
 
 class ImageEvaluator(Evaluator):
     """Metrics of images on the features of `extractor`. `reference` must not contain images of `train`.
 
-    All: `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`, `inception_score`, and
-    `nearest_training`: the median distance to the nearest training image (see the method). It is much smaller than that
-    of real images if the generator has memorised its data.
+    All: `frechet_distance`, `kernel_distance`, `precision`, `recall`, `density`, `coverage`, and `nearest_training`:
+    the median distance to the nearest training image (see the method). It is much smaller than that of real images if
+    the generator has memorised its data. `inception_score`, if the extractor has classes.
 
     With a `classifier` that knows the `classes` of the data, also `least_class` and `most_class`: the fractions of the
     rarest and of the most frequent class; `coverage of NAME` of each class; and `label_accuracy` if samples have
@@ -83,25 +83,26 @@ class ImageEvaluator(Evaluator):
         num_samples: int,
         classifier: Classifier | None = None,
         classes: tuple[str, ...] = (),
+        mirrored: bool = False,
     ) -> None:
+        """`mirrored`: the generator learns from mirrored images too, so a copy of one is a copy."""
         self.measured_on = extractor.measured_on
         self.num_samples = min(num_samples, len(reference), len(train))
         self._extractor = extractor
         self._classifier = classifier
         self._classes = classes
+        self._mirrored = mirrored
         extracted = self._extract(reference.evaluation_set())
         self._reference, self._reference_labels = extracted.features, extracted.labels
         self._train = train
 
     def metrics(self, samples: EvaluationSet) -> dict[str, float]:
-        extracted = self._extract(samples, self._NEAREST_SAMPLES)
-        nearest, _ = self._nearest(extracted.pixels)
-        return {
-            **self._quick_metrics(extracted),
-            "kernel_distance": metrics.kernel_distance(self._reference, extracted.features),
-            "inception_score": metrics.inception_score(extracted.probabilities),
-            "nearest_training": float(nearest.median()),
-        }
+        extracted = self._extract(samples)
+        result = self._quick_metrics(extracted)
+        result["kernel_distance"] = metrics.kernel_distance(self._reference, extracted.features)
+        if extracted.probabilities is not None:
+            result["inception_score"] = metrics.inception_score(extracted.probabilities)
+        return result
 
     def quick_metrics(self, samples: EvaluationSet) -> dict[str, float]:
         return self._quick_metrics(self._extract(samples))
@@ -118,9 +119,10 @@ class ImageEvaluator(Evaluator):
         random = torch.Generator().manual_seed(draw)
         return self._train[torch.randperm(len(self._train), generator=random)[: self.num_samples]].evaluation_set()
 
-    def _extract(self, samples: EvaluationSet, first: int = 0) -> _Extracted:
-        """Return what metrics need of `samples`, and the pixels of the `first` ones."""
+    def _extract(self, samples: EvaluationSet) -> _Extracted:
+        """Return what metrics need of `samples`."""
         extract = self._extractor.extract_real if samples.is_real else self._extractor.extract
+        first = self._NEAREST_SAMPLES
         parts = []
         for images, labels in samples.chunks():
             features, probabilities = extract(images)
@@ -128,17 +130,17 @@ class ImageEvaluator(Evaluator):
             parts.append(_Extracted(features, probabilities, self._classify(images, probabilities), labels, pixels))
         return _Extracted(
             torch.cat([part.features for part in parts]),
-            torch.cat([part.probabilities for part in parts]),
+            _joined([part.probabilities for part in parts]),
             _joined([part.classes for part in parts]),
             _joined([part.labels for part in parts]),
             torch.cat([part.pixels for part in parts]),
         )
 
-    def _classify(self, images: Tensor, probabilities: Tensor) -> Tensor | None:
+    def _classify(self, images: Tensor, probabilities: Tensor | None) -> Tensor | None:
         """Return the classes of images; `probabilities` are the extractor's."""
         if self._classifier is None:
             return None
-        if self._classifier is not self._extractor:
+        if probabilities is None or self._classifier is not self._extractor:
             _, probabilities = self._classifier.extract(images)
         return probabilities.argmax(dim=1)
 
@@ -148,8 +150,9 @@ class ImageEvaluator(Evaluator):
         rows = torch.zeros(len(pixels), dtype=torch.int64)
         done = 0
         for images, _ in self._train.evaluation_set().chunks():
-            distances = torch.cdist(pixels.double(), _pixels(images).double())  # [N, images]
-            distances[distances < _IDENTICAL] = math.inf
+            distances = _distances(pixels, images)  # [N, images]
+            if self._mirrored:
+                distances = torch.minimum(distances, _distances(pixels, images.flip(3)))
             found = distances.min(dim=1)
             nearer = found.values < nearest
             nearest = torch.where(nearer, found.values, nearest)
@@ -160,12 +163,14 @@ class ImageEvaluator(Evaluator):
     def _quick_metrics(self, extracted: _Extracted) -> dict[str, float]:
         precision, recall = metrics.precision_recall(self._reference, extracted.features)
         density, covered = metrics.density_coverage(self._reference, extracted.features)
+        nearest, _ = self._nearest(extracted.pixels)
         return {
             "frechet_distance": metrics.frechet_distance(self._reference, extracted.features),
             "precision": precision,
             "recall": recall,
             "density": density,
             "coverage": _fraction(covered),
+            "nearest_training": float(nearest.median()),
             **self._class_metrics(extracted, covered),
         }
 
@@ -187,6 +192,13 @@ class ImageEvaluator(Evaluator):
 def _pixels(images: Tensor) -> Tensor:
     """Images [N, C, H, W] → pixel features [N, values]."""
     return torch.from_numpy(pixel_features(images.numpy()))
+
+
+def _distances(pixels: Tensor, images: Tensor) -> Tensor:
+    """Return distances of pixel features [N, values] to those of images [M, C, H, W]: [N, M]. Of identical ones, ∞."""
+    distances = torch.cdist(pixels.double(), _pixels(images).double())
+    distances[distances < _IDENTICAL] = math.inf
+    return distances
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:

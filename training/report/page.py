@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from latentd.models.files import atomic_write, printable
+from latentd.training.evaluation.verdict import judge
 from latentd.training.report.metric_info import metric_info
 from latentd.training.report.run_record import RunRecord, json_safe
 from latentd.training.run.directory import NEAREST, sample_files, step_of
@@ -45,6 +46,7 @@ def write_report(folder: Path) -> Path:
         "progress": {"step": record.step, "seconds": record.seconds},
         "alarms": record.alarms,
         "nearest": _nearest(folder),
+        "verdict": _verdict(record),
         **_curves(record.history),
         **_frames(folder),
     }
@@ -131,6 +133,11 @@ def _picture(path: Path) -> dict[str, Any]:
     kind = mimetypes.guess_type(path.name)[0]
     content = base64.b64encode(path.read_bytes()).decode()
     return {"source": f"data:{kind};base64,{content}", "width": width, "height": height}
+
+
+def _verdict(record: RunRecord) -> dict[str, Any] | None:
+    verdict = judge(record.latest_metrics, record.facts.get("floors", {}))
+    return asdict(verdict) if verdict else None
 
 
 def _nearest(folder: Path) -> dict[str, Any] | None:

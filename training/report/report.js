@@ -127,6 +127,7 @@ function showEvaluation() {
   fillTable(section.querySelector("table"), names.filter((name) => !infoOf(name).part_of), evaluations, true);
   const parts = names.filter((name) => infoOf(name).part_of);
   if (parts.length) fillTable(reveal("parts").querySelector("table"), parts, evaluations, false);
+  if (run.verdict) reveal("verdict").append(html("b", {}, sentence(run.verdict.kind)), ` ${toText(run.verdict.words)}`);
   byId("measured").textContent = [
     facts.measured ? `Measured: ${facts.measured}.` : "",
     Object.keys(baselines).length ? "Real samples: the same metrics of as many real samples, as a baseline." : "",

@@ -17,7 +17,7 @@ class Clusters:
         """`real`: samples [N, values]. `count`: number of clusters."""
         self._centers = _initial_centers(real, count, random)
         for _ in range(_ITERATIONS):
-            nearest = self._nearest(real)
+            nearest = self.nearest(real)
             sizes = torch.bincount(nearest, minlength=count)
             sums = torch.zeros_like(self._centers).index_add_(0, nearest, real)
             self._centers = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp(min=1), self._centers)
@@ -26,9 +26,10 @@ class Clusters:
 
     def fractions(self, samples: Tensor) -> Tensor:
         """Return the fraction of samples [N, values] in each cluster: [count]."""
-        return torch.bincount(self._nearest(samples), minlength=len(self._centers)) / len(samples)
+        return torch.bincount(self.nearest(samples), minlength=len(self._centers)) / len(samples)
 
-    def _nearest(self, samples: Tensor) -> Tensor:
+    def nearest(self, samples: Tensor) -> Tensor:
+        """Return the cluster of each of the samples [N, values]: [N]."""
         return torch.cdist(samples, self._centers).argmin(dim=1)
 
 

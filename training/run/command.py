@@ -10,6 +10,7 @@ import click
 
 from latentd.models.file_names import SUFFIX
 from latentd.models.seeds import MAX_SEED
+from latentd.training.evaluation.verdict import judge
 from latentd.training.program import INTERRUPTED, RECIPE
 from latentd.training.run.interrupt import exit_on_ctrl_c
 from latentd.training.run.trackers import TRACKERS, make_trackers
@@ -84,6 +85,8 @@ def train(
     if checkpoint:
         metrics = "".join(f", {key} {value:g}" for key, value in checkpoint.card.metrics.items())
         click.echo(f"{path}: version {checkpoint.version}, {checkpoint.card.wall_seconds:.0f} s{metrics}")
+        if verdict := judge(checkpoint.card.metrics, checkpoint.card.floors):
+            click.echo(f"{verdict.kind}: {verdict.words}")
 
 
 def _dry_run(recipe: "Recipe", device: "torch.device", seed: int, path: Path) -> dict[str, object]:

@@ -21,10 +21,11 @@ from latentd.training.data.idx import IDX_SETS, IdxSplit, load_idx_set
 from latentd.training.data.image_cache import DecodedImages, decode_images
 from latentd.training.data.image_files import ReadOptions
 from latentd.training.data.source import DataArgumentError, DataError, DataSettings, DataSource, OnProgress, SelectRows
-from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, INPUT_SHAPE, load_classifier
+from latentd.training.evaluation.classifier import CLASSIFIER_DATASET, load_classifier
 from latentd.training.evaluation.evaluator import Evaluator
 from latentd.training.evaluation.features import LoadExtractor
 from latentd.training.evaluation.images import ImageEvaluator, RealImages
+from latentd.training.evaluation.picture_network import load_picture_network
 from latentd.training.randomness import generator_for
 
 _HOLD_OUT = 12
@@ -34,32 +35,16 @@ _QUICK_SAMPLES, _PUBLISHED_SAMPLES = 2000, 10_000
 _SMALL_BYTES = 2**31
 """Data up to this size is kept in memory, and on the device."""
 _MIN_REFERENCE = 100
-"""Fewer reference images give no useful metrics."""
-_MIN_SPLIT = 2000
-"""User images are split into training and held-out images only if there are at least so many."""
+"""Fewer reference images are too few for the published protocol, and for MNIST and Fashion-MNIST."""
+_MIN_IMAGES = 100
+"""Of fewer images of the user, none is held out."""
+_MIN_HELD_OUT, _MAX_SHARE = 100, 1 / 5
+"""At least so many images of the user are held out, unless they are more than this share."""
 
 
 class _Images(DataSettings, ABC):
     flip: bool = False
     """Mirror a random half of the images left to right, newly chosen in each epoch."""
-
-    def _split(self, images: RealImages, classes: tuple[str, ...], card: DataCard) -> "ImageSource":
-        """Return a source of all but the last twelfth, which is the evaluator's reference if it is large enough."""
-        count = len(images) - len(images) // _HOLD_OUT
-        train, held_out = images[:count], images[count:]
-        has_reference = len(held_out) >= _MIN_REFERENCE
-        make_evaluator = partial(self._make_evaluator, held_out, train, _QUICK_SAMPLES) if has_reference else None
-        return ImageSource(train, classes, card.model_copy(update={"size": count}), self.flip, make_evaluator)
-
-    def _make_evaluator(
-        self, reference: RealImages, train: RealImages, num_samples: int, load_extractor: LoadExtractor | None = None
-    ) -> Evaluator:
-        """By default, the features are those of the embedded classifier."""
-        classifier = load_classifier()
-        extractor = load_extractor() if load_extractor else classifier
-        of_known_classes = classifier if self.name == CLASSIFIER_DATASET else None
-        classes = self.condition.class_names if self.condition else ()
-        return ImageEvaluator(extractor, reference, train, num_samples, of_known_classes, classes)
 
 
 class IdxImages(_Images):
@@ -91,6 +76,23 @@ class IdxImages(_Images):
         train = _real_images(load_idx_set(self.name, path, on_progress))
         return self._make_evaluator(test, train, _PUBLISHED_SAMPLES, load_extractor)
 
+    def _split(self, images: RealImages, classes: tuple[str, ...], card: DataCard) -> "ImageSource":
+        """Return a source of all but the last twelfth, which is the evaluator's reference if it is large enough."""
+        count = len(images) - len(images) // _HOLD_OUT
+        train, held_out = images[:count], images[count:]
+        has_reference = len(held_out) >= _MIN_REFERENCE
+        make_evaluator = partial(self._make_evaluator, held_out, train, _QUICK_SAMPLES) if has_reference else None
+        return ImageSource(train, classes, card.model_copy(update={"size": count}), self.flip, make_evaluator)
+
+    def _make_evaluator(
+        self, reference: RealImages, train: RealImages, num_samples: int, load_extractor: LoadExtractor | None = None
+    ) -> Evaluator:
+        """By default, the features are those of the embedded classifier."""
+        classifier = load_classifier()
+        extractor = load_extractor() if load_extractor else classifier
+        of_known_classes = classifier if self.name == CLASSIFIER_DATASET else None
+        return ImageEvaluator(extractor, reference, train, num_samples, of_known_classes, self.condition.class_names)
+
 
 def _real_images(split: IdxSplit) -> RealImages:
     return RealImages(torch.tensor(split.images)[:, None], torch.tensor(split.labels, dtype=torch.int64))
@@ -99,7 +101,8 @@ def _real_images(split: IdxSplit) -> RealImages:
 class ImageFolder(_Images):
     """The user's own images at `--data`: a folder, a zip or shards. They are resized and centre-cropped to squares.
 
-    A random twelfth is held out if there are at least 2,000 images of the classifier's input shape.
+    Of 100 images and more, random ones are held out: a twelfth, but at least 100, but at most a fifth. They are the
+    reference for choosing the best generator, and for `latentd evaluate`.
     """
 
     name: Literal["image-folder"]
@@ -124,12 +127,10 @@ class ImageFolder(_Images):
     def load(self, path: Path | None, on_progress: OnProgress) -> "ImageSource":
         path, decoded, images = self._decode(path, on_progress)
         name = path.resolve().name if path.is_dir() else path.stem
-        card = DataCard(name=name, size=len(images), sha256=decoded.sha256, licence="unknown")
-        if self._can_hold_out(images):
-            order = torch.randperm(len(images), generator=generator_for(0, "held out"))
-            source = self._split(images[order], decoded.classes.names, card)
-        else:
-            source = ImageSource(images, decoded.classes.names, card, self.flip)
+        train, held_out = hold_out(images)
+        make_evaluator = partial(self._evaluator, held_out, train, _QUICK_SAMPLES) if len(held_out) else None
+        card = DataCard(name=name, size=len(train), sha256=decoded.sha256, licence="unknown")
+        source = ImageSource(train, decoded.classes.names, card, self.flip, make_evaluator)
         source.why_no_classes = decoded.classes.why_none
         source.prefetch = decoded.images.nbytes > _SMALL_BYTES
         return source
@@ -137,13 +138,16 @@ class ImageFolder(_Images):
     def evaluator(
         self, path: Path | None, on_progress: OnProgress, load_extractor: LoadExtractor | None = None
     ) -> Evaluator:
-        """A random half of the images is the reference. The real-data baseline is of the other half."""
-        if load_extractor is None:
-            raise DataError(
-                "the embedded features are for Fashion-MNIST; evaluate your images on others "
-                "(`features='inception'` or `--features inception`)"
-            )
+        """The held-out images are the reference. The real-data baseline is of the others.
+
+        On another extractor's features, a random half of all images is the reference, as in the published protocol.
+        """
         path, _, images = self._decode(path, on_progress)
+        if load_extractor is None:
+            train, held_out = hold_out(images)
+            if not len(held_out):
+                raise DataError(f"{path} has {len(images)} images; an evaluation needs at least {_MIN_IMAGES}")
+            return self._evaluator(held_out, train, _PUBLISHED_SAMPLES)
         half = min(len(images) // 2, _PUBLISHED_SAMPLES)
         if half < _MIN_REFERENCE:
             raise DataError(f"{path} has {len(images)} images; an evaluation needs at least {2 * _MIN_REFERENCE}")
@@ -164,9 +168,18 @@ class ImageFolder(_Images):
             pixels = torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
         return path, decoded, RealImages(pixels, None if labels is None else torch.from_numpy(labels))
 
-    def _can_hold_out(self, images: RealImages) -> bool:
-        """Only if the embedded classifier can take the images, and they fit into memory."""
-        return self.output.shape == INPUT_SHAPE and len(images) >= _MIN_SPLIT and images.pixels.nbytes <= _SMALL_BYTES
+    def _evaluator(self, reference: RealImages, train: RealImages, num_samples: int) -> Evaluator:
+        return ImageEvaluator(load_picture_network(), reference, train, num_samples, mirrored=self.flip)
+
+
+def hold_out(images: RealImages) -> tuple[RealImages, RealImages]:
+    """Return the images to learn from, and those that are held out, the same ones every time."""
+    count = len(images)
+    if count < _MIN_IMAGES:
+        return images, images[:0]
+    order = torch.randperm(count, generator=generator_for(0, "held out"))
+    kept = count - max(count // _HOLD_OUT, min(_MIN_HELD_OUT, int(count * _MAX_SHARE)))
+    return images[order[:kept]], images[order[kept:]]
 
 
 class ImageSource(DataSource):
