@@ -39,10 +39,21 @@ def choose_device(name: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return the device's model, with the CUDA version, or with the instruction set that torch uses on the CPU."""
+    """Return the device's model, with the CUDA version, or with the instruction set that torch uses on the CPU.
+
+    On a CPU it also says whether oneDNN is turned off or limited to an instruction set, because that changes bits.
+    """
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda})"
-    return f"{_cpu_model()} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+    return f"{_cpu_model()} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}{_onednn_limits()})"
+
+
+def _onednn_limits() -> str:
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # in torch
+    if has_onednn and not torch.backends.mkldnn.enabled:
+        return ", oneDNN off"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    return f", oneDNN {limit}" if limit else ""
 
 
 def driver_version(device: torch.device) -> str:

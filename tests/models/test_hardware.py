@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentd.models import hardware
-from latentd.models.hardware import configure_device, core_count, memory_bytes
+from latentd.models.hardware import configure_device, core_count, describe_device, memory_bytes
 
 CPU = torch.device("cpu")
 
@@ -20,6 +20,19 @@ def test_memory_respects_the_containers_limit(tmp_path: Path, monkeypatch: pytes
     for written, expected in ((str(2**20), 2**20), ("max", installed), (str(2 * installed), installed)):
         limit.write_text(f"{written}\n")
         assert memory_bytes(CPU) == expected
+
+
+def test_a_changed_onednn_is_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)
+    assert "oneDNN" not in describe_device(CPU)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert describe_device(CPU).endswith(", oneDNN AVX2)")
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert describe_device(CPU).endswith(", oneDNN off)")
 
 
 def test_cores_respect_the_containers_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
