@@ -14,8 +14,8 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from latentd.models.spec import GeneratorSpec
 from latentd.training.algorithms.base import Algorithm, Precision, Trainable
+from latentd.training.data.loader import load_batches, to_device
 from latentd.training.data.source import Batch, DataSource
-from latentd.training.loader import load_batches, to_device
 from latentd.training.randomness import generator_for, seed_default, seed_for
 from latentd.training.recipes.base import OptimizedRecipe, Recipe
 from latentd.training.recipes.files import RecipeError

@@ -16,10 +16,10 @@ from latentd.training.adversarial.penalties import PENALTIES, Penalty
 from latentd.training.algorithms.base import Network, Trainable
 from latentd.training.algorithms.gan import GanAlgorithm
 from latentd.training.build import draw_latents
+from latentd.training.data.loader import load_batches
 from latentd.training.data.sets.points import GaussianMixture
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
-from latentd.training.loader import load_batches
 from latentd.training.loop import train
 from latentd.training.world import World, join_world
 from tests.conftest import points_spec

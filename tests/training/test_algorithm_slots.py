@@ -17,9 +17,9 @@ from latentd.training.adversarial.growth import GrowthTable
 from latentd.training.adversarial.objectives import OBJECTIVES
 from latentd.training.adversarial.penalties import PathLength
 from latentd.training.algorithms.gan import GanAlgorithm
+from latentd.training.data.loader import load_batches
 from latentd.training.data.source import Annotations, Batch, DataCard, DataSource, SelectRows
 from latentd.training.ema import Ema
-from latentd.training.loader import load_batches
 from latentd.training.loop import train as train_loop
 from latentd.training.recipes.files import RecipeError
 from latentd.training.recipes.load import load_recipe

@@ -6,7 +6,7 @@ from itertools import count, islice
 
 import pytest
 
-from latentd.training.loader import prefetch
+from latentd.training.data.loader import prefetch
 from tests.conftest import eventually
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from latentd.training.algorithms.base import Algorithm
 from latentd.training.data.chunks import chunks
+from latentd.training.data.loader import as_batch
 from latentd.training.data.source import Batch, DataSource
-from latentd.training.loader import as_batch
 from latentd.training.randomness import generator_for, seed_for
 from latentd.training.run.collapse_probe import CollapseProbe, ProbeReading
 
