@@ -3,15 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 
-_BYTES = 2**25
-"""Of the float32 samples in a chunk, at most."""
+_BYTES = 2**26
+"""Of the float32 samples in a chunk, at most. The C library gives blocks of more than 32 MB back to the system."""
 _MAX_ROWS = 8000
 _MULTIPLE = 16
 """Forward passes have this many rows, or a multiple."""
 
 
 def chunks(count: int, shape: Sequence[int]) -> Iterator[slice]:
-    """Yield the rows of `count` samples of `shape`, a chunk at a time: 32 MB of them, or 16 if they are large."""
+    """Yield the rows of `count` samples of `shape`, a chunk at a time: 64 MB of them, or 16 if they are large."""
     fitting = _BYTES // (4 * math.prod(shape))
     rows = min(max(fitting // _MULTIPLE, 1) * _MULTIPLE, _MAX_ROWS)
     for first in range(0, count, rows):

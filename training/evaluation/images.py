@@ -126,7 +126,7 @@ class ImageEvaluator(Evaluator):
         parts = []
         for images, labels in samples.chunks():
             features, probabilities = extract(images)
-            pixels, first = _pixels(images[:first]), max(first - len(images), 0)
+            pixels, first = _pixels(images[:first]).clone(), max(first - len(images), 0)  # no view of the chunk
             parts.append(_Extracted(features, probabilities, self._classify(images, probabilities), labels, pixels))
         return _Extracted(
             torch.cat([part.features for part in parts]),
