@@ -116,6 +116,12 @@ def _wait_for(server: Server, probe: str, process: subprocess.Popen[bytes]) -> N
     raise AssertionError(f"{probe} is not 200: {server.log.read_text()}")
 
 
+@pytest.fixture(autouse=True)
+def threads_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in the tests' process with as many threads as the service: bytes depend on the number."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the shipped models, as `make serve` starts it."""
