@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from latentd.models.card import Card
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import StageInput, StageSignature
-from latentd.service.catalog import Deployment, ServedModel
+from latentd.service.catalog import Catalog, Deployment, LoadFailure, Names, ServedModel
 from latentd.service.catalog.served import DeployedStage
 from latentd.service.engine import Calibration, ForwardResult, StageExecutor
 from tests.conftest import card_of, points_spec
@@ -147,3 +147,21 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
         asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=300))
 
     return run
+
+
+class Breakable(BlockingRunner):
+    """Breaks where a row begins with 13."""
+
+    def run(self, rows: StageInput, size: int, quantized: bool = False) -> ForwardResult:
+        if 13 in rows.inputs[:, 0]:
+            raise RuntimeError("the model broke")
+        return super().run(rows, size, quantized)
+
+
+class FixedCatalog(Catalog):
+    """One model without a file."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self.names = Names.of(model)
+        self.failures: list[LoadFailure] = []
+        self._default_name = model.name

@@ -18,8 +18,7 @@ from latentd.service.guard.tokens import Tokens
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import AsgiRequest, BlockingRunner, executor, in_loop, served
-from tests.service.test_http import FixedCatalog
+from tests.service.fakes import AsgiRequest, BlockingRunner, FixedCatalog, executor, in_loop, served
 
 
 class Clock:

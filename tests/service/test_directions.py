@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from httpx import Response
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
@@ -21,15 +20,11 @@ from latentd.models.families import build_generator
 from latentd.models.latents import seed_to_row, truncate
 from latentd.models.sampling import generate_rows, run_stage
 from latentd.models.stage_input import StageInput
-from latentd.service.catalog import Catalog, Loader
-from latentd.service.engine import Engine
-from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
-from latentd.service.settings import Settings
-from latentd.service.telemetry import Telemetry
 from tests import two_stage
 from tests.conftest import card_of, image_spec, points_spec, spec_of
 from tests.directions_of import NAMES, write_directions
+from tests.service.in_process import SMALL_LIMITS, client_of, runtime_of
 
 SPECS = {
     "grey": image_spec(),
@@ -57,19 +52,13 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
                 DecisionSurface(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), (-2.0, 2.0, -1.0, 1.0)).write(path, version)
             else:
                 write_directions(path)
-        telemetry = Telemetry()
-        engine = Engine(max_queue=64, parallel=2, observer=telemetry)
-        engine.start()
-        catalog = Catalog(lambda: [folder], Loader(torch.device("cpu"), engine, True), "grey", 2**30, telemetry)
-        catalog.start()
-        yield Runtime(Settings(max_samples=16, max_frames=200, max_queue=64), catalog, engine, telemetry)
-        catalog.close()
-        engine.close()
+        with runtime_of(folder, default="grey", parallel=2, settings=SMALL_LIMITS) as runtime:
+            yield runtime
 
 
 @pytest.fixture
 def client(runtime: Runtime) -> TestClient:
-    return TestClient(Gateway(Starlette(), lambda: runtime), raise_server_exceptions=False)
+    return client_of(runtime)
 
 
 def post(client: TestClient, path: str = "/generate", accept: str = "*/*", **body: Any) -> Response:

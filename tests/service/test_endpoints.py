@@ -13,25 +13,20 @@ import pytest
 import torch
 from httpx import Response
 from PIL import Image
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.checkpoint import Checkpoint
 from latentd.models.encoding.metadata import read_metadata
-from latentd.models.families import build_generator
 from latentd.models.interpolation import neighbor, slerp, spherical_mean
 from latentd.models.latents import seed_to_row, seeds_to_rows
 from latentd.models.sampling import generate_rows
 from latentd.models.spec import GeneratorSpec
 from latentd.models.stage_input import StageInput
-from latentd.service.catalog import Catalog, Loader
 from latentd.service.engine import Engine
-from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
-from latentd.service.settings import Settings
-from latentd.service.telemetry import Telemetry
 from tests import two_stage
-from tests.conftest import card_of, image_spec, points_spec, spec_of
+from tests.conftest import image_spec, points_spec, spec_of
+from tests.service.in_process import SMALL_LIMITS, client_of, runtime_of, write_models
 
 SPECS = {
     "grey": image_spec(),
@@ -47,17 +42,9 @@ SPECS = {
 def running(folder: Path) -> Iterator[Runtime]:
     """Serve SPECS from files in `folder`."""
     with two_stage.registered():
-        for name, spec in SPECS.items():
-            torch.manual_seed(1)
-            write_checkpoint(folder / f"{name}.safetensors", card_of(spec), build_generator(spec).state_dict())
-        telemetry = Telemetry()
-        engine = Engine(max_queue=64, parallel=2, observer=telemetry)
-        engine.start()
-        catalog = Catalog(lambda: [folder], Loader(torch.device("cpu"), engine, True), "grey", 2**30, telemetry)
-        catalog.start()
-        yield Runtime(Settings(max_samples=16, max_frames=200, max_queue=64), catalog, engine, telemetry)
-        catalog.close()
-        engine.close()
+        write_models(folder, SPECS)
+        with runtime_of(folder, default="grey", parallel=2, settings=SMALL_LIMITS) as runtime:
+            yield runtime
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +55,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 @pytest.fixture
 def client(runtime: Runtime) -> TestClient:
-    return TestClient(Gateway(Starlette(), lambda: runtime), raise_server_exceptions=False)
+    return client_of(runtime)
 
 
 def post(client: TestClient, path: str, accept: str = "*/*", **body: Any) -> Response:

@@ -15,40 +15,14 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from latentd.models.stage_input import StageInput
-from latentd.service.catalog import Catalog, LoadFailure, Names, ServedModel
-from latentd.service.engine import Engine, ForwardResult
+from latentd.service.catalog import Names
+from latentd.service.engine import Engine
 from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import BlockingRunner, executor, served
+from tests.service.fakes import BlockingRunner, Breakable, FixedCatalog, executor, served
 from tests.service.test_telemetry import numbers
-
-
-class Breakable(BlockingRunner):
-    """Breaks where a row begins with 13."""
-
-    def run(self, rows: StageInput, size: int, quantized: bool = False) -> ForwardResult:
-        if 13 in rows.inputs[:, 0]:
-            raise RuntimeError("the model broke")
-        return super().run(rows, size, quantized)
-
-
-class FixedCatalog(Catalog):
-    """One model without a file."""
-
-    def __init__(self, model: ServedModel) -> None:
-        self.names = Names.of(model)
-        self.failures: list[LoadFailure] = []
-        self._default_name = model.name
-
-
-@pytest.fixture
-def runner() -> Breakable:
-    runner = Breakable()
-    runner.release()
-    return runner
 
 
 @pytest.fixture

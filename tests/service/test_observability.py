@@ -29,18 +29,11 @@ from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
 from tests.conftest import eventually
-from tests.service.fakes import executor, served
-from tests.service.test_http import Breakable, FixedCatalog, hold, latent
+from tests.service.fakes import Breakable, FixedCatalog, executor, served
+from tests.service.test_http import hold, latent
 
 Line = dict[str, Any]
 EVENTS = {"Accept": "text/event-stream"}
-
-
-@pytest.fixture
-def runner() -> Breakable:
-    runner = Breakable()
-    runner.release()
-    return runner
 
 
 @pytest.fixture

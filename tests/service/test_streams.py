@@ -14,8 +14,7 @@ from latentd.service.gateway import Gateway
 from latentd.service.runtime import Runtime
 from latentd.service.settings import Settings
 from latentd.service.telemetry import Telemetry
-from tests.service.fakes import BlockingRunner, executor, served
-from tests.service.test_http import FixedCatalog
+from tests.service.fakes import BlockingRunner, FixedCatalog, executor, served
 
 FRAMES = 1000
 SCOPE = {

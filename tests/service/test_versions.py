@@ -9,38 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.promotions import Promotion, Promotions
 from latentd.models.run_folder import RUNS
-from latentd.service.catalog import Catalog, Loader
-from latentd.service.engine import Engine
+from latentd.service.catalog import Catalog
 from latentd.service.errors import ApiError
 from latentd.service.gateway import Gateway
-from latentd.service.runtime import Runtime
-from latentd.service.settings import Settings
-from latentd.service.telemetry import Telemetry
 from tests.conftest import eventually, image_spec, points_spec
 from tests.directions_of import write_directions
+from tests.service import in_process
+from tests.service.in_process import runtime_of
 
 Write = Callable[..., Checkpoint]
-
-
-@contextmanager
-def runtime_of(*paths: Path, default: str = "model", memory: int = 2**30) -> Iterator[Runtime]:
-    telemetry = Telemetry()
-    engine = Engine(max_queue=100, parallel=1, observer=telemetry)
-    engine.start()
-    catalog = Catalog(lambda: paths, Loader(torch.device("cpu"), engine, True), default, memory, telemetry)
-    catalog.start()
-    try:
-        yield Runtime(Settings(), catalog, engine, telemetry)
-    finally:
-        catalog.close()
-        engine.close()
 
 
 @contextmanager
@@ -52,7 +35,7 @@ def catalog_of(*paths: Path, default: str = "model") -> Iterator[Catalog]:
 @contextmanager
 def client_of(*paths: Path, default: str = "model") -> Iterator[TestClient]:
     with runtime_of(*paths, default=default) as runtime:
-        yield TestClient(Gateway(Starlette(), lambda: runtime), raise_server_exceptions=False)
+        yield in_process.client_of(runtime)
 
 
 @pytest.fixture
