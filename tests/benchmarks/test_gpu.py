@@ -16,7 +16,7 @@ from benchmarks.gpu import __main__ as program
 from benchmarks.gpu.part import Part
 from benchmarks.gpu.results import Results
 from latentd.models.checkpoint import Checkpoint
-from tests.conftest import points_spec
+from tests.conftest import eventually, points_spec
 
 SLOW = """
 import subprocess, sys, time
@@ -80,7 +80,7 @@ def test_a_part_whose_time_is_over_is_ended_with_all_its_processes(
     ended = program.run_part("serving", 4.0, argparse.Namespace(results=tmp_path, device="cpu"))
     assert ended["ended"] == "its time was over"
     child = int((tmp_path / "gpu-serving.log").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    eventually(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_the_end_of_a_broken_parts_log_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
