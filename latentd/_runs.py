@@ -16,6 +16,7 @@ from latentd.models.hardware import choose_device
 from latentd.models.run_folder import RUNS
 from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator
 from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
+from latentd.training.recipes.files import flatten
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.callback import Callback
 from latentd.training.run.runner import RunConfig, StoppedEarly
@@ -66,7 +67,7 @@ def train(
     RecipeError names a setting that is wrong; DataError, OutputError, StateError and TrainingDiverged say what went
     wrong later. After Ctrl-C the run is returned with what was learned; KeyboardInterrupt if that is nothing.
     """
-    name, resolved = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in _flat(settings)])
+    name, resolved = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in flatten(settings).items()])
     folder = Path(out) if out is not None else RUNS / name
     path = folder / f"{name}{SUFFIX}"
     job = RunConfig(name, resolved, check_seed(seed), choose_device(device), None if data is None else Path(data), path)
@@ -102,11 +103,3 @@ def evaluate(
     checkpoint = Checkpoint.read(find_checkpoint(path_or_name))
     evaluator = build_evaluator(data_settings(checkpoint), None if data is None else Path(data), features)
     return evaluate_generator(checkpoint.build(), evaluator, rounds)
-
-
-def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Return the settings with dotted keys, as `--set` takes them."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        flat += _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else [(f"{above}{key}", value)]
-    return flat

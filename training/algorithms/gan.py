@@ -181,7 +181,7 @@ class GanRecipe(LatentRecipe, OptimizedRecipe):
             },
             augment=self.augment.build().to(context.device) if self.augment else None,
             noise=linear_fade(self.steps, **self.noise.model_dump()) if self.noise else None,
-            growth=self.growth.schedule(self.batches_per_step * self.batch_size) if self.growth else None,
+            growth=self.growth.schedule(self.images_per_step) if self.growth else None,
             schedule=context.schedule(self),
             discriminator_steps=self.discriminator_steps,
             mismatched_pairs=self.mismatched_pairs,

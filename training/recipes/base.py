@@ -120,6 +120,11 @@ class Recipe(Table, ABC):
         return 1
 
     @property
+    def images_per_step(self) -> int:
+        """Number of real samples that a step takes, on all ranks together."""
+        return self.batches_per_step * self.batch_size
+
+    @property
     def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:
         """Functions that build a network with random weights, by the name of its table.
 

@@ -32,12 +32,14 @@ class CallbackHandler:
         self._seconds_before = run.seconds
         self._began = clock()
         self._started: list[_Caller] = []
+        self._fatal: list[Exception] = []
+        """The errors that end the run."""
         run.call_all = self._call_all
 
     def start(self) -> None:
         """Start all callbacks. Raises the LatentdError of one that must not be left out."""
         for callback in self._callbacks:
-            caller = _Caller(callback, self._run, self._clock)
+            caller = _Caller(callback, self._run, self._clock, self._fatal)
             if caller.start():
                 self._started.append(caller)
         self._began = self._clock()  # a service that is slow to answer is no training time
@@ -74,10 +76,12 @@ class CallbackHandler:
 class _Caller:
     """Calls one callback."""
 
-    def __init__(self, callback: Callback, run: ActiveRun, clock: Clock) -> None:
+    def __init__(self, callback: Callback, run: ActiveRun, clock: Clock, fatal: list[Exception]) -> None:
+        """`fatal`: the errors that end the run. A callback raises them, too, if it told another one that failed."""
         self._callback = callback
         self._run = run
         self._clock = clock
+        self._fatal = fatal
         self._periodic = _Periodic(callback, clock) if isinstance(callback, PeriodicCallback) else None
         self._has_failed = False
         self._rests_until = 0.0
@@ -120,6 +124,8 @@ class _Caller:
             getattr(self._callback, method)(self._run, *args)
         except Exception as problem:
             if self._callback.required:
+                self._fatal.append(problem)
+            if problem in self._fatal:
                 raise
             self._note_failure(problem, self._clock() - started)
 

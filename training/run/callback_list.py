@@ -39,7 +39,7 @@ def make_callbacks(
         CollapseDetector(recipe.steps, run.algorithm.collapse_hints),
         Snapshots(probe.reach),
         Evaluation(run.source.evaluator(), on_progress),
-        CheckpointManager(run.path, run.card, recipe.batches_per_step * recipe.batch_size, run.steps_done, probe.reach),
+        CheckpointManager(run.path, run.card, recipe.images_per_step, run.steps_done, probe.reach),
         OtherGenerators(),
         *more,
         Recorder(),

@@ -36,7 +36,7 @@ class Alarm:
 
 
 class CollapseDetector(Callback):
-    """Raises an alarm when a collapse begins or changes its kind. Raises none without a discriminator."""
+    """Raises an alarm when a collapse begins or changes its kind. Raises none without a discriminator or hints."""
 
     def __init__(self, steps: int, hints: Mapping[str, str]) -> None:
         """`steps`: planned steps of the run. `hints`: kind of collapse → what to try."""
@@ -52,7 +52,7 @@ class CollapseDetector(Callback):
 
     def observe(self, step: int, reading: ProbeReading) -> Alarm | None:
         """Take in the reading of `step`. Return an alarm if it is a new one."""
-        if reading.discriminator_auc is None:
+        if reading.discriminator_auc is None or not self._hints:
             return None
         self._readings.append((reading, reading.discriminator_auc))
         if step < self._grace or len(self._readings) < _READINGS:

@@ -146,8 +146,9 @@ def _identity(config: RunConfig, source: DataSource) -> dict[str, Any]:
 
 
 def _require_finite(algorithm: Algorithm, steps: int) -> None:
-    if not all(value.isfinite().all() for value in algorithm.ema.generator.state_dict().values()):
-        raise algorithm.divergence_error(steps, "a weight")
+    for ema in algorithm.emas:
+        if not all(value.isfinite().all() for value in ema.generator.state_dict().values()):
+            raise algorithm.divergence_error(steps, "a weight")
 
 
 def _card(config: RunConfig, source: DataSource, algorithm: Algorithm) -> Card:

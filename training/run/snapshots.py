@@ -58,10 +58,11 @@ def render_snapshot(algorithm: Algorithm, reach: float) -> tuple[bytes, str]:
 def decision_surface(algorithm: Algorithm, reach: float) -> DecisionSurface | None:
     """Return the discriminator's logits on a grid over [-reach, reach]².
 
-    None if there is no discriminator, if it judges several samples together, or if samples are not points of the plane.
+    None if there is no discriminator, if it judges several samples together, if its logits depend on a condition, or
+    if samples are not points of the plane.
     """
     generator = algorithm.ema.generator
-    if generator.spec.output.shape != _PLANE:
+    if generator.spec.output.shape != _PLANE or generator.spec.condition.size:
         return None
     device = next(generator.parameters()).device
     axis = torch.linspace(-reach, reach, _SURFACE_SIDE, device=device)
