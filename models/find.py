@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from latentd.models.errors import CheckpointError, UsageError
-from latentd.models.file_names import SHIPPED, SUFFIX, name_and_version
+from latentd.models.file_names import SUFFIX, name_and_version
 from latentd.models.files import printable
-from latentd.models.names import ResolvedNames, resolve_names
-from latentd.models.promotions import PROMOTED
+from latentd.models.names import ResolvedNames, default_paths, resolve_names
 from latentd.models.run_folder import RUNS, checkpoints_in, main_checkpoint
 from latentd.models.suggestions import did_you_mean
 
@@ -48,7 +47,7 @@ def model_names() -> list[str]:
 
 
 def _resolve() -> ResolvedNames:
-    return resolve_names([SHIPPED, *(folder for folder in (RUNS, PROMOTED) if folder.is_dir())])
+    return resolve_names(default_paths())
 
 
 def _known_names(names: ResolvedNames) -> list[str]:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from latentd.models.card import CARD_KEY, VERSION_KEY, open_safetensors
 from latentd.models.errors import CheckpointError
-from latentd.models.file_names import name_and_version
-from latentd.models.promotions import Promotions
-from latentd.models.run_folder import checkpoints_in, main_checkpoint, model_name, run_folders
+from latentd.models.file_names import SHIPPED, name_and_version
+from latentd.models.promotions import PROMOTED, Promotions
+from latentd.models.run_folder import RUNS, checkpoints_in, main_checkpoint, model_name, run_folders
 
 
 class CatalogFile(NamedTuple):
@@ -106,6 +106,11 @@ def _main_files(files: Sequence[VersionedFile]) -> dict[str, VersionedFile]:
                 by_path.clear()
             by_path[each.file.path] = each
     return {run: by_path[main_checkpoint(list(by_path))] for run, by_path in by_run.items()}
+
+
+def default_paths() -> list[Path]:
+    """Return the folders of the catalog if the settings name none: the shipped models, runs/ and promoted/."""
+    return [SHIPPED, *(path for path in (RUNS, PROMOTED) if path.is_dir())]
 
 
 def read_files(paths: Iterable[Path]) -> list[VersionedFile]:

@@ -8,9 +8,10 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from latentd.models.file_names import SHIPPED, SUFFIX
+from latentd.models.file_names import SUFFIX
+from latentd.models.names import default_paths
 from latentd.models.promotions import PROMOTED
-from latentd.models.run_folder import RUNS, is_run_folder
+from latentd.models.run_folder import is_run_folder
 from latentd.service.catalog.store import PREFIX, model_folder
 
 _CATALOG_PATH = re.compile(rf"{PREFIX}[^:{os.pathsep}]+:[^:{os.pathsep}]+|[^{os.pathsep}]+")
@@ -84,4 +85,4 @@ class Settings(BaseSettings):
         if self.models:
             parts = _CATALOG_PATH.findall(self.models)
             return [model_folder(part) if part.startswith(PREFIX) else Path(part) for part in parts]
-        return [SHIPPED, *(path for path in (RUNS, PROMOTED) if path.is_dir())]
+        return default_paths()

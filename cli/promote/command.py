@@ -13,7 +13,7 @@ _models_option = click.option(
 @click.command()
 @click.argument("run")
 @click.option("--as", "name", help="The model's name. [default: the run's recipe, or the file's own name]")
-@click.option("--force", is_flag=True, help="Promote it even if the held-out figures are worse than now.")
+@click.option("--force", is_flag=True, help="Promote it even if its metric on held-out data is worse than now.")
 @_models_option
 def promote(run: str, name: str | None, force: bool, models: str | None) -> None:
     """Make the generator of RUN the one that a model's name means.

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from latentd.cli.promote.figures import compare, deciding_figure
+from latentd.cli.promote.comparison import compare, deciding_metric
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError, UsageError
 from latentd.models.file_names import SUFFIX, check_model_name, name_and_version
@@ -44,7 +44,7 @@ class _Source:
 def promote(run: str, name: str | None, force: bool, models: str | None) -> None:
     """Make the generator of `run` the one that `name` means (None: the run's recipe, or the file's own name).
 
-    Raises Refused if its held-out figures are worse and `force` is false, and UsageError if there is no such run.
+    Raises Refused if its metric on held-out data is worse and `force` is false, and UsageError if there is no such run.
     """
     settings = _settings(models)
     folder = _folder(settings)
@@ -122,7 +122,7 @@ def print_promotions(name: str | None, as_json: bool, models: str | None) -> Non
         click.echo(f"nothing was promoted{f' as {name}' if name else ''}")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("when", "who", "name", "means", "before", "figure", "from"):
+    for heading in ("when", "who", "name", "means", "before", "metric", "from"):
         table.add_column(heading)
     for each in history:
         is_current = each is next(other for other in history if other.name == each.name)
@@ -134,8 +134,8 @@ def _row(entry: Promotion) -> list[str]:
     how = {"promote": entry.source or _NONE, "rollback": "rollback"}[entry.action] + (
         " (forced)" if entry.forced else ""
     )
-    figure = deciding_figure(entry.metrics)
-    shown = f"{figure[0]} {figure[1]:.4g}" if figure else _NONE
+    metric = deciding_metric(entry.metrics)
+    shown = f"{metric[0]} {metric[1]:.4g}" if metric else _NONE
     return [entry.at, entry.by, entry.name, entry.version or "the files' own", entry.before or _NONE, shown, how]
 
 

@@ -74,7 +74,7 @@ def test_a_run_is_promoted_rolled_back_and_promoted_again(write: Write) -> None:
     ]
 
 
-def test_the_history_says_who_when_and_with_which_figures(write: Write) -> None:
+def test_the_history_says_who_when_and_with_which_metric(write: Write) -> None:
     version = add_run(write, "a", 1, **MEASURED)
     run("promote", "runs/a", "--as", "mine")
     (entry,) = history()
@@ -88,7 +88,7 @@ def test_the_history_says_who_when_and_with_which_figures(write: Write) -> None:
     assert "nothing was promoted as other" in run("promotions", "other").stdout
 
 
-def test_worse_figures_are_refused_without_force(write: Write) -> None:
+def test_a_worse_metric_is_refused_without_force(write: Write) -> None:
     first = add_run(write, "good", 1, **MEASURED)
     second = add_run(write, "bad", 2, **MEASURED | {"metrics": {"divergence": 0.6, "frechet_distance": 0.1}})
     run("promote", "runs/good")
@@ -103,7 +103,7 @@ def test_worse_figures_are_refused_without_force(write: Write) -> None:
 @pytest.mark.parametrize(
     "card", [{}, MEASURED | {"measured": "otherwise", "metrics": {"divergence": 9.0}}], ids=["none", "other"]
 )
-def test_figures_that_cannot_be_compared_refuse_nothing_and_are_mentioned(write: Write, card: dict[str, Any]) -> None:
+def test_metrics_that_cannot_be_compared_refuse_nothing_and_are_mentioned(write: Write, card: dict[str, Any]) -> None:
     add_run(write, "good", 1, **MEASURED)
     add_run(write, "other", 2, **card)
     run("promote", "runs/good")

@@ -186,6 +186,11 @@ def test_first_weights_that_do_not_fit_are_named(setting: str, named: str, tmp_p
         train(run_config("gaussian-gan", tmp_path / "second", *wider, setting))
 
 
+def test_a_fitted_generator_takes_no_first_weights() -> None:
+    with pytest.raises(RecipeError, match=r"begin_from: the generator is fitted to the data"):
+        load_recipe("fashion-gaussian", ["begin_from.generator=other.safetensors"])
+
+
 # pairs that do not match
 
 

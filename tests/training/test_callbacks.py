@@ -175,6 +175,23 @@ def test_the_failure_of_a_required_callback_ends_the_run() -> None:
         do_steps(handler, clock, [1])
 
 
+def test_a_required_callback_that_another_one_tells_something_ends_the_run_too() -> None:
+    class Measuring(Callback):
+        def on_step(self, run: ActiveRun) -> None:
+            run.log("mine", {"value": 1.0})
+
+    class Required(Callback):
+        required = True
+
+        def on_log(self, run: ActiveRun, kind: str, values: Mapping[str, Any]) -> None:
+            raise OSError("disk full")
+
+    clock = Clock()
+    handler = handle(clock, Measuring(), Required())
+    with pytest.raises(OSError, match="disk full"):
+        do_steps(handler, clock, [1])
+
+
 def test_a_service_that_does_not_answer_takes_a_sixtieth_of_the_time() -> None:
     clock = Clock()
     service = Failing(ConnectionError("no answer"), clock, seconds=10.0)

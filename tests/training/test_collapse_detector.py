@@ -42,6 +42,11 @@ def test_each_kind_of_collapse_raises_one_alarm_with_a_hint(kind: str) -> None:
     assert f"{COLLAPSED[kind].diversity:.0%} of the data's clusters" in alarm.message
 
 
+def test_an_algorithm_without_hints_is_not_watched() -> None:
+    detector = CollapseDetector(1000, {})
+    assert [detector.observe(step, COLLAPSED["modes lost"]) for step in range(800, 810)] == [None] * 10
+
+
 def test_healthy_readings_raise_no_alarm() -> None:
     assert alarms_of([HEALTHY] * 40) == []
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from latentd.models.families import build_generator
@@ -22,6 +23,14 @@ class GaussianRecipe(LatentRecipe):
     """`gaussian`: the generator is fitted to all samples so far, without an optimizer."""
 
     needs_normal_latents = True
+
+    @model_validator(mode="after")
+    def _has_no_first_weights(self) -> Self:
+        if self.begin_from:
+            raise ValueError(
+                "begin_from: the generator is fitted to the data, and needs no first weights; leave it out"
+            )
+        return self
 
     @property
     def builders(self) -> dict[str, Callable[[GeneratorSpec], nn.Module]]:

@@ -21,7 +21,7 @@ class Verdict:
 
     kind: Kind
     words: str
-    """A sentence with the figures that decided."""
+    """A sentence with the metrics that decided."""
 
 
 def judge(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> Verdict | None:
