@@ -16,7 +16,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     steps_done: int = 0,
 ) -> int:
-    """Train until `steps` steps are done, of which `steps_done` were done before. Return the number of steps done.
+    """Train until `steps` steps are done. `steps_done`: those that were done before. Return the number of steps done.
 
     Stops early when `should_stop()` is true on any rank. Calls `on_step(step, losses)` after each step, counted from 1.
     The random numbers of a step depend on the run's seed and the step alone. Raises TrainingDiverged if a loss is not

@@ -60,7 +60,7 @@ def promote(run: str, name: str | None, force: bool, models: str | None) -> None
     before = Checkpoint.read(current.file.path) if current else None
     comparison = compare(read, before) if before else None
     if comparison and comparison.is_worse and not force:
-        raise Refused(f"{name} stays as it is: {comparison.text}; --force promotes {read.version} nevertheless")
+        raise Refused(f"{name} stays as it is: {comparison.text}; --force promotes {read.version} all the same")
     entry = Promotion(
         action="promote",
         name=name,

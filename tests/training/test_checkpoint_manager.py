@@ -2,14 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
+from latentd.models.conditions.classes import ClassCondition
 from latentd.models.decision_surface import DecisionSurface
+from latentd.models.families import build_generator
+from latentd.models.outputs.points import PointsOutput
 from latentd.training.run.callback import EvaluationResult
 from latentd.training.run.checkpoint_manager import CheckpointManager, Progress
+from latentd.training.run.snapshots import decision_surface
+from tests.conftest import CLASSES, spec_of
 from tests.training.runs import logged, run_config, train
 
 
@@ -84,6 +91,12 @@ def test_decision_surfaces_belong_to_their_checkpoints(
     again.save_if_best(generator, result(40, 0.9), Progress(40, 4.0), surface(2.0))
     again.save_last(generator, Progress(40, 4.0), 40, surface(2.0))
     assert (saved(best), saved(last)) == (1.0, 2.0)
+
+
+def test_a_discriminator_that_needs_a_condition_has_no_decision_surface() -> None:
+    spec = spec_of("mlp", PointsOutput(dim=2), ClassCondition(names=CLASSES), hidden=(16,))
+    algorithm = SimpleNamespace(ema=SimpleNamespace(generator=build_generator(spec)), logits=pytest.fail)
+    assert decision_surface(cast(Any, algorithm), 1.0) is None
 
 
 def test_the_last_generator_is_copied_when_a_run_resumes_and_it_was_the_best(

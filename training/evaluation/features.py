@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class FeatureExtractor(ABC):
-    """A pretrained network, of which the features are used, and the class probabilities if it has classes."""
+    """A pretrained network. Its features are used, and its class probabilities if it has classes."""
 
     measured_on: str
     """A description of the features, for cards and captions."""

@@ -211,7 +211,9 @@ class ImageSource(DataSource):
             raise DataError(f"{self.card.name} has no folder {name!r}{known}")
         rows = images.rows[images.labels[images.rows] == names.index(name)]
         card = self.card.model_copy(update={"size": len(rows)})
-        return ImageSource(RealImages(images.pixels, None, rows), (), card, self._flip)
+        source = ImageSource(RealImages(images.pixels, None, rows), (), card, self._flip)
+        source.prefetch = self.prefetch
+        return source
 
     def preload(self, device: torch.device) -> None:
         if self._pixels.nbytes <= _SMALL_BYTES:
