@@ -191,7 +191,8 @@ def over_http(part: Part, server: Server, clients: int, samples: int, seconds: f
     before = _sums(server)
     with busy_share(part.device) as busy:
         found = processes.load(server, clients=clients, samples=samples, seconds=seconds, warm_up=seconds / 4)
-    spent = {name: _sums(server)[name] - before[name] for name in before}
+    after = _sums(server)
+    spent = {name: after[name] - before[name] for name in before}
     requests = max(1, found["requests"]) * (1 + 1 / 4)  # the warm-up is in the sums too
     figures = _seen_by_clients(found) | {"forward, of the time": spent["forward"] / (seconds * (1 + 1 / 4))}
     return figures | busy() | {"milliseconds a request": {name: 1e3 * spent[name] / requests for name in spent}}
