@@ -11,7 +11,6 @@ import torch
 from latentd.models.checkpoint import Checkpoint, write_checkpoint
 from latentd.models.conditions.classes import ClassCondition
 from latentd.models.decision_surface import DecisionSurface
-from latentd.models.families import build_generator
 from latentd.models.outputs.points import PointsOutput
 from latentd.training.run.callback import EvaluationResult
 from latentd.training.run.checkpoint_manager import CheckpointManager, Progress
@@ -95,7 +94,8 @@ def test_decision_surfaces_belong_to_their_checkpoints(
 
 def test_a_discriminator_that_needs_a_condition_has_no_decision_surface() -> None:
     spec = spec_of("mlp", PointsOutput(dim=2), ClassCondition(names=CLASSES), hidden=(16,))
-    algorithm = SimpleNamespace(ema=SimpleNamespace(generator=build_generator(spec)), logits=pytest.fail)
+    generator = SimpleNamespace(spec=spec, parameters=lambda: iter([torch.zeros(1)]))
+    algorithm = SimpleNamespace(ema=SimpleNamespace(generator=generator), logits=pytest.fail)
     assert decision_surface(cast(Any, algorithm), 1.0) is None
 
 
