@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 BIN := .venv/bin
 
-.PHONY: serve test test-slow fuzz lint lock bench gpu-check container-test
+.PHONY: serve test test-slow fuzz lint lock bench gpu-check container-test release
 
 serve: .venv/installed
 	@$(BIN)/latentd serve --host $(HOST) --port $(PORT)
@@ -49,6 +49,10 @@ gpu-check:
 # debootstrap (docs/deploy.md).
 container-test: .venv/installed
 	$(BIN)/python -m deploy.container.check
+
+# Makes and checks the wheel, the sdist and the SBOM in dist/ (docs/deploy.md#a-release).
+release: .venv/installed
+	$(BIN)/python -m deploy.release
 
 # Runs again when a dependency changed. The project itself is installed in editable mode.
 .venv/installed: requirements.lock pyproject.toml
