@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from rich.text import Text
 from latentd.cli.promote.comparison import compare, deciding_metric
 from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError, UsageError
-from latentd.models.file_names import SUFFIX, check_model_name, name_and_version
-from latentd.models.files import atomic_write, printable
+from latentd.models.file_names import check_model_name, name_and_version
+from latentd.models.files import printable
 from latentd.models.names import ResolvedNames, read_files, read_promotions
+from latentd.models.promote import promote_copy
 from latentd.models.promotions import Promotion, PromotionError, Promotions, author, locked, now
 from latentd.models.run_folder import RUNS, RunFacts, checkpoints_in, is_run_folder, main_checkpoint, run_folders
-from latentd.models.sidecars import copy_sidecars
 from latentd.models.suggestions import did_you_mean
 from latentd.service.settings import Settings
 from latentd.training.report.tables import print_table
@@ -73,13 +72,7 @@ def promote(run: str, name: str | None, force: bool, models: str | None) -> None
         metrics=read.card.metrics,
         measured=read.card.measured,
     )
-    copy = folder / f"{name}@{read.version}{SUFFIX}"
-    try:
-        with locked(folder):
-            _copy(source.path, read.version, copy)
-            Promotions.read(folder).with_entry(entry).write(folder)
-    except OSError as problem:
-        raise PromotionError(f"{folder} cannot be written to: {problem.strerror or problem}") from problem
+    copy = promote_copy(source.path, entry, folder)
     click.echo(f"{name} means {read.version} now{_instead_of(before)}: {copy}")
     for line in ([comparison.text] if comparison else []) + _notes(source.path):
         click.echo(line)
@@ -177,16 +170,6 @@ def _find(run: str, names: ResolvedNames) -> _Source:
             f"there is no run, no file and no version {run!r}{did_you_mean(run, known)}; `latentd runs` lists runs"
         )
     return _Source(found.file.path, run.partition("@")[0])
-
-
-def _copy(source: Path, version: str, copy: Path) -> None:
-    """Copy a checkpoint with its sidecars. Raises CheckpointError if the file was replaced since it was read."""
-    if copy.exists() and copy.samefile(source):
-        return
-    with atomic_write(copy) as temporary:
-        shutil.copyfile(source, temporary)
-        Checkpoint.read(copy, temporary)
-    copy_sidecars(source, version, copy)
 
 
 def _instead_of(before: Checkpoint | None) -> str:

@@ -19,9 +19,10 @@ from tests.deploy.expressions import KUBERNETES
 Object = dict[str, Any]
 
 _WRITTEN = "as written"
-_OPTIONAL = ("tokens", "models", "tracing")
-NAMES = (_WRITTEN, "cpu", "gpu", "cpu with all", "gpu with all")
-"""The base and its usual components without kustomize; the overlays; the overlays with all optional components."""
+_WITH_ALL = ("tokens", "models", "tracing", "ingress")
+_COMPONENTS = {"": (), "with all": _WITH_ALL, "with a bucket": ("tracing", "bucket")}
+NAMES = (_WRITTEN, "cpu", "gpu", "cpu with all", "gpu with all", "cpu with a bucket")
+"""The base and its usual components without kustomize; the overlays; the overlays with optional components."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Manifests:
     def one(self, kind: str) -> Object:
         (found,) = (each for each in self.objects if each["kind"] == kind)
         return found
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The optional components that these objects were rendered with."""
+        return _components(self.name)
 
     @cached_property
     def deployment(self) -> Object:
@@ -82,8 +88,7 @@ def manifests(name: str) -> Manifests:
     """Return the objects of a name in NAMES. Skip the test if that needs kustomize and it is not installed."""
     if name == _WRITTEN:
         return Manifests(name, _written())
-    overlay, _, more = name.partition(" ")
-    return Manifests(name, _rendered(overlay, _OPTIONAL if more else ()))
+    return Manifests(name, rendered(name[:3], _components(name)))
 
 
 def _written() -> list[Object]:
@@ -97,7 +102,12 @@ def _written() -> list[Object]:
     ]
 
 
-def _rendered(overlay: str, components: tuple[str, ...]) -> list[Object]:
+def _components(name: str) -> tuple[str, ...]:
+    return _COMPONENTS[name.partition(" ")[2]] if name != _WRITTEN else ()
+
+
+def rendered(overlay: str, components: tuple[str, ...] = ()) -> list[Object]:
+    """Return the objects that kustomize makes of a folder with components. Skip the test if it is not installed."""
     with TemporaryDirectory() as folder:
         above = os.path.relpath(KUBERNETES, Path(folder).resolve())
         whole = {

@@ -134,9 +134,13 @@ def test_folders_that_are_read_or_written_are_mounted(given: Manifests) -> None:
         assert "subPath" not in volume["mount"]  # a subPath is never updated, so new tokens would not arrive
         assert volume["secret"]["defaultMode"] == 0o440
     if models := given.environment.get("LATENTD_MODELS"):
-        assert mounts[models]["persistentVolumeClaim"]["readOnly"] is True
+        assert mounts[models]["mount"]["readOnly"] is True
     assert all("emptyDir" in volume or volume["mount"]["readOnly"] for volume in mounts.values())
-    assert bool(tokens) == bool(models) == given.name.endswith("with all")
+    assert all(
+        volume["persistentVolumeClaim"]["readOnly"] for volume in mounts.values() if "persistentVolumeClaim" in volume
+    )
+    assert bool(tokens) == ("tokens" in given.components)
+    assert bool(models) == bool({"models", "bucket"} & set(given.components))
 
 
 def test_prometheus_sends_the_token_that_the_service_expects(given: Manifests) -> None:
@@ -144,7 +148,7 @@ def test_prometheus_sends_the_token_that_the_service_expects(given: Manifests) -
     (scraped,) = given.one("ServiceMonitor")["spec"]["endpoints"]
     shown = scraped.get("authorization", {}).get("credentials")
     assert asked.get("LATENTD_METRICS_TOKEN") == shown
-    assert bool(shown) == given.name.endswith("with all")
+    assert bool(shown) == ("tokens" in given.components)
 
 
 def test_images_are_tagged_with_the_version(given: Manifests) -> None:
@@ -184,14 +188,14 @@ def test_the_network_policy_admits_clients_and_prometheus_only(given: Manifests)
     assert prometheus["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
     addresses = {each["metadata"]["serverAddress"] for each in given.triggers if each["type"] == "prometheus"}
     assert {urlsplit(each).hostname.partition(".")[2] for each in addresses} == {monitoring}
-    assert policy["egress"] == [] or given.name.endswith("with all")
+    assert policy["egress"] == [] or {"tracing", "bucket"} & set(given.components)
 
 
 def test_the_network_policy_lets_spans_reach_the_collector(given: Manifests) -> None:
     endpoint = given.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    assert (endpoint is not None) == given.name.endswith("with all")
+    assert (endpoint is not None) == ("tracing" in given.components)
     if endpoint is not None:
-        names, spans = given.one("NetworkPolicy")["spec"]["egress"]
+        names, spans, *_ = given.one("NetworkPolicy")["spec"]["egress"]
         assert {(each["port"], each["protocol"]) for each in names["ports"]} == {(53, "UDP"), (53, "TCP")}
         address = urlsplit(endpoint)
         name, namespace = address.hostname.split(".")
@@ -199,6 +203,35 @@ def test_the_network_policy_lets_spans_reach_the_collector(given: Manifests) -> 
         assert [each["port"] for each in spans["ports"]] == [address.port]
         assert to["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": namespace}
         assert to["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
+
+
+def test_an_ingress_with_tls_leads_to_the_service(given: Manifests) -> None:
+    assert ("ingress" in given.components) == any(each["kind"] == "Ingress" for each in given.objects)
+    if "ingress" in given.components:
+        assert "tokens" in given.components  # everybody who reaches the host could use the service
+        found = given.one("Ingress")
+        (tls,), (rule,) = found["spec"]["tls"], found["spec"]["rules"]
+        assert tls["hosts"] == [rule["host"]]
+        assert tls["secretName"]
+        (path,) = rule["http"]["paths"]
+        assert (path["path"], path["pathType"]) == ("/", "Prefix")
+        entry = given.one("Service")
+        (port,) = entry["spec"]["ports"]
+        assert path["backend"] == {"service": {"name": entry["metadata"]["name"], "port": {"name": port["name"]}}}
+
+
+def test_the_ingress_lets_through_what_the_service_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = manifests("cpu with all")
+    prefix = "nginx.ingress.kubernetes.io/proxy-"
+    annotations = given.one("Ingress")["metadata"]["annotations"]
+    assert all(name.startswith(prefix) and isinstance(value, str) for name, value in annotations.items())
+    settings = settings_of(given, monkeypatch)
+    assert int(annotations[f"{prefix}body-size"].removesuffix("m")) * 2**20 == settings.max_body
+    assert int(annotations[f"{prefix}read-timeout"]) > settings.timeout
+    nginx = (ROOT / "deploy" / "nginx" / "latentd.conf").read_text()
+    for name in ("read-timeout", "buffer-size", "next-upstream", "next-upstream-tries", "next-upstream-timeout"):
+        (written,) = re.findall(rf"^ *proxy_{name.replace('-', '_')} (.+?)s?;", nginx, re.MULTILINE)
+        assert annotations[prefix + name] == written
 
 
 def test_the_operator_gets_all_rules() -> None:
