@@ -202,6 +202,30 @@ def test_a_service_that_does_not_answer_takes_a_sixtieth_of_the_time() -> None:
     assert service.calls == 3
 
 
+def test_a_service_that_answers_again_gets_what_is_measured_at_the_end() -> None:
+    class Measuring(Callback):
+        def on_end(self, run: ActiveRun) -> None:
+            run.log("figures", {"divergence": 0.5})
+
+    class Service(Callback):
+        def __init__(self) -> None:
+            self.kinds: list[str] = []
+
+        def on_step(self, run: ActiveRun) -> None:
+            clock.seconds += 10.0
+            raise ConnectionError("no answer")
+
+        def on_log(self, run: ActiveRun, kind: str, values: Mapping[str, Any]) -> None:
+            self.kinds.append(kind)
+
+    clock = Clock()
+    service = Service()
+    handler = handle(clock, Measuring(), service)
+    do_steps(handler, clock, [1, 2])
+    handler.end(2)
+    assert service.kinds == ["figures"]
+
+
 def test_what_the_user_can_fix_ends_the_start_and_other_failures_do_not(caplog: pytest.LogCaptureFixture) -> None:
     class FailsToStart(Noted):
         def __init__(self, error: Exception, notes: list[str]) -> None:

@@ -56,11 +56,15 @@ class CallbackHandler:
         self._run.has_ended = True
         self._set_time(step)
         for caller in self._started:
+            caller.wake()  # first of all, so that each takes in what the others measure at the end
+        for caller in self._started:
             caller.end()
 
     def fail(self, error: BaseException) -> None:
         """Call all after an error that ended the run."""
         self._set_time(self._run.step)
+        for caller in self._started:
+            caller.wake()
         for caller in self._started:
             caller.fail(error)
 
@@ -105,14 +109,18 @@ class _Caller:
             with self._periodic.budget.spend():
                 self.call("act")
 
-    def end(self) -> None:
+    def wake(self) -> None:
+        """Call it from now on, although it failed lately."""
         self._rests_until = 0.0
+
+    def end(self) -> None:
         if self._periodic and self._periodic.needs_last_turn(self._run):
             self.call("act")
+        self.wake()
         self.call("on_end")
 
     def fail(self, error: BaseException) -> None:
-        self._rests_until = 0.0
+        self.wake()
         self.call("on_error", error)
 
     def call(self, method: str, *args: object) -> None:
