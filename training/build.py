@@ -41,9 +41,9 @@ class BuildContext:
     """The keys of `begin_from` whose weights were loaded."""
 
     def network(self, recipe: Recipe, name: str, network: Network) -> Network:
-        """Return `network` on the device. `name` is its name in state files and in the recipe's `begin_from`.
+        """Return `network` on the device.
 
-        A new run loads its first weights if the recipe names them. Convolutions are in channels_last, which is faster
+        `name`: its name in the recipe's `begin_from`, and in state files if it is a trainable by itself. A new run loads its first weights if the recipe names them. Convolutions are in channels_last, which is faster
         on tensor cores and on CPUs.
         """
         if not self.steps_done:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentd.models.outputs.image import pixel_features
+from latentd.training.data.chunks import joined
 from latentd.training.data.pixels import normalize
 from latentd.training.evaluation import metrics
 from latentd.training.evaluation.classifier import Classifier
@@ -130,9 +131,9 @@ class ImageEvaluator(Evaluator):
             parts.append(_Extracted(features, probabilities, self._classify(images, probabilities), labels, pixels))
         return _Extracted(
             torch.cat([part.features for part in parts]),
-            _joined([part.probabilities for part in parts]),
-            _joined([part.classes for part in parts]),
-            _joined([part.labels for part in parts]),
+            joined([part.probabilities for part in parts]),
+            joined([part.classes for part in parts]),
+            joined([part.labels for part in parts]),
             torch.cat([part.pixels for part in parts]),
         )
 
@@ -199,11 +200,6 @@ def _distances(pixels: Tensor, images: Tensor) -> Tensor:
     distances = torch.cdist(pixels.double(), _pixels(images).double())
     distances[distances < _IDENTICAL] = math.inf
     return distances
-
-
-def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    found = [part for part in parts if part is not None]
-    return torch.cat(found) if found else None
 
 
 def _fraction(flags: Tensor) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentd.training.algorithms.base import Algorithm
-from latentd.training.data.chunks import chunks
+from latentd.training.data.chunks import chunks, joined
 from latentd.training.data.loader import as_batch
 from latentd.training.data.source import Batch, DataSource
 from latentd.training.randomness import generator_for, seed_for
@@ -58,7 +58,7 @@ class GeneratorProbe:
         if not found.isfinite().all():
             return None
         real_logits = [self._algorithm.logits(batch) for batch in self._real(self._num_shown)]
-        return self._probe.read(found, _joined(real_logits), _joined(logits))
+        return self._probe.read(found, joined(real_logits), joined(logits))
 
     def _real(self, count: int) -> Iterator[Batch]:
         """Yield the first `count` real samples of the probe, the same ones each time."""
@@ -74,13 +74,7 @@ class GeneratorProbe:
     def _observe(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor | None]:
         """Return the features [N, F] and the conditions [N, ...] of all samples."""
         seen = [(self._features(batch), batch.condition) for batch in batches]
-        return torch.cat([features for features, _ in seen]), _joined([condition for _, condition in seen])
+        return torch.cat([features for features, _ in seen]), joined([condition for _, condition in seen])
 
     def _features(self, batch: Batch) -> Tensor:
         return torch.from_numpy(self._spec.output.features(batch.samples.float().cpu().numpy()))
-
-
-def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    """Concatenate the parts that are not None; None if there are none."""
-    found = [part for part in parts if part is not None]
-    return torch.cat(found) if found else None
