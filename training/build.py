@@ -43,8 +43,9 @@ class BuildContext:
     def network(self, recipe: Recipe, name: str, network: Network) -> Network:
         """Return `network` on the device.
 
-        `name`: its name in the recipe's `begin_from`, and in state files if it is a trainable by itself. A new run loads its first weights if the recipe names them. Convolutions are in channels_last, which is faster
-        on tensor cores and on CPUs.
+        `name`: its name in the recipe's `begin_from`, and in state files if it is a trainable by itself. A new run
+        loads its first weights if the recipe names them. Convolutions are in channels_last, which is faster on tensor
+        cores and on CPUs.
         """
         if not self.steps_done:
             self._begun.update(load_first_weights(network, name, recipe.begin_from))
