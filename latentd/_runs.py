@@ -13,12 +13,12 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.file_names import SUFFIX
 from latentd.models.find import find_checkpoint
 from latentd.models.hardware import choose_device
-from latentd.models.run_folder import RUNS
 from latentd.training.evaluation.evaluate import MetricResult, evaluate_generator
 from latentd.training.evaluation.held_out import Features, build_evaluator, data_settings
 from latentd.training.recipes.files import flatten
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.callback import Callback
+from latentd.training.run.directory import choose_folder
 from latentd.training.run.runner import RunConfig, StoppedEarly
 from latentd.training.run.runner import run as run_training
 from latentd.training.run.trackers import TRACKERS, make_trackers
@@ -49,6 +49,7 @@ def train(
     data: str | Path | None = None,
     *,
     out: str | Path | None = None,
+    name: str | None = None,
     seed: int = 0,
     device: str = "auto",
     log: str | Sequence[str] = (),
@@ -60,6 +61,7 @@ def train(
     `recipe`: a name that `latentd recipes` lists, or the path of a .toml file.
     `data`: a folder, a zip file or shards, for recipes that read your data.
     `out`: the run's folder; default: runs/RECIPE. A run that was begun there is continued.
+    `name`: the run's name, instead of `out`: the folder is runs/NAME, and the service serves the run under this name.
     `log`: services that the run is logged to as well: mlflow, wandb (each needs its extra).
     `callbacks`: instances of subclasses of `latentd.Callback`, which are called while the run trains.
     `settings`: the recipe's settings, tables as mappings: `steps=2000, generator={"latent": {"dim": 64}}`.
@@ -67,10 +69,12 @@ def train(
     RecipeError names a setting that is wrong; DataError, OutputError, StateError and TrainingDiverged say what went
     wrong later. After Ctrl-C the run is returned with what was learned; KeyboardInterrupt if that is nothing.
     """
-    name, resolved = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in flatten(settings).items()])
-    folder = Path(out) if out is not None else RUNS / name
-    path = folder / f"{name}{SUFFIX}"
-    job = RunConfig(name, resolved, check_seed(seed), choose_device(device), None if data is None else Path(data), path)
+    changes = [f"{key}={json.dumps(value)}" for key, value in flatten(settings).items()]
+    recipe_name, resolved = load_recipe(recipe, changes)
+    folder = choose_folder(recipe_name, None if out is None else Path(out), name)
+    path = folder / f"{recipe_name}{SUFFIX}"
+    data_path = None if data is None else Path(data)
+    job = RunConfig(recipe_name, resolved, check_seed(seed), choose_device(device), data_path, path)
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ValueError(f"callbacks are instances of subclasses of latentd.Callback, not {callback!r}")

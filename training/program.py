@@ -58,8 +58,19 @@ def run_program(program: Program) -> None:
         Path.cwd()
     except FileNotFoundError:  # torch would abort with a misleading text
         _fail("the current folder does not exist any more; change to another one", FAILURE)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     program()
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what is stderr at the moment: while a bar is shown, to the lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001  # as every handler: no record ends a command
+            self.handleError(record)
 
 
 class CheckpointType(click.ParamType[Path]):

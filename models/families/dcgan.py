@@ -1,4 +1,4 @@
-"""`dcgan`: convolutional networks for square images of 28, 32, 64 or 128 pixels per side.
+"""`dcgan`: convolutional networks for square images of 28, 32, 64, 128 or 256 pixels per side.
 
 Radford et al. 2015, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
 (https://arxiv.org/abs/1511.06434). Class-conditional batch normalization after de Vries et al. 2017
@@ -18,7 +18,7 @@ from latentd.models.layers import BatchInvariantLinear, MinibatchStd, maybe_spec
 from latentd.models.spec import GeneratorSpec
 
 # Image side → side of the generator's first feature map, and how often it doubles.
-_DOUBLINGS = {28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
+_DOUBLINGS = {28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5), 256: (4, 6)}
 _MAX_CHANNELS = 512
 _MAX_LAST_SIDE = 4
 

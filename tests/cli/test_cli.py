@@ -41,6 +41,8 @@ def test_recipes_are_listed() -> None:
 def test_dry_run_prints_what_would_be_done(tmp_path: Path) -> None:
     done = latentd("train", "ring-gan", "--dry-run", "--set", "steps=5", "--seed", "3", cwd=tmp_path)
     plan = json.loads(done.stdout)
+    assert plan["time"]["seconds"] > 0
+    assert plan["time"]["measured"].startswith("4 steps on noise")
     assert plan["checkpoint"] == "runs/ring-gan/ring-gan.safetensors"
     assert (plan["recipe"]["steps"], plan["seed"]) == (5, 3)
     assert plan["parameters"]["generator"] > 0
@@ -60,6 +62,23 @@ def test_train_and_show(tmp_path: Path) -> None:
     assert {"modes", "high_quality"} < card["metrics"].keys() == card["floors"].keys()
 
 
+def test_runs_of_one_recipe_have_names(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        done = latentd("train", *SHORT_RING, "--name", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"report: runs/{name}/report.html" in done.stderr
+    assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {"one", "two"}
+    last = done.stderr[done.stderr.rindex("report: ") :].splitlines()
+    assert "evaluate: latentd evaluate runs/two" in last
+    assert "promote:  latentd promote runs/two" in last
+    assert (tmp_path / "runs" / "two" / "report.html").is_file()
+    for line in last:
+        _, _, command = line.partition("latentd ")
+        if command.startswith(("evaluate", "promote")):
+            said = latentd(*command.split(), cwd=tmp_path)
+            assert said.returncode == 0, said.stderr
+
+
 def test_ctrl_c_saves_the_generator(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [LATENTD, "train", "ring-gan", "--out", tmp_path, "--set", "steps=1000000"],
@@ -68,7 +87,8 @@ def test_ctrl_c_saves_the_generator(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     assert process.stderr is not None
-    assert "training ring-gan" in process.stderr.readline()  # the first line comes after some seconds of steps
+    assert process.stderr.readline() == f"report: {tmp_path}/report.html\n"
+    assert "training ring-gan" in process.stderr.readline()  # this line comes after some seconds of steps
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=300)[1]
     assert process.returncode == 130, rest
@@ -165,6 +185,8 @@ def test_directions_do_not_replace_files_that_come_with_latentd(tmp_path: Path) 
             "schedule.warmup: 51 is more than steps=50",
         ),
         (["train", "ring-gan", "--data", ".", "--out", "{folder}"], 2, "leave out `data` or `--data`"),
+        (["train", "ring-gan", "--name", "a/b"], 2, "name: 'a/b' cannot be a model's name"),
+        (["train", "ring-gan", "--name", "a", "--out", "{folder}"], 2, "give one"),
         (["train", "ring-gan", "--seed", "-1"], 2, "--seed"),
         (["train", "image-folder-dcgan", "--out", "{folder}"], 2, "`data` or `--data PATH`"),
         (["train", "ring-gan", "--out", "{model}/below"], 1, "cannot be written to"),

@@ -13,7 +13,7 @@ from tests.conftest import CLASSES, image_spec, points_spec, spec_of
 SPECS = [
     points_spec(),
     spec_of("mlp", ImageOutput(channels=1, height=28, width=28), hidden=(16, 16)),
-    *(image_spec(side, channels) for side in (28, 32, 64, 128) for channels in (1, 3)),
+    *(image_spec(side, channels) for side in (28, 32, 64, 128, 256) for channels in (1, 3)),
     *(image_spec(side, conditional=True) for side in (28, 64)),
     spec_of("linear", PointsOutput(dim=9)),
     spec_of("linear", ImageOutput(channels=3, height=5, width=7)),
@@ -97,7 +97,7 @@ def test_discriminator_norms(norm: str) -> None:
 
 @pytest.mark.parametrize("side", [27, 256])
 def test_dcgan_names_the_sides_that_it_supports(side: int) -> None:
-    with pytest.raises(ValueError, match="28, 32, 64, 128"):
+    with pytest.raises(ValueError, match="28, 32, 64, 128, 256"):
         build_generator(spec_of("dcgan", ImageOutput(channels=1, height=side, width=side)))
 
 

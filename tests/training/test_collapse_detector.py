@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from latentd.training.algorithms.gan import GanAlgorithm
+from latentd.training.adversarial.hints import collapse_hints
+from latentd.training.algorithms.gan import GanRecipe
 from latentd.training.recipes.load import load_recipe
 from latentd.training.run.collapse_detector import Alarm, CollapseDetector
 from latentd.training.run.collapse_probe import ProbeReading
@@ -15,6 +16,7 @@ from latentd.training.run.directory import read_metrics
 from tests.training.runs import run_config, train
 
 HEALTHY = ProbeReading(diversity=0.9, distance=0.02, movement=0.05, discriminator_auc=0.7)
+SETTING = re.compile(r"[\w.]+=(?:\[.*?\]|[\w.]+)")
 COLLAPSED = {
     "modes lost": ProbeReading(diversity=0.2, distance=0.02, movement=0.05, discriminator_auc=0.8),
     "discriminator won": ProbeReading(diversity=0.1, distance=0.6, movement=0.02, discriminator_auc=1.0),
@@ -24,9 +26,15 @@ COLLAPSED = {
 }
 
 
+def hints_of(recipe: str, *settings: str) -> dict[str, str]:
+    loaded = load_recipe(recipe, settings)[1]
+    assert isinstance(loaded, GanRecipe)
+    return collapse_hints(loaded)
+
+
 def alarms_of(readings: list[ProbeReading], steps: int = 1000) -> list[tuple[int, Alarm]]:
     """Show the detector readings at equal intervals until the last step. Return its alarms with their steps."""
-    detector = CollapseDetector(steps, GanAlgorithm.collapse_hints)
+    detector = CollapseDetector(steps, hints_of("fashion-lsgan"))
     at = [steps * (number + 1) // len(readings) for number in range(len(readings))]
     answers = [(step, detector.observe(step, reading)) for step, reading in zip(at, readings, strict=True)]
     return [(step, alarm) for step, alarm in answers if alarm]
@@ -74,13 +82,29 @@ def test_a_second_collapse_raises_another_alarm() -> None:
     assert [alarm.kind for _, alarm in alarms] == ["modes lost"] * 2
 
 
-@pytest.mark.parametrize("kind", COLLAPSED)
-def test_the_settings_in_a_hint_exist(kind: str) -> None:
-    """A recipe accepts all settings that the message names."""
-    message = alarms_of([COLLAPSED[kind]] * 20)[0][1].message
-    named = re.findall(r"[\w.]+=(?:\[.*?\]|[\w.]+)", message)
-    assert named or kind == "far from the data"
-    load_recipe("fashion-dcgan", [*named, "batch_size=64"])
+@pytest.mark.parametrize("recipe", ["fashion-lsgan", "fashion-dcgan", "ring-gan", "image-folder-dcgan"])
+def test_hints_name_settings_that_exist_and_are_not_in_force(recipe: str) -> None:
+    """A recipe accepts all settings that a hint names, and with them, the hint does not name them again."""
+    for kind, hint in hints_of(recipe).items():
+        named = SETTING.findall(hint)
+        assert named or kind in ("far from the data", "frozen generator"), hint
+        for setting in named:
+            again = hints_of(recipe, setting, "batch_size=64")[kind]
+            assert setting not in SETTING.findall(again)
+
+
+def test_hints_say_what_numbers_are_in_force() -> None:
+    hint = hints_of("fashion-dcgan", "penalties.r1.weight=0.3", "discriminator_lr=3e-4")["discriminator won"]
+    assert "raise penalties.r1.weight, now 0.3" in hint
+    assert "lower discriminator_lr (now 0.0003)" in hint
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"), [(-0.14, "lie 14% nearer to it than"), (0.3, "lie 30% farther from it")]
+)
+def test_an_alarm_says_where_samples_lie(distance: float, words: str) -> None:
+    reading = ProbeReading(diversity=0.2, distance=distance, movement=0.05, discriminator_auc=0.8)
+    assert words in alarms_of([reading] * 20)[0][1].message
 
 
 def test_a_broken_run_raises_an_alarm_while_it_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -104,10 +104,11 @@ class Algorithm(ABC):
     microbatches: int = 1
     world: World = field(default_factory=World)
 
+    collapse_hints: Mapping[str, str] = field(default_factory=dict)
+    """Kind of collapse → what to try with the settings of this run; see training/adversarial/hints.py."""
+
     divergence_hint: ClassVar[str]
     """What to try when training diverges."""
-    collapse_hints: ClassVar[Mapping[str, str]] = {}
-    """Kind of collapse → what to try. Empty: the algorithm's generators are not watched for collapse."""
 
     @abstractmethod
     def step(self, step: int) -> dict[str, Tensor]:

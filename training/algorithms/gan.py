@@ -12,11 +12,13 @@ import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
+from latentd.models.card import DataCard
 from latentd.models.families import build_discriminator, build_generator
 from latentd.models.family import Discriminator, Generator, GrowingNetwork
 from latentd.models.spec import GeneratorSpec
 from latentd.training.adversarial.augment import Augment, AugmentTable
 from latentd.training.adversarial.growth import GrowthTable, grow
+from latentd.training.adversarial.hints import collapse_hints, small_data_advice
 from latentd.training.adversarial.objectives import OBJECTIVES, Objective
 from latentd.training.adversarial.packing import pack, unpack
 from latentd.training.adversarial.penalties import (
@@ -41,17 +43,6 @@ from latentd.training.recipes.base import (
     require_known,
 )
 from latentd.training.schedule import Schedule, linear_fade
-
-_COLLAPSE_HINTS = {
-    "modes lost": "show the discriminator several samples at once (packing=2, discriminator.config.minibatch_std=4), "
-    "add noise to what it sees at first (noise.start=1.0), or regularise it (penalties.r1.weight=0.1)",
-    "frozen generator": "raise generator_lr, or keep its gradient from vanishing (objective=hinge)",
-    "discriminator won": "regularise it (discriminator.config.norm=spectral, penalties.r1.weight=1.0), lower "
-    "discriminator_lr, and look for a detail in the data by which it recognises real samples",
-    "far from the data": "raise generator_lr, or train for more steps if the distance is falling",
-    "oscillation": "lower both learning rates, set betas=[0.0, 0.9], or let the schedule decay",
-}
-"""Kind of collapse → what to try."""
 
 
 class NoiseTable(Table):
@@ -147,6 +138,9 @@ class GanRecipe(LatentRecipe, OptimizedRecipe):
         family = self.discriminator.family or spec.family
         return build_discriminator(spec.model_copy(update={"family": family}), self.discriminator.config, self.packing)
 
+    def advice(self, data: DataCard) -> str | None:
+        return None if data.size is None else small_data_advice(self, data.size)
+
     def resume_key(self) -> dict[str, Any]:
         ends = {"steps": self.steps} if self.noise else {}
         return super().resume_key() | ends
@@ -187,6 +181,7 @@ class GanRecipe(LatentRecipe, OptimizedRecipe):
             mismatched_pairs=self.mismatched_pairs,
             microbatches=self.microbatches,
             packing=self.packing,
+            collapse_hints=collapse_hints(self),
             precision=context.precision(self),
             world=context.world,
         )
@@ -224,7 +219,6 @@ class GanAlgorithm(Algorithm):
     """The context for networks. Penalties run outside it, because their second derivatives need float32."""
 
     divergence_hint = "lower the learning rates, or choose a gentler objective such as hinge"
-    collapse_hints = _COLLAPSE_HINTS
 
     @property
     def trainables(self) -> dict[str, Trainable[Any]]:

@@ -110,12 +110,15 @@ def _cache_key(collection: ImageCollection, side: int, channels: int, on_progres
     """Return a name for the decoded images, and the number of etags that it was made from."""
     settings = f"{side} {channels} {DECODER_VERSION} {collection.options}"
     digest, count = hashlib.sha256(settings.encode("utf-8", "surrogateescape")), 0
+    task = f"indexing {collection.path.name}"
     try:
         for count, etag in enumerate(collection.etags(), start=1):
             digest.update(f"\n{etag}".encode("utf-8", "surrogateescape"))
-            on_progress(TaskProgress(f"indexing {collection.path.name}", count, None, "files"))
+            on_progress(TaskProgress(task, count, None, "files"))
     except OSError as problem:
         raise DataError(f"{collection.path} cannot be read: {problem.strerror or problem}") from problem
+    if count:
+        on_progress(TaskProgress(task, count, count, "files"))
     return digest.hexdigest()[:32], count
 
 
@@ -247,13 +250,16 @@ def _decode_all(
 ) -> Iterator[_Result]:
     """Decode in threads. Yield the results in the collection's order."""
     done, total = 0, None if collection.are_shards else etags
+    task = f"decoding {collection.path.name}"
     decode = partial(_decode, side=side, channels=channels)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for chunk in _chunks(collection):
             for result in pool.map(decode, chunk):
                 yield result
                 done += 1
-                on_progress(TaskProgress(f"decoding {collection.path.name}", done, total, "images"))
+                on_progress(TaskProgress(task, done, total, "images"))
+    if done != total:  # a shard has another number of images than of files
+        on_progress(TaskProgress(task, done, done, "images"))
 
 
 def _chunks(collection: ImageCollection) -> Iterator[list[ImageFile]]:

@@ -70,6 +70,7 @@ def find_directions(
     for candidate in chain(_properties(dataset), _classes(dataset, checkpoint), _unsupervised(dataset)):
         candidates.append(candidate)
         on_progress(TaskProgress("looking for directions", len(candidates), None, "candidates"))
+    on_progress(TaskProgress("looking for directions", len(candidates), len(candidates), "candidates"))
     found = _distinct(candidates)
     vectors = {each.name: _vector(dataset, each.unit) for each in found}
     renderer = PreviewRenderer(generator)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from torch import nn
 
+from latentd.models.card import DataCard
 from latentd.models.conditions.base import ConditionKind
 from latentd.models.conditions.classes import ClassCondition
 from latentd.models.conditions.none import NoCondition
@@ -165,6 +166,10 @@ class Recipe(Table, ABC):
     def batch_divisors(self, ranks: int) -> dict[str, int]:
         """Return name → number. `batch_size` must be a multiple of the product of all."""
         return {"ranks": ranks, "microbatches": self.microbatches}
+
+    def advice(self, data: DataCard) -> str | None:
+        """Return what to consider before a new run trains on this data; None if there is nothing to say."""
+        return None
 
     def resume_key(self) -> dict[str, Any]:
         """Return the settings that decide what a step does. They must not change when a run resumes."""

@@ -34,6 +34,11 @@ _MAX_POINTS = 2000
 """Points of a curve."""
 
 
+def report_path(folder: Path) -> Path:
+    """Return the path of the report in a run directory."""
+    return folder / _REPORT
+
+
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a run directory and return its path. The run may still be under way.
 
@@ -51,7 +56,7 @@ def write_report(folder: Path) -> Path:
         **_frames(folder),
     }
     title = printable(str(record.facts.get("name", folder.name)))
-    report = folder / _REPORT
+    report = report_path(folder)
     with atomic_write(report) as temporary:
         temporary.write_text(_page(title, content), encoding="utf-8")
     return report

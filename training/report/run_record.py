@@ -57,8 +57,8 @@ class RunRecord:
     @property
     def seconds(self) -> float | None:
         """Return the training time so far; None if it is unknown."""
-        seconds: float | None = self.facts.get("wall_seconds", self._last.get("seconds"))
-        return seconds
+        known = self.facts.get("wall_seconds"), self._last.get("seconds")
+        return max((seconds for seconds in known if seconds is not None), default=None)
 
     @property
     def latest_metrics(self) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ from latentd.training.run.state import StateDirectory
 from latentd.training.run.state_saver import StateSaver
 from latentd.training.run.step_progress import StepProgress
 from latentd.training.run.tensorboard import TensorBoard
+from latentd.training.run.time_estimate import TimeEstimate
 
 
 def make_callbacks(
@@ -33,6 +34,7 @@ def make_callbacks(
     probe = GeneratorProbe(run.algorithm, run.source)
     return [
         StepProgress(on_progress),
+        TimeEstimate(),
         StateSaver(states, recipe.save_seconds),
         LossLogger(),
         ProbeReader(probe),

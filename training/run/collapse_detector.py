@@ -79,7 +79,8 @@ class CollapseDetector(Callback):
 
     def _symptoms(self) -> str:
         reading, auc = self._readings[-1]
+        where = "farther from it" if reading.distance > 0 else "nearer to it"
         return (
-            f"samples reach {reading.diversity:.0%} of the data's clusters and lie {reading.distance:+.0%} farther "
-            f"from it than real ones; the discriminator tells {auc:.0%} of pairs apart"
+            f"samples reach {reading.diversity:.0%} of the data's clusters and lie {abs(reading.distance):.0%} {where} "
+            f"than real ones; the discriminator tells {auc:.0%} of pairs apart"
         )

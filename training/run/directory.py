@@ -11,9 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue
 
-from latentd.models.errors import LatentdError
+from latentd.models.errors import CheckpointError, LatentdError, UsageError
+from latentd.models.file_names import check_model_name
 from latentd.models.files import atomic_write
 from latentd.models.json_lines import JsonLinesAppender, read_json_lines, write_json_lines
+from latentd.models.run_folder import RUNS
 
 _RUN_JSON, _METRICS, _SAMPLES = "run.json", "metrics.jsonl", "samples"
 NEAREST = "nearest"
@@ -24,6 +26,23 @@ _KEPT_FACTS = {"started", "best", "chosen_by", "floors", "measured"}
 
 class OutputError(LatentdError):
     """An output directory that cannot be written to, or that belongs to something else."""
+
+
+class RunNameError(OutputError, UsageError):
+    """A run's name that cannot be requested, or that was given beside a folder."""
+
+
+def choose_folder(recipe: str, out: Path | None, name: str | None) -> Path:
+    """Return the folder of a run: `out`, or runs/NAME, or runs/RECIPE. Raises RunNameError."""
+    if name is None:
+        return out or RUNS / recipe
+    if out is not None:
+        raise RunNameError("`name` (`--name`) is the folder's name in runs/, and `out` (`--out`) is a folder: give one")
+    try:
+        check_model_name(name)  # the run is served as runs/NAME
+    except CheckpointError as problem:
+        raise RunNameError(f"name: {problem}") from problem
+    return RUNS / name
 
 
 class RunDirectory:

@@ -87,6 +87,8 @@ def _run_locked(config: RunConfig, on_progress: OnProgress, callbacks: Sequence[
         if saved:
             restore(algorithm, saved)
             logger.info("resumed at step %d", done)
+        elif world.is_main and (advice := recipe.advice(source.card)):
+            logger.info("%s", advice)
         active = ActiveRun(
             path=config.checkpoint_path,
             card=_card(config, source, algorithm),
