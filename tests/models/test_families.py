@@ -95,7 +95,7 @@ def test_discriminator_norms(norm: str) -> None:
     assert bool(weights) == (norm == "spectral")
 
 
-@pytest.mark.parametrize("side", [27, 256])
+@pytest.mark.parametrize("side", [27, 512])
 def test_dcgan_names_the_sides_that_it_supports(side: int) -> None:
     with pytest.raises(ValueError, match="28, 32, 64, 128, 256"):
         build_generator(spec_of("dcgan", ImageOutput(channels=1, height=side, width=side)))

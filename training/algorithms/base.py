@@ -105,7 +105,7 @@ class Algorithm(ABC):
     world: World = field(default_factory=World)
 
     collapse_hints: Mapping[str, str] = field(default_factory=dict)
-    """Kind of collapse → what to try with the settings of this run; see training/adversarial/hints.py."""
+    """Kind of collapse → what to try, beyond the settings of this run. An alarm of another kind gives no advice."""
 
     divergence_hint: ClassVar[str]
     """What to try when training diverges."""

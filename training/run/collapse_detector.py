@@ -61,7 +61,8 @@ class CollapseDetector(Callback):
         self._current = kind
         if kind is None or kind == before:
             return None
-        return Alarm(kind, f"{kind}: {self._symptoms()}; try to {self._hints[kind]}")
+        hint = f"; try to {self._hints[kind]}" if kind in self._hints else ""
+        return Alarm(kind, f"{kind}: {self._symptoms()}{hint}")
 
     def _kind(self) -> Kind | None:
         readings = [reading for reading, _ in self._readings]
