@@ -23,6 +23,7 @@ from latentd.models.stage_input import StageInput
 from latentd.training.adversarial.objectives import OBJECTIVES
 from latentd.training.algorithms.base import Algorithm, Trainable
 from latentd.training.build import BuildContext
+from latentd.training.data.loader import as_batch
 from latentd.training.data.source import Batch
 from latentd.training.ema import Ema
 from latentd.training.evaluation.evaluate import generate_set
@@ -65,6 +66,7 @@ class TwoWayRecipe(OptimizedRecipe):
     def build(self, context: BuildContext) -> "TwoWayAlgorithm":
         forth, back = (context.network(self, name, build_generator(context.spec)) for name in ("forth", "back"))
         of_a, of_b = (context.network(self, name, self.build_discriminator(context.spec)) for name in ("of_a", "of_b"))
+        pictures, _ = next(context.source.domain("a").draw(self.batch_size, context.seed))  # the same after a resume
         return TwoWayAlgorithm(
             ema=Ema(forth, self.ema_decay),
             other_emas={"back": Ema(back, self.ema_decay)},
@@ -74,7 +76,7 @@ class TwoWayRecipe(OptimizedRecipe):
             back=context.trainable(self, back, self.lr),
             of_a=context.trainable(self, of_a, self.lr),
             of_b=context.trainable(self, of_b, self.lr),
-            pictures=next(context.batches(self, "a")).samples,
+            pictures=as_batch(pictures, None, context.spec.condition, context.device).samples,
             seed=context.seed,
             world=context.world,
         )

@@ -138,7 +138,10 @@ class Algorithm(ABC):
         return None
 
     def probe_inputs(self, count: int, seed: int) -> Tensor:
-        """Return inputs [count, *shape] of the generator, on its device. Their samples are compared during the run."""
+        """Return inputs [count, *shape] of the generator, on its device, the same ones after a run is resumed.
+
+        Their samples are compared during the run.
+        """
         spec = self.ema.generator.spec
         device = next(self.ema.generator.parameters()).device
         return spec.input.draw_tensor(count, generator_for(seed, "latents")).to(device)
