@@ -73,11 +73,12 @@ def check_wheel(wheel: Path) -> None:
         venv.create(folder / "venv")
         program = folder / "venv" / "bin" / "latentd"
         python = folder / "venv" / "bin" / "python"
+        # With PYTHONPATH, pip or Python could find the checkout instead.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
-        _run([*install, "--disable-pip-version-check", wheel], os.environ)
+        _run([*install, "--disable-pip-version-check", wheel], environment)
         (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
         (packages / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         said = _run([program, "--version"], environment, folder=folder)
         place = _run([python, "-c", "import latentd; print(latentd.__file__)"], environment, folder=folder)
         if VERSION not in said or not Path(place.strip()).is_relative_to(packages):

@@ -65,7 +65,8 @@ def _pull(url: str, folder: Path) -> str:
 def _download(url: str) -> Model:
     """Return an exported model, unpacked to a temporary folder that is deleted with it. Raises LatentdError."""
     try:
-        return Model.import_from(url)
+        # BentoML takes relative paths as paths from the root.
+        return Model.import_from(url if "://" in url else str(Path(url).absolute()))
     except FileNotFoundError as problem:  # also fsspec's error if a server cannot be reached
         raise LatentdError("there is no such file, or its server cannot be reached") from problem
     except ImportError as problem:

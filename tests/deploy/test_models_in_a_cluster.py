@@ -104,6 +104,15 @@ def test_another_version_follows_and_the_first_one_comes_back(export: Export, vo
     }
 
 
+def test_a_relative_path_is_read_from_the_current_folder(
+    export: Export, bucket: tuple[Path, str], volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, _ = export(3)
+    monkeypatch.chdir(bucket[0])
+    assert pull(f"{version}.bentomodel").exit_code == 0
+    assert Promotions.read(volume).current == {NAME: version}
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [(b"no archive", "it cannot be read"), (b"", "it cannot be read"), (None, "there is no such file")],
