@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from latentd.cli.main import latentd
 from latentd.models.checkpoint import Checkpoint
+from latentd.models.names import ResolvedNames, read_files, read_promotions
 from latentd.models.promotions import Promotions
 from latentd.service.pull import main
 from tests.conftest import points_spec
@@ -99,6 +100,9 @@ def test_another_version_follows_and_the_first_one_comes_back(export: Export, vo
     assert pull(later).output == f"{NAME} means {second} already\n"
     assert pull(url).exit_code == 0
     assert [each.version for each in Promotions.read(volume).history] == [first, second, first]
+    names = ResolvedNames.of(read_files([volume]), read_promotions([volume]))  # as the service resolves them
+    assert names.models[NAME].version == first
+    assert {version for _, version in names.versions} == {first, second}
     assert {each.name for each in volume.glob("[!.]*.safetensors")} == {
         f"{NAME}@{version}.safetensors" for version in (first, second)
     }
