@@ -10,13 +10,18 @@ from latentd.models.promotions import Promotion, PromotionError, Promotions, loc
 from latentd.models.sidecars import copy_sidecars
 
 
+def copy_path(folder: Path, name: str, version: str | None) -> Path:
+    """Return the path of the copy of a promoted version, whether it exists or not."""
+    return folder / f"{name}@{version}{SUFFIX}"
+
+
 def promote_copy(source: Path, entry: Promotion, folder: Path) -> Path:
     """Copy `source` to `folder` with its sidecar files, add `entry` to the promotions there, and return the copy.
 
     Raises PromotionError if the folder cannot be written to, and CheckpointError if `source` has another version than
     `entry` says.
     """
-    copy = folder / f"{entry.name}@{entry.version}{SUFFIX}"
+    copy = copy_path(folder, entry.name, entry.version)
     try:
         with locked(folder):
             _copy(source, copy)

@@ -17,7 +17,7 @@ from latentd.models.checkpoint import Checkpoint
 from latentd.models.errors import LatentdError
 from latentd.models.file_names import SUFFIX, is_sidecar
 from latentd.models.files import printable
-from latentd.models.promote import promote_copy
+from latentd.models.promote import copy_path, promote_copy
 from latentd.models.promotions import Promotion, Promotions, author, now
 from latentd.service.settings import Settings
 
@@ -27,7 +27,7 @@ from latentd.service.settings import Settings
 def main(urls: tuple[str, ...]) -> None:
     """Promote the models at each URL, which can also be a path, in the last folder of LATENTD_MODELS.
 
-    If the name of a model refers to that version already, nothing changes.
+    If the name of a model refers to that version already, and its copy is there, nothing changes.
     """
     folder = Settings().promotions_folder()
     if folder is None:
@@ -46,7 +46,7 @@ def _pull(url: str, folder: Path) -> str:
         raise LatentdError(f"it contains {len(paths)} checkpoints; `latentd publish` writes models with one")
     read = Checkpoint.read(paths[0])
     before = Promotions.read(folder).current.get(read.name)
-    if before == read.version:
+    if before == read.version and copy_path(folder, read.name, read.version).exists():
         return f"{read.name} means {read.version} already"
     entry = Promotion(
         action="promote",

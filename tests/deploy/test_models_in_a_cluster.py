@@ -117,6 +117,16 @@ def test_a_relative_path_is_read_from_the_current_folder(
     assert Promotions.read(volume).current == {NAME: version}
 
 
+def test_a_copy_that_was_lost_is_put_back(export: Export, volume: Path) -> None:
+    version, url = export(3)
+    copy = volume / f"{NAME}@{version}.safetensors"
+    assert pull(url).exit_code == 0
+    copy.unlink()
+    assert pull(url).exit_code == 0
+    assert Checkpoint.read(copy).version == version
+    assert Promotions.read(volume).current == {NAME: version}
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [(b"no archive", "it cannot be read"), (b"", "it cannot be read"), (None, "there is no such file")],
