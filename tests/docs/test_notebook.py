@@ -24,7 +24,9 @@ def test_all_cells_run(tmp_path: Path) -> None:
     program = tmp_path / "cells.py"
     program.write_text("\n\n".join(code_cells()), encoding="utf-8")
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run([sys.executable, program.name], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, program.name], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     assert "frechet_distance" in result.stdout
     assert (tmp_path / "runs" / "notebook" / "report.html").is_file()

@@ -36,7 +36,9 @@ CODE = texts_of_the_code()
 def quoted_messages() -> list[str]:
     """The messages in the first columns: code with a space in it."""
     rows = re.findall(r"^\| (.+?) \| .+ \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    return [code for symptom in rows for code in re.findall(r"`([^`]+)`", symptom) if " " in code and "make " not in code]
+    return [
+        code for symptom in rows for code in re.findall(r"`([^`]+)`", symptom) if " " in code and "make " not in code
+    ]
 
 
 def is_in_the_code(message: str) -> bool:
