@@ -123,19 +123,19 @@ class CheckpointManager(Callback):
         If it was also the last one, it is copied, because the last one will be overwritten. Metrics that were measured
         in another way (`latentd evaluate` writes such ones) do not count.
         """
-        candidates = [read for read in map(_read, (self._best_path, self.path)) if read]
+        found = [checkpoint for checkpoint in map(_read, (self._best_path, self.path)) if checkpoint]
         candidates = [
-            read for read in candidates if read.card.steps <= self._steps_done and read.card.measured == like.measured
+            each for each in found if each.card.steps <= self._steps_done and each.card.measured == like.measured
         ]
         if not candidates:
             return
-        best = min(candidates, key=lambda read: read.card.metrics[like.selection_metric])
-        self._best = replace(like, step=best.card.steps, metrics=best.card.metrics, baseline=best.card.floors)
-        self._version = best.version
+        best = min(candidates, key=lambda each: each.card.metrics[like.selection_metric])
         if best.name != self._best_path.stem:
             write_checkpoint(self._best_path, best.card, best.tensors)
             with suppress(CheckpointError):  # not every checkpoint has a surface
                 DecisionSurface.read(self.path, best.version).write(self._best_path, best.version)
+        self._best = replace(like, step=best.card.steps, metrics=best.card.metrics, baseline=best.card.floors)
+        self._version = best.version
 
     def _write(
         self, path: Path, generator: Generator, progress: Progress, surface: DecisionSurface | None
