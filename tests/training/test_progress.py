@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -13,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+import latentd
+from latentd.models.card import DataCard
 from latentd.training.data.source import TaskProgress
+from latentd.training.recipes.load import load_recipe
+from latentd.training.run.directory import RunNameError
 from latentd.training.run.progress import Display, in_words
 from latentd.training.run.report_writer import ReportWriter
 from latentd.training.run.time_estimate import TimeEstimate
@@ -135,3 +140,26 @@ def test_a_report_that_takes_long_is_written_less_often(monkeypatch: pytest.Monk
     do_steps(handle(clock, ReportWriter(), steps=1000), clock, range(1, 701))
     gaps = [later - earlier for earlier, later in pairwise(written)]
     assert min(gaps[1:]) >= 300.0  # 5 s of 1/60
+
+
+def test_few_images_are_pointed_out_with_settings_that_help() -> None:
+    def advice(images: int | None, *settings: str) -> str | None:
+        card = DataCard(name="pictures", size=images, sha256=None, licence="unknown")
+        return load_recipe("image-folder-dcgan", settings)[1].advice(card)
+
+    few = advice(300)
+    assert few is not None
+    assert few.startswith("300 images are few")
+    settings = shlex.split(few.partition("begin another run with ")[2])[1::2]
+    assert len(settings) == 2
+    assert advice(300, *settings) is None
+    assert advice(5000) is None
+    assert advice(None) is None
+
+
+def test_a_run_in_python_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert latentd.train("gaussian-gan", name="mine", steps=2).folder == Path("runs/mine")
+    for wrong in ({"name": "a/b"}, {"name": "mine", "out": "elsewhere"}):
+        with pytest.raises(RunNameError, match="name"):
+            latentd.train("gaussian-gan", steps=2, **wrong)  # type: ignore[arg-type]  # mypy takes them for settings
