@@ -41,7 +41,7 @@ def test_recipes_are_listed() -> None:
 def test_dry_run_prints_what_would_be_done(tmp_path: Path) -> None:
     done = latentd("train", "ring-gan", "--dry-run", "--set", "steps=5", "--seed", "3", cwd=tmp_path)
     plan = json.loads(done.stdout)
-    assert plan["time"]["seconds"] > 0
+    assert plan["time"]["seconds"] >= 0  # rounded, so 0 on a fast machine
     assert plan["time"]["measured"].startswith("4 steps on noise")
     assert plan["checkpoint"] == "runs/ring-gan/ring-gan.safetensors"
     assert (plan["recipe"]["steps"], plan["seed"]) == (5, 3)
